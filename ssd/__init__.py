@@ -1,0 +1,1 @@
+"""Single Shot MultiBox Detector on Apache MXNet: experiments by configuration."""

@@ -1,0 +1,213 @@
+"""The typed schema of the configuration, and composing it outside of the command line.
+
+    from ssd.config import compose
+    cfg = compose(["backbone=resnet50", "data_shape=512"])      # what the runner gets for the same words
+
+Values and their comments live in conf/; this file holds names and types only, so that a misspelled key or a word
+where a number belongs is an error when the configuration is composed, not an hour later.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from ssd.errors import UserError
+
+PACKAGE = Path(__file__).resolve().parent
+# Beside the package in a checkout, inside it in an installed wheel.
+CONF = next(folder for folder in (PACKAGE.parent / "conf", PACKAGE / "conf") if (folder / "config.yaml").is_file())
+
+COMPAT = (None, "mxnet_ssd")
+LARGE_TIER_PIXELS = 448
+
+
+@dataclass
+class Input:
+    mean: list[float] = MISSING  # per channel, RGB, of 0..255
+    std: list[float] = MISSING
+
+
+@dataclass
+class Backbone:
+    name: str = MISSING
+    network: Any = MISSING  # _target_ and options of a function in ssd/symbol/backbones
+    input: Input = MISSING
+    freeze: str | None = MISSING
+    heads: Any = MISSING  # per tier the fields of Head that depend on the backbone
+
+
+@dataclass
+class Head:
+    from_layers: list[str] = MISSING  # outputs of the backbone, '' for an extra layer on top of the one before
+    num_filters: list[int] = MISSING  # of extra layers; -1 elsewhere
+    strides: list[int] = MISSING
+    pads: list[int] = MISSING
+    kernels: list[int] = MISSING
+    sizes: Any = MISSING  # per layer [s, s'] as shares of the image side
+    ratios: Any = MISSING  # per layer width / height
+    normalization: list[float] = MISSING  # initial scale of an L2 normalisation, -1 for none
+    steps: Any = MISSING  # null or {at, pixels}
+    min_filter: int = MISSING
+    variances: list[float] = MISSING
+
+
+@dataclass
+class DataShape:
+    name: str = MISSING
+    height: int = MISSING
+    width: int = MISSING
+    tier: str = MISSING
+
+
+@dataclass
+class Device:
+    name: str = MISSING
+    ids: list[int] = MISSING
+    threads: int | None = MISSING
+
+
+@dataclass
+class Matching:
+    overlap: float = MISSING
+    negative_ratio: float = MISSING
+    negative_overlap: float = MISSING
+    min_negatives: int = MISSING
+
+
+@dataclass
+class Detection:
+    score: float = MISSING
+    nms: float = MISSING
+    topk: int = MISSING
+    keep: int = MISSING
+
+
+@dataclass
+class Training:
+    log_every: int = MISSING
+    validate_every: int = MISSING
+    samples: int = MISSING
+    records: str = MISSING
+
+
+@dataclass
+class Config:
+    job: Any = MISSING
+    backbone: Backbone = MISSING
+    data_shape: DataShape = MISSING
+    head: Head = MISSING
+    dataset: Any = MISSING
+    augment: Any = MISSING
+    optimizer: Any = MISSING
+    schedule: Any = MISSING
+    device: Device = MISSING
+    logger: Any = None  # absent when no logger is chosen
+    matching: Matching = MISSING
+    detection: Detection = MISSING
+    training: Training = MISSING
+    seed: int = MISSING
+    batch_size: int = MISSING
+    epochs: int = MISSING
+    model: str | None = MISSING
+    source: str | None = MISSING
+    compat: str | None = MISSING
+    pretrained: str | None = MISSING
+    freeze: str | None = MISSING
+
+
+def _head_field(field: str, *, _root_: DictConfig) -> Any:
+    """A field of the head for this backbone and data shape; under compat the original's value where it differs."""
+    tier = _root_.data_shape.tier
+    heads = _root_.backbone.heads
+    if tier not in heads:
+        raise UserError(f"backbone {_root_.backbone.name} has no head for tier {tier!r}, only {', '.join(heads)}")
+    for variant in (f"{tier}_{_root_.compat}", tier):
+        if variant in heads and field in heads[variant]:
+            return heads[variant][field]
+    raise UserError(f"backbone {_root_.backbone.name}: heads.{tier} lacks {field}")
+
+
+def _tier(height: int, width: int) -> str:
+    return "large" if min(height, width) >= LARGE_TIER_PIXELS else "small"
+
+
+def anchor_scales(smallest: float, largest: float, layers: int) -> list[list[float]]:
+    """Two anchor sizes per layer, shares of the image side: [s_k, sqrt(s_k s_(k+1))], the first layer at half of
+    `smallest`, the rest evenly spaced in whole percents (SSD paper, section 2.2, as Caffe's scripts round it)."""
+    low, high = round(smallest * 100), round(largest * 100)
+    step = (high - low) // (layers - 2)
+    base = [low / 2 // 1 / 100] + [(low + k * step) / 100 for k in range(layers)]
+    return [[a, (a * b) ** 0.5] for a, b in zip(base[:layers], base[1 : layers + 1], strict=True)]
+
+
+def _run_name(*, _root_: DictConfig) -> str:
+    """Folder of a run: what it trains, or the model that it takes."""
+    model = _root_.get("model")
+    if _root_.job.name == "train" or not model:
+        dataset = _root_.dataset.get("name", "dataset")
+        return f"{_root_.backbone.name}_{_root_.data_shape.name}_{dataset}"
+    path = Path(str(model))
+    run = next((folder for folder in (path, *path.parents) if (folder / "config.yaml").is_file()), None)
+    return run.parent.name if run else path.stem or "model"
+
+
+def register() -> None:
+    """Makes the schema and the ssd.* resolvers known to Hydra; harmless when repeated."""
+    ConfigStore.instance().store(name="schema", node=Config)
+    resolvers = {"head": _head_field, "tier": _tier, "scales": anchor_scales, "run_name": _run_name}
+    for name, function in resolvers.items():
+        OmegaConf.register_new_resolver(f"ssd.{name}", function, replace=True)
+
+
+register()
+
+
+def compose(overrides: Sequence[str] = ()) -> DictConfig:
+    """The validated configuration for these command-line words.
+
+    Errors: UserError in one line for a misspelled key, an unknown choice, or a value of the wrong type.
+    """
+    from ssd.overrides import explain, normalise
+
+    words = normalise(overrides)
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            cfg = hydra_compose("config", overrides=words)
+        validate(cfg)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(explain(error, words)) from error
+    return cfg
+
+
+def validate(cfg: DictConfig) -> None:
+    """What types cannot say. Errors: UserError naming the key."""
+    if unknown := set(cfg) - {field.name for field in fields(Config)}:
+        raise UserError(f"{min(unknown)}: no key of the configuration, nothing would read it")
+    if missing := [field.name for field in fields(Config) if field.name != "logger" and field.name not in cfg]:
+        raise UserError(f"{missing[0]}: has no value, every run needs one")
+    if cfg.compat not in COMPAT:
+        raise UserError(f"compat={cfg.compat}: choose null or mxnet_ssd")
+    for key in ("batch_size", "epochs", "data_shape.height", "data_shape.width", "training.log_every",
+                "training.validate_every"):  # fmt: skip
+        if (value := OmegaConf.select(cfg, key)) < 1:
+            raise UserError(f"{key}={value}: must be at least 1")
+    if not cfg.device.ids:
+        raise UserError("device.ids=[]: name at least one device, e.g. device.ids=[0]")
+    if len(set(cfg.device.ids)) < len(cfg.device.ids):
+        raise UserError(f"device.ids={list(cfg.device.ids)}: a device is named twice")
+    if cfg.batch_size < len(cfg.device.ids):
+        raise UserError(f"batch_size={cfg.batch_size} is smaller than the number of devices ({len(cfg.device.ids)})")
+    if any(value <= 0 for value in cfg.backbone.input.std):
+        raise UserError(f"backbone.input.std={list(cfg.backbone.input.std)}: must be positive")
+    layers = len(cfg.head.from_layers)
+    for field in ("num_filters", "strides", "pads", "kernels", "sizes", "ratios", "normalization"):
+        if len(cfg.head[field]) != layers:
+            raise UserError(f"head.{field} has {len(cfg.head[field])} entries, head.from_layers {layers}")

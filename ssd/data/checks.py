@@ -1,0 +1,81 @@
+"""The rules every annotated box must pass before it is trained on, whatever format it came from."""
+
+import difflib
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+
+from ssd.data.dataset import no_boxes
+from ssd.errors import UserError
+
+log = logging.getLogger(__name__)
+
+OUT_OF_RANGE = ("error", "clip", "drop")
+TOLERANCE = 1.0  # pixels over the border that are rounding, not a mistake
+MAX_LINES = 10
+
+
+def class_index(name: str, classes: Sequence[str], where: str) -> int:
+    """The position of a class name; UserError with the nearest known name when it is not in the list."""
+    try:
+        return classes.index(name)
+    except ValueError:
+        near = difflib.get_close_matches(name, classes, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"dataset.classes has {', '.join(classes)}"
+        raise UserError(f"{where}: class {name!r} is not in dataset.classes; {hint}") from None
+
+
+class BoxChecker:
+    """Checks the boxes of one split and remembers what it dropped, so that one report can be logged at the end.
+
+    out_of_range: what becomes of a box that leaves its picture by more than a pixel: "error", "clip" or "drop".
+    """
+
+    def __init__(self, out_of_range: str) -> None:
+        if out_of_range not in OUT_OF_RANGE:
+            raise UserError(f"dataset.out_of_range is {out_of_range!r}, it must be one of {', '.join(OUT_OF_RANGE)}")
+        self.out_of_range = out_of_range
+        self.dropped: list[str] = []
+
+    def check(self, rows: Sequence[Sequence[float]], size: tuple[int, int], where: str) -> np.ndarray:
+        """float32 [N, 6]: the usable rows, inside the picture.
+
+        rows: (class, xmin, ymin, xmax, ymax, difficult) in continuous pixels; size: (width, height); where: the
+        file, for messages. Boxes without area, also after clipping, are dropped and remembered.
+        """
+        kept = []
+        for number, row in enumerate(rows, start=1):
+            index, xmin, ymin, xmax, ymax, difficult = row
+            if xmax <= xmin or ymax <= ymin:
+                self._drop(where, number, row, "has no area")
+                continue
+            outside = max(-xmin, -ymin, xmax - size[0], ymax - size[1])
+            if outside > TOLERANCE and self.out_of_range != "clip":
+                if self.out_of_range == "error":
+                    raise UserError(
+                        f"{where}: object {number}, box {_corners(row)}, leaves the image of {size[0]}x{size[1]}; "
+                        "dataset.out_of_range=clip cuts such boxes, dataset.out_of_range=drop leaves them out"
+                    )
+                self._drop(where, number, row, f"leaves the image of {size[0]}x{size[1]}")
+                continue
+            clipped = (max(xmin, 0.0), max(ymin, 0.0), min(xmax, size[0]), min(ymax, size[1]))
+            if clipped[2] <= clipped[0] or clipped[3] <= clipped[1]:
+                self._drop(where, number, row, f"lies outside the image of {size[0]}x{size[1]}")
+                continue
+            kept.append((index, *clipped, difficult))
+        return np.asarray(kept, np.float32) if kept else no_boxes()
+
+    def report(self) -> None:
+        """Logs what was dropped: one line per box, the first few only, then their number."""
+        for line in self.dropped[:MAX_LINES]:
+            log.warning("dropped: %s", line)
+        if len(self.dropped) > MAX_LINES:
+            log.warning("dropped: %d more boxes", len(self.dropped) - MAX_LINES)
+
+    def _drop(self, where: str, number: int, row: Sequence[float], reason: str) -> None:
+        self.dropped.append(f"{where}: object {number}, box {_corners(row)}, {reason}")
+
+
+def _corners(row: Sequence[float]) -> str:
+    return "({:g}, {:g}, {:g}, {:g})".format(*row[1:5])

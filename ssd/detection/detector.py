@@ -1,0 +1,85 @@
+"""The detector on arrays: images in, boxes with classes and scores in pixels out."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ssd.data.images import preprocess
+from ssd.detection.decode import DecodeParams, decode, rows_to_detections
+from ssd.engine import mx
+from ssd.model import Model, Params, check_params, load_model
+from ssd.symbol import attach_detection
+
+
+class Detector:
+    """A trained network that stays loaded.
+
+        detector = Detector.load("outputs/train/small_128_shapes/2026-01-31_12-00-00.000000")
+        boxes = detector.predict([image])[0]        # image: HxWx3 uint8 RGB; boxes: [N, 6]
+
+    Not thread-safe: one detector per thread.
+    """
+
+    def __init__(self, model: Model, context: Any, batch_size: int, source: str = "in memory") -> None:
+        spec = model.spec
+        self.spec = spec
+        self.classes = spec.classes
+        self.batch_size = batch_size
+        self._decode = DecodeParams(**spec.detection)  # type: ignore[arg-type]
+        self._context = context
+        self._graph = attach_detection(model.symbol, self._decode, spec.variances, spec.compat)
+        check_params(self._graph, model, source)
+        self._executors: dict[int, Any] = {}  # per batch size, over the same parameters
+        self.set_params(model.arg_params, model.aux_params)
+
+    @classmethod
+    def load(cls, model: str, device: str = "cpu", batch_size: int = 8) -> "Detector":
+        """From anything `model=` takes. device: "cpu", "gpu" or "gpu(1)". Errors: UserError, see load_model."""
+        name, _, index = device.partition("(")
+        context = mx.Context(name, int(index.rstrip(")") or 0))
+        return cls(load_model(model), context, batch_size, str(model))
+
+    def set_params(self, arg_params: Params, aux_params: Params) -> None:
+        """Takes over new values of the same parameters (a later epoch's).
+
+        Bound executors are dropped: oneDNN keeps reordered copies of weights it has seen, and would go on with those.
+        """
+        self._executors.clear()
+        names = [name for name in self._graph.list_arguments() if name != "data"]
+        self._args = {name: arg_params[name].copyto(self._context) for name in names}
+        self._aux = {name: aux_params[name].copyto(self._context) for name in self._graph.list_auxiliary_states()}
+
+    def predict(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Detections of each image.
+
+        images: HxWx3 uint8 RGB arrays of any sizes. Returns per image float32 [N, 6] rows (class, score, xmin, ymin,
+        xmax, ymax) in pixels of that image, best score first.
+        """
+        detections: list[np.ndarray] = []
+        for start in range(0, len(images), self.batch_size):
+            chunk = images[start : start + self.batch_size]
+            data = preprocess(chunk, self.spec.height, self.spec.width, self.spec.mean, self.spec.std)
+            for image, found in zip(chunk, self.predict_batch(data), strict=True):
+                height, width = image.shape[:2]
+                detections.append(found * np.array([1, 1, width, height, width, height], np.float32))
+        return detections
+
+    def predict_batch(self, data: np.ndarray) -> list[np.ndarray]:
+        """Detections of a preprocessed batch float32 [B, 3, H, W], as `predict` but in shares (0..1) of the image."""
+        outputs = [output.asnumpy() for output in self._forward(data)]
+        if len(outputs) == 1:  # MultiBoxDetection inside the graph
+            return rows_to_detections(outputs[0])
+        cls_prob, boxes = outputs
+        return decode(cls_prob, boxes, self._decode)
+
+    def _forward(self, data: np.ndarray) -> list[Any]:
+        batch = len(data)
+        if batch not in self._executors:
+            placeholder = mx.nd.zeros(data.shape, self._context)
+            self._executors[batch] = self._graph.bind(
+                self._context, args={**self._args, "data": placeholder}, aux_states=self._aux, grad_req="null"
+            )
+        executor = self._executors[batch]
+        executor.arg_dict["data"][:] = data
+        return executor.forward(is_train=False)

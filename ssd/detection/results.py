@@ -1,0 +1,102 @@
+"""Detections as files: detections.json, PASCAL VOC's comp4 lists, COCO's results; each written whole or not at all."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ssd.tracking.files import write_atomically
+
+
+@dataclass(frozen=True)
+class ImageResult:
+    """file: name of the image; width, height: its size in pixels; detections: [N, 6] rows (class, score, xmin, ymin,
+    xmax, ymax) in its pixels, best score first."""
+
+    file: str
+    width: int
+    height: int
+    detections: np.ndarray
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the numbers of a results file mean: the model they come from, its class names in order, and the lowest score
+    written."""
+
+    model: str
+    classes: Sequence[str]
+    threshold: float
+
+
+def write_detections(path: Path, header: Header, images: Sequence[ImageResult]) -> None:
+    """Write detections with score >= threshold.
+
+    {"model", "classes", "threshold", "images": [{"file", "width", "height",
+      "detections": [{"class": 0-based index, "name", "score", "box": [xmin, ymin, xmax, ymax] in pixels}]}]}
+    """
+    content = {
+        "model": header.model,
+        "classes": list(header.classes),
+        "threshold": header.threshold,
+        "images": [_image(image, header) for image in images],
+    }
+    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+    write_atomically(path, (text + "\n").encode())
+
+
+def _image(image: ImageResult, header: Header) -> dict[str, Any]:
+    rows = [row for row in image.detections if row[1] >= header.threshold]
+    return {
+        "file": image.file,
+        "width": image.width,
+        "height": image.height,
+        "detections": [
+            {
+                "class": int(row[0]),
+                "name": header.classes[int(row[0])],
+                "score": round(float(row[1]), 6),
+                "box": [round(float(value), 2) for value in row[2:6]],
+            }
+            for row in rows
+        ],
+    }
+
+
+def write_voc(folder: Path, images: Sequence[ImageResult], class_names: Sequence[str]) -> None:
+    """Write comp4_det_test_<class>.txt for every class: "image-id score xmin ymin xmax ymax", the id without suffix.
+
+    Corners are VOC's inclusive 1-based pixels: (xmin + 1, ymin + 1, xmax, ymax). Pixels keep two decimals, as the
+    devkit reads real numbers, and scores six, so that close ones do not become ties.
+    """
+    lines: list[list[str]] = [[] for _ in class_names]
+    for image in images:
+        for row in image.detections:
+            corners = " ".join(f"{value:.2f}" for value in row[2:6] + np.array([1, 1, 0, 0]))
+            lines[int(row[0])].append(f"{Path(image.file).stem} {row[1]:.6f} {corners}\n")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, found in zip(class_names, lines, strict=True):
+        write_atomically(folder / f"comp4_det_test_{name}.txt", "".join(found).encode())
+
+
+def write_coco(
+    path: Path, images: Sequence[ImageResult], image_ids: Sequence[int], category_ids: Sequence[int]
+) -> None:
+    """Write COCO's results list: [{"image_id", "category_id", "bbox": [xmin, ymin, width, height], "score"}].
+
+    image_ids: COCO's id of each image, in their order. category_ids: COCO's id (not contiguous) of each class index.
+    """
+    content = [
+        {
+            "image_id": image_id,
+            "category_id": category_ids[int(row[0])],
+            "bbox": [round(float(value), 2) for value in (row[2], row[3], row[4] - row[2], row[5] - row[3])],
+            "score": round(float(row[1]), 6),
+        }
+        for image_id, image in zip(image_ids, images, strict=True)
+        for row in image.detections
+    ]
+    write_atomically(path, json.dumps(content, allow_nan=False).encode())

@@ -1,0 +1,9 @@
+"""The one exception a user is meant to see."""
+
+
+class UserError(Exception):
+    """Bad input or configuration, told in one line: what is wrong, where, and what would be right.
+
+    The runner prints the message alone, without a traceback, and exits with a non-zero code. Everything else
+    that escapes a job is a bug of this package and keeps its traceback.
+    """

@@ -1,0 +1,6 @@
+"""How good detections are: PASCAL VOC and COCO metrics on plain numpy arrays."""
+
+from ssd.evaluation.coco import evaluate_coco
+from ssd.evaluation.voc import evaluate_voc
+
+__all__ = ["evaluate_coco", "evaluate_voc"]

@@ -1,0 +1,53 @@
+"""Measuring a detector on a split: the same code during training and in job=eval."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ssd.data.dataset import Sample
+from ssd.detection.detector import Detector
+from ssd.detection.draw import side_by_side
+from ssd.detection.predict import predict_samples
+from ssd.evaluation import evaluate_voc
+from ssd.tracking.events import Events
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Detections of a split and what they are worth."""
+
+    samples: Sequence[Sample]
+    detections: list[np.ndarray]
+    voc: dict[str, Any]
+    classes: Sequence[str]
+
+    def values(self) -> dict[str, float]:
+        """Flat numbers named val/…; the AP of a class without ground truth is nan."""
+        numbers = {f"val/{name}": float(self.voc[name]) for name in ("map_11pt", "map_area")}
+        for kind in ("ap_11pt", "ap_area"):
+            numbers |= {f"val/{kind}/{name}": float(ap) for name, ap in zip(self.classes, self.voc[kind], strict=True)}
+        return numbers
+
+    def tell(self, events: Events, step: int, pictures: int) -> None:
+        """Curves of every class, and the first `pictures` samples with ground truth beside detections."""
+        for index, name in enumerate(self.classes):
+            curve = (self.voc[key][index] for key in ("precision", "recall", "scores"))
+            events.curve(f"val/pr/{name}", *curve, int(self.voc["positives"][index]), step)
+        for index, sample in enumerate(self.samples[:pictures]):
+            from ssd.data.images import decode
+
+            image = decode(sample.read(), str(sample.path))
+            found = self.detections[index]
+            events.image(f"val/sample_{index + 1}", side_by_side(image, sample.boxes, found, self.classes, 0.5), step)
+
+
+def measure(detector: Detector, samples: Sequence[Sample], done: Callable[[int], None] | None = None) -> Measured:
+    """Runs the detector over the samples. Errors: UserError for an image that cannot be read."""
+    detections = predict_samples(detector, samples, done)
+    voc = evaluate_voc([sample.boxes for sample in samples], detections, len(detector.classes))
+    return Measured(samples, detections, voc, detector.classes)

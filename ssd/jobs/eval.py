@@ -1,0 +1,51 @@
+"""job=eval: any trained model measured on any split."""
+
+import logging
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from ssd.detection.detector import Detector
+from ssd.errors import UserError
+from ssd.evaluation.measure import measure
+from ssd.jobs.common import ap_table, open_dataset, start_events, tell_results
+from ssd.model import load_model
+from ssd.training.trainer import contexts
+
+log = logging.getLogger(__name__)
+
+
+def run(cfg: DictConfig, folder: Path) -> float:
+    """Measures cfg.model on split cfg.job.split; returns its mAP (11-point)."""
+    if cfg.model is None:
+        raise UserError("job=eval needs model=: a run directory or a prefix-0012.params file")
+    model = load_model(cfg.model)
+    use_dataset_of_the_run(cfg)
+    dataset = open_dataset(cfg)
+    if list(dataset.classes) != model.spec.classes:
+        raise UserError(
+            f"model {cfg.model} knows {len(model.spec.classes)} classes ({', '.join(model.spec.classes)}), dataset "
+            f"{cfg.dataset.name} has {len(dataset.classes)} ({', '.join(dataset.classes)}); choose the matching dataset="
+        )
+    samples = dataset.split(cfg.job.split)
+    detector = Detector(model, contexts(cfg.device)[0], cfg.batch_size, cfg.model)
+    with start_events(cfg, folder, 0) as events:
+        log.info("measuring %s on the %d images of %s", cfg.model, len(samples), cfg.job.split)
+        measured = measure(detector, samples)
+        values = measured.values()
+        measured.tell(events, 0, cfg.training.samples)
+        places = events.where()
+        events.close("finished", values)
+    tell_results(folder, places, ap_table(values, detector.classes))
+    return values["val/map_11pt"]
+
+
+def use_dataset_of_the_run(cfg: DictConfig) -> None:
+    """Without dataset= on the command line, a run directory is measured on what it was trained with."""
+    words = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    saved = Path(cfg.model) / "config.yaml"
+    if saved.is_file() and not any(word.split("=")[0].split(".")[0] == "dataset" for word in words):
+        OmegaConf.set_struct(cfg, False)
+        cfg.dataset = OmegaConf.load(saved).dataset
+        OmegaConf.set_struct(cfg, True)

@@ -1,0 +1,70 @@
+"""job=train: data to records, records to batches, batches to a network; then the best epoch measured and shown."""
+
+import logging
+import random
+from pathlib import Path
+
+import numpy as np
+from omegaconf import DictConfig
+
+from ssd.data.loader import make_train_loader
+from ssd.data.records import ensure_records, label_width
+from ssd.detection.detector import Detector
+from ssd.engine import mx
+from ssd.evaluation.measure import measure
+from ssd.jobs.common import ap_table, open_dataset, start_events, tell_results
+from ssd.model import Model, ModelSpec, load_model, stamp
+from ssd.training.checkpoint import Checkpoints
+from ssd.training.fit import Plan, fit
+from ssd.training.trainer import Trainer
+
+log = logging.getLogger(__name__)
+
+METRIC = "val/map_11pt"  # picks the best epoch, and is what a sweep optimises
+
+
+def run(cfg: DictConfig, folder: Path) -> float:
+    """Trains as configured into the run directory `folder`; returns the validation mAP of the best epoch."""
+    seed_everything(cfg.seed)
+    dataset = open_dataset(cfg)
+    train, val = dataset.split("train"), dataset.split("val")
+    # One width for both splits: a Module is bound to one shape, whichever split it is fed.
+    width = max(label_width(train), label_width(val))
+    records = ensure_records(train, Path(cfg.training.records) / cfg.dataset.name, "train", cfg.seed)
+    loader = make_train_loader(records, cfg, width)
+    spec = ModelSpec.from_config(cfg, list(dataset.classes))
+    trainer = Trainer(cfg, dataset.classes, loader, cfg.epochs * loader.steps)
+    stamp(trainer.symbol, spec)
+    detector = Detector(Model(spec, trainer.symbol, *trainer.params()), trainer.devices[0], cfg.batch_size)
+    with start_events(cfg, folder, loader.steps) as events:
+        log.info("training on %d images, validating on %d; classes: %s", len(train), len(val), ", ".join(dataset.classes))
+        checkpoints = Checkpoints(folder / "checkpoints", trainer.symbol, METRIC)
+
+        def validate(epoch: int, step: int) -> dict[str, float]:
+            detector.set_params(*trainer.params())
+            measured = measure(detector, val)
+            measured.tell(events, step, cfg.training.samples)
+            return measured.values()
+
+        fit(trainer, loader, Plan(cfg.epochs, cfg.training.log_every, cfg.training.validate_every),
+            events, validate, checkpoints)  # fmt: skip
+
+        # What counts is the file: the best epoch is read back and measured as anyone would.
+        best = load_model(folder)
+        detector.set_params(best.arg_params, best.aux_params)
+        measured = measure(detector, val)
+        measured.tell(events, cfg.epochs * loader.steps, cfg.training.samples)
+        values = measured.values()
+        events.artifact(folder / "checkpoints")
+        events.artifact(folder / "pictures")
+        places = events.where()
+        events.close("finished", values | {"epoch": checkpoints.best_epoch})
+    tell_results(folder, places, ap_table(values, detector.classes))
+    log.info("%-12s %s (epoch %d)", "checkpoint", checkpoints.best, checkpoints.best_epoch)
+    return values[METRIC]
+
+
+def seed_everything(seed: int) -> None:
+    random.seed(seed)
+    np.random.seed(seed)
+    mx.random.seed(seed)

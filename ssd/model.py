@@ -1,0 +1,166 @@
+"""Trained models on disk: finding one behind `model=`, reading it safely, and what it says of itself.
+
+A checkpoint is two files as MXNet names them, prefix-symbol.json and prefix-NNNN.params. Everything else that is needed
+to use it (class names, input size, normalisation, decoding) travels inside the symbol file, as an attribute of its
+`data` variable, so that a copied checkpoint is complete and no job asks for these again.
+"""
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from ssd.engine import mx
+from ssd.errors import UserError
+
+SPEC_ATTRIBUTE = "__ssd_model__"
+INDEX = "checkpoints.json"
+PARAMS_NAME = re.compile(r"(?P<prefix>.+)-(?P<epoch>\d{4,})\.params")
+
+Params = dict[str, Any]  # name -> mx.nd.NDArray
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What a user of the weights must know. Input: RGB, (x - mean) / std of 0..255, stretched to height x width."""
+
+    classes: list[str]
+    height: int
+    width: int
+    mean: list[float]
+    std: list[float]
+    backbone: str
+    variances: list[float]
+    compat: str | None
+    detection: dict[str, float]
+    channel_order: str = "RGB"
+
+    @classmethod
+    def from_config(cls, cfg: DictConfig, classes: list[str]) -> "ModelSpec":
+        plain: Any = OmegaConf.to_container(cfg, resolve=True)
+        return cls(
+            classes=list(classes),
+            height=cfg.data_shape.height,
+            width=cfg.data_shape.width,
+            mean=plain["backbone"]["input"]["mean"],
+            std=plain["backbone"]["input"]["std"],
+            backbone=cfg.backbone.name,
+            variances=plain["head"]["variances"],
+            compat=cfg.compat,
+            detection=plain["detection"],
+        )
+
+
+@dataclass(frozen=True)
+class Model:
+    """A graph in train or test form with its weights."""
+
+    spec: ModelSpec
+    symbol: Any
+    arg_params: Params
+    aux_params: Params
+
+
+def stamp(symbol: Any, spec: ModelSpec) -> Any:
+    """Writes the spec into the graph's `data` variable (in place); returns the symbol."""
+    symbol.get_internals()["data"]._set_attr(**{SPEC_ATTRIBUTE: json.dumps(asdict(spec), sort_keys=True)})
+    return symbol
+
+
+def spec_of(symbol: Any, path: Path) -> ModelSpec:
+    """The spec a graph carries. Errors: UserError when there is none or it is not of this form."""
+    text = symbol.attr_dict().get("data", {}).get(SPEC_ATTRIBUTE)
+    if text is None:
+        raise UserError(f"{path}: says nothing of its classes and input; it was not written by this package")
+    try:
+        return ModelSpec(**json.loads(text))
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path}: its model description cannot be read ({error})") from error
+
+
+def find_params(path: str | Path) -> Path:
+    """The parameter file behind a run directory (its best checkpoint) or a file name.
+
+    Errors: UserError when there is nothing, or a directory without checkpoints.
+    """
+    path = Path(path)
+    if path.is_dir():
+        for folder in (path / "checkpoints", path):
+            index = folder / INDEX
+            if index.is_file():
+                return folder / read_index(index)["best"]["params"]
+        raise UserError(f"model {path}: no {INDEX} here or in checkpoints/; name a run directory or a .params file")
+    if not path.is_file():
+        raise UserError(f"model {path}: does not exist; name a run directory or a prefix-0012.params file")
+    if not PARAMS_NAME.fullmatch(path.name):
+        raise UserError(f"model {path}: expected a name such as prefix-0012.params")
+    return path
+
+
+def read_index(path: Path) -> dict[str, Any]:
+    """checkpoints.json: {"best": {"epoch", "params", …}, "last": {…}}. Errors: UserError when damaged."""
+    try:
+        index = json.loads(path.read_text())
+        for name in ("best", "last"):
+            if Path(index[name]["params"]).name != index[name]["params"]:
+                raise ValueError(f"{name} points outside of its folder")
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: damaged ({error}); name the .params file instead") from error
+    return index
+
+
+def load_params(path: str | Path) -> tuple[Params, Params]:
+    """Argument and auxiliary arrays of a checkpoint. Errors: UserError when the file is damaged or not parameters."""
+    file = find_params(path)
+    try:
+        arrays = mx.nd.load(str(file))
+        mx.nd.waitall()
+    except (mx.base.MXNetError, MemoryError) as error:
+        raise UserError(f"{file}: cannot be read, it is cut short or no MXNet parameter file") from error
+    if not isinstance(arrays, dict) or not arrays:
+        raise UserError(f"{file}: holds no named parameters")
+    if stray := [name for name in arrays if name[:4] not in ("arg:", "aux:")]:
+        raise UserError(f"{file}: {stray[0]!r} is neither an arg: nor an aux: array")
+    split: dict[str, Params] = {"arg:": {}, "aux:": {}}
+    for name, array in arrays.items():
+        split[name[:4]][name[4:]] = array
+    return split["arg:"], split["aux:"]
+
+
+def load_model(path: str | Path) -> Model:
+    """A trained model from a run directory or a prefix-0012.params file with prefix-symbol.json beside it.
+
+    Errors: UserError when files are missing or damaged, or when parameters do not fit the graph.
+    """
+    file = find_params(path)
+    match = PARAMS_NAME.fullmatch(file.name)
+    assert match
+    graph = file.with_name(f"{match['prefix']}-symbol.json")
+    if not graph.is_file():
+        raise UserError(f"{graph}: missing; a checkpoint is this file and {file.name} together")
+    try:
+        symbol = mx.sym.load(str(graph))
+        symbol.list_arguments()
+    except mx.base.MXNetError as error:
+        raise UserError(f"{graph}: not an MXNet symbol file") from error
+    spec = spec_of(symbol, graph)
+    arg_params, aux_params = load_params(file)
+    return Model(spec, symbol, arg_params, aux_params)
+
+
+def check_params(symbol: Any, model: Model, source: str) -> None:
+    """Every parameter of `symbol` must be in the model with the right shape. Errors: UserError naming the first."""
+    spec = model.spec
+    shapes, _, aux_shapes = symbol.infer_shape(data=(1, 3, spec.height, spec.width))
+    wanted = dict(zip(symbol.list_arguments(), shapes, strict=True))
+    wanted.update(zip(symbol.list_auxiliary_states(), aux_shapes, strict=True))
+    del wanted["data"]
+    have = {**model.arg_params, **model.aux_params}
+    for name, shape in wanted.items():
+        if name not in have:
+            raise UserError(f"model {source}: parameter {name} is missing")
+        if tuple(have[name].shape) != tuple(shape):
+            raise UserError(f"model {source}: parameter {name} has shape {have[name].shape}, its graph needs {shape}")

@@ -1,0 +1,36 @@
+"""VGG-16 with its fully connected layers turned into convolutions (Liu et al. 2016, "SSD", section 3)."""
+
+from ssd.engine import mx
+from ssd.symbol.layers import relu
+
+STAGES = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))  # convolutions and filters of each
+
+
+def build(data: mx.sym.Symbol, dense_names: tuple[str, str]) -> mx.sym.Symbol:
+    """Features `relu4_3` (stride 8, 512 channels) to `relu7` (stride 16, 1024 channels).
+
+    `dense_names` are the names of the two convolutions that replace the fully connected layers.
+    """
+    body = data
+    for stage, (convolutions, filters) in enumerate(STAGES, start=1):
+        for number in range(1, convolutions + 1):
+            name = f"conv{stage}_{number}"
+            body = mx.sym.Convolution(body, num_filter=filters, kernel=(3, 3), pad=(1, 1), name=name)
+            body = relu(body, f"relu{stage}_{number}")
+        body = _pool(body, stage)
+    # The 7x7 kernel was thinned out to 3x3, and pool5 no longer halves the size: its cells stand 6 apart.
+    fc6, fc7 = dense_names
+    body = mx.sym.Convolution(body, num_filter=1024, kernel=(3, 3), pad=(6, 6), dilate=(6, 6), name=fc6)
+    body = relu(body, "relu6")
+    body = mx.sym.Convolution(body, num_filter=1024, kernel=(1, 1), name=fc7)
+    return relu(body, "relu7")
+
+
+def _pool(data: mx.sym.Symbol, stage: int) -> mx.sym.Symbol:
+    if stage == len(STAGES):
+        return mx.sym.Pooling(data, pool_type="max", kernel=(3, 3), stride=(1, 1), pad=(1, 1), name="pool5")
+    # Caffe rounds sizes up; at an input of 300 that shows in pool3 alone, where 75 becomes 38.
+    rounding = "full" if stage == 3 else "valid"
+    return mx.sym.Pooling(
+        data, pool_type="max", kernel=(2, 2), stride=(2, 2), pooling_convention=rounding, name=f"pool{stage}"
+    )

@@ -1,0 +1,107 @@
+"""The feature maps that the detector looks at: some of the backbone's, then extra layers on top of the last one."""
+
+import difflib
+from dataclasses import dataclass
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from ssd.engine import mx
+from ssd.errors import UserError
+from ssd.symbol.head import HeadLayer, head_layers
+from ssd.symbol.layers import biased_conv, relu
+
+
+@dataclass(frozen=True)
+class FeatureMap:
+    """name of the layer, its shape in cells, and the number of anchors on all of its cells."""
+
+    name: str
+    channels: int
+    height: int
+    width: int
+    anchors: int
+
+
+def build_features(cfg: DictConfig) -> list[mx.sym.Symbol]:
+    """One symbol [B, channels, h, w] per layer of the head, on an input called `data` [B, 3, H, W].
+
+    Errors: UserError when the backbone lacks a layer, or when a map vanishes at this data shape.
+    """
+    # Arguments first, call later: Hydra would copy the symbol.
+    network = instantiate(cfg.backbone.network, _partial_=True, _convert_="all")
+    internals = network(mx.sym.Variable("data")).get_internals()
+    features: list[mx.sym.Symbol] = []
+    for number, layer in enumerate(head_layers(cfg)):
+        if layer.source:
+            features.append(_tap(internals, layer.source, cfg.backbone.name))
+        else:
+            features.append(_extra_layer(features[-1], number, layer, cfg.head.min_filter))
+    _check_sizes(features, cfg)
+    return features
+
+
+def feature_maps(cfg: DictConfig) -> list[FeatureMap]:
+    """Shapes and numbers of anchors, in the order in which the network joins them; computes nothing.
+
+    Errors: as build_features.
+    """
+    with mx.name.NameManager():
+        features = build_features(cfg)
+    maps = []
+    for feature, layer in zip(features, head_layers(cfg), strict=True):
+        channels, height, width = shape_of(feature, cfg.data_shape.height, cfg.data_shape.width)
+        maps.append(FeatureMap(feature.name, channels, height, width, height * width * layer.anchors_per_cell))
+    return maps
+
+
+def _tap(internals: mx.sym.Symbol, source: str, backbone: str) -> mx.sym.Symbol:
+    outputs = [name.removesuffix("_output") for name in internals.list_outputs() if name.endswith("_output")]
+    if source not in outputs:
+        close = difflib.get_close_matches(source, outputs)
+        hint = f"did you mean {' or '.join(close)}?" if close else f"its last one is {outputs[-1]}"
+        raise UserError(f"head.from_layers: backbone {backbone} has no layer {source!r}; {hint}")
+    return internals[f"{source}_output"]
+
+
+def _extra_layer(data: mx.sym.Symbol, number: int, layer: HeadLayer, min_filter: int) -> mx.sym.Symbol:
+    """A 1x1 convolution that narrows, then one that (mostly) halves the size; `number` is the place in the head."""
+    prefix = f"multi_feat_{number}_conv"
+    body = biased_conv(data, f"{prefix}_1x1_conv", max(min_filter, layer.filters // 2), 1, (1, 0))
+    body = relu(body, f"{prefix}_1x1_relu")
+    side = f"{layer.kernel}x{layer.kernel}"
+    body = biased_conv(body, f"{prefix}_{side}_conv", layer.filters, layer.kernel, (layer.stride, layer.pad))
+    return relu(body, f"{prefix}_{side}_relu")
+
+
+def shape_of(feature: mx.sym.Symbol, height: int, width: int) -> tuple[int, int, int] | None:
+    """(channels, h, w) of a feature for such an image, or None when nothing is left of it."""
+    try:
+        # Unlike infer_shape it does not print when a kernel is larger than its input.
+        _, shapes, _ = feature.infer_shape_partial(data=(1, 3, height, width))
+    except mx.MXNetError:
+        return None
+    shape = tuple(shapes[0])  # () or with zeros where unknown
+    return shape[1:] if len(shape) == 4 and min(shape) > 0 else None
+
+
+def _check_sizes(features: list[mx.sym.Symbol], cfg: DictConfig) -> None:
+    height, width = cfg.data_shape.height, cfg.data_shape.width
+    gone = next((feature for feature in features if shape_of(feature, height, width) is None), None)
+    if gone is not None:
+        raise UserError(
+            f"backbone {cfg.backbone.name} at data shape {height}x{width}: nothing is left of feature map {gone.name}; "
+            f"use a data shape of at least {_smallest_side(features[-1])} pixels a side, or a backbone with fewer "
+            "or finer maps such as small"
+        )
+
+
+def _smallest_side(feature: mx.sym.Symbol) -> int:
+    """Least square image that leaves something of the feature; it does so for all larger ones too."""
+    low, high = 0, 1
+    while shape_of(feature, high, high) is None:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if shape_of(feature, middle, middle) else (middle, high)
+    return high

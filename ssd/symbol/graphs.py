@@ -1,0 +1,126 @@
+"""The graphs to train and to test with: backbone, head, and what turns predictions into losses or boxes."""
+
+from collections.abc import Sequence
+
+from omegaconf import DictConfig
+
+from ssd.engine import mx
+from ssd.errors import UserError
+from ssd.symbol.decoding import decode_boxes
+from ssd.symbol.features import build_features, shape_of
+from ssd.symbol.head import head_layers, square_in_pixels
+from ssd.symbol.multibox import ANCHORS, CLS, LOC, MultiBox, build_multibox
+
+IGNORE = -1  # class label of anchors that are neither positive nor chosen as negatives
+
+
+def build_train(cfg: DictConfig, num_classes: int | None = None) -> mx.sym.Symbol:
+    """Train graph on `data` [B, 3, H, W] and `label` [B, M, 6] (class, xmin, ymin, xmax, ymax, difficult; normalised,
+    padded with rows of -1). `num_classes` defaults to the number of cfg.dataset.classes.
+
+    Outputs: cls_prob [B, C + 1, N]; loc_loss [B, 4 N], smooth L1 of positive anchors, 0 elsewhere; cls_label [B, N],
+    0 background, c + 1 class c, -1 ignored. Gradients are sums over anchors and images: divide them by the number of
+    positives. With compat the original's graph: gradients are divided by counts of their own, and det_out [B, N, 6]
+    follows as a fourth output.
+    """
+    with mx.name.NameManager():
+        heads = _predictions(cfg, num_classes)
+        loc_target, loc_mask, cls_target = _targets(heads, cfg)
+        cls_prob = _cls_loss(heads, cls_target, cfg)
+        loc_loss = _loc_loss(heads, loc_target, loc_mask, cfg)
+        cls_label = mx.sym.MakeLoss(cls_target, grad_scale=0, name="cls_label")
+        outputs = [cls_prob, loc_loss, cls_label]
+        if cfg.compat:
+            found = _multibox_detection(cls_prob, heads, cfg.detection, cfg.head.variances)
+            outputs.append(mx.sym.MakeLoss(found, grad_scale=0, name="det_out"))
+        return mx.sym.Group(outputs)
+
+
+def build_test(cfg: DictConfig, num_classes: int | None = None) -> mx.sym.Symbol:
+    """Test graph on `data` [B, 3, H, W]; for outputs see attach_detection."""
+    with mx.name.NameManager():
+        return _test_outputs(_predictions(cfg, num_classes), cfg.detection, cfg.head.variances, cfg.compat)
+
+
+def attach_detection(
+    symbol: mx.sym.Symbol, detection: DictConfig, variances: Sequence[float], compat: str | None
+) -> mx.sym.Symbol:
+    """Test graph from a train graph, or any other with the nodes multibox_cls_pred, _loc_pred and _anchors.
+
+    Outputs: cls_prob [B, C + 1, N] and boxes [B, N, 4], corners normalised and clipped to 0..1. With compat one,
+    detection [B, N, 6] rows (class or -1, score, xmin, ymin, xmax, ymax), after the original's NMS.
+    Errors: UserError when a node is missing.
+    """
+    internals = symbol.get_internals()
+    outputs = internals.list_outputs()
+    missing = [name for name in (CLS, LOC, ANCHORS) if f"{name}_output" not in outputs]
+    if missing:
+        raise UserError(f"the graph has no node {', '.join(missing)}: this is not an SSD network of this package")
+    heads = MultiBox(*(internals[f"{name}_output"] for name in (CLS, LOC, ANCHORS)))
+    with mx.name.NameManager():
+        return _test_outputs(heads, detection, variances, compat)
+
+
+def _predictions(cfg: DictConfig, num_classes: int | None) -> MultiBox:
+    if num_classes is None:
+        if not cfg.dataset.classes:
+            raise UserError("dataset.classes is not set: name the classes, or pass num_classes")
+        num_classes = len(cfg.dataset.classes)
+    features, layers = build_features(cfg), head_layers(cfg)
+    if not cfg.compat:
+        image = (cfg.data_shape.height, cfg.data_shape.width)
+        layers = [
+            square_in_pixels(layer, shape_of(feature, *image)[1:], image)
+            for layer, feature in zip(layers, features, strict=True)
+        ]
+    return build_multibox(features, layers, num_classes)
+
+
+def _targets(heads: MultiBox, cfg: DictConfig) -> mx.sym.Symbol:
+    """What each anchor should say: offsets [B, 4 N], mask of positives [B, 4 N], class [B, N]."""
+    matching = cfg.matching
+    return mx.sym.contrib.MultiBoxTarget(
+        heads.anchors, mx.sym.Variable("label"), heads.cls,
+        overlap_threshold=matching.overlap, ignore_label=IGNORE, negative_mining_ratio=matching.negative_ratio,
+        minimum_negative_samples=matching.min_negatives, negative_mining_thresh=matching.negative_overlap,
+        variances=tuple(cfg.head.variances), name="multibox_target",
+    )  # fmt: skip
+
+
+def _cls_loss(heads: MultiBox, target: mx.sym.Symbol, cfg: DictConfig) -> mx.sym.Symbol:
+    if cfg.compat:
+        normalization, scale = "valid", 1.0
+    else:
+        # Without normalisation MXNet still divides by the N anchors of an image; this undoes it.
+        _, (anchors,), _ = heads.anchors.infer_shape_partial(data=(1, 3, cfg.data_shape.height, cfg.data_shape.width))
+        normalization, scale = "null", float(anchors[1])
+    return mx.sym.SoftmaxOutput(
+        heads.cls, target, multi_output=True, use_ignore=True, ignore_label=IGNORE, grad_scale=scale,
+        normalization=normalization, name="cls_prob",
+    )  # fmt: skip
+
+
+def _loc_loss(heads: MultiBox, target: mx.sym.Symbol, mask: mx.sym.Symbol, cfg: DictConfig) -> mx.sym.Symbol:
+    difference = mx.sym.elemwise_sub(heads.loc, target, name="loc_difference")
+    masked = mx.sym.elemwise_mul(mask, difference, name="loc_masked")
+    loss = mx.sym.smooth_l1(masked, scalar=1.0, name="loc_loss_")
+    return mx.sym.MakeLoss(loss, grad_scale=1.0, normalization="valid" if cfg.compat else "null", name="loc_loss")
+
+
+def _test_outputs(
+    heads: MultiBox, detection: DictConfig, variances: Sequence[float], compat: str | None
+) -> mx.sym.Symbol:
+    if compat:
+        cls_prob = mx.sym.SoftmaxActivation(heads.cls, mode="channel", name="cls_prob")
+        return _multibox_detection(cls_prob, heads, detection, variances)
+    cls_prob = mx.sym.softmax(heads.cls, axis=1, name="cls_prob")
+    return mx.sym.Group([cls_prob, decode_boxes(heads, variances)])
+
+
+def _multibox_detection(
+    cls_prob: mx.sym.Symbol, heads: MultiBox, detection: DictConfig, variances: Sequence[float]
+) -> mx.sym.Symbol:
+    return mx.sym.contrib.MultiBoxDetection(
+        cls_prob, heads.loc, heads.anchors, threshold=detection.score, nms_threshold=detection.nms,
+        nms_topk=detection.topk, force_suppress=False, variances=tuple(variances), clip=True, name="detection",
+    )  # fmt: skip

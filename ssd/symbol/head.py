@@ -1,0 +1,81 @@
+"""What the configuration says about the detection head, one record per feature map."""
+
+from dataclasses import dataclass, replace
+
+from omegaconf import DictConfig, OmegaConf
+
+from ssd.errors import UserError
+
+PER_LAYER = ("from_layers", "num_filters", "strides", "pads", "kernels", "sizes", "ratios", "normalization")
+AUTO_STEP = -1.0  # MultiBoxPrior: one cell of the feature map
+
+
+@dataclass(frozen=True)
+class HeadLayer:
+    """A feature map of the head and its anchors.
+
+    source: name of the backbone's layer, or '' for an extra layer on top of the map before.
+    filters, stride, pad, kernel: of the extra layer (filters also of a source that is L2-normalised).
+    sizes: anchor sides as shares of the image height; ratios: width / height of the anchors.
+    scale: initial value of the L2 normalisation's factor; None for no normalisation.
+    step: distance of anchor centres as a share of the image side, or AUTO_STEP.
+    """
+
+    source: str
+    filters: int
+    stride: int
+    pad: int
+    kernel: int
+    sizes: tuple[float, ...]
+    ratios: tuple[float, ...]
+    scale: float | None
+    step: float
+
+    @property
+    def anchors_per_cell(self) -> int:
+        """MultiBoxPrior pairs every size with the first ratio, and the first size with every other ratio."""
+        return len(self.sizes) - 1 + len(self.ratios)
+
+
+def head_layers(cfg: DictConfig) -> list[HeadLayer]:
+    """The layers of cfg.head. Errors: UserError when its lists do not fit together."""
+    head = OmegaConf.to_container(cfg.head, resolve=True)
+    assert isinstance(head, dict)
+    count = len(head["from_layers"])
+    for field in PER_LAYER:
+        if len(head[field]) != count:
+            raise UserError(f"head.{field} has {len(head[field])} entries, head.from_layers {count}")
+    if not count or not head["from_layers"][0].strip():
+        raise UserError("head.from_layers: the first one must be a layer of the backbone, not ''")
+    rows = zip(*(head[field] for field in PER_LAYER), _steps(cfg, head["steps"], count), strict=True)
+    return [
+        HeadLayer(source.strip(), filters, stride, pad, kernel, tuple(sizes), tuple(ratios), _scale(number), step)
+        for source, filters, stride, pad, kernel, sizes, ratios, number, step in rows
+    ]
+
+
+def square_in_pixels(layer: HeadLayer, map_shape: tuple[int, int], image_shape: tuple[int, int]) -> HeadLayer:
+    """The layer with sizes and ratios that make MultiBoxPrior's anchors square in pixels; shapes are (height, width).
+
+    It takes the map's aspect for the image's, but 300x512 pixels end up as a map of 1x4 cells.
+    """
+    stretch = (image_shape[0] / image_shape[1]) / (map_shape[0] / map_shape[1])
+    if stretch == 1:
+        return layer
+    sizes = tuple(size * stretch**0.5 for size in layer.sizes)
+    return replace(layer, sizes=sizes, ratios=tuple(ratio * stretch for ratio in layer.ratios))
+
+
+def _steps(cfg: DictConfig, steps: dict | None, count: int) -> list[float]:
+    """Pixels between anchor centres hold for the image side they were measured at; elsewhere one cell is one step."""
+    if steps is None or not cfg.data_shape.height == cfg.data_shape.width == steps["at"]:
+        return [AUTO_STEP] * count
+    if len(steps["pixels"]) != count:
+        raise UserError(f"head.steps.pixels has {len(steps['pixels'])} entries, head.from_layers {count}")
+    return [pixels / steps["at"] for pixels in steps["pixels"]]
+
+
+def _scale(number: float) -> float | None:
+    if number <= 0:
+        return None
+    return int(number) if float(number).is_integer() else number  # 20, not 20.0, as the published graphs write it

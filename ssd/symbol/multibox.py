@@ -1,0 +1,71 @@
+"""Predictors and anchors on every feature map, joined into three tensors (Liu et al. 2016, section 2.1)."""
+
+from typing import NamedTuple
+
+from ssd.engine import mx
+from ssd.symbol.head import HeadLayer
+from ssd.symbol.layers import biased_conv
+
+
+class MultiBox(NamedTuple):
+    """What the network says about its N anchors, C classes.
+
+    cls: class scores before the softmax [B, C + 1, N], class 0 is the background.
+    loc: box offsets [B, 4 N] in the anchor's coordinates divided by the variances (centre x, y, log width, height).
+    anchors: corners [1, N, 4] (xmin, ymin, xmax, ymax), normalised to the image, not clipped.
+    """
+
+    cls: mx.sym.Symbol
+    loc: mx.sym.Symbol
+    anchors: mx.sym.Symbol
+
+
+# Names of the three nodes; attach_detection finds them again in a stored graph.
+CLS, LOC, ANCHORS = "multibox_cls_pred", "multibox_loc_pred", "multibox_anchors"
+
+
+def build_multibox(features: list[mx.sym.Symbol], layers: list[HeadLayer], num_classes: int) -> MultiBox:
+    """Joins the predictors of all features; anchors run over features, rows, columns, then sizes and ratios."""
+    parts = [_predict(*pair, num_classes) for pair in zip(features, layers, strict=True)]
+    loc = mx.sym.Concat(*(part.loc for part in parts), dim=1, name=LOC)
+    cls = mx.sym.Concat(*(part.cls for part in parts), dim=1, name=f"{CLS}_concat")
+    cls = mx.sym.Reshape(cls, shape=(0, -1, num_classes + 1), name=f"{CLS}_reshape")
+    cls = mx.sym.transpose(cls, axes=(0, 2, 1), name=CLS)
+    anchors = mx.sym.Concat(*(part.anchors for part in parts), dim=1, name=f"{ANCHORS}_concat")
+    anchors = mx.sym.Reshape(anchors, shape=(0, -1, 4), name=ANCHORS)
+    return MultiBox(cls, loc, anchors)
+
+
+def _predict(feature: mx.sym.Symbol, layer: HeadLayer, num_classes: int) -> MultiBox:
+    """Predictions of one feature map, each flattened to [B, -1] with the cell's anchors side by side."""
+    name = feature.name
+    if layer.scale is not None:
+        feature = _normalise(feature, layer)
+    count = layer.anchors_per_cell
+    loc = biased_conv(feature, f"{name}_loc_pred_conv", count * 4, 3, (1, 1))
+    cls = biased_conv(feature, f"{name}_cls_pred_conv", count * (num_classes + 1), 3, (1, 1))
+    anchors = mx.sym.contrib.MultiBoxPrior(
+        feature, sizes=layer.sizes, ratios=layer.ratios, clip=False, steps=(layer.step, layer.step),
+        name=f"{name}_anchors",
+    )  # fmt: skip
+    return MultiBox(
+        cls=_flatten(cls, f"{name}_cls_pred"),
+        loc=_flatten(loc, f"{name}_loc_pred"),
+        anchors=mx.sym.Flatten(anchors, name=f"{name}_anchors_flatten"),
+    )
+
+
+def _normalise(feature: mx.sym.Symbol, layer: HeadLayer) -> mx.sym.Symbol:
+    """Unit length at each cell times a learned factor per channel (Liu et al. 2015, "ParseNet"): conv4_3's values are
+    much larger than those of later layers."""
+    name = feature.name
+    unit = mx.sym.L2Normalization(feature, mode="channel", name=f"{name}_norm")
+    factor = mx.sym.Variable(
+        f"{name}_scale", shape=(1, layer.filters, 1, 1), init=mx.init.Constant(layer.scale), attr={"__wd_mult__": "0.1"}
+    )
+    return mx.sym.broadcast_mul(factor, unit, name=f"{name}_scaled")
+
+
+def _flatten(data: mx.sym.Symbol, name: str) -> mx.sym.Symbol:
+    moved = mx.sym.transpose(data, axes=(0, 2, 3, 1), name=f"{name}_transpose")
+    return mx.sym.Flatten(moved, name=f"{name}_flatten")

@@ -1,0 +1,16 @@
+"""What a run tells, and who writes it down: one event stream, any number of writers.
+
+    from ssd.tracking import Events, RunInfo, make_writers
+    from ssd.tracking.files import RunFiles
+
+    with Events({"files": RunFiles(), **make_writers(cfg.logger)}) as events:
+        events.start(RunInfo(...))
+        events.step(epoch, step, {"train/loss": 3.2})
+        events.epoch(epoch, step, {"train/loss": 3.1, "val/map_11pt": 0.7})
+
+Jobs know this stream only; they never ask whether TensorBoard or MLflow is listening.
+"""
+
+from ssd.tracking.events import Events, RunInfo, Writer, make_writers
+
+__all__ = ["Events", "RunInfo", "Writer", "make_writers"]

@@ -1,0 +1,180 @@
+"""The event stream: what a run can tell (`Writer`), and the one object that passes it on (`Events`).
+
+Names of values are paths: "train/loss", "val/map_11pt", "val/ap_11pt/<class>". Epochs and steps count from 1, and
+steps go on counting through all epochs.
+"""
+
+import logging
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+
+from ssd.errors import UserError
+
+log = logging.getLogger(__name__)
+
+Values = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What is known before the first step."""
+
+    name: str
+    job: str  # train, eval, ...
+    config: dict[str, Any]  # resolved, plain dicts, lists and scalars
+    folder: Path  # the run directory; it exists
+    classes: list[str]
+    epochs: int
+    steps: int  # per epoch
+
+
+class Writer:
+    """Writes some of a run down somewhere. Every method may be left as it is: it does nothing."""
+
+    def start(self, run: RunInfo) -> None:
+        """Called once, before anything else."""
+
+    def step(self, epoch: int, step: int, values: Values) -> None:
+        """Means since the last call, every few steps; `step` counts through the whole run.
+
+        "train/cross_entropy", "train/smooth_l1", "train/loss", "train/learning_rate", "train/images_per_second" and
+        "train/data_wait" (share of the time, 0..1, in which the devices waited for images).
+        """
+
+    def progress(self, epoch: int, done: int, values: Values) -> None:
+        """After every step, so it must cost next to nothing: `done` of the epoch's steps are over."""
+
+    def epoch(self, epoch: int, step: int, values: Values) -> None:
+        """End of an epoch: its means ("train/loss", ...) and what validation measured ("val/map_11pt", ...)."""
+
+    def image(self, tag: str, image: np.ndarray, step: int) -> None:
+        """A picture, HxWx3 uint8 RGB; a later one of the same tag shows the same thing at a later step."""
+
+    def curve(
+        self, tag: str, precision: np.ndarray, recall: np.ndarray, scores: np.ndarray, positives: int, step: int
+    ) -> None:
+        """Precision and recall of one class, [K] each: entry k counts the detections that score >= scores[k].
+
+        Best score first, one entry per detection that counts (those on difficult objects do not). `positives` is the
+        number of ground-truth boxes that count, so true positives = recall * positives.
+        """
+
+    def artifact(self, path: Path, folder: str = "") -> None:
+        """A finished file or directory worth keeping (checkpoint, report); `folder` groups it where it is kept."""
+
+    def message(self, text: str) -> None:
+        """One line for whoever watches."""
+
+    def close(self, status: str, metrics: Values) -> None:
+        """Called once, last. `status`: "finished", "failed" or "interrupted"; `metrics`: the final numbers."""
+
+    def where(self) -> str | None:
+        """Path, address or command with which a person finds what was written."""
+        return None
+
+
+class Events:
+    """Passes everything on to its writers, in their order; one that fails is named once in the log and left out.
+
+    As a context manager it closes the writers with the status that fits the way the block was left, and with the
+    values of the last epoch unless `close` was called with better ones inside.
+    """
+
+    def __init__(self, writers: Mapping[str, Writer]) -> None:
+        self._writers = dict(writers)
+        self._latest: Values = {}
+        self._closed = False
+
+    def start(self, run: RunInfo) -> None:
+        self._tell("start", run)
+
+    def step(self, epoch: int, step: int, values: Values) -> None:
+        self._tell("step", epoch, step, values)
+
+    def progress(self, epoch: int, done: int, values: Values) -> None:
+        self._tell("progress", epoch, done, values)
+
+    def epoch(self, epoch: int, step: int, values: Values) -> None:
+        self._latest = values
+        self._tell("epoch", epoch, step, values)
+
+    def image(self, tag: str, image: np.ndarray, step: int) -> None:
+        self._tell("image", tag, image, step)
+
+    def curve(
+        self, tag: str, precision: np.ndarray, recall: np.ndarray, scores: np.ndarray, positives: int, step: int
+    ) -> None:
+        self._tell("curve", tag, precision, recall, scores, positives, step)
+
+    def artifact(self, path: Path, folder: str = "") -> None:
+        self._tell("artifact", path, folder)
+
+    def message(self, text: str) -> None:
+        self._tell("message", text)
+
+    def close(self, status: str, metrics: Values) -> None:
+        if not self._closed:
+            self._closed = True
+            self._tell("close", status, metrics)
+
+    def where(self) -> dict[str, str]:
+        """Name of a writer -> how to find what it wrote, for those still writing that know."""
+        places = {name: writer.where() for name, writer in self._writers.items()}
+        return {name: place for name, place in places.items() if place}
+
+    def _tell(self, method: str, *what: Any) -> None:
+        for name, writer in list(self._writers.items()):
+            try:
+                getattr(writer, method)(*what)
+            except Exception as error:
+                del self._writers[name]
+                reason = f"{type(error).__name__}: {error}".splitlines()[0]
+                log.warning("%s stopped recording: %s; training goes on", name, reason)
+
+    def __enter__(self) -> "Events":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        ended = "failed" if kind else "finished"
+        self.close("interrupted" if kind is KeyboardInterrupt else ended, self._latest)
+
+
+def make_writers(loggers: Mapping[str, Any] | None) -> dict[str, Writer]:
+    """The writers of `cfg.logger` (name -> {_target_, options}); none for null or {}.
+
+    Errors: UserError naming the entry that is no writer, or has a wrong option.
+    """
+    writers = {}
+    for name, options in (loggers or {}).items():
+        try:
+            writer = instantiate(options)
+        except InstantiationException as error:
+            if isinstance(error.__cause__, UserError):
+                raise error.__cause__ from None
+            raise UserError(f"logger.{name}: {str(error.__cause__ or error).splitlines()[0]}") from error
+        if not isinstance(writer, Writer):
+            raise UserError(f"logger.{name} is no logger: it needs a _target_ that makes an ssd.tracking.Writer")
+        writers[str(name)] = writer
+    return writers
+
+
+def apart(values: Values) -> dict[str, float]:
+    """Values of an epoch named so that they do not mix with those of single steps: train/loss -> train_epoch/loss."""
+    step_group, epoch_group = "train/", "train_epoch/"
+    return {epoch_group + name.removeprefix(step_group) if name.startswith(step_group) else name: value
+            for name, value in values.items()}  # fmt: skip
+
+
+def finite(values: Values) -> dict[str, float]:
+    """Without what is not a number, e.g. the AP of a class that validation has no object of."""
+    return {name: float(value) for name, value in values.items() if math.isfinite(value)}

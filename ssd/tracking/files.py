@@ -1,0 +1,142 @@
+"""What every run directory holds: metrics.csv, metrics.json and pictures/; and steps.csv for who wants it.
+
+All of it can be read while the run goes on, and survives a kill: files are replaced whole, rows appended whole.
+"""
+
+import csv
+import io
+import json
+import math
+import os
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ssd.tracking.events import RunInfo, Values, Writer
+
+
+class RunFiles(Writer):
+    """The contract of the run directory; the runner adds it to every run.
+
+    metrics.csv   one row per epoch
+    metrics.json  the latest numbers, at the end the final ones; names without "val/", so the same in every job
+    pictures/     the latest image of every tag
+    """
+
+    def start(self, run: RunInfo) -> None:
+        self.folder = run.folder
+        self.table = Table(run.folder / "metrics.csv", key="epoch")
+
+    def epoch(self, epoch: int, step: int, values: Values) -> None:
+        row = {"epoch": epoch, "step": step, **values}
+        self.table.add(row)
+        self._write_metrics(row)
+
+    def image(self, tag: str, image: np.ndarray, step: int) -> None:
+        path = picture_path(self.folder, tag)
+        path.parent.mkdir(exist_ok=True)
+        write_atomically(path, encode(image, ".png"))
+
+    def close(self, status: str, metrics: Values) -> None:
+        if metrics:  # a run that failed early has none; what the last epoch wrote then stays
+            self._write_metrics(metrics)
+
+    def where(self) -> str | None:
+        return str(self.folder)
+
+    def _write_metrics(self, values: Values) -> None:
+        numbers = {name.removeprefix("val/"): _json_number(value) for name, value in values.items()}
+        text = json.dumps(numbers, indent=2, allow_nan=False) + "\n"
+        write_atomically(self.folder / "metrics.json", text.encode())
+
+
+class StepsCsv(Writer):
+    """One row per log interval, in a file of the run directory."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+
+    def start(self, run: RunInfo) -> None:
+        self.table = Table(run.folder / self.file, key="step")
+
+    def step(self, epoch: int, step: int, values: Values) -> None:
+        self.table.add({"epoch": epoch, "step": step, **values})
+
+    def where(self) -> str | None:
+        return str(self.table.path)
+
+
+class Table:
+    """A CSV file that grows by rows, the column `key` rising.
+
+    A row is appended. Only when it brings new columns is the file written anew, the old rows empty in those columns.
+    A file that is there already belongs to a run that is resumed: its rows from the first new `key` on are replaced.
+    """
+
+    def __init__(self, path: Path, key: str) -> None:
+        self.path = path
+        self.key = key
+        self.columns: list[str] = []
+
+    def add(self, row: Values) -> None:
+        if set(row) <= set(self.columns):
+            with open(self.path, "ab") as file:
+                file.write(self._lines([_cells(row)]))
+            return
+        columns, rows = self._read()
+        self.columns = [*columns, *(name for name in row if name not in columns)]
+        kept = [old for old in rows if float(old[self.key]) < row[self.key]]
+        head = {name: name for name in self.columns}
+        write_atomically(self.path, self._lines([head, *kept, _cells(row)]))
+
+    def _lines(self, rows: list[dict[str, str]]) -> bytes:
+        text = io.StringIO(newline="")
+        csv.DictWriter(text, self.columns, restval="", lineterminator="\n").writerows(rows)
+        return text.getvalue().encode()
+
+    def _read(self) -> tuple[list[str], list[dict[str, str]]]:
+        """Columns and complete rows of the file; the last row of a killed run may be half a row."""
+        if not self.path.is_file():
+            return [], []
+        text = self.path.read_text(encoding="utf-8")
+        reader = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1], newline=""))
+        return list(reader.fieldnames or []), list(reader)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Readers see the old file or the new one, never a part of it."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(data)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def encode(image: np.ndarray, suffix: str) -> bytes:
+    """Image file (".png", ".jpg") of an HxWx3 uint8 RGB image."""
+    done, data = cv2.imencode(suffix, image[:, :, ::-1])
+    if not done:
+        raise ValueError(f"cannot encode an image of shape {image.shape}, type {image.dtype}")
+    return data.tobytes()
+
+
+def picture_path(folder: Path, tag: str) -> Path:
+    """Where the run directory has the latest image of a tag: "val/sample_1" -> pictures/val_sample_1.png."""
+    name = re.sub(r"[^\w.-]+", "_", tag).strip("._") or "image"
+    return folder / "pictures" / f"{name}.png"
+
+
+def _json_number(value: float) -> float | int | None:
+    """JSON knows no NaN and no infinity: they become null."""
+    if isinstance(value, (int, np.integer)):
+        return int(value)
+    return float(value) if math.isfinite(value) else None
+
+
+def _cells(row: Values) -> dict[str, str]:
+    """Whole numbers as they are, others with six digits."""
+    whole = (int, np.integer)
+    return {name: str(value) if isinstance(value, whole) else f"{float(value):.6g}" for name, value in row.items()}

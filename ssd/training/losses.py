@@ -1,0 +1,66 @@
+"""Training losses read off the graph's outputs on the device; four numbers a step reach the host, never a probability."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ssd.engine import mx
+
+TINY = 1e-20  # a probability of exactly zero counts as this
+
+
+@dataclass(frozen=True)
+class StepLosses:
+    """Sums over one step's batch, all devices together; add them to get an epoch's.
+
+    cross_entropy: over the anchors that learn (positives and mined negatives); smooth_l1: over the four offsets of
+    the positives (SSD paper, eq. 1-3).
+    """
+
+    cross_entropy_sum: float = 0.0
+    anchors: float = 0.0
+    smooth_l1_sum: float = 0.0
+    positives: float = 0.0
+
+    def __add__(self, other: "StepLosses") -> "StepLosses":
+        return StepLosses(
+            self.cross_entropy_sum + other.cross_entropy_sum,
+            self.anchors + other.anchors,
+            self.smooth_l1_sum + other.smooth_l1_sum,
+            self.positives + other.positives,
+        )
+
+    @property
+    def finite(self) -> bool:
+        return bool(np.isfinite(self.cross_entropy_sum) and np.isfinite(self.smooth_l1_sum))
+
+    @property
+    def cross_entropy(self) -> float:
+        """Mean over the anchors that learn."""
+        return self.cross_entropy_sum / max(self.anchors, 1.0)
+
+    @property
+    def smooth_l1(self) -> float:
+        """Sum over the four offsets, mean over the positives."""
+        return self.smooth_l1_sum / max(self.positives, 1.0)
+
+    @property
+    def loss(self) -> float:
+        """What is minimised: both sums divided by the positives."""
+        return (self.cross_entropy_sum + self.smooth_l1_sum) / max(self.positives, 1.0)
+
+
+def read_losses(devices: list[list[Any]]) -> StepLosses:
+    """Losses of the outputs of each device: [cls_prob [B, C+1, N], loc_loss [B, 4N], cls_label [B, N], …].
+
+    cls_label: -1 ignored, 0 background, class + 1 otherwise. Waits for the forward pass, not for the backward one.
+    """
+    queued = []
+    for cls_prob, loc_loss, cls_label, *_ in devices:
+        learns = cls_label >= 0
+        chosen = mx.nd.pick(cls_prob, mx.nd.maximum(cls_label, 0), axis=1)
+        # where(), since ignored anchors may hold anything and inf * 0 is not 0
+        entropy = mx.nd.where(learns, -mx.nd.log(mx.nd.maximum(chosen, TINY)), mx.nd.zeros_like(chosen))
+        queued.append(mx.nd.concat(entropy.sum(), learns.sum(), loc_loss.sum(), (cls_label > 0).sum(), dim=0))
+    return StepLosses(*(float(value) for value in sum(numbers.asnumpy().astype(np.float64) for numbers in queued)))

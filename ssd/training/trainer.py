@@ -1,0 +1,135 @@
+"""The Module under training: binding it to devices, its first parameters, and one step."""
+
+import logging
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from ssd.engine import mx
+from ssd.errors import UserError
+from ssd.model import Params, load_params
+from ssd.symbol import build_train
+from ssd.training.losses import StepLosses, read_losses
+from ssd.training.schedules import Schedule
+
+log = logging.getLogger(__name__)
+
+OUTPUTS = 3  # cls_prob, loc_loss, cls_label; the original's graph also runs its NMS in every step
+
+
+def contexts(device: DictConfig) -> list[Any]:
+    """MXNet contexts of `device`. Errors: UserError for GPUs that are not there."""
+    if device.name == "gpu":
+        found = mx.context.num_gpus()
+        if missing := [index for index in device.ids if index >= found]:
+            raise UserError(f"device.ids={list(device.ids)}: GPU {missing[0]} is not there, MXNet sees {found}; try device=cpu")
+    return [mx.Context(device.name, index) for index in device.ids]
+
+
+class Trainer:
+    """A bound, initialised Module with its optimizer."""
+
+    def __init__(self, cfg: DictConfig, classes: Sequence[str], data: Any, total_steps: int) -> None:
+        """data: anything with provide_data and provide_label, the shapes of one batch."""
+        self._batch_normalised = cfg.compat is None  # else the graph divides by itself, per device
+        graph = build_train(cfg, len(classes))
+        self.symbol = mx.sym.Group([graph[index] for index in range(OUTPUTS)])
+        self.devices = contexts(cfg.device)
+        arg_params, frozen = self._start_values(cfg, data)
+        self.module = mx.mod.Module(
+            self.symbol,
+            data_names=[name for name, _ in data.provide_data],
+            label_names=[name for name, _ in data.provide_label],
+            context=self.devices,
+            fixed_param_names=frozen,
+            logger=log,
+        )
+        self.module.bind(data.provide_data, data.provide_label)
+        self.module.init_params(
+            mx.init.Xavier(), arg_params=arg_params[0], aux_params=arg_params[1], allow_missing=True, allow_extra=True
+        )
+        self._init_optimizer(cfg, total_steps)
+
+    def _start_values(self, cfg: DictConfig, data: Any) -> tuple[tuple[Params, Params], list[str]]:
+        """Parameters taken over from `pretrained`, and the names that stay fixed."""
+        if cfg.pretrained is None:
+            return ({}, {}), frozen_names(self.symbol, cfg.freeze)
+        shapes = {name: shape for name, shape in [*data.provide_data, *data.provide_label]}
+        taken = take_over(self.symbol, shapes, load_params(cfg.pretrained), cfg.pretrained)
+        return taken, frozen_names(self.symbol, cfg.freeze or cfg.backbone.freeze)
+
+    def _init_optimizer(self, cfg: DictConfig, total_steps: int) -> None:
+        options: Any = OmegaConf.to_container(cfg.optimizer, resolve=True)
+        name, rate = options.pop("name"), options["learning_rate"]
+        if options["clip_gradient"] is None:
+            del options["clip_gradient"]
+        options["lr_scheduler"] = self.schedule = Schedule(cfg.schedule, rate, total_steps)
+        devices = len(self.devices)
+        options["rescale_grad"] = 1.0 / devices
+        try:
+            self.module.init_optimizer(kvstore="local" if devices > 1 else None, optimizer=name, optimizer_params=options)
+        except (ValueError, TypeError) as error:
+            raise UserError(f"optimizer {name}: {str(error).splitlines()[0]}") from error
+
+    def step(self, batch: Any) -> StepLosses:
+        """Forward, backward and update on one batch; with a non-finite loss the parameters are left as they were."""
+        self.module.forward_backward(batch)
+        outputs = self.module.get_outputs(merge_multi_context=False)
+        losses = read_losses([list(device) for device in zip(*outputs, strict=True)])
+        if losses.finite:
+            if self._batch_normalised:
+                # The sum of gradients over all devices, divided by the positives of the whole batch: the result does
+                # not depend on how many devices share the batch.
+                self.module._optimizer.rescale_grad = 1.0 / max(losses.positives, 1.0)
+            self.module.update()
+        return losses
+
+    @property
+    def learning_rate(self) -> float:
+        """Of the last step."""
+        return float(self.module._optimizer.learning_rate)
+
+    def params(self) -> tuple[Params, Params]:
+        """Current (arg_params, aux_params) on the CPU, averaged over devices where they differ (BatchNorm statistics)."""
+        return self.module.get_params()
+
+
+def frozen_names(symbol: Any, pattern: str | None) -> list[str]:
+    """Parameters whose name starts with a match of the regex. Errors: UserError when it is none or matches nothing."""
+    if not pattern:
+        return []
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise UserError(f"freeze={pattern}: not a regular expression ({error})") from error
+    names = [name for name in symbol.list_arguments() if name not in ("data", "label") and expression.match(name)]
+    if not names:
+        raise UserError(f"freeze={pattern}: matches no parameter; they are named like {symbol.list_arguments()[1]!r}")
+    log.info("frozen: %d parameters: %s", len(names), ", ".join(names))
+    return names
+
+
+def take_over(
+    symbol: Any, shapes: dict[str, tuple[int, ...]], source: tuple[Params, Params], path: str
+) -> tuple[Params, Params]:
+    """Parameters of `source` that the graph has under the same name and shape; logs a table of the rest.
+
+    shapes: of the graph's inputs. Errors: UserError when not a single one fits.
+    """
+    arg_shapes, _, aux_shapes = symbol.infer_shape(**shapes)
+    wanted = {name: shape for name, shape in zip(symbol.list_arguments(), arg_shapes, strict=True) if name not in shapes}
+    wanted.update(zip(symbol.list_auxiliary_states(), aux_shapes, strict=True))
+    have = {**source[0], **source[1]}
+    loaded = {name for name, shape in wanted.items() if name in have and tuple(have[name].shape) == tuple(shape)}
+    if not loaded:
+        raise UserError(f"pretrained={path}: none of its {len(have)} parameters fits this network; check backbone=")
+    log.info("pretrained %s: %d loaded", path, len(loaded))
+    for name in sorted(wanted.keys() - loaded):
+        reason = f"shape {have[name].shape} in the file, {tuple(wanted[name])} here" if name in have else "not in the file"
+        log.info("  re-initialised  %-48s %s", name, reason)
+    for name in sorted(have.keys() - wanted.keys()):
+        log.info("  unused          %-48s %s", name, have[name].shape)
+    arg_params, aux_params = ({name: array for name, array in part.items() if name in loaded} for part in source)
+    return arg_params, aux_params

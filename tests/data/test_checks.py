@@ -1,0 +1,79 @@
+import logging
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ssd.data.checks import BoxChecker, class_index
+from ssd.errors import UserError
+
+coordinates = st.floats(-50, 150, width=32)
+
+
+def test_class_index():
+    assert class_index("cat", ["dog", "cat"], "a.xml") == 1
+    with pytest.raises(UserError, match="a.xml: class 'catt' is not in dataset.classes; did you mean 'cat'?"):
+        class_index("catt", ["dog", "cat"], "a.xml")
+    with pytest.raises(UserError, match="dataset.classes has dog, cat"):
+        class_index("zebra", ["dog", "cat"], "a.xml")
+
+
+def test_good_boxes_pass_unchanged():
+    checker = BoxChecker("error")
+    rows = [(0, 0, 0, 100, 50, 0), (2, 1.5, 2.25, 3, 4, 1)]
+    result = checker.check(rows, (100, 50), "a.xml")
+    assert result.dtype == np.float32
+    np.testing.assert_array_equal(result, np.array(rows, np.float32))
+    assert checker.check([], (100, 50), "a.xml").shape == (0, 6)
+    assert checker.dropped == []
+
+
+def test_a_pixel_outside_is_rounding():
+    result = BoxChecker("error").check([(0, -1, -0.5, 101, 51, 0)], (100, 50), "a.xml")
+    np.testing.assert_array_equal(result, [[0, 0, 0, 100, 50, 0]])
+
+
+def test_out_of_range():
+    rows = [(0, 10, 10, 20, 20, 0), (1, 90, 10, 120, 20, 0), (1, 110, 10, 120, 20, 0)]
+    message = (
+        "a.xml: object 2, box (90, 10, 120, 20), leaves the image of 100x50; "
+        "dataset.out_of_range=clip cuts such boxes, dataset.out_of_range=drop leaves them out"
+    )
+    with pytest.raises(UserError) as error:
+        BoxChecker("error").check(rows, (100, 50), "a.xml")
+    assert str(error.value) == message
+    clip = BoxChecker("clip")
+    np.testing.assert_array_equal(
+        clip.check(rows, (100, 50), "a.xml"), [[0, 10, 10, 20, 20, 0], [1, 90, 10, 100, 20, 0]]
+    )
+    assert clip.dropped == ["a.xml: object 3, box (110, 10, 120, 20), lies outside the image of 100x50"]
+    drop = BoxChecker("drop")
+    np.testing.assert_array_equal(drop.check(rows, (100, 50), "a.xml"), [[0, 10, 10, 20, 20, 0]])
+    assert len(drop.dropped) == 2
+    with pytest.raises(UserError, match="out_of_range is 'ignore', it must be one of error, clip, drop"):
+        BoxChecker("ignore")
+
+
+def test_report_has_ten_lines_then_a_count(caplog):
+    checker = BoxChecker("error")
+    assert checker.check([(0, 5, 5, 5, 9, 0)] * 13, (100, 50), "a.xml").shape == (0, 6)
+    with caplog.at_level(logging.WARNING):
+        checker.report()
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == 11
+    assert lines[0] == "dropped: a.xml: object 1, box (5, 5, 5, 9), has no area"
+    assert lines[-1] == "dropped: 3 more boxes"
+
+
+@given(
+    st.lists(st.tuples(coordinates, coordinates, coordinates, coordinates), max_size=8),
+    st.sampled_from(["clip", "drop"]),
+)
+def test_what_remains_lies_inside_and_has_area(corners, out_of_range):
+    checker = BoxChecker(out_of_range)
+    result = checker.check([(0, *corner, 0) for corner in corners], (100, 50), "a.xml")
+    assert len(result) + len(checker.dropped) == len(corners)
+    assert (result[:, 1:5] >= 0).all()
+    assert (result[:, [3, 4]] <= (100, 50)).all()
+    assert (result[:, 3:5] > result[:, 1:3]).all()

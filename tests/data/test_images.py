@@ -1,0 +1,105 @@
+import struct
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+
+from ssd.data.images import decode, preprocess, read_image, verify
+from ssd.errors import UserError
+
+PICTURE = np.random.default_rng(0).integers(0, 256, (20, 31, 3), dtype=np.uint8)
+
+
+def encoded(suffix: str, picture: np.ndarray = PICTURE) -> bytes:
+    return cv2.imencode(suffix, picture)[1].tobytes()
+
+
+def test_decode_is_rgb():
+    np.testing.assert_array_equal(decode(encoded(".png"), "x"), PICTURE[..., ::-1])
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        PICTURE[..., 0],
+        np.dstack([PICTURE, PICTURE[..., 0]]),
+        PICTURE.astype(np.uint16) * 257,
+    ],
+    ids=["grey", "alpha", "16 bit"],
+)
+def test_every_picture_has_three_channels_of_eight_bits(picture):
+    result = decode(encoded(".png", picture), "x")
+    assert result.shape == (20, 31, 3)
+    assert result.dtype == np.uint8
+    expected = np.dstack([PICTURE[..., 0]] * 3) if picture.ndim == 2 else PICTURE
+    np.testing.assert_array_equal(result[..., ::-1], expected)
+
+
+def test_exif_orientation_is_applied_as_mxnet_applies_it():
+    from ssd.engine import mx
+
+    plain = encoded(".jpg")
+    exif = b"Exif\0\0II" + struct.pack("<HIHHHIHHI", 42, 8, 1, 0x0112, 3, 1, 6, 0, 0)
+    turned = plain[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + plain[2:]
+    ours = decode(turned, "x")
+    assert ours.shape == mx.image.imdecode(turned).shape == (31, 20, 3)
+    np.testing.assert_array_equal(ours, np.rot90(decode(plain, "x"), -1))
+    assert verify(turned, "x") == (20, 31)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".bmp"])
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 0.9, 0.99])
+@pytest.mark.parametrize("function", [decode, verify])
+def test_truncated(suffix, share, function, capfd):
+    data = encoded(suffix)
+    with pytest.raises(UserError, match="photo.jpg: .*image") as error:
+        function(data[: int(len(data) * share)], "photo.jpg")
+    assert "\n" not in str(error.value)
+
+
+def test_not_a_picture():
+    with pytest.raises(UserError, match="photo: the image file is no JPEG, PNG, BMP or WebP"):
+        decode(b"<html>not found</html>", "photo")
+
+
+def test_a_small_file_that_claims_a_huge_picture_is_refused_before_decoding(monkeypatch):
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", 50_000, 50_000, 8, 2, 0, 0, 0)
+    bomb = (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 10)) + chunk(b"IEND", b"")
+    )
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("decoded"))
+    with pytest.raises(UserError, match="50000x50000 pixels are too many, at most 200 million"):
+        decode(bomb, "bomb.png")
+
+
+def test_read_image(tmp_path):
+    file = tmp_path / "a.png"
+    file.write_bytes(encoded(".png"))
+    assert read_image(file).shape == (20, 31, 3)
+    with pytest.raises(UserError, match="missing.png: cannot read the image: No such file"):
+        read_image(tmp_path / "missing.png")
+
+
+def test_preprocess():
+    mean, std = (10.0, 20.0, 30.0), (2.0, 4.0, 5.0)
+    images = [PICTURE, np.full((5, 7, 3), (12, 24, 35), np.uint8)]
+    batch = preprocess(images, 20, 31, mean, std)
+    assert batch.shape == (2, 3, 20, 31)
+    assert batch.dtype == np.float32
+    np.testing.assert_allclose(batch[0], ((PICTURE - np.float32(mean)) / np.float32(std)).transpose(2, 0, 1))
+    np.testing.assert_array_equal(batch[1], np.ones((3, 20, 31), np.float32))
+    assert preprocess([], 20, 31, mean, std).shape == (0, 3, 20, 31)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [PICTURE[..., 0], PICTURE.astype(np.float32), np.zeros((0, 4, 3), np.uint8)],
+    ids=["grey", "float", "empty"],
+)
+def test_preprocess_wants_rgb_bytes(image):
+    with pytest.raises(UserError, match="image 1 is .* it must be HxWx3 uint8 RGB"):
+        preprocess([PICTURE, image], 8, 8, (0, 0, 0), (1, 1, 1))

@@ -1,0 +1,122 @@
+import numpy as np
+import pytest
+
+from ssd.engine import mx
+from ssd.errors import UserError
+from ssd.symbol import attach_detection, build_test, build_train
+
+LABEL = np.array(
+    [
+        [[0, 0.1, 0.1, 0.5, 0.45, 0], [2, 0.15, 0.2, 0.85, 0.85, 0], [-1] * 6],
+        [[1, 0.3, 0.2, 0.5, 0.4, 1], [-1] * 6, [-1] * 6],
+    ]
+)
+
+
+@pytest.fixture
+def picture() -> np.ndarray:
+    return np.random.default_rng(1).normal(0, 1, (2, 3, 128, 128)).astype(np.float32)
+
+
+def test_names_of_inputs_and_outputs(configure):
+    cfg = configure("small", 128)
+    assert build_train(cfg, 3).list_outputs() == ["cls_prob_output", "loc_loss_output", "cls_label_output"]
+    assert build_test(cfg, 3).list_outputs() == ["cls_prob_output", "boxes_output"]
+    assert "label" in build_train(cfg, 3).list_arguments()
+    cfg = configure("small", 128, "mxnet_ssd")
+    assert build_train(cfg, 3).list_outputs()[3:] == ["det_out_output"]
+    assert build_test(cfg, 3).list_outputs() == ["detection_output"]
+
+
+def test_number_of_classes_comes_from_the_dataset(configure):
+    cfg = configure("small", 128)
+    cfg.dataset = {"classes": ["a", "b"]}
+    assert build_test(cfg).infer_shape(data=(1, 3, 128, 128))[1][0] == (1, 3, 1600)
+    cfg.dataset = {"classes": None}
+    with pytest.raises(UserError, match="dataset.classes is not set"):
+        build_train(cfg)
+
+
+def test_gradients_are_sums_over_anchors_and_images(configure, fill, picture):
+    """Against numpy: the biases of the last map's predictors get the sum of what its anchors say."""
+    train = build_train(configure("small", 128), 3)
+    internals = train.get_internals()
+    nodes = ("multibox_loc_pred_output", "multibox_target_loc_target", "multibox_target_loc_mask")
+    extra = [mx.sym.BlockGrad(internals[name]) for name in nodes]
+    executor = mx.sym.Group([*train, *extra]).simple_bind(mx.cpu(), data=picture.shape, label=LABEL.shape)
+    fill(executor)
+    executor.arg_dict["data"][:] = picture
+    executor.arg_dict["label"][:] = LABEL
+    outputs = [array.asnumpy() for array in executor.forward(is_train=True)]
+    executor.backward()
+    prob, loss, label, loc, target, mask = outputs
+    gradient = {name: array.asnumpy() for name, array in executor.grad_dict.items()}
+    name, anchors = "multi_feat_2_conv_3x3_relu", slice(-64, None)
+
+    wanted = (prob - (np.arange(4)[:, None] == label[:, None])) * (label >= 0)[:, None]
+    wanted = wanted[..., anchors].reshape(2, 4, 16, 4).sum(axis=(0, 2)).T.ravel()
+    assert np.abs(wanted).max() > 0
+    np.testing.assert_allclose(gradient[f"{name}_cls_pred_conv_bias"], wanted, rtol=1e-3, atol=1e-4)
+
+    difference = (loc - target) * mask
+    wanted = np.clip(difference, -1, 1).reshape(2, -1, 4)[:, anchors].reshape(2, 16, 16).sum(axis=(0, 1))
+    np.testing.assert_allclose(gradient[f"{name}_loc_pred_conv_bias"], wanted, rtol=1e-3, atol=1e-4)
+    size = np.abs(difference)
+    np.testing.assert_allclose(loss, np.where(size < 1, size**2 / 2, size - 0.5), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("compat", [None, "mxnet_ssd"])
+def test_attached_detection_equals_the_test_graph(configure, fill, picture, compat):
+    cfg = configure("small", 128, compat)
+    train = mx.sym.load_json(build_train(cfg, 3).tojson())
+    attached = attach_detection(train, cfg.detection, cfg.head.variances, cfg.compat)
+    test = build_test(cfg, 3)
+    assert attached.list_arguments() == test.list_arguments()
+    assert attached.list_outputs() == test.list_outputs()
+    names = [name.removesuffix("_output") for name in attached.get_internals().list_outputs()]
+    assert len(names) == len(set(names))
+    for ours, theirs in zip(_run(attached, picture, fill), _run(test, picture, fill), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def test_detection_needs_a_multibox_graph(configure):
+    cfg = configure("small", 128)
+    with pytest.raises(UserError, match="no node multibox_cls_pred, multibox_loc_pred, multibox_anchors"):
+        attach_detection(mx.sym.Variable("x") + 1, cfg.detection, cfg.head.variances, None)
+
+
+def test_boxes_equal_numpy_and_probabilities_sum_to_one(configure, fill, picture):
+    test = build_test(configure("small", 128), 3)
+    internals = test.get_internals()
+    nodes = [internals[f"multibox_{name}_output"] for name in ("cls_pred", "loc_pred", "anchors")]
+    prob, boxes, scores, loc, anchors = _run(mx.sym.Group([*test, *nodes]), picture, fill)
+    np.testing.assert_allclose(prob.sum(axis=1), 1, rtol=1e-5)
+    exponent = np.exp(scores - scores.max(axis=1, keepdims=True))
+    np.testing.assert_allclose(prob, exponent / exponent.sum(axis=1, keepdims=True), atol=1e-5)
+    size, centre = anchors[..., 2:] - anchors[..., :2], (anchors[..., 2:] + anchors[..., :2]) / 2
+    loc = loc.reshape(2, -1, 4)
+    centre, size = centre + loc[..., :2] * 0.1 * size, size * np.exp(loc[..., 2:] * 0.2)
+    wanted = np.concatenate([centre - size / 2, centre + size / 2], axis=2).clip(0, 1)
+    np.testing.assert_allclose(boxes, wanted, atol=1e-5)
+
+
+def test_matching_and_detection_follow_the_configuration(configure):
+    cfg = configure("small", 128, "mxnet_ssd")
+    cfg.matching.update({"overlap": 0.6, "negative_ratio": 2.0, "negative_overlap": 0.4, "min_negatives": 5})
+    cfg.detection.update({"score": 0.2, "nms": 0.3, "topk": 50, "keep": 10})
+    attributes = build_train(cfg, 3).attr_dict()
+    target, detection = attributes["multibox_target"], attributes["detection"]
+    assert float(target["overlap_threshold"]) == 0.6
+    assert float(target["negative_mining_ratio"]) == 2
+    assert float(target["negative_mining_thresh"]) == 0.4
+    assert int(target["minimum_negative_samples"]) == 5
+    assert float(detection["threshold"]) == 0.2
+    assert float(detection["nms_threshold"]) == 0.3
+    assert int(detection["nms_topk"]) == 50
+
+
+def _run(symbol: mx.sym.Symbol, picture: np.ndarray, fill) -> list[np.ndarray]:
+    executor = symbol.simple_bind(mx.cpu(), data=picture.shape, grad_req="null")
+    fill(executor)
+    executor.arg_dict["data"][:] = picture
+    return [array.asnumpy() for array in executor.forward(is_train=False)]

@@ -1,0 +1,81 @@
+import json
+
+import numpy as np
+import pytest
+
+from ssd.symbol import build_test, feature_maps
+from ssd.symbol.head import head_layers
+
+
+def test_order_of_anchors_in_a_cell(configure, anchors_of):
+    """Centre first left, then right; every size with the first ratio, then the first size with the others."""
+    cfg = configure("small", 128)
+    anchors = anchors_of(build_test(cfg, 3), cfg)
+    centres = (anchors[:, :2] + anchors[:, 2:]) / 2
+    assert np.allclose(centres[:5], 0.5 / 16)
+    assert np.allclose(centres[5:10], [1.5 / 16, 0.5 / 16])
+    width, height = (anchors[:5, 2:] - anchors[:5, :2]).T
+    root = 2**0.5
+    assert np.allclose(width, [0.15, 0.2, 0.27, 0.15 * root, 0.15 / root])
+    assert np.allclose(height, [0.15, 0.2, 0.27, 0.15 / root, 0.15 * root])
+
+
+@pytest.mark.parametrize(
+    ("backbone", "shape"), [("small", "[128,256]"), ("vgg16_reduced", "[300,512]"), ("mobilenet_025", "[160,96]")]
+)
+def test_anchors_have_their_shape_in_pixels_whatever_the_image(configure, anchors_of, backbone, shape):
+    cfg = configure(backbone, shape)
+    height, width = cfg.data_shape.height, cfg.data_shape.width
+    anchors = anchors_of(build_test(cfg, 3), cfg) * [width, height, width, height]
+    maps, layers = feature_maps(cfg), head_layers(cfg)
+    assert len(anchors) == sum(layer.anchors for layer in maps)
+    parts = np.split(anchors, np.cumsum([layer.anchors for layer in maps])[:-1])
+    for part, layer in zip(parts, layers, strict=True):
+        size = (part[:, 2:] - part[:, :2]).reshape(-1, layer.anchors_per_cell, 2)
+        sides = [*layer.sizes, *[layer.sizes[0]] * (len(layer.ratios) - 1)]
+        ratios = [1] * len(layer.sizes) + list(layer.ratios[1:])
+        wanted = height * np.stack([sides * np.sqrt(ratios), sides / np.sqrt(ratios)], axis=1)
+        np.testing.assert_allclose(size, np.broadcast_to(wanted, size.shape), rtol=1e-3)
+        assert (part[0, :2] + part[0, 2:] > 0).all()
+
+
+@pytest.mark.parametrize("shape", ["128", "300"])
+def test_small_network_has_an_anchor_for_every_object(configure, anchors_of, shape):
+    """Objects of 15 to 60 % of the side, up to twice as wide as high: nearly all meet an anchor with IoU 0.5."""
+    cfg = configure("small", shape)
+    anchors = anchors_of(build_test(cfg, 3), cfg)
+    random = np.random.default_rng(0)
+    side, ratio = np.exp(random.uniform(np.log([0.15, 0.5]), np.log([0.6, 2]), (500, 2))).T
+    size = np.stack([side * ratio**0.5, side / ratio**0.5], axis=1)
+    low = random.uniform(0, 1 - size)
+    assert np.mean(_iou(np.hstack([low, low + size]), anchors).max(axis=1) >= 0.5) > 0.99
+
+
+def test_one_class_more_than_the_dataset_has_for_the_background(configure):
+    cfg = configure("small", 128)
+    _, (prob, boxes), _ = build_test(cfg, 7).infer_shape(data=(2, 3, 128, 128))
+    assert prob == (2, 8, 1600)
+    assert boxes == (2, 1600, 4)
+
+
+def test_normalised_layer_has_a_factor_of_its_own(configure):
+    graph = build_test(configure("vgg16_reduced", 300), 3)
+    scale = graph.attr_dict()["relu4_3_scale"]
+    assert json.loads(scale["__init__"]) == ["constant", {"value": 20}]
+    assert (scale["__shape__"], scale["__wd_mult__"]) == ("(1, 512, 1, 1)", "0.1")
+
+
+def test_vgg_512_anchors_of_the_last_map_are_inside_the_picture(configure, anchors_of):
+    """The original's second, third and fourth cell lie outside; the default has one cell."""
+    for compat, centres in ((None, {(0.5, 0.5)}), ("mxnet_ssd", {(0.5, 0.5), (1.5, 0.5), (0.5, 1.5), (1.5, 1.5)})):
+        cfg = configure("vgg16_reduced", 512, compat)
+        last = anchors_of(build_test(cfg, 3), cfg)[-feature_maps(cfg)[-1].anchors :]
+        assert {tuple(np.round(box, 4)) for box in (last[:, :2] + last[:, 2:]) / 2} == centres
+
+
+def _iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
+    inter = np.clip(high - low, 0, None).prod(axis=2)
+    areas = [(table[:, 2:] - table[:, :2]).prod(axis=1) for table in (boxes, others)]
+    return inter / (areas[0][:, None] + areas[1][None] - inter)

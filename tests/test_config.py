@@ -1,0 +1,136 @@
+"""Every choice of every group composes; what is wrong is told in one line."""
+
+import itertools
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from ssd.config import anchor_scales, compose
+from ssd.errors import UserError
+from ssd.overrides import explain, groups, normalise, sweep_points
+
+CHOICES = [f"{group}={choice}" for group, names in groups().items() for choice in names if choice != "any"]
+BACKBONES = groups()["backbone"]
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_every_choice_composes_and_resolves(choice: str) -> None:
+    cfg = compose([choice])
+    assert OmegaConf.to_container(cfg, resolve=True, throw_on_missing=False)
+
+
+@pytest.mark.parametrize(("backbone", "shape"), itertools.product(BACKBONES, ["300", "512"]))
+def test_every_backbone_has_a_head_for_both_tiers(backbone: str, shape: str) -> None:
+    cfg = compose([f"backbone={backbone}", f"data_shape={shape}"])
+    layers = len(cfg.head.from_layers)
+    assert layers >= 2
+    assert all(len(cfg.head[key]) == layers for key in ("sizes", "ratios", "strides", "pads", "num_filters", "kernels"))
+
+
+def test_the_two_commands_as_written() -> None:
+    cfg = compose(["backbone=resnet50", "data_shape=512"])
+    assert (cfg.backbone.name, cfg.data_shape.height, cfg.data_shape.tier) == ("resnet50", 512, "large")
+    words = normalise(["backbone=resnet50,mobilenet", "data_shape=300,512"])
+    points = {tuple(point) for point in sweep_points(words)}
+    assert len(points) == 3  # every value once
+    assert {compose(point).data_shape.height for point in points} == {300, 512}
+
+
+def test_free_shapes() -> None:
+    cfg = compose(["data_shape=400"])
+    assert (cfg.data_shape.height, cfg.data_shape.width, cfg.data_shape.tier) == (400, 400, "small")
+    cfg = compose(["data_shape=[448,640]"])
+    assert (cfg.data_shape.height, cfg.data_shape.width, cfg.data_shape.tier) == (448, 640, "large")
+    assert cfg.data_shape.name == "448x640"
+
+
+def test_one_field_of_the_head_can_be_overridden() -> None:
+    cfg = compose(["backbone=resnet50", "data_shape=512", "head.normalization=[20,-1,-1,-1,-1,-1]"])
+    assert cfg.head.normalization[0] == 20
+    assert cfg.head.sizes == compose(["backbone=resnet50", "data_shape=512"]).head.sizes
+
+
+def test_compat_changes_the_head_where_the_original_was_wrong() -> None:
+    words = ["backbone=resnet50", "data_shape=512"]
+    assert compose([*words, "compat=mxnet_ssd"]).head.from_layers[0] == "_plus12"
+    assert compose(words).head.from_layers[0] != "_plus12"
+
+
+@pytest.mark.parametrize("value", ["runs/lr=0.1/ssd-0003.params", "my photos (2)/*.jpg", "^conv[12]_", "it's.jpg", "a\\b.jpg"])
+def test_values_that_are_no_grammar_are_meant_literally(value: str) -> None:
+    assert compose([f"source={value}"]).source == value
+
+
+def test_loggers_are_selectable() -> None:
+    assert not compose(["logger=[]"]).logger
+    assert list(compose(["logger=tensorboard"]).logger) == ["tensorboard"]
+    assert list(compose(["logger=[csv,mlflow]"]).logger) == ["csv", "mlflow"]
+
+
+def test_anchor_scales_are_the_papers() -> None:
+    six = [[0.1, 0.1414], [0.2, 0.272], [0.37, 0.447], [0.54, 0.6192], [0.71, 0.7904], [0.88, 0.9612]]
+    seven = [[0.07, 0.1025], [0.15, 0.2121], [0.3, 0.3674], [0.45, 0.5196], [0.6, 0.6708], [0.75, 0.8216], [0.9, 0.9721]]
+    for golden, ours in ((six, anchor_scales(0.2, 0.9, 6)), (seven, anchor_scales(0.15, 0.9, 7))):
+        assert [[round(value, 4) for value in layer] for layer in ours] == golden
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["backbone=resnet5"], ["backbone=resnet5", "did you mean 'resnet50'?", "mobilenet_025"]),
+        (["optimzer.lr=1"], ["optimzer.lr", "no key"]),
+        (["optimizer.learning_rat=1"], ["did you mean 'optimizer.learning_rate'?"]),
+        (["batchsize=4"], ["did you mean 'batch_size'?"]),
+        (["job=trian"], ["did you mean 'train'?", "demo"]),
+        (["epochs=many"], ["epochs=many", "Integer"]),
+        (["epochs=0"], ["epochs=0", "at least 1"]),
+        (["backbone=resnet50,mobilenet"], ["needs -m"]),
+        (["data_shape=300,444"], ["444 is no preset"]),
+        (["compat=caffe"], ["mxnet_ssd"]),
+        (["device.ids=[0,0]"], ["twice"]),
+        (["device.ids=[]"], ["at least one"]),
+        (["batch_size=1", "device.ids=[0,1]"], ["smaller than the number of devices"]),
+        (["head.sizes=[[0.1,0.2]]"], ["head.sizes has 1 entries"]),
+        (["dataset=vok"], ["did you mean 'voc'?"]),
+        (["epochs"], ["epochs"]),
+        (["epochs=[1"], ["epochs='[1'", "Integer"]),
+        (["+nothing=1"], ["nothing", "no key"]),
+        (["~epochs"], ["epochs"]),
+    ],
+)
+def test_mistakes_are_told_in_one_line(words: list[str], parts: list[str]) -> None:
+    with pytest.raises(UserError) as caught:
+        compose(words)
+    message = str(caught.value)
+    assert "\n" not in message
+    for part in parts:
+        assert part in message
+
+
+@given(st.sampled_from(["backbone", "data_shape", "epochs", "a.b"]), st.text(max_size=12))
+def test_normalise_never_fails_but_for_sweeps_over_free_shapes(key: str, value: str) -> None:
+    try:
+        out = normalise([f"{key}={value}"])
+    except UserError:
+        assert key == "data_shape"
+        assert "," in value
+    else:
+        assert all("=" in word for word in out)
+
+
+@given(st.text())
+def test_explain_is_always_one_line(text: str) -> None:
+    assert len(explain(ValueError(text), ["a=b"]).splitlines()) <= 1
+
+
+def test_composing_and_help_import_nothing_heavy() -> None:
+    code = (
+        "import sys; from ssd.config import compose; compose(['backbone=resnet50', 'data_shape=512']); import ssd.run;"
+        "print([name for name in ('mxnet', 'mlflow', 'cv2', 'matplotlib', 'tensorboardX') if name in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"

@@ -1,0 +1,125 @@
+import csv
+import json
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ssd.tracking.files import RunFiles, StepsCsv, Table, picture_path, write_atomically
+
+LOSS = {"train/loss": 2.5, "train/learning_rate": 0.001}
+
+
+def started(writer, run):
+    writer.start(run)
+    return writer
+
+
+def test_metrics_csv(run):
+    files = started(RunFiles(), run)
+    files.epoch(1, 100, LOSS)
+    files.epoch(2, 200, {"train/loss": 1 / 3, "train/learning_rate": 0.0001})
+    assert (run.folder / "metrics.csv").read_text() == (
+        "epoch,step,train/loss,train/learning_rate\n1,100,2.5,0.001\n2,200,0.333333,0.0001\n"
+    )
+
+
+def test_columns_keep_their_place_when_others_appear(run):
+    files = started(RunFiles(), run)
+    files.epoch(1, 100, LOSS)
+    files.epoch(2, 200, {"val/map_11pt": 0.25, **LOSS})
+    files.epoch(3, 300, LOSS)
+    assert (run.folder / "metrics.csv").read_text() == (
+        "epoch,step,train/loss,train/learning_rate,val/map_11pt\n"
+        "1,100,2.5,0.001,\n2,200,2.5,0.001,0.25\n3,300,2.5,0.001,\n"
+    )
+
+
+def test_resumed_run_replaces_the_epochs_it_repeats(run):
+    first = started(RunFiles(), run)
+    for epoch in (1, 2, 3):
+        first.epoch(epoch, epoch * 100, {"train/loss": float(epoch)})
+    with open(run.folder / "metrics.csv", "a") as file:
+        file.write("4,40")  # killed in the middle of a row
+    started(RunFiles(), run).epoch(3, 300, {"train/loss": 0.5})
+    assert (run.folder / "metrics.csv").read_text() == "epoch,step,train/loss\n1,100,1\n2,200,2\n3,300,0.5\n"
+
+
+def test_metrics_json_follows_the_run(run):
+    files = started(RunFiles(), run)
+    files.epoch(1, 100, {"train/loss": 2.0, "val/map_11pt": np.float64(0.25), "val/ap_11pt/cat": float("nan")})
+    assert json.loads((run.folder / "metrics.json").read_text()) == {
+        "epoch": 1, "step": 100, "train/loss": 2.0, "map_11pt": 0.25, "ap_11pt/cat": None,
+    }  # fmt: skip
+    files.close("finished", {"map_11pt": 0.5, "images": np.int64(7)})
+    assert (run.folder / "metrics.json").read_text() == '{\n  "map_11pt": 0.5,\n  "images": 7\n}\n'
+
+
+def test_run_that_fails_early_keeps_the_numbers_of_its_last_epoch(run):
+    files = started(RunFiles(), run)
+    files.close("failed", {})
+    assert list(run.folder.iterdir()) == []
+    files.epoch(1, 100, {"train/loss": 2.0})
+    files.close("failed", {})
+    assert json.loads((run.folder / "metrics.json").read_text())["train/loss"] == 2.0
+
+
+def test_picture_is_the_latest(run):
+    files = started(RunFiles(), run)
+    red = np.full((6, 8, 3), (255, 0, 0), np.uint8)
+    files.image("val/sample 1", red // 2, 100)
+    files.image("val/sample 1", red, 200)
+    assert [path.name for path in (run.folder / "pictures").iterdir()] == ["val_sample_1.png"]
+    np.testing.assert_array_equal(cv2.imread(str(run.folder / "pictures" / "val_sample_1.png"))[:, :, ::-1], red)
+
+
+@given(st.text())
+def test_picture_stays_in_its_folder(tmp_path_factory, tag):
+    folder = tmp_path_factory.getbasetemp()
+    path = picture_path(folder, tag)
+    assert path.resolve().parent == (folder / "pictures").resolve()
+
+
+def test_steps_csv(run):
+    steps = started(StepsCsv("steps.csv"), run)
+    steps.step(1, 10, LOSS)
+    steps.step(1, 20, LOSS)
+    assert (run.folder / "steps.csv").read_text() == (
+        "epoch,step,train/loss,train/learning_rate\n1,10,2.5,0.001\n1,20,2.5,0.001\n"
+    )
+    assert steps.where() == str(run.folder / "steps.csv")
+
+
+PRINTABLE = st.characters(exclude_categories=["Cs", "Cc"])
+NAMES = st.text(PRINTABLE, min_size=1, max_size=8).filter(lambda name: name != "key")
+
+
+@settings(deadline=None)  # it waits for a disk
+@given(st.lists(st.dictionaries(NAMES, st.integers(-(10**9), 10**9), max_size=4), min_size=1, max_size=6))
+def test_table_reads_back(tmp_path_factory, rows):
+    """Whatever columns come and go, and however they are called."""
+    path = tmp_path_factory.mktemp("table") / "table.csv"
+    table = Table(path, key="key")
+    for key, row in enumerate(rows):
+        table.add({"key": key, **row})
+    with open(path, newline="", encoding="utf-8") as file:
+        read = list(csv.DictReader(file))
+    told = [{name: value for name, value in row.items() if value != ""} for row in read]
+    wrote = [{"key": key, **row} for key, row in enumerate(rows)]
+    assert told == [{name: str(value) for name, value in row.items()} for row in wrote]
+
+
+def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    path = tmp_path / "metrics.json"
+    write_atomically(path, b"old")
+
+    def full(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("ssd.tracking.files.os.replace", full)
+    with pytest.raises(OSError, match="disk full"):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
