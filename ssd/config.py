@@ -7,7 +7,7 @@ Values and their comments live in conf/; this file holds names and types only, s
 where a number belongs is an error when the configuration is composed, not an hour later.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -160,7 +160,12 @@ def _run_name(*, _root_: DictConfig) -> str:
 def register() -> None:
     """Makes the schema and the ssd.* resolvers known to Hydra; harmless when repeated."""
     ConfigStore.instance().store(name="schema", node=Config)
-    resolvers = {"head": _head_field, "tier": _tier, "scales": anchor_scales, "run_name": _run_name}
+    resolvers: dict[str, Callable[..., Any]] = {
+        "head": _head_field,
+        "tier": _tier,
+        "scales": anchor_scales,
+        "run_name": _run_name,
+    }
     for name, function in resolvers.items():
         OmegaConf.register_new_resolver(f"ssd.{name}", function, replace=True)
 

@@ -1,6 +1,6 @@
 """The only place that imports MXNet, so that what it needs to run on current Python is written once.
 
-    from ssd.engine import mx
+from ssd.engine import mx
 """
 
 import os
@@ -10,7 +10,14 @@ import numpy as np
 from ssd.errors import UserError
 
 # MXNet 1.9.1 was written for NumPy < 1.24, which still had these aliases of the built-in types.
-for _name, _type in {"bool": bool, "int": int, "float": float, "object": object, "str": str, "complex": complex}.items():
+for _name, _type in {
+    "bool": bool,
+    "int": int,
+    "float": float,
+    "object": object,
+    "str": str,
+    "complex": complex,
+}.items():
     if _name not in np.__dict__:
         setattr(np, _name, _type)
 

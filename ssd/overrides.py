@@ -128,10 +128,11 @@ def known_keys() -> list[str]:
 
     def walk(node: DictConfig, prefix: str) -> Iterator[str]:
         for key in node:
-            yield f"{prefix}{key}"
+            name = f"{prefix}{key!s}"
+            yield name
             child = None if OmegaConf.is_missing(node, key) else node._get_node(key)
             if isinstance(child, DictConfig) and child._content is not None and not child._is_interpolation():
-                yield from walk(child, f"{prefix}{key}.")
+                yield from walk(child, f"{name}.")
 
     return sorted({*walk(compose([]), ""), *groups()})
 

@@ -22,8 +22,7 @@ from ssd.overrides import explain, normalise, sweep_points
 
 # Flags that make Hydra print something instead of running; their words need not be a whole configuration.
 INFORMATION = {"-h", "--help", "--hydra-help", "--version", "-c", "--cfg", "-i", "--info", "-sc", "--shell-completion"}
-FLAGS_WITH_VALUE = {"-c", "--cfg", "-p", "--package", "-cp", "--config-path", "-cn", "--config-name", "-cd", "--config-dir", "-i", "--info"}  # fmt: skip
-
+WITH_VALUE = {"-c", "--cfg", "-p", "--package", "-cp", "--config-path", "-cn", "--config-name", "-cd", "--config-dir"}
 USER_ERROR = 2  # exit code
 
 log = logging.getLogger(__name__)
@@ -77,7 +76,7 @@ def check(arguments: list[str]) -> None:
     skip = False
     for argument in arguments:
         if skip or argument.startswith("-"):
-            skip = not skip and argument in FLAGS_WITH_VALUE
+            skip = not skip and argument in WITH_VALUE
             continue
         words.append(argument)
     words = [word for word in words if not word.lstrip("+~").startswith("hydra")]

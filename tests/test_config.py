@@ -60,7 +60,9 @@ def test_compat_changes_the_head_where_the_original_was_wrong() -> None:
     assert compose(words).head.from_layers[0] != "_plus12"
 
 
-@pytest.mark.parametrize("value", ["runs/lr=0.1/ssd-0003.params", "my photos (2)/*.jpg", "^conv[12]_", "it's.jpg", "a\\b.jpg"])
+@pytest.mark.parametrize(
+    "value", ["runs/lr=0.1/ssd-0003.params", "my photos (2)/*.jpg", "^conv[12]_", "it's.jpg", "a\\b.jpg"]
+)
 def test_values_that_are_no_grammar_are_meant_literally(value: str) -> None:
     assert compose([f"source={value}"]).source == value
 
@@ -73,7 +75,15 @@ def test_loggers_are_selectable() -> None:
 
 def test_anchor_scales_are_the_papers() -> None:
     six = [[0.1, 0.1414], [0.2, 0.272], [0.37, 0.447], [0.54, 0.6192], [0.71, 0.7904], [0.88, 0.9612]]
-    seven = [[0.07, 0.1025], [0.15, 0.2121], [0.3, 0.3674], [0.45, 0.5196], [0.6, 0.6708], [0.75, 0.8216], [0.9, 0.9721]]
+    seven = [
+        [0.07, 0.1025],
+        [0.15, 0.2121],
+        [0.3, 0.3674],
+        [0.45, 0.5196],
+        [0.6, 0.6708],
+        [0.75, 0.8216],
+        [0.9, 0.9721],
+    ]
     for golden, ours in ((six, anchor_scales(0.2, 0.9, 6)), (seven, anchor_scales(0.15, 0.9, 7))):
         assert [[round(value, 4) for value in layer] for layer in ours] == golden
 

@@ -14,8 +14,8 @@ from ssd.engine import mx
 from ssd.errors import UserError
 
 ROW_HEADER = 4  # MXNet puts [channels, rows, columns, label length] before each picture's label
-SHUFFLE_WINDOW = 8_000_000  # bytes of records that MXNet shuffles freely without being asked
-SHUFFLE_CHUNK = 4  # MB of the pieces whose order is shuffled in larger files; smaller ones make MXNet complain
+READ_BYTES = 8 << 20  # MXNet reads, decodes and shuffles this much of the records at a time
+DECODED_BYTES = 400_000_000  # of the pictures decoded at a time; MXNet keeps three to four such lots in memory
 
 
 def make_train_loader(records: Records, cfg: DictConfig, label_width: int) -> "TrainLoader":
@@ -34,7 +34,6 @@ def make_train_loader(records: Records, cfg: DictConfig, label_width: int) -> "T
             f"batch_size={records.count} or less"
         )
     size = (cfg.data_shape.height, cfg.data_shape.width)
-    large = records.rec.stat().st_size > SHUFFLE_WINDOW
     options = dict(
         path_imgrec=str(records.rec),
         data_shape=(3, *size),
@@ -44,7 +43,7 @@ def make_train_loader(records: Records, cfg: DictConfig, label_width: int) -> "T
         label_pad_value=-1.0,
         shuffle=True,
         seed=cfg.seed,
-        shuffle_chunk_size=SHUFFLE_CHUNK if large else 0,
+        shuffle_chunk_size=_shuffle_piece(records, size),
         shuffle_chunk_seed=cfg.seed,
         round_batch=True,
         preprocess_threads=usable_cores(),
@@ -57,6 +56,20 @@ def make_train_loader(records: Records, cfg: DictConfig, label_width: int) -> "T
     with _damage_named(records):  # MXNet decodes a first batch at once
         iterator = mx.io.ImageDetRecordIter(**options)
     return TrainLoader(iterator, records, (cfg.batch_size, rows))
+
+
+def _shuffle_piece(records: Records, size: tuple[int, int]) -> int:
+    """shuffle_chunk_size: MB of the pieces a file is cut into, 0 to leave it whole.
+
+    A file that is read at once is shuffled freely. A larger one, or one that would fill the memory when decoded, is
+    cut: the order of the pieces and of the pictures in each is new in every pass, and the packing has shuffled which
+    pictures share one. (Below 4 MB MXNet warns that the pieces are small, which they are meant to be.)
+    """
+    file_bytes = records.rec.stat().st_size
+    decoded_bytes = records.count * 3 * size[0] * size[1] * 4
+    if file_bytes <= READ_BYTES and decoded_bytes <= DECODED_BYTES:
+        return 0
+    return max(1, min(4, int(file_bytes / 1e6 * DECODED_BYTES / decoded_bytes)))
 
 
 def usable_cores() -> int:
@@ -125,7 +138,7 @@ def _damage_named(records: Records) -> Iterator[None]:
     except mx.base.MXNetError as error:
         reason = str(error).strip().splitlines()[-1].removeprefix("MXNetError: ")
         raise UserError(
-            f"{records.rec}: MXNet cannot read it ({reason}); if it is damaged, delete its folder to have it packed anew"
+            f"{records.rec}: MXNet cannot read it ({reason}); if damaged, delete its folder to pack it anew"
         ) from error
 
 

@@ -22,11 +22,11 @@ import cv2
 import numpy as np
 
 from ssd.data.dataset import BOX_COLUMNS, Sample
-from ssd.data.files import whole_folder
 from ssd.data.headers import picture_format
 from ssd.data.images import decode, verify
 from ssd.engine import mx
 from ssd.errors import UserError
+from ssd.files import whole_folder
 
 log = logging.getLogger(__name__)
 

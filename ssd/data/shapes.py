@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ssd.data import voc_xml
-from ssd.data.files import whole_folder
 from ssd.data.voc import FOLDERS, SETS, VOC
 from ssd.errors import UserError
+from ssd.files import whole_folder
 
 log = logging.getLogger(__name__)
 

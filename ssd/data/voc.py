@@ -52,7 +52,9 @@ class VOC(Dataset):
     def classes(self) -> tuple[str, ...]:  # type: ignore[override]
         if self.given_classes is not None:
             return self.given_classes
-        members = [member for split in self.splits if self._has(split) for member in self._members(split)]
+        # No split at all: asking for one raises the error that says what is missing.
+        splits = [split for split in self.splits if self._has(split)] or list(self.splits)[:1]
+        members = [member for split in splits for member in self._members(split)]
         names = {item.name for member in members for item in self._annotation(*member).objects}
         if not names:
             raise UserError(f"{self._root()}: no annotation of the splits has an <object>, so there are no classes")
@@ -167,6 +169,8 @@ def _read_ids(file: Path) -> list[str]:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{file}: not a readable list of image ids ({error})") from error
     ids = [line.strip() for line in lines if line.strip()]
+    if any("\0" in identifier for identifier in ids):
+        raise UserError(f"{file}: not a readable list of image ids (it holds binary data)")
     if not ids:
         raise UserError(f"{file}: the split is empty, it must hold one image id per line")
     return [identifier[:-4] if identifier.lower().endswith((".jpg", ".png")) else identifier for identifier in ids]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ssd.tracking.files import write_atomically
+from ssd.files import write_atomically
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """Measuring a detector on a split: the same code during training and in job=eval."""
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,13 +7,12 @@ from typing import Any
 import numpy as np
 
 from ssd.data.dataset import Sample
+from ssd.data.images import decode
 from ssd.detection.detector import Detector
 from ssd.detection.draw import side_by_side
 from ssd.detection.predict import predict_samples
 from ssd.evaluation import evaluate_voc
 from ssd.tracking.events import Events
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -36,11 +34,9 @@ class Measured:
     def tell(self, events: Events, step: int, pictures: int) -> None:
         """Curves of every class, and the first `pictures` samples with ground truth beside detections."""
         for index, name in enumerate(self.classes):
-            curve = (self.voc[key][index] for key in ("precision", "recall", "scores"))
-            events.curve(f"val/pr/{name}", *curve, int(self.voc["positives"][index]), step)
+            precision, recall, scores = (self.voc[key][index] for key in ("precision", "recall", "scores"))
+            events.curve(f"val/pr/{name}", precision, recall, scores, int(self.voc["positives"][index]), step)
         for index, sample in enumerate(self.samples[:pictures]):
-            from ssd.data.images import decode
-
             image = decode(sample.read(), str(sample.path))
             found = self.detections[index]
             events.image(f"val/sample_{index + 1}", side_by_side(image, sample.boxes, found, self.classes, 0.5), step)

@@ -27,7 +27,9 @@ def start_events(cfg: DictConfig, folder: Path, steps: int) -> Events:
     events = Events({"files": RunFiles(), **make_writers(cfg.logger)})
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
     epochs = cfg.epochs if steps else 0
-    events.start(RunInfo("/".join(folder.parts[-2:]), cfg.job.name, plain, folder, plain["dataset"]["classes"], epochs, steps))
+    events.start(
+        RunInfo("/".join(folder.parts[-2:]), cfg.job.name, plain, folder, plain["dataset"]["classes"], epochs, steps)
+    )
     return events
 
 

@@ -25,7 +25,9 @@ T = TypeVar("T")
 def run(cfg: DictConfig, folder: Path) -> None:
     """Detects on cfg.source with cfg.model. Errors: UserError when either is missing or unreadable."""
     if cfg.model is None or cfg.source is None:
-        raise UserError("job=demo needs model= (a run directory or .params file) and source= (an image, directory or glob)")
+        raise UserError(
+            "job=demo needs model= (a run directory or .params file) and source= (an image, directory or glob)"
+        )
     find_images(cfg.source)  # a wrong source is told before the model is loaded
     detector = Detector(load_model(cfg.model), contexts(cfg.device)[0], cfg.batch_size, cfg.model)
     pictures = folder / "pictures"

@@ -25,8 +25,9 @@ def run(cfg: DictConfig, folder: Path) -> float:
     dataset = open_dataset(cfg)
     if list(dataset.classes) != model.spec.classes:
         raise UserError(
-            f"model {cfg.model} knows {len(model.spec.classes)} classes ({', '.join(model.spec.classes)}), dataset "
-            f"{cfg.dataset.name} has {len(dataset.classes)} ({', '.join(dataset.classes)}); choose the matching dataset="
+            f"model {cfg.model} knows {len(model.spec.classes)} classes ({', '.join(model.spec.classes)}), "
+            f"dataset {cfg.dataset.name} has {len(dataset.classes)} ({', '.join(dataset.classes)}); "
+            "choose the data set that fits the model"
         )
     samples = dataset.split(cfg.job.split)
     detector = Detector(model, contexts(cfg.device)[0], cfg.batch_size, cfg.model)

@@ -30,14 +30,17 @@ def run(cfg: DictConfig, folder: Path) -> float:
     train, val = dataset.split("train"), dataset.split("val")
     # One width for both splits: a Module is bound to one shape, whichever split it is fed.
     width = max(label_width(train), label_width(val))
-    records = ensure_records(train, Path(cfg.training.records) / cfg.dataset.name, "train", cfg.seed)
+    # Packed in one order for all seeds, so that a sweep over them shares the files; the loader shuffles by cfg.seed.
+    records = ensure_records(train, Path(cfg.training.records) / cfg.dataset.name, "train", seed=0)
     loader = make_train_loader(records, cfg, width)
     spec = ModelSpec.from_config(cfg, list(dataset.classes))
     trainer = Trainer(cfg, dataset.classes, loader, cfg.epochs * loader.steps)
     stamp(trainer.symbol, spec)
     detector = Detector(Model(spec, trainer.symbol, *trainer.params()), trainer.devices[0], cfg.batch_size)
     with start_events(cfg, folder, loader.steps) as events:
-        log.info("training on %d images, validating on %d; classes: %s", len(train), len(val), ", ".join(dataset.classes))
+        log.info(
+            "training on %d images, validating on %d; classes: %s", len(train), len(val), ", ".join(dataset.classes)
+        )
         checkpoints = Checkpoints(folder / "checkpoints", trainer.symbol, METRIC)
 
         def validate(epoch: int, step: int) -> dict[str, float]:
@@ -50,13 +53,13 @@ def run(cfg: DictConfig, folder: Path) -> float:
             events, validate, checkpoints)  # fmt: skip
 
         # What counts is the file: the best epoch is read back and measured as anyone would.
-        best = load_model(folder)
+        best = load_model(checkpoints.best)
         detector.set_params(best.arg_params, best.aux_params)
         measured = measure(detector, val)
         measured.tell(events, cfg.epochs * loader.steps, cfg.training.samples)
         values = measured.values()
-        events.artifact(folder / "checkpoints")
-        events.artifact(folder / "pictures")
+        for file in (checkpoints.best, checkpoints.symbol):
+            events.artifact(file, "checkpoints")
         places = events.where()
         events.close("finished", values | {"epoch": checkpoints.best_epoch})
     tell_results(folder, places, ap_table(values, detector.classes))

@@ -2,6 +2,7 @@
 
 import difflib
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig
@@ -23,22 +24,30 @@ class FeatureMap:
     anchors: int
 
 
-def build_features(cfg: DictConfig) -> list[mx.sym.Symbol]:
-    """One symbol [B, channels, h, w] per layer of the head, on an input called `data` [B, 3, H, W].
+class Feature(NamedTuple):
+    """A feature map as a symbol [B, channels, height, width]."""
+
+    symbol: mx.sym.Symbol
+    channels: int
+    height: int
+    width: int
+
+
+def build_features(cfg: DictConfig) -> list[Feature]:
+    """One per layer of the head, on an input called `data` [B, 3, H, W].
 
     Errors: UserError when the backbone lacks a layer, or when a map vanishes at this data shape.
     """
     # Arguments first, call later: Hydra would copy the symbol.
     network = instantiate(cfg.backbone.network, _partial_=True, _convert_="all")
     internals = network(mx.sym.Variable("data")).get_internals()
-    features: list[mx.sym.Symbol] = []
+    symbols: list[mx.sym.Symbol] = []
     for number, layer in enumerate(head_layers(cfg)):
         if layer.source:
-            features.append(_tap(internals, layer.source, cfg.backbone.name))
+            symbols.append(_tap(internals, layer.source, cfg.backbone.name))
         else:
-            features.append(_extra_layer(features[-1], number, layer, cfg.head.min_filter))
-    _check_sizes(features, cfg)
-    return features
+            symbols.append(_extra_layer(symbols[-1], number, layer, cfg.head.min_filter))
+    return [_with_shape(symbol, symbols[-1], cfg) for symbol in symbols]
 
 
 def feature_maps(cfg: DictConfig) -> list[FeatureMap]:
@@ -48,11 +57,10 @@ def feature_maps(cfg: DictConfig) -> list[FeatureMap]:
     """
     with mx.name.NameManager():
         features = build_features(cfg)
-    maps = []
-    for feature, layer in zip(features, head_layers(cfg), strict=True):
-        channels, height, width = shape_of(feature, cfg.data_shape.height, cfg.data_shape.width)
-        maps.append(FeatureMap(feature.name, channels, height, width, height * width * layer.anchors_per_cell))
-    return maps
+    return [
+        FeatureMap(symbol.name, channels, height, width, height * width * layer.anchors_per_cell)
+        for (symbol, channels, height, width), layer in zip(features, head_layers(cfg), strict=True)
+    ]
 
 
 def _tap(internals: mx.sym.Symbol, source: str, backbone: str) -> mx.sym.Symbol:
@@ -74,34 +82,36 @@ def _extra_layer(data: mx.sym.Symbol, number: int, layer: HeadLayer, min_filter:
     return relu(body, f"{prefix}_{side}_relu")
 
 
-def shape_of(feature: mx.sym.Symbol, height: int, width: int) -> tuple[int, int, int] | None:
+def _with_shape(symbol: mx.sym.Symbol, last: mx.sym.Symbol, cfg: DictConfig) -> Feature:
+    """`last` is the map that vanishes first when the image shrinks. Errors: UserError when this one has."""
+    height, width = cfg.data_shape.height, cfg.data_shape.width
+    shape = _shape(symbol, height, width)
+    if shape is None:
+        raise UserError(
+            f"backbone {cfg.backbone.name} at data shape {height}x{width}: nothing is left of feature map "
+            f"{symbol.name}; use a data shape of at least {_smallest_side(last)} pixels a side, or a backbone with "
+            "fewer or finer maps such as small"
+        )
+    return Feature(symbol, *shape)
+
+
+def _shape(symbol: mx.sym.Symbol, height: int, width: int) -> tuple[int, int, int] | None:
     """(channels, h, w) of a feature for such an image, or None when nothing is left of it."""
     try:
         # Unlike infer_shape it does not print when a kernel is larger than its input.
-        _, shapes, _ = feature.infer_shape_partial(data=(1, 3, height, width))
+        _, shapes, _ = symbol.infer_shape_partial(data=(1, 3, height, width))
     except mx.MXNetError:
         return None
     shape = tuple(shapes[0])  # () or with zeros where unknown
     return shape[1:] if len(shape) == 4 and min(shape) > 0 else None
 
 
-def _check_sizes(features: list[mx.sym.Symbol], cfg: DictConfig) -> None:
-    height, width = cfg.data_shape.height, cfg.data_shape.width
-    gone = next((feature for feature in features if shape_of(feature, height, width) is None), None)
-    if gone is not None:
-        raise UserError(
-            f"backbone {cfg.backbone.name} at data shape {height}x{width}: nothing is left of feature map {gone.name}; "
-            f"use a data shape of at least {_smallest_side(features[-1])} pixels a side, or a backbone with fewer "
-            "or finer maps such as small"
-        )
-
-
-def _smallest_side(feature: mx.sym.Symbol) -> int:
-    """Least square image that leaves something of the feature; it does so for all larger ones too."""
+def _smallest_side(symbol: mx.sym.Symbol) -> int:
+    """Side of the smallest square image that leaves something of the feature, as all larger ones do."""
     low, high = 0, 1
-    while shape_of(feature, high, high) is None:
+    while _shape(symbol, high, high) is None:
         low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if shape_of(feature, middle, middle) else (middle, high)
+        low, high = (low, middle) if _shape(symbol, middle, middle) else (middle, high)
     return high

@@ -1,17 +1,29 @@
 """The graphs to train and to test with: backbone, head, and what turns predictions into losses or boxes."""
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from omegaconf import DictConfig
 
 from ssd.engine import mx
 from ssd.errors import UserError
 from ssd.symbol.decoding import decode_boxes
-from ssd.symbol.features import build_features, shape_of
+from ssd.symbol.features import build_features
 from ssd.symbol.head import head_layers, square_in_pixels
 from ssd.symbol.multibox import ANCHORS, CLS, LOC, MultiBox, build_multibox
 
 IGNORE = -1  # class label of anchors that are neither positive nor chosen as negatives
+
+
+class DetectionSettings(Protocol):
+    """What the graph must know of cfg.detection."""
+
+    @property
+    def score(self) -> float: ...
+    @property
+    def nms(self) -> float: ...
+    @property
+    def topk(self) -> int: ...
 
 
 def build_train(cfg: DictConfig, num_classes: int | None = None) -> mx.sym.Symbol:
@@ -43,7 +55,7 @@ def build_test(cfg: DictConfig, num_classes: int | None = None) -> mx.sym.Symbol
 
 
 def attach_detection(
-    symbol: mx.sym.Symbol, detection: DictConfig, variances: Sequence[float], compat: str | None
+    symbol: mx.sym.Symbol, detection: DetectionSettings, variances: Sequence[float], compat: str | None
 ) -> mx.sym.Symbol:
     """Test graph from a train graph, or any other with the nodes multibox_cls_pred, _loc_pred and _anchors.
 
@@ -69,11 +81,9 @@ def _predictions(cfg: DictConfig, num_classes: int | None) -> MultiBox:
     features, layers = build_features(cfg), head_layers(cfg)
     if not cfg.compat:
         image = (cfg.data_shape.height, cfg.data_shape.width)
-        layers = [
-            square_in_pixels(layer, shape_of(feature, *image)[1:], image)
-            for layer, feature in zip(layers, features, strict=True)
-        ]
-    return build_multibox(features, layers, num_classes)
+        pairs = zip(features, layers, strict=True)
+        layers = [square_in_pixels(layer, (feature.height, feature.width), image) for feature, layer in pairs]
+    return build_multibox([feature.symbol for feature in features], layers, num_classes)
 
 
 def _targets(heads: MultiBox, cfg: DictConfig) -> mx.sym.Symbol:
@@ -108,7 +118,7 @@ def _loc_loss(heads: MultiBox, target: mx.sym.Symbol, mask: mx.sym.Symbol, cfg: 
 
 
 def _test_outputs(
-    heads: MultiBox, detection: DictConfig, variances: Sequence[float], compat: str | None
+    heads: MultiBox, detection: DetectionSettings, variances: Sequence[float], compat: str | None
 ) -> mx.sym.Symbol:
     if compat:
         cls_prob = mx.sym.SoftmaxActivation(heads.cls, mode="channel", name="cls_prob")
@@ -118,7 +128,7 @@ def _test_outputs(
 
 
 def _multibox_detection(
-    cls_prob: mx.sym.Symbol, heads: MultiBox, detection: DictConfig, variances: Sequence[float]
+    cls_prob: mx.sym.Symbol, heads: MultiBox, detection: DetectionSettings, variances: Sequence[float]
 ) -> mx.sym.Symbol:
     return mx.sym.contrib.MultiBoxDetection(
         cls_prob, heads.loc, heads.anchors, threshold=detection.score, nms_threshold=detection.nms,

@@ -7,13 +7,13 @@ import csv
 import io
 import json
 import math
-import os
 import re
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from ssd.files import write_atomically
 from ssd.tracking.events import RunInfo, Values, Writer
 
 
@@ -103,16 +103,6 @@ class Table:
         text = self.path.read_text(encoding="utf-8")
         reader = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1], newline=""))
         return list(reader.fieldnames or []), list(reader)
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Readers see the old file or the new one, never a part of it."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(data)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def encode(image: np.ndarray, suffix: str) -> bytes:

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from ssd.engine import mx
 from ssd.errors import UserError
+from ssd.files import whole_file, write_atomically
 from ssd.model import INDEX, Params
 
 PREFIX = "ssd"
@@ -25,13 +25,14 @@ class Checkpoints:
         self.folder = folder
         self.metric = metric
         self._index: dict[str, dict[str, Any]] = {}
+        self.symbol = folder / f"{PREFIX}-symbol.json"
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / f"{PREFIX}-symbol.json", lambda path: symbol.save(str(path)))
+        write_atomically(self.symbol, symbol.tojson().encode())
 
     @property
-    def best(self) -> Path | None:
-        """Parameter file of the best epoch so far."""
-        return self.folder / self._index["best"]["params"] if self._index else None
+    def best(self) -> Path:
+        """Parameter file of the best epoch so far; there is one once an epoch is saved."""
+        return self.folder / self._index["best"]["params"]
 
     @property
     def best_epoch(self) -> int:
@@ -47,14 +48,18 @@ class Checkpoints:
         for name, array in arrays.items():
             if not np.isfinite(array.asnumpy()).all():
                 raise UserError(f"parameter {name[4:]} is not finite after epoch {epoch}; {self.advice()}")
-        entry = {"epoch": epoch, "params": f"{PREFIX}-{epoch:04d}.params", "states": f"{PREFIX}-{epoch:04d}.states"}
+        entry: dict[str, Any] = {
+            "epoch": epoch,
+            "params": f"{PREFIX}-{epoch:04d}.params",
+            "states": f"{PREFIX}-{epoch:04d}.states",
+        }
         entry |= {self.metric: metrics.get(self.metric)}
-        write_atomically(self.folder / entry["params"], lambda path: mx.nd.save(str(path), arrays))
-        write_atomically(self.folder / entry["states"], lambda path: mx.nd.save(str(path), states))
+        for name, content in ((entry["params"], arrays), (entry["states"], states)):
+            with whole_file(self.folder / name) as draft:
+                mx.nd.save(str(draft), content)
         improved = self._improves(entry)
         self._index = {"best": entry if improved else self._index["best"], "last": entry}
-        text = json.dumps(self._index, indent=2)
-        write_atomically(self.folder / INDEX, lambda path: path.write_text(text))
+        write_atomically(self.folder / INDEX, json.dumps(self._index, indent=2).encode())
         self._prune()
         return improved
 
@@ -76,16 +81,6 @@ class Checkpoints:
             for file in self.folder.glob(f"{PREFIX}-{pattern}"):
                 if file.name not in kept:
                     file.unlink()
-
-
-def write_atomically(path: Path, write: Any) -> None:
-    """Calls write(temporary path) in the same folder, then puts the file in place: whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def optimizer_states(module: Any) -> Params:

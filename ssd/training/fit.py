@@ -49,10 +49,13 @@ class Meter:
         }
 
 
-def fit(trainer: Trainer, loader: Any, plan: Plan, events: Events, validate: Validate, checkpoints: Checkpoints) -> None:
+def fit(
+    trainer: Trainer, loader: Any, plan: Plan, events: Events, validate: Validate, checkpoints: Checkpoints
+) -> None:
     """Trains for `plan.epochs`, validating and saving after each.
 
-    loader: batches by next() until StopIteration, reset(), and names(batch) of the pictures in it. Errors: UserError for a loss that is not finite.
+    loader: batches by next() until StopIteration, reset(), and names(batch) of the pictures in it.
+    Errors: UserError for a loss that is not finite.
     """
     step = 0
     for epoch in range(1, plan.epochs + 1):
@@ -62,8 +65,9 @@ def fit(trainer: Trainer, loader: Any, plan: Plan, events: Events, validate: Val
             losses = trainer.step(batch)
             if not losses.finite:
                 raise UserError(
-                    f"the loss is not finite in epoch {epoch}, step {done} (cross-entropy {losses.cross_entropy:.4g}, "
-                    f"smooth L1 {losses.smooth_l1:.4g}; pictures {', '.join(loader.names(batch))}); {checkpoints.advice()}"
+                    f"the loss is not finite in epoch {epoch}, step {done} "
+                    f"(cross-entropy {losses.cross_entropy:.4g}, smooth L1 {losses.smooth_l1:.4g}); "
+                    f"pictures: {', '.join(loader.names(batch))}; {checkpoints.advice()}"
                 )
             for meter in (whole, recent):
                 meter.add(losses, batch.data[0].shape[0], waited)

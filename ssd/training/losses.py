@@ -1,4 +1,4 @@
-"""Training losses read off the graph's outputs on the device; four numbers a step reach the host, never a probability."""
+"""Training losses read off the graph's outputs on the device: four numbers a step reach the host, no probabilities."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -1,4 +1,4 @@
-"""Learning rate over a run, as a function of the step. Positions are shares of the run, so `epochs=` may change freely."""
+"""Learning rate over a run, by step. Positions are shares of the run, so `epochs=` may change freely."""
 
 import math
 from collections.abc import Callable

@@ -24,7 +24,9 @@ def contexts(device: DictConfig) -> list[Any]:
     if device.name == "gpu":
         found = mx.context.num_gpus()
         if missing := [index for index in device.ids if index >= found]:
-            raise UserError(f"device.ids={list(device.ids)}: GPU {missing[0]} is not there, MXNet sees {found}; try device=cpu")
+            raise UserError(
+                f"device.ids={list(device.ids)}: GPU {missing[0]} is not there, MXNet sees {found}; try device=cpu"
+            )
     return [mx.Context(device.name, index) for index in device.ids]
 
 
@@ -56,7 +58,7 @@ class Trainer:
         """Parameters taken over from `pretrained`, and the names that stay fixed."""
         if cfg.pretrained is None:
             return ({}, {}), frozen_names(self.symbol, cfg.freeze)
-        shapes = {name: shape for name, shape in [*data.provide_data, *data.provide_label]}
+        shapes = dict([*data.provide_data, *data.provide_label])
         taken = take_over(self.symbol, shapes, load_params(cfg.pretrained), cfg.pretrained)
         return taken, frozen_names(self.symbol, cfg.freeze or cfg.backbone.freeze)
 
@@ -69,7 +71,9 @@ class Trainer:
         devices = len(self.devices)
         options["rescale_grad"] = 1.0 / devices
         try:
-            self.module.init_optimizer(kvstore="local" if devices > 1 else None, optimizer=name, optimizer_params=options)
+            self.module.init_optimizer(
+                kvstore="local" if devices > 1 else None, optimizer=name, optimizer_params=options
+            )
         except (ValueError, TypeError) as error:
             raise UserError(f"optimizer {name}: {str(error).splitlines()[0]}") from error
 
@@ -92,7 +96,7 @@ class Trainer:
         return float(self.module._optimizer.learning_rate)
 
     def params(self) -> tuple[Params, Params]:
-        """Current (arg_params, aux_params) on the CPU, averaged over devices where they differ (BatchNorm statistics)."""
+        """Current (arg_params, aux_params) on the CPU; BatchNorm statistics averaged over the devices."""
         return self.module.get_params()
 
 
@@ -119,7 +123,9 @@ def take_over(
     shapes: of the graph's inputs. Errors: UserError when not a single one fits.
     """
     arg_shapes, _, aux_shapes = symbol.infer_shape(**shapes)
-    wanted = {name: shape for name, shape in zip(symbol.list_arguments(), arg_shapes, strict=True) if name not in shapes}
+    wanted = {
+        name: shape for name, shape in zip(symbol.list_arguments(), arg_shapes, strict=True) if name not in shapes
+    }
     wanted.update(zip(symbol.list_auxiliary_states(), aux_shapes, strict=True))
     have = {**source[0], **source[1]}
     loaded = {name for name, shape in wanted.items() if name in have and tuple(have[name].shape) == tuple(shape)}
@@ -127,7 +133,9 @@ def take_over(
         raise UserError(f"pretrained={path}: none of its {len(have)} parameters fits this network; check backbone=")
     log.info("pretrained %s: %d loaded", path, len(loaded))
     for name in sorted(wanted.keys() - loaded):
-        reason = f"shape {have[name].shape} in the file, {tuple(wanted[name])} here" if name in have else "not in the file"
+        reason = (
+            f"shape {have[name].shape} in the file, {tuple(wanted[name])} here" if name in have else "not in the file"
+        )
         log.info("  re-initialised  %-48s %s", name, reason)
     for name in sorted(have.keys() - wanted.keys()):
         log.info("  unused          %-48s %s", name, have[name].shape)

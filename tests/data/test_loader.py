@@ -1,11 +1,12 @@
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 
 from ssd.data.images import preprocess, read_image
-from ssd.data.loader import make_train_loader
-from ssd.data.records import ensure_records
+from ssd.data.loader import _shuffle_piece, make_train_loader
+from ssd.data.records import Records, ensure_records
 from ssd.errors import UserError
 
 
@@ -59,8 +60,6 @@ def test_pixels_equal_preprocess_of_the_file(packed, make_cfg):
 
 
 def test_lossless_pixels_equal_preprocess_exactly(voc, tmp_path, make_cfg):
-    import cv2
-
     picture = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
     voc.add("a", [], cv2.imencode(".png", picture)[1].tobytes())
     voc.sets(train=["a"])
@@ -103,7 +102,7 @@ def test_the_seed_decides_the_batches(packed, make_cfg):
 
 
 def test_mirror(packed, make_cfg):
-    cfg = make_cfg("mirror")
+    cfg = make_cfg("none")
     cfg.augment.mirror = 1.0
     spec = cfg.backbone.input
     for data, labels, indices in epoch(loader_of(packed, cfg)):
@@ -149,3 +148,31 @@ def test_damaged_records_are_an_error_not_a_hang(packed, make_cfg):
     with pytest.raises(UserError, match="train.rec: MXNet cannot read it .* delete its folder") as error:
         list(loader_of(packed, make_cfg()))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("megabytes", "count", "side", "piece"),
+    [(2, 360, 128, 0), (4, 205, 300, 0), (2, 360, 512, 1), (1900, 16551, 300, 4), (1900, 16551, 512, 4)],
+)
+def test_shuffle_piece(tmp_path, megabytes, count, side, piece):
+    """Small sets are shuffled freely, large ones by pieces, and neither decodes more than fits."""
+    rec = tmp_path / "a.rec"
+    with rec.open("wb") as file:
+        file.truncate(megabytes * 10**6)
+    records = Records(rec, rec, rec, count, 20)
+    assert _shuffle_piece(records, (side, side)) == piece
+
+
+def test_a_file_cut_into_pieces_is_still_seen_once_per_pass(voc, tmp_path, make_cfg, monkeypatch):
+    names = [f"n{number}" for number in range(20)]
+    for name in names:
+        noise = np.random.default_rng(int(name[1:])).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+        # What follows the end of a JPEG is ignored: it makes the file large enough to be cut.
+        voc.add(name, [], cv2.imencode(".jpg", noise)[1].tobytes() + bytes(200_000) + b"\xff\xd9")
+    voc.sets(train=names)
+    records = ensure_records(voc.dataset(classes=["cat"]).split("train"), tmp_path / "r", "train", 0)
+    monkeypatch.setattr("ssd.data.loader._shuffle_piece", lambda *_: 1)
+    loader = make_train_loader(records, make_cfg(batch_size=5), records.label_width)
+    seen = np.array([index for _ in range(4) for _, _, indices in epoch(loader) for index in indices]).reshape(4, 20)
+    assert (np.sort(seen, axis=1) == np.arange(20)).all()
+    assert len({tuple(order) for order in seen}) == 4

@@ -125,8 +125,9 @@ def test_missing_things(voc):
     )
     (sets / "train.txt").write_text("\n")
     assert f"{sets}/train.txt: the split is empty" in message_of(lambda: voc.dataset().split("train"))
-    (sets / "train.txt").write_bytes(b"\xff\xfe\x00")
-    assert "train.txt: not a readable list" in message_of(lambda: voc.dataset().split("train"))
+    for data in (b"\xff\xfe\x00", b"a\0b"):
+        (sets / "train.txt").write_bytes(data)
+        assert "train.txt: not a readable list" in message_of(lambda: voc.dataset().split("train"))
     voc.sets(train=["a", "nowhere"])
     assert f"{voc.xml('nowhere')}: No such file" in message_of(lambda: voc.dataset().split("train"))
     voc.sets(train=["a"])
@@ -150,6 +151,12 @@ def test_class_that_is_not_listed(voc):
 @pytest.mark.parametrize("classes", [[], ["a", "a "], [" "]])
 def test_classes_that_are_no_list_of_names(voc, classes):
     assert "must hold different names" in message_of(lambda: voc.dataset(classes=classes))
+
+
+def test_classes_of_a_folder_without_any_split(voc):
+    for file in (voc.root / "ImageSets/Main").iterdir():
+        file.unlink()
+    assert "has no train.txt nor trainval.txt but nothing" in message_of(lambda: voc.dataset().classes)
 
 
 def test_no_object_anywhere(voc):

@@ -3,11 +3,10 @@ import json
 
 import cv2
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssd.tracking.files import RunFiles, StepsCsv, Table, picture_path, write_atomically
+from ssd.tracking.files import RunFiles, StepsCsv, Table, picture_path
 
 LOSS = {"train/loss": 2.5, "train/learning_rate": 0.001}
 
@@ -109,17 +108,3 @@ def test_table_reads_back(tmp_path_factory, rows):
     told = [{name: value for name, value in row.items() if value != ""} for row in read]
     wrote = [{"key": key, **row} for key, row in enumerate(rows)]
     assert told == [{name: str(value) for name, value in row.items()} for row in wrote]
-
-
-def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
-    path = tmp_path / "metrics.json"
-    write_atomically(path, b"old")
-
-    def full(*_):
-        raise OSError("disk full")
-
-    monkeypatch.setattr("ssd.tracking.files.os.replace", full)
-    with pytest.raises(OSError, match="disk full"):
-        write_atomically(path, b"new")
-    assert path.read_bytes() == b"old"
-    assert list(tmp_path.iterdir()) == [path]

@@ -27,7 +27,14 @@ def save_all(folder: Path, metrics: list[float]) -> Checkpoints:
 
 @pytest.mark.parametrize(
     ("metrics", "best"),
-    [([0.1, 0.3, 0.2], 2), ([0.3, 0.2, 0.1], 1), ([0.2, 0.2], 2), ([math.nan, 0.0], 2), ([0.5, math.nan], 1), ([math.nan] * 2, 2)],
+    [
+        ([0.1, 0.3, 0.2], 2),
+        ([0.3, 0.2, 0.1], 1),
+        ([0.2, 0.2], 2),
+        ([math.nan, 0.0], 2),
+        ([0.5, math.nan], 1),
+        ([math.nan] * 2, 2),
+    ],
 )
 def test_best_and_last_are_kept_and_found(tmp_path: Path, metrics: list[float], best: int) -> None:
     checkpoints = save_all(tmp_path, metrics)

@@ -36,9 +36,7 @@ def test_warmup_rises_linearly_to_the_policy() -> None:
 @given(st.sampled_from(["constant", "step", "cosine"]), st.integers(1, 500), st.floats(0, 1))
 def test_rates_are_finite_and_never_above_the_base(name: str, total: int, warmup: float) -> None:
     schedule = Schedule(
-        OmegaConf.create(
-            {"name": name, "warmup": warmup, "milestones": [0.3], "factor": 0.1, "final": 0.0}
-        ),
+        OmegaConf.create({"name": name, "warmup": warmup, "milestones": [0.3], "factor": 0.1, "final": 0.0}),
         1.0,
         total,
     )
@@ -47,7 +45,9 @@ def test_rates_are_finite_and_never_above_the_base(name: str, total: int, warmup
         assert math.isfinite(schedule(update))
 
 
-@pytest.mark.parametrize("words", [["schedule=step", "schedule.milestones=[80,160]"], ["schedule.warmup=500"], ["schedule.name=linear"]])
+@pytest.mark.parametrize(
+    "words", [["schedule=step", "schedule.milestones=[80,160]"], ["schedule.warmup=500"], ["schedule.name=linear"]]
+)
 def test_positions_are_shares(words: list[str]) -> None:
     with pytest.raises(UserError, match="schedule"):
         Schedule(compose(words).schedule, 1.0, 10)

@@ -1,4 +1,4 @@
-"""One step of training: the same on one device and on two, frozen and taken-over parameters, losses that are not finite."""
+"""One step of training: on one device or two, with frozen and taken-over parameters, with a loss that is not finite."""
 
 import logging
 from typing import Any
@@ -70,7 +70,6 @@ def test_two_devices_train_as_one(optimizer: str) -> None:
 
 
 def test_gradients_are_divided_by_the_positives_of_the_whole_batch() -> None:
-    """One sgd step equals the mean gradient of the loss that is reported: doubling the batch with itself changes nothing."""
     cfg = config()
     trainer = Trainer(cfg, CLASSES, Batches, 100)
     before = {name: array.asnumpy() for name, array in trainer.params()[0].items()}
@@ -94,7 +93,9 @@ def test_frozen_parameters_stay(caplog: pytest.LogCaptureFixture) -> None:
     assert "frozen: 4 parameters: conv1_weight, conv1_bias, conv2_weight, conv2_bias" in caplog.text
 
 
-@pytest.mark.parametrize(("pattern", "part"), [("^nothing_", "matches no parameter"), ("(", "not a regular expression")])
+@pytest.mark.parametrize(
+    ("pattern", "part"), [("^nothing_", "matches no parameter"), ("(", "not a regular expression")]
+)
 def test_freezing_nothing_is_an_error(pattern: str, part: str) -> None:
     with pytest.raises(UserError, match=part):
         frozen_names(build_train(config(), 3), pattern)
@@ -113,7 +114,7 @@ def test_a_loss_that_is_not_finite_leaves_the_parameters_alone() -> None:
 def test_taking_over_tells_what_fits(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     graph = build_train(config(), 3)
-    shapes = {name: shape for name, shape in [*Batches.provide_data, *Batches.provide_label]}
+    shapes = dict([*Batches.provide_data, *Batches.provide_label])
     trainer = Trainer(config(), ["a"], Batches, 100)  # of one class: its class predictors do not fit
     source = trainer.params()
     source[0]["other_weight"] = mx.nd.zeros((2, 2))

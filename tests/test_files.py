@@ -1,7 +1,7 @@
 import pytest
 
-from ssd.data.files import whole_folder
 from ssd.errors import UserError
+from ssd.files import whole_folder, write_atomically
 
 
 def test_the_folder_appears_when_all_is_written(tmp_path):
@@ -36,3 +36,17 @@ def test_a_place_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write .*file/x: Not a directory"), whole_folder(tmp_path / "file/x"):
         pass
+
+
+def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    path = tmp_path / "metrics.json"
+    write_atomically(path, b"old")
+
+    def full(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("ssd.files.os.replace", full)
+    with pytest.raises(OSError, match="disk full"):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]

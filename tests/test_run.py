@@ -1,0 +1,279 @@
+"""The command line as a person uses it: real processes, real files."""
+
+import csv
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from ssd.detection import Detector
+from ssd.model import load_params
+
+TINY = ["dataset.train=24", "dataset.val=8", "batch_size=8", "epochs=2", "training.log_every=1", "training.samples=2"]
+
+
+def ssd(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """`python -m ssd.run words…` in an empty environment of its own: outputs/ appears in `folder`."""
+    environment = {**os.environ, "COLUMNS": "200"}
+    return subprocess.run(
+        [sys.executable, "-m", "ssd.run", *words],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def only(folder: Path, pattern: str) -> Path:
+    found = list(folder.glob(pattern))
+    assert len(found) == 1, found
+    return found[0]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]:
+    """(working folder, run directory, what was said) of a training with everything on."""
+    folder = tmp_path_factory.mktemp("work")
+    done = ssd(folder, *TINY)
+    assert done.returncode == 0, done.stderr
+    return folder, only(folder, "outputs/train/small_128_shapes/*"), done.stderr
+
+
+@pytest.fixture(scope="module")
+def voc(trained: tuple[Path, Path, str]) -> Path:
+    """The generated data set as any VOC folder."""
+    return only(trained[0], "outputs/datasets/*")
+
+
+def test_a_run_directory_holds_what_is_promised(trained: tuple[Path, Path, str]) -> None:
+    _, run, said = trained
+    assert {"config.yaml", "metrics.json", "metrics.csv", "steps.csv", "ssd.log", "checkpoints", "pictures"} <= {
+        file.name for file in run.iterdir()
+    }
+    rows = list(csv.DictReader((run / "metrics.csv").open()))
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    for key in (
+        "train/loss",
+        "train/cross_entropy",
+        "train/smooth_l1",
+        "train/learning_rate",
+        "val/map_11pt",
+        "val/map_area",
+    ):
+        assert all(math.isfinite(float(row[key])) for row in rows), key
+    metrics = json.loads((run / "metrics.json").read_text())
+    best = json.loads((run / "checkpoints" / "checkpoints.json").read_text())["best"]
+    assert metrics["map_11pt"] == best["val/map_11pt"]  # read back from the file, it measures the same
+    assert metrics["epoch"] == best["epoch"]
+    assert list((run / "tensorboard").iterdir())
+    for place in ("pictures", "tensorboard --logdir", "mlflow ui", "checkpoint"):
+        assert place in said
+    assert "Traceback" not in said
+    assert len(list((run / "pictures").glob("val_sample_*.png"))) == 2
+
+
+def test_eval_of_a_run_gives_the_same_numbers(trained: tuple[Path, Path, str]) -> None:
+    folder, run, _ = trained
+    done = ssd(folder, "job=eval", f"model={run}", "logger=[]")
+    assert done.returncode == 0, done.stderr
+    measured = json.loads((only(folder, "outputs/eval/small_128_shapes/*") / "metrics.json").read_text())
+    trained_metrics = json.loads((run / "metrics.json").read_text())
+    for key in ("map_11pt", "map_area", "ap_11pt/circle"):
+        assert measured[key] == trained_metrics[key]
+
+
+def test_eval_of_a_checkpoint_file_on_a_voc_folder(trained: tuple[Path, Path, str], voc: Path) -> None:
+    folder, run, _ = trained
+    file = sorted((run / "checkpoints").glob("*.params"))[-1]
+    done = ssd(
+        folder, "job=eval", f"model={file}", "dataset=voc", f"dataset.root={voc}", "logger=[]", "job.split=train"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "the 24 images of train" in done.stderr
+
+
+def test_demo_writes_pictures_and_boxes(trained: tuple[Path, Path, str], voc: Path, tmp_path: Path) -> None:
+    folder, run, _ = trained
+    photos = tmp_path / "my photos"
+    photos.mkdir()
+    for image in sorted((voc / "JPEGImages").iterdir())[:3]:
+        shutil.copy(image, photos)
+    (photos / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    done = ssd(folder, "job=demo", f"model={run}", f"source={photos}", "job.threshold=0.05")
+    assert done.returncode == 0, done.stderr
+    assert "broken.jpg" in done.stderr
+    out = sorted(folder.glob("outputs/demo/small_128_shapes/*"))[-1]
+    found = json.loads((out / "detections.json").read_text())
+    assert len(found["images"]) == len(list((out / "pictures").iterdir())) == 3
+    image = cv2.imread(str(photos / found["images"][0]["file"]))[:, :, ::-1]
+    boxes = Detector.load(str(run)).predict([image])[0]
+    kept = boxes[boxes[:, 1] >= 0.05]
+    assert len(found["images"][0]["detections"]) == len(kept)
+    np.testing.assert_allclose([d["box"] for d in found["images"][0]["detections"]], kept[:, 2:], atol=0.01)
+
+
+def test_starting_from_another_runs_weights(trained: tuple[Path, Path, str]) -> None:
+    folder, run, _ = trained
+    words = [f"pretrained={run}", "freeze=^stage[12]", "dataset.classes=[circle,rectangle]", "epochs=1", "logger=[]"]
+    done = ssd(folder, *TINY[:3], *words)
+    assert done.returncode == 0, done.stderr
+    assert "re-initialised  stage3_2_relu_cls_pred_conv_weight" in done.stderr
+    assert "frozen:" in done.stderr
+    new = sorted(folder.glob("outputs/train/small_128_shapes/*"))[-1]
+    np.testing.assert_array_equal(
+        load_params(new)[0]["stage1_1_conv2d_weight"].asnumpy(), load_params(run)[0]["stage1_1_conv2d_weight"].asnumpy()
+    )
+    assert not list((new).glob("tensorboard*"))
+    assert (new / "metrics.csv").is_file()
+
+
+def test_a_sweep_runs_every_combination_and_survives_a_failing_job(tmp_path: Path) -> None:
+    done = ssd(tmp_path, "-m", "backbone=small,mobilenet_025", "data_shape=64,128", "dataset.train=8", "dataset.val=4",
+               "epochs=1", "batch_size=4", "logger=[]")  # fmt: skip
+    assert done.returncode == 2
+    assert "64 is no preset" in done.stderr
+    assert not (tmp_path / "outputs").exists()
+    done = ssd(tmp_path, "-m", "backbone=small,vgg16_reduced", "data_shape=128", "dataset.train=8", "dataset.val=4",
+               "epochs=1", "batch_size=4", "logger=[]")  # fmt: skip
+    assert done.returncode != 0
+    assert "error: backbone vgg16_reduced at data shape 128x128" in done.stderr
+    assert (only(tmp_path, "outputs/multirun/*/0_small_128_shapes") / "metrics.json").is_file()
+
+
+@pytest.fixture
+def broken(voc: Path, tmp_path: Path) -> Path:
+    """A copy of the data set to break, as tmp_path/data."""
+    shutil.copytree(voc, tmp_path / "data")
+    return tmp_path / "data"
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def damage(kind: str, data: Path) -> None:
+    """Makes one thing of a VOC folder wrong."""
+    first = (data / "ImageSets/Main/train.txt").read_text().split()[0]
+    xml = data / "Annotations" / f"{first}.xml"
+    image = next((data / "JPEGImages").glob(f"{first}.*"))
+    match kind:
+        case "empty split":
+            (data / "ImageSets/Main/train.txt").write_text("\n")
+        case "unreadable image":
+            image.write_bytes(image.read_bytes()[:200])
+        case "XML that is not XML":
+            xml.write_text("{}")
+        case "label outside the image":
+            edit(xml, "<xmax>", "<xmax>9")
+        case "unknown class":
+            edit(xml, "<name>", "<name>x")
+
+
+@pytest.mark.parametrize(
+    ("kind", "words", "part"),
+    [
+        ("missing root", ["dataset.root=nowhere"], "nowhere: no such folder"),
+        ("root not given", ["dataset.root=null"], "dataset.root"),
+        ("empty split", [], "train.txt"),
+        ("unreadable image", [], "truncated"),
+        ("XML that is not XML", [], "xml"),
+        ("unknown class", ["dataset.classes=[circle,rectangle,triangle]"], "did you mean"),
+        ("label outside the image", [], "dataset.out_of_range"),
+        ("batch larger than the dataset", ["batch_size=100"], "batch_size=24 or less"),
+        ("pretrained is not there", ["pretrained=nowhere-0001.params"], "nowhere-0001.params"),
+        ("shape too small", ["backbone=vgg16_reduced"], "at least"),
+        ("freeze matches nothing", ["freeze=^fc"], "freeze"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(
+    kind: str, words: list[str], part: str, broken: Path, tmp_path: Path
+) -> None:
+    damage(kind, broken)
+    done = ssd(tmp_path, "dataset=voc", f"dataset.root={broken}", "batch_size=8", "epochs=1", "logger=[]", *words)
+    lines = [line for line in done.stderr.splitlines() if "error" in line.lower()]
+    assert done.returncode == 2, done.stderr
+    assert len(lines) == 1
+    assert lines[0].startswith("error: ")
+    assert part in lines[0]
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.glob("outputs/train/*/*/checkpoints"))
+    assert not [file for file in tmp_path.glob("outputs/records/**/*") if file.is_file() and kind == "unreadable image"]
+
+
+def test_models_that_do_not_fit_are_one_line(trained: tuple[Path, Path, str], voc: Path, tmp_path: Path) -> None:
+    folder, run, _ = trained
+    copy = tmp_path / "checkpoints"
+    shutil.copytree(run / "checkpoints", copy)
+    file = sorted(copy.glob("*.params"))[-1]
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    edit(voc / "ImageSets/Main/val.txt", "", "")
+    cases = [
+        (["job=eval", f"model={file}"], "cut short"),
+        (["job=eval"], "needs model="),
+        (["job=eval", "model=nowhere"], "nowhere: does not exist"),
+        (["job=eval", f"model={run}", "dataset=shapes", "dataset.classes=[circle,star]"], "knows 3 classes"),
+        (["job=demo", f"model={run}", "source=nowhere.jpg"], "nowhere.jpg: not found"),
+        (["job=demo", f"model={run}"], "source="),
+        ([f"pretrained={file}", *TINY], "cut short"),
+    ]
+    for words, part in cases:
+        done = ssd(folder, *words, "logger=[]")
+        assert done.returncode == 2, (words, done.stderr)
+        lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+        assert len(lines) == 1, done.stderr
+        assert part in lines[0]
+        assert "Traceback" not in done.stderr
+
+
+def test_a_loss_that_explodes_stops_and_names_the_batch(tmp_path: Path) -> None:
+    done = ssd(
+        tmp_path,
+        *TINY,
+        "optimizer=sgd",
+        "optimizer.learning_rate=1e30",
+        "schedule=constant",
+        "schedule.warmup=0",
+        "logger=[]",
+    )
+    assert done.returncode == 2
+    error = only_line(done.stderr, "error: ")
+    assert "not finite" in error
+    assert ".jpg" in error
+    assert "optimizer.clip_gradient" in error
+
+
+def only_line(text: str, start: str) -> str:
+    lines = [line for line in text.splitlines() if line.startswith(start)]
+    assert len(lines) == 1, text
+    return lines[0]
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--cfg", "job", "backbone=resnet50", "data_shape=512"]])
+def test_information_is_printed_without_running(words: list[str], tmp_path: Path) -> None:
+    done = ssd(tmp_path, *words)
+    assert done.returncode == 0, done.stderr
+    for part in ("resnet50", "data_shape"):
+        assert part in done.stdout
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_completion_of_the_console_script(tmp_path: Path) -> None:
+    script = subprocess.run(
+        [sys.executable, "-m", "ssd.run", "-sc", "install=bash"], capture_output=True, text=True, check=True
+    )
+    assert "complete" in script.stdout
+    query = subprocess.run(
+        [sys.executable, "-m", "ssd.run", "-sc", "query=bash"], capture_output=True, text=True, check=True,
+        env={**os.environ, "COMP_LINE": "ssd backbone=resnet", "COMP_POINT": "19"},
+    )  # fmt: skip
+    assert set(query.stdout.split()) == {"backbone=resnet50", "backbone=resnet101"}
