@@ -142,10 +142,12 @@ def load_model(path: str | Path) -> Model:
     if not graph.is_file():
         raise UserError(f"{graph}: missing; a checkpoint is this file and {file.name} together")
     try:
-        symbol = mx.sym.load(str(graph))
+        text = graph.read_text()
+        json.loads(text)  # MXNet's own parser answers damage with bytes that are no text
+        symbol = mx.sym.load_json(text)
         symbol.list_arguments()
-    except mx.base.MXNetError as error:
-        raise UserError(f"{graph}: not an MXNet symbol file") from error
+    except (mx.base.MXNetError, ValueError) as error:
+        raise UserError(f"{graph}: not an MXNet symbol file, or cut short") from error
     spec = spec_of(symbol, graph)
     arg_params, aux_params = load_params(file)
     return Model(spec, symbol, arg_params, aux_params)

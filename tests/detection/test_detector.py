@@ -1,0 +1,169 @@
+"""The detector: the same boxes whatever the batch, and after its parameters changed."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ssd.config import compose
+from ssd.detection import Detector
+from ssd.engine import mx
+from ssd.errors import UserError
+from ssd.model import SPEC_ATTRIBUTE, Model, ModelSpec, find_params, load_model, load_params, spec_of, stamp
+from ssd.symbol import build_test, build_train
+
+CLASSES = ["circle", "rectangle", "triangle"]
+
+
+def made(seed: int, *words: str) -> Model:
+    """An untrained network with random weights."""
+    cfg = compose([*words])
+    spec = ModelSpec.from_config(cfg, CLASSES)
+    graph = stamp(build_train(cfg, len(CLASSES)), spec)
+    shapes, _, aux_shapes = graph.infer_shape(data=(1, 3, spec.height, spec.width), label=(1, 3, 6))
+    rng = np.random.default_rng(seed)
+    args = {
+        name: mx.nd.array(rng.normal(0, 0.1, shape))
+        for name, shape in zip(graph.list_arguments(), shapes, strict=True)
+        if name not in ("data", "label")
+    }
+    names = graph.list_auxiliary_states()
+    aux = {name: mx.nd.array(rng.uniform(0.5, 1, shape)) for name, shape in zip(names, aux_shapes, strict=True)}
+    return Model(spec, graph, args, aux)
+
+
+def images(*sizes: tuple[int, int]) -> list[np.ndarray]:
+    rng = np.random.default_rng(1)
+    return [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes]
+
+
+@pytest.mark.parametrize("compat", ["null", "mxnet_ssd"])
+def test_batches_of_any_size_give_the_same_boxes(compat: str) -> None:
+    detector = Detector(made(0, f"compat={compat}"), mx.cpu(), batch_size=4)
+    pictures = images((100, 150), (128, 128), (60, 40), (300, 200), (128, 64))
+    together = detector.predict(pictures)
+    for picture, expected in zip(pictures, together, strict=True):
+        (alone,) = detector.predict([picture])
+        np.testing.assert_allclose(alone, expected, rtol=1e-3, atol=1e-2)
+        height, width = picture.shape[:2]
+        assert (expected[:, 2:] >= 0).all()
+        assert (expected[:, [2, 4]] <= width).all()
+        assert (expected[:, [3, 5]] <= height).all()
+        assert (np.diff(expected[:, 1]) <= 0).all()
+    assert detector.predict([]) == []
+
+
+def test_new_parameters_count_from_the_next_prediction() -> None:
+    """oneDNN keeps reordered weights of a bound executor: a detector once went on with those of the first epoch."""
+    first, second = made(0), made(1)
+    detector = Detector(first, mx.cpu(), batch_size=2)
+    pictures = images((128, 128), (90, 90), (64, 64))
+    before = detector.predict(pictures)
+    detector.set_params(second.arg_params, second.aux_params)
+    fresh = Detector(second, mx.cpu(), batch_size=2).predict(pictures)
+    for ours, theirs, old in zip(detector.predict(pictures), fresh, before, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+        assert not np.array_equal(ours, old)
+
+
+def saved(model: Model, folder: Path) -> Path:
+    model.symbol.save(str(folder / "ssd-symbol.json"))
+    arrays = {f"arg:{name}": array for name, array in model.arg_params.items()}
+    arrays |= {f"aux:{name}": array for name, array in model.aux_params.items()}
+    mx.nd.save(str(folder / "ssd-0003.params"), arrays)
+    return folder / "ssd-0003.params"
+
+
+def test_a_checkpoint_is_complete_in_its_two_files(tmp_path: Path) -> None:
+    model = made(0)
+    file = saved(model, tmp_path)
+    loaded = load_model(file)
+    assert loaded.spec == model.spec
+    pictures = images((100, 120))
+    expected = Detector(model, mx.cpu(), 1).predict(pictures)
+    np.testing.assert_array_equal(Detector.load(str(file)).predict(pictures)[0], expected[0])
+
+
+def test_a_checkpoint_in_test_form_is_used_as_it_is(tmp_path: Path) -> None:
+    model = made(0)
+    graph = stamp(build_test(compose([]), len(CLASSES)), model.spec)
+    file = saved(Model(model.spec, graph, model.arg_params, model.aux_params), tmp_path)
+    pictures = images((100, 120))
+    expected = Detector(model, mx.cpu(), 1).predict(pictures)
+    np.testing.assert_array_equal(Detector.load(str(file)).predict(pictures)[0], expected[0])
+
+
+def test_damaged_checkpoints_are_told_apart(tmp_path: Path) -> None:
+    model = made(0)
+    file = saved(model, tmp_path)
+    whole, graph = file.read_bytes(), (tmp_path / "ssd-symbol.json").read_text()
+
+    def error() -> str:
+        with pytest.raises(UserError) as caught:
+            Detector.load(str(file))
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    for size in (0, 3, 8, 100, len(whole) // 2, len(whole) - 1):
+        file.write_bytes(whole[:size])
+        assert "cut short" in error()
+    file.write_bytes(b"\0" * len(whole))
+    assert "ssd-0003.params" in error()
+    file.write_bytes(whole)
+    (tmp_path / "ssd-symbol.json").write_text(graph[: len(graph) // 2])
+    assert "not an MXNet symbol" in error()
+    (tmp_path / "ssd-symbol.json").write_text(graph.replace(SPEC_ATTRIBUTE, "__other__"))
+    assert "says nothing of its classes" in error()
+    (tmp_path / "ssd-symbol.json").unlink()
+    assert "missing" in error()
+
+
+def test_parameters_of_another_class_count_do_not_fit() -> None:
+    model = made(0)
+    graph = build_train(compose([]), 5)
+    with pytest.raises(UserError, match="stage3_2_relu_cls_pred_conv_weight has shape .* its graph needs"):
+        Detector(Model(model.spec, graph, model.arg_params, model.aux_params), mx.cpu(), 1)
+
+
+def test_a_graph_that_describes_itself_wrongly(tmp_path: Path) -> None:
+    graph = made(0).symbol
+    for text in ("{", "[]", json.dumps({"classes": []})):
+        graph.get_internals()["data"]._set_attr(**{SPEC_ATTRIBUTE: text})
+        with pytest.raises(UserError, match="description cannot be read"):
+            spec_of(graph, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "part"),
+    [
+        ("a.params", b"x", "prefix-0012.params"),
+        ("nowhere", None, "does not exist"),
+        ("folder", "dir", "no checkpoints.json"),
+        ("damaged", "index", "damaged"),
+        ("outside", "outside", "outside of its folder"),
+    ],
+)
+def test_what_is_no_model(name: str, content: bytes | str | None, part: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        path.mkdir()
+        if content == "index":
+            (path / "checkpoints.json").write_text('{"best": {}}')
+        if content == "outside":
+            entry = {"params": "../x-0001.params"}
+            (path / "checkpoints.json").write_text(json.dumps({"best": entry, "last": entry}))
+    with pytest.raises(UserError, match=part):
+        find_params(path)
+
+
+def test_files_that_hold_other_arrays(tmp_path: Path) -> None:
+    file = tmp_path / "x-0001.params"
+    mx.nd.save(str(file), {"weight": mx.nd.ones(1)})
+    with pytest.raises(UserError, match="neither an arg: nor an aux:"):
+        load_params(file)
+    mx.nd.save(str(file), [mx.nd.ones(1)])
+    with pytest.raises(UserError, match="no named parameters"):
+        load_params(file)

@@ -1,0 +1,68 @@
+"""job=train with other choices than the default's, called as a function."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ssd.config import compose
+from ssd.detection import Detector
+from ssd.jobs import train
+
+TINY = ["dataset.train=16", "dataset.val=4", "batch_size=4", "epochs=1", "logger=[]", "training.samples=1"]
+
+
+@pytest.fixture
+def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Trains with the given words on a few generated pictures; returns the run directory."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: str) -> Path:
+        folder = tmp_path / f"run{len(list(tmp_path.glob('run*')))}"
+        folder.mkdir()
+        train.run(compose([*TINY, *words]), folder)
+        return folder
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["compat=mxnet_ssd"],
+        ["device.ids=[0,1]"],
+        ["data_shape=[96,160]", "augment=ssd"],
+        ["augment=light", "optimizer=rmsprop", "schedule=step"],
+        ["augment=none", "optimizer=adadelta", "schedule=constant"],
+        ["optimizer=sgd", "optimizer.clip_gradient=1.0", "batch_size=16"],
+        ["backbone=mobilenet_025", "training.validate_every=2", "epochs=3"],
+    ],
+    ids=" ".join,
+)
+def test_choices_train_and_can_be_loaded(words: list[str], trained: Callable[..., Path]) -> None:
+    run = trained(*words)
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert 0 <= metrics["map_11pt"] <= 1
+    found = Detector.load(str(run)).predict([np.full((50, 70, 3), 127, np.uint8)])[0]
+    assert found.shape[1] == 6
+
+
+def test_the_same_configuration_gives_the_same_numbers(trained: Callable[..., Path]) -> None:
+    first, second = trained("epochs=2"), trained("epochs=2")
+    losses = []
+    for run in (first, second):
+        lines = (run / "metrics.csv").read_text().splitlines()
+        losses.append([float(line.split(",")[lines[0].split(",").index("train/loss")]) for line in lines[1:]])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+def test_a_run_can_be_repeated_from_its_own_configuration(trained: Callable[..., Path]) -> None:
+    """Everything is in config.yaml, resolved: classes found in the files included."""
+    from omegaconf import OmegaConf
+
+    saved = OmegaConf.load(trained() / "config.yaml")
+    assert saved.dataset.classes == ["circle", "rectangle", "triangle"]
+    assert saved.head.from_layers
+    assert not OmegaConf.missing_keys(saved)
