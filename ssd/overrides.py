@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -50,6 +51,18 @@ def normalise(words: Sequence[str]) -> list[str]:
                 )
             out.append(f"{key}=" + ",".join(f"'{part}'" if NUMBER.fullmatch(part) else part for part in parts))
     return out
+
+
+def inherit(words: Sequence[str]) -> list[str]:
+    """job=eval of a run measures on the data set the run was trained with, unless dataset= says otherwise: what the
+    run's own command line said of it goes in front."""
+    values = dict(word.split("=", 1) for word in words if "=" in word)
+    run = Path(values.get("model", "").strip("'\""))
+    saved = run / ".hydra" / "overrides.yaml"
+    if values.get("job") != "eval" or "dataset" in values or not saved.is_file():
+        return list(words)
+    said = [str(word) for word in OmegaConf.load(saved)]
+    return [word for word in said if word.split("=")[0].split(".")[0] == "dataset"] + list(words)
 
 
 def _quoted_if_needed(word: str) -> str:

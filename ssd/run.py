@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ssd.config import CONF, compose, validate
 from ssd.errors import UserError
-from ssd.overrides import explain, normalise, sweep_points
+from ssd.overrides import explain, inherit, normalise, sweep_points
 
 # Flags that make Hydra print something instead of running; their words need not be a whole configuration.
 INFORMATION = {"-h", "--help", "--hydra-help", "--version", "-c", "--cfg", "-i", "--info", "-sc", "--shell-completion"}
@@ -50,7 +50,7 @@ def main() -> None:
     os.environ["SSD_FULL_ERROR"] = os.environ["HYDRA_FULL_ERROR"]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise instead of printing its own report
     try:
-        sys.argv[1:] = normalise(sys.argv[1:])
+        sys.argv[1:] = inherit(normalise(sys.argv[1:]))
         check(sys.argv[1:])
         run_job()
     except KeyboardInterrupt:

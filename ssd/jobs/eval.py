@@ -3,8 +3,7 @@
 import logging
 from pathlib import Path
 
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from ssd.detection.detector import Detector
 from ssd.errors import UserError
@@ -21,7 +20,6 @@ def run(cfg: DictConfig, folder: Path) -> float:
     if cfg.model is None:
         raise UserError("job=eval needs model=: a run directory or a prefix-0012.params file")
     model = load_model(cfg.model)
-    use_dataset_of_the_run(cfg)
     dataset = open_dataset(cfg)
     if list(dataset.classes) != model.spec.classes:
         raise UserError(
@@ -40,13 +38,3 @@ def run(cfg: DictConfig, folder: Path) -> float:
         events.close("finished", values)
     tell_results(folder, places, ap_table(values, detector.classes))
     return values["val/map_11pt"]
-
-
-def use_dataset_of_the_run(cfg: DictConfig) -> None:
-    """Without dataset= on the command line, a run directory is measured on what it was trained with."""
-    words = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
-    saved = Path(cfg.model) / "config.yaml"
-    if saved.is_file() and not any(word.split("=")[0].split(".")[0] == "dataset" for word in words):
-        OmegaConf.set_struct(cfg, False)
-        cfg.dataset = OmegaConf.load(saved).dataset
-        OmegaConf.set_struct(cfg, True)
