@@ -11,7 +11,7 @@ class UserError(Exception):
     exit_code = 2
 
 
-class UnsafeData(UserError):
+class UnsafeDataError(UserError):
     """The data set was looked at, and training on it would stop or go wrong."""
 
     exit_code = 1

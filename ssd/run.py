@@ -82,7 +82,9 @@ def check(arguments: list[str]) -> None:
             flag = "" if flag or equals or argument not in WITH_VALUE else argument
             continue
         words.append(argument)
-    words = [word for word in words if word.startswith("hydra.searchpath=") or not word.lstrip("+~").startswith("hydra")]
+    words = [
+        word for word in words if word.startswith("hydra.searchpath=") or not word.lstrip("+~").startswith("hydra")
+    ]
     sweep = bool({"-m", "--multirun"} & set(arguments))
     try:
         points = list(sweep_points(words)) if sweep else [words]

@@ -51,8 +51,8 @@ class BoxChecker:
         """float32 [N, 6]: the usable rows, inside the picture.
 
         rows: (class, xmin, ymin, xmax, ymax, difficult) in continuous pixels; size: (width, height); where: the
-        file, and numbers: of the objects in it (1, 2, ... when None), for messages. Boxes without area, also after clipping, are dropped and remembered; so are those whose
-        first corner is not the upper left one.
+        file, and numbers: of the objects in it (1, 2, ... when None), for messages. Boxes without area, also after
+        clipping, are dropped and remembered; so are those whose first corner is not the upper left one.
         """
         kept = []
         for number, row in zip(numbers or range(1, len(rows) + 1), rows, strict=True):

@@ -49,8 +49,8 @@ def remarks(sample: Sample, classes: Sequence[str], target: Input) -> Iterator[R
     tiny = np.flatnonzero(sides.min(axis=1) < target.small)
     if len(tiny):
         width, height = sides[tiny[sides[tiny].min(axis=1).argmin()]]
-        what = f"{len(tiny)} of {len(sides)} boxes, down to {width:.1f}x{height:.1f} pixels at {target.width}x{target.height}"
-        yield Remark("small", WARNING, int(tiny[0]) + 1, what)
+        what = f"{len(tiny)} of {len(sides)} boxes, down to {width:.1f}x{height:.1f} pixels"
+        yield Remark("small", WARNING, int(tiny[0]) + 1, f"{what} at {target.width}x{target.height}")
 
 
 def _contract(sample: Sample, classes: int) -> Iterator[Remark]:

@@ -6,8 +6,9 @@ from html import escape
 
 import numpy as np
 
-WIDTH, HEIGHT = 720, 260
-LEFT, RIGHT, TOP, BOTTOM = 56, 12, 34, 44  # room for the axes
+WIDTH, HEIGHT = 640, 320
+LEFT, RIGHT, TOP, BOTTOM = 52, 12, 52, 46  # room for the legend and the axes
+LETTER = 6.8  # width of one, in the page's font
 # Told apart by people with any colour vision (Okabe and Ito 2008).
 COLOURS = ("#0072b2", "#e69f00", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#f0e442", "#000000")
 
@@ -18,7 +19,9 @@ class Axis:
     ticks: Sequence[float]
 
 
-def bars(edges: Sequence[float], groups: dict[str, Sequence[int]], axis: Axis, marks: dict[str, Sequence[float]]) -> str:
+def bars(
+    edges: Sequence[float], groups: dict[str, Sequence[int]], axis: Axis, marks: dict[str, Sequence[float]]
+) -> str:
     """One bar per bin, the groups on top of each other; marks: series of places, each a row of triangles above."""
     logs = np.log(edges)
     low, high = logs[0], logs[-1]
@@ -65,13 +68,18 @@ def bars(edges: Sequence[float], groups: dict[str, Sequence[int]], axis: Axis, m
 
 
 def _legend(groups: dict[str, Sequence[int]], marks: list[str]) -> str:
-    parts, place = [], float(LEFT)
-    entries = [(f"{name} {sum(numbers)}", COLOURS[k]) for k, (name, numbers) in enumerate(groups.items())]
-    entries += [(name, COLOURS[(k + len(groups)) % len(COLOURS)]) for k, name in enumerate(marks)]
-    for text, colour in entries:
-        parts.append(f'<rect x="{place:.0f}" y="4" width="10" height="10" fill="{colour}"/>')
-        parts.append(_text(place + 14, 13, text, "start"))
-        place += 26 + 6.4 * len(text)
+    """Two lines: the bars, and the marks."""
+    lines = [
+        [(f"{name}: {sum(numbers)}", COLOURS[k]) for k, (name, numbers) in enumerate(groups.items())],
+        [(name, COLOURS[(k + len(groups)) % len(COLOURS)]) for k, name in enumerate(marks)],
+    ]
+    parts = []
+    for number, line in enumerate(lines):
+        place, y = float(LEFT), 4 + 18 * number
+        for text, colour in line:
+            parts.append(f'<rect x="{place:.0f}" y="{y}" width="10" height="10" fill="{colour}"/>')
+            parts.append(_text(place + 14, y + 9.5, text, "start"))
+            place += 28 + LETTER * len(text)
     return "".join(parts)
 
 

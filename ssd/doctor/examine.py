@@ -84,7 +84,9 @@ def _read(
         findings.add_problem(problem, "")
     if not any(samples.values()):
         told = next(iter(findings), None)
-        raise refused or UserError(f"no picture of any split can be used; {told.file}: {told.what}" if told else "no pictures")
+        raise refused or UserError(
+            f"no picture of any split can be used; {told.file}: {told.what}" if told else "no pictures"
+        )
     return classes, samples
 
 

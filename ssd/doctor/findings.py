@@ -9,7 +9,10 @@ from ssd.data.problems import ERROR, Problem
 # What each kind is called in the report, and what helps. In the order of the report.
 KINDS = {
     "split": ("Splits that cannot be read", "name the files of the split, see the options of the data set"),
-    "unusable": ("Annotations without a picture, or the other way round", "repair them, or leave them out of the split"),
+    "unusable": (
+        "Annotations without a picture, or the other way round",
+        "repair them, or leave them out of the split",
+    ),
     "unreadable_image": ("Pictures that cannot be decoded", "copy them again, or leave them out of the split"),
     "image_size": ("Pictures of another size than annotated", "save them upright and unscaled, or annotate them anew"),
     "object": ("Objects without a name or box", "repair or delete them"),

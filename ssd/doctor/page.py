@@ -31,9 +31,10 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums }
 th, td { padding: 3px 12px 3px 0; text-align: right; border-bottom: 1px solid #eceef0; vertical-align: top }
 th { font-weight: 600; border-bottom-color: #b9bec4 } .text { text-align: left; overflow-wrap: anywhere }
 tr.total td { border-top: 1px solid #b9bec4; font-weight: 600 }
-.scroll { overflow-x: auto } .side { display: flex; flex-wrap: wrap; gap: 24px } .side > * { flex: 1 1 480px; min-width: 0 }
+.scroll { overflow-x: auto }
+.side { display: flex; flex-wrap: wrap; gap: 24px } .side > * { flex: 1 1 480px; min-width: 0 }
 details { margin: 8px 0 } summary { cursor: pointer } details table { margin: 8px 0 8px 18px; font-size: 13.5px }
-svg { width: 100%; height: auto } svg text { font: 11px system-ui, sans-serif; fill: #444 } .grid { stroke: #e3e6e8 }
+svg { width: 100%; height: auto } svg text { font: 12.5px system-ui, sans-serif; fill: #444 } .grid { stroke: #e3e6e8 }
 img { max-width: 100%; height: auto; display: block; margin: 8px 0 }
 .bar { display: inline-block; height: 9px; background: #0072b2; border-radius: 2px; vertical-align: middle }
 """
@@ -121,8 +122,8 @@ def _splits(report: dict[str, Any]) -> str:
     for label, name in enumerate(report["classes"]):
         cells = [str(label), escape(name)]
         for split in splits.values():
-            number, total = split["classes"][name]["boxes"], max(1, split["boxes"])
-            bar = f'<span class="bar" style="width:{100 * number / total:.1f}px"></span>'
+            number, most = split["classes"][name]["boxes"], max(1, *(of["boxes"] for of in split["classes"].values()))
+            bar = f'<span class="bar" style="width:{100 * number / most:.1f}px"></span>'
             cells += [str(number), str(split["classes"][name]["images"]), bar]
         classes.append(cells)
     head = ["", "class"]
@@ -140,7 +141,10 @@ def _anchors(report: dict[str, Any]) -> str:
     rows = []
     for number, layer in enumerate(found["layers"], start=1):
         shapes = ", ".join(f"{width:.0f}x{height:.0f}" for width, height in layer["shapes"])
-        cells, step = f"{layer['columns']}x{layer['rows']}", "x".join(f"{side:g}" for side in dict.fromkeys(layer["step"]))
+        cells, step = (
+            f"{layer['columns']}x{layer['rows']}",
+            "x".join(f"{side:g}" for side in dict.fromkeys(layer["step"])),
+        )
         counts = [str(layer[key]) for key in ("anchors", "boxes", "best")]
         rows.append([str(number), escape(layer["name"]), cells, step, shapes, *counts])
     total = ["", "all layers", "", "", "", str(found["anchors"]), str(found["matched"]), str(found["matched"])]
@@ -159,11 +163,16 @@ def _histograms(report: dict[str, Any]) -> str:
     marks: dict[str, list[float]] = {}
     ratios: list[float] = []
     for number, layer in enumerate(report["anchors"]["layers"], start=1):
-        marks[f"layer {number}"] = [(width * height) ** 0.5 for width, height in layer["shapes"]]
+        marks[f"anchors of layer {number}" if number == 1 else str(number)] = [
+            (width * height) ** 0.5 for width, height in layer["shapes"]
+        ]
         ratios += [width / height for width, height in layer["shapes"] if height]
     side, ratio = report["histograms"]["side"], report["histograms"]["ratio"]
-    side_chart = bars(side["edges"], _named(side), Axis("side of the box at the network's input: √(width × height), pixels", SIDE_TICKS), marks)  # fmt: skip
-    ratio_chart = bars(ratio["edges"], _named(ratio), Axis("width / height at the network's input", RATIO_TICKS), {"anchors": sorted({round(value, 2) for value in ratios})})  # fmt: skip
+    side_axis = Axis("side of the box at the network's input: √(width × height), pixels", SIDE_TICKS)
+    side_chart = bars(side["edges"], _named(side), side_axis, marks)
+    ratio_axis = Axis("width / height at the network's input", RATIO_TICKS)
+    different = sorted({round(value, 2) for value in ratios})
+    ratio_chart = bars(ratio["edges"], _named(ratio), ratio_axis, {"anchors": different})
     return _section("Sizes and shapes of the boxes of train",
                     f'<div class="side"><div>{side_chart}</div><div>{ratio_chart}</div></div>')  # fmt: skip
 

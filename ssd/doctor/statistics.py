@@ -32,7 +32,7 @@ class Boxes:
 
     @property
     def shares(self) -> np.ndarray:
-        """Corners [N, 4] as shares 0..1 of the picture, and so of the network's input, which pictures are stretched to."""
+        """Corners [N, 4] as shares 0..1 of the picture, and so of the network's input: pictures are stretched to it."""
         return self.corners / self.sizes[:, [0, 1, 0, 1]]
 
     def shapes(self, width: int, height: int) -> np.ndarray:

@@ -17,7 +17,7 @@ from ssd.doctor.page import page
 from ssd.doctor.report import make_report
 from ssd.doctor.sheet import draw_batch, draw_sample, grid, spread
 from ssd.doctor.table import tables
-from ssd.errors import UnsafeData
+from ssd.errors import UnsafeDataError
 from ssd.files import write_atomically
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,8 @@ BATCHES = 2  # passes over the pictures shown augmented
 
 
 def run(cfg: DictConfig, folder: Path) -> None:
-    """Writes check.json and check.html. Errors: UnsafeData when there are errors, UserError when nothing can be read."""
+    """Writes check.json and check.html. Errors: UnsafeDataError for findings that are errors; UserError when nothing
+    can be read."""
     target = Input(cfg.data_shape.width, cfg.data_shape.height, cfg.job.small)
     found = examine(make_dataset(cfg.dataset), cfg.job.splits, target, cfg.job.findings)
     cfg.dataset.classes = list(found.classes)
@@ -41,7 +42,7 @@ def run(cfg: DictConfig, folder: Path) -> None:
     log.info("%-12s %s", "report", folder / "check.html")
     log.info("%-12s %s", "numbers", folder / "check.json")
     if not report["safe"]:
-        raise UnsafeData(f"not safe to train: {report['summary']}; see {folder / 'check.html'}")
+        raise UnsafeDataError(f"not safe to train: {report['summary']}; see {folder / 'check.html'}")
     log.info("safe to train: %s", report["summary"])
 
 

@@ -24,10 +24,7 @@ from ssd.symbol.anchors import AnchorGrid, anchor_grids, best_ious
 )
 def test_equal_to_the_anchors_of_the_network(configure, anchors_of, backbone, shape, compat):
     cfg = configure(backbone, shape, compat)
-    if compat:
-        network = anchors_of(build_train(cfg, 3), cfg)
-    else:
-        network = anchors_of(build_test(cfg, 3), cfg)
+    network = anchors_of(build_train(cfg, 3) if compat else build_test(cfg, 3), cfg)
     ours = np.concatenate([grid.boxes() for grid in anchor_grids(cfg)])
     np.testing.assert_allclose(ours, network, atol=1e-6)
     assert len(ours) == sum(grid.count for grid in anchor_grids(cfg))
@@ -58,7 +55,9 @@ def test_the_nearest_cell_is_the_best(boxes, cells, shapes):
     (rows, columns), step = cells
     grid = AnchorGrid("any", rows, columns, step or (1 / rows, 1 / columns), np.array(shapes))
     corners = np.array([(x, y, x + w, y + h) for x, y, w, h in boxes])
-    np.testing.assert_allclose(best_ious([grid], corners)[:, 0], iou_matrix(corners, grid.boxes()).max(axis=1), atol=1e-9)
+    np.testing.assert_allclose(
+        best_ious([grid], corners)[:, 0], iou_matrix(corners, grid.boxes()).max(axis=1), atol=1e-9
+    )
 
 
 def test_no_boxes_and_no_grids():
