@@ -1,8 +1,9 @@
 """Histograms as inline SVG: stacked bars over a logarithmic axis, with marks for the anchors."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import pairwise
 
 import numpy as np
 
@@ -20,7 +21,7 @@ class Axis:
 
 
 def bars(
-    edges: Sequence[float], groups: dict[str, Sequence[int]], axis: Axis, marks: dict[str, Sequence[float]]
+    edges: Sequence[float], groups: Mapping[str, Sequence[int]], axis: Axis, marks: Mapping[str, Sequence[float]]
 ) -> str:
     """One bar per bin, the groups on top of each other; marks: series of places, each a row of triangles above."""
     logs = np.log(edges)
@@ -46,17 +47,17 @@ def bars(
     for value in axis.ticks:
         parts.append(_text(x(value), HEIGHT - BOTTOM + 16, f"{value:g}", "middle"))
     parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 8, axis.title, "middle"))
-    for place in range(len(edges) - 1):
+    for bin_, (start, end) in enumerate(pairwise(edges)):
         base = 0
         for colour, (name, numbers) in zip(COLOURS, groups.items(), strict=False):
-            if numbers[place]:
-                left, right = x(edges[place]) + 0.5, x(edges[place + 1]) - 0.5
-                title = f"{edges[place]:.3g} to {edges[place + 1]:.3g}: {numbers[place]} {name}"
+            if numbers[bin_]:
+                left, right = x(start) + 0.5, x(end) - 0.5
+                title = f"{start:.3g} to {end:.3g}: {numbers[bin_]} {name}"
                 parts.append(
-                    f'<rect x="{left:.1f}" width="{right - left:.1f}" y="{y(base + numbers[place]):.1f}" '
-                    f'height="{numbers[place] * scale:.1f}" fill="{colour}"><title>{escape(title)}</title></rect>'
+                    f'<rect x="{left:.1f}" width="{right - left:.1f}" y="{y(base + numbers[bin_]):.1f}" '
+                    f'height="{numbers[bin_] * scale:.1f}" fill="{colour}"><title>{escape(title)}</title></rect>'
                 )
-            base += numbers[place]
+            base += numbers[bin_]
     for row, (name, places) in enumerate(marks.items()):
         middle, colour = TOP + 9 * row, COLOURS[(row + len(groups)) % len(COLOURS)]
         for place in places:
@@ -67,7 +68,7 @@ def bars(
     return "".join([*parts, "</svg>"])
 
 
-def _legend(groups: dict[str, Sequence[int]], marks: list[str]) -> str:
+def _legend(groups: Mapping[str, Sequence[int]], marks: list[str]) -> str:
     """Two lines: the bars, and the marks."""
     lines = [
         [(f"{name}: {sum(numbers)}", COLOURS[k]) for k, (name, numbers) in enumerate(groups.items())],
@@ -75,7 +76,7 @@ def _legend(groups: dict[str, Sequence[int]], marks: list[str]) -> str:
     ]
     parts = []
     for number, line in enumerate(lines):
-        place, y = float(LEFT), 4 + 18 * number
+        place, y = float(LEFT), 4.0 + 18 * number
         for text, colour in line:
             parts.append(f'<rect x="{place:.0f}" y="{y}" width="10" height="10" fill="{colour}"/>')
             parts.append(_text(place + 14, y + 9.5, text, "start"))

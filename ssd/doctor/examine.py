@@ -83,10 +83,10 @@ def _read(
     for problem in early:  # told again with its split, if it belongs to one
         findings.add_problem(problem, "")
     if not any(samples.values()):
-        told = next(iter(findings), None)
-        raise refused or UserError(
-            f"no picture of any split can be used; {told.file}: {told.what}" if told else "no pictures"
-        )
+        first = next((finding for finding in findings if finding.file), None)
+        if first is None:
+            raise refused or UserError("no split of the data set has a picture")
+        raise UserError(f"no picture of any split can be used; {first.file}: {first.what}")
     return classes, samples
 
 

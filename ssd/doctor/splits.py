@@ -12,7 +12,7 @@ from ssd.doctor.pictures import THUMB, Picture
 HASH_BITS = 6  # of 64 that may differ between pictures that are then compared by their thumbnails
 GREY_LEVELS = 4.0  # mean difference of the thumbnails up to which pictures count as similar
 LEAST_CONTRAST = 8.0  # standard deviation of a thumbnail; flatter ones are all alike
-CHUNK = 512
+CHUNK = 128  # pictures compared with all of train at a time
 UNITS = (100, 1000)  # what coordinates that are no pixels usually end at
 LEAST_BOXES = 20  # to say anything about the unit of all of them
 
@@ -47,51 +47,43 @@ def _same(where: str, twin: str, file: str) -> str:
 
 def similar(splits: Mapping[str, Seen]) -> Iterator[Finding]:
     """Pictures of other splits that are nearly one of train: scaled, compressed anew, a frame later."""
-    train = splits.get("train")
-    if train is None:
+    if "train" not in splits:
         return
-    known, thumbs, hashes = _usable(train)
+    train = splits["train"]
+    known, thumbs, signs = _usable(train)
     digests = {picture.digest for picture in train.pictures}
     for split, seen in splits.items():
         if split == "train" or not len(known):
             continue
-        mine, my_thumbs, my_hashes = _usable(seen)
+        mine, my_thumbs, my_signs = _usable(seen)
         for start in range(0, len(mine), CHUNK):
             rows = slice(start, start + CHUNK)
-            for row, twin in _close(my_thumbs[rows], my_hashes[rows], thumbs, hashes):
+            equal_bits = (my_signs[rows] @ signs.T + 64) / 2
+            twin = equal_bits.argmax(axis=1)  # one candidate each: pictures of one camera may all be alike
+            distance = np.abs(my_thumbs[rows].astype(np.int16) - thumbs[twin]).mean(axis=1)
+            close = (equal_bits.max(axis=1) >= 64 - HASH_BITS) & (distance <= GREY_LEVELS)
+            for row in np.flatnonzero(close):
                 place = mine[start + row]
                 if seen.pictures[place].digest not in digests:  # exact copies are told as such
-                    what = f"looks like {train.files[known[twin]]} of train"
+                    what = f"looks like {train.files[known[twin[row]]]} of train"
                     yield Finding("similar", WARNING, split, seen.files[place], None, what)
 
 
 def _usable(seen: Seen) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Places of the pictures that can be told apart, their thumbnails [N, THUMB²] and difference hashes [N]."""
+    """Places of the pictures that can be told apart, their thumbnails [N, THUMB²] and difference hashes [N, 64]."""
     places = [place for place, picture in enumerate(seen.pictures) if picture.thumb is not None]
-    thumbs = np.array([seen.pictures[place].thumb for place in places], np.uint8).reshape(-1, THUMB, THUMB)
-    contrast = thumbs.reshape(len(thumbs), -1).std(axis=1) >= LEAST_CONTRAST
-    places_array, thumbs = np.array(places, np.int64)[contrast], thumbs[contrast]
-    return places_array, thumbs.reshape(-1, THUMB * THUMB), difference_hash(thumbs)
+    thumbs = np.array([seen.pictures[place].thumb for place in places], np.uint8).reshape(-1, THUMB * THUMB)
+    contrast = thumbs.std(axis=1) >= LEAST_CONTRAST
+    thumbs = thumbs[contrast]
+    return np.array(places, np.int64)[contrast], thumbs, difference_hash(thumbs)
 
 
 def difference_hash(thumbs: np.ndarray) -> np.ndarray:
-    """uint64 [N] of thumbnails [N, 16, 16]: which of two neighbours is brighter, on an 8x8 grid of 2x2 means."""
-    grid = thumbs.reshape(-1, 8, 2, 8, 2).astype(np.int32).sum(axis=(2, 4))
-    bits = grid > np.roll(grid, -1, axis=2)
-    return np.packbits(bits.reshape(-1, 64), axis=1).view(np.uint64).ravel()
-
-
-def _close(thumbs: np.ndarray, hashes: np.ndarray, others: np.ndarray, hashes_of_others: np.ndarray) -> list:
-    """(row, row of the nearest other) where one is near: hashes first, they are cheap; then grey levels."""
-    bits = np.unpackbits(hashes.view(np.uint8).reshape(-1, 8), axis=1).astype(np.float32) * 2 - 1
-    bits_of_others = np.unpackbits(hashes_of_others.view(np.uint8).reshape(-1, 8), axis=1).astype(np.float32) * 2 - 1
-    rows, columns = np.nonzero(bits @ bits_of_others.T >= 64 - 2 * HASH_BITS)
-    distance = np.abs(thumbs[rows].astype(np.int16) - others[columns]).mean(axis=1)
-    best: dict[int, tuple[float, int]] = {}
-    for row, column, value in zip(rows.tolist(), columns.tolist(), distance.tolist(), strict=True):
-        if value <= GREY_LEVELS and value < best.get(row, (np.inf, 0))[0]:
-            best[row] = (value, column)
-    return [(row, column) for row, (_, column) in best.items()]
+    """float32 [N, 64] of 1 and -1 for thumbnails [N, THUMB²]: which of two neighbours is brighter, on a grid of 8x8
+    means. The product of two hashes counts equal bits minus different ones."""
+    grid = thumbs.reshape(-1, 8, THUMB // 8, 8, THUMB // 8).astype(np.int32).sum(axis=(2, 4))
+    brighter = grid > np.roll(grid, -1, axis=2)
+    return np.where(brighter.reshape(-1, 64), 1, -1).astype(np.float32)
 
 
 def lone_classes(counts: Mapping[str, np.ndarray], classes: Sequence[str]) -> Iterator[Finding]:

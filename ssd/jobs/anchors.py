@@ -22,6 +22,7 @@ from ssd.symbol.head import HeadLayer, head_layers
 log = logging.getLogger(__name__)
 
 RECIPE = "anchors"  # name of the file, and so of the choice
+EXACT = 10  # digits: what is kept as it was is written as it was
 
 
 def run(cfg: DictConfig, folder: Path) -> float:
@@ -82,15 +83,15 @@ def overrides(layers: list[HeadLayer]) -> list[str]:
     ]
 
 
-def numbers(values: tuple[float, ...]) -> str:
-    return "[" + ",".join(f"{value:.4g}" for value in values) + "]"
+def numbers(values: tuple[float, ...], digits: int = EXACT) -> str:
+    return "[" + ",".join(f"{value:.{digits}g}" for value in values) + "]"
 
 
 def tell(cfg: DictConfig, found: Suggestion, folder: Path) -> None:
     for layer, fitted in zip(found.layers, found.fitted, strict=True):
         name = layer.source or "extra layer"
         note = "" if fitted else "   as it was: too few boxes of its size"
-        log.info("%-24s sizes %-32s ratios %s%s", name, numbers(layer.sizes), numbers(layer.ratios), note)
+        log.info("%-24s sizes %-32s ratios %s%s", name, numbers(layer.sizes, 4), numbers(layer.ratios, 4), note)
     log.info(
         "boxes that meet an anchor with IoU %g or more: %.1f %% before, %.1f %% with these; mean IoU %.3f, %.3f",
         cfg.matching.overlap, 100 * found.before.share, 100 * found.after.share,
