@@ -4,14 +4,14 @@ A layer with m sizes and q ratios has m + q - 1 anchors in a cell: every size wi
 every other ratio. The numbers m and q of a layer stay as they are, so that the network keeps its shape and its cost.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ssd.doctor.clusters import kmeans, shape_iou
 from ssd.doctor.statistics import Boxes, Match
-from ssd.symbol.anchors import AnchorGrid, best_ious, make_grids
+from ssd.symbol.anchors import CENTRE, AnchorGrid, best_ious, make_grids
 from ssd.symbol.features import FeatureMap
 from ssd.symbol.head import HeadLayer, square_in_pixels
 
@@ -20,6 +20,7 @@ from ssd.symbol.head import HeadLayer, square_in_pixels
 SPACINGS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.8)
 NEARLY = 0.005  # of the boxes
 LEAST_BOXES = 3  # per anchor of a layer; with fewer the layer keeps its anchors
+MOST_SHAPES = 4000  # of a layer that are clustered; more change nothing but the time
 ROUNDS = 40
 DIGITS = 4  # of what is suggested
 
@@ -66,7 +67,13 @@ def suggest(network: Network, boxes: Boxes, overlap: float, seed: int) -> Sugges
         return Match(best_ious(network.grids(layers), shares), overlap)
 
     before = judge(network.layers)
-    fits = [Suggestion(*candidate, before, judge(candidate[0])) for candidate in _candidates(network, shapes, seed)]
+    met = within_reach(network.grids(network.layers), shares, overlap)
+    fits = [
+        Suggestion(*candidate, before, judge(candidate[0]))
+        for spacing in SPACINGS
+        for wanted in (np.ones_like(met), met)
+        if (candidate := _candidate(network, shapes, wanted, (spacing, seed)))
+    ]
     better = [fit for fit in fits if _value(fit.after) > _value(before)]
     if not better:
         return Suggestion(list(network.layers), [False] * len(network.layers), before, before)
@@ -78,28 +85,43 @@ def _value(match: Match) -> tuple[float, float]:
     return match.share, float(match.best.mean())
 
 
-def _candidates(network: Network, shapes: np.ndarray, seed: int) -> Iterator[tuple[list[HeadLayer], list[bool]]]:
-    """Layers and which of them are new, for every spacing: coarser layers later."""
+def _candidate(
+    network: Network, shapes: np.ndarray, wanted: np.ndarray, how: tuple[float, int]
+) -> tuple[list[HeadLayer], list[bool]] | None:
+    """Layers fitted to their shapes, and which of them are new; None when none is.
+
+    wanted: bool [N, L], the boxes that count in each layer. how: the spacing that divides the boxes, and the seed.
+    """
     steps = [grid.step[0] * network.image[0] for grid in network.grids(network.layers)]
-    seen = set()
-    for spacing in SPACINGS:
-        owner = layer_of(shapes, steps, spacing)
-        if owner.tobytes() in seen:
-            continue
-        seen.add(owner.tobytes())
-        layers, fitted = [], []
-        for place, layer in enumerate(network.layers):
-            members = shapes[owner == place]
-            enough = len(members) >= LEAST_BOXES * layer.anchors_per_cell
-            if enough:
-                sides, ratios = fit_layer(members, len(layer.sizes), len(layer.ratios), seed)
-                sizes = sides / network.image[0]
-                square = replace(layer, sizes=_rounded(sizes), ratios=_rounded(ratios))
-                layer = network.configured(place, square)
-            layers.append(layer)
-            fitted.append(enough)
-        if any(fitted):
-            yield layers, fitted
+    owner = layer_of(shapes, steps, how[0])
+    layers, fitted = [], []
+    for place, layer in enumerate(network.layers):
+        members = shapes[(owner == place) & wanted[:, place]]
+        enough = len(members) >= LEAST_BOXES * layer.anchors_per_cell
+        if enough:
+            sides, ratios = fit_layer(members, len(layer.sizes), len(layer.ratios), how[1])
+            square = replace(layer, sizes=_rounded(sides / network.image[0]), ratios=_rounded(ratios))
+            layer = network.configured(place, square)
+        layers.append(layer)
+        fitted.append(enough)
+    return (layers, fitted) if any(fitted) else None
+
+
+def within_reach(grids: Sequence[AnchorGrid], boxes: np.ndarray, overlap: float) -> np.ndarray:
+    """bool [N, L]: whether an anchor of the box's own shape, in the nearest cell of the layer, would reach the overlap.
+
+    Where it does not, as for a box smaller than a cell and between two centres, hardly any anchor can: a fit that
+    leaves such boxes out serves the others better.
+    """
+    sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 1e-9).astype(np.float64)
+    centres = (boxes[:, 2:] + boxes[:, :2]) / 2
+    found = []
+    for grid in grids:
+        step, cells = np.array(grid.step[::-1]), np.array([grid.columns, grid.rows])
+        nearest = (np.clip(np.rint(centres / step - CENTRE), 0, cells - 1) + CENTRE) * step
+        common = np.maximum(1 - np.abs(centres - nearest) / sides, 0).prod(axis=1)
+        found.append(common / (2 - common) >= overlap)
+    return np.stack(found, axis=1)
 
 
 def layer_of(shapes: np.ndarray, steps: Sequence[float], spacing: float) -> np.ndarray:
@@ -116,6 +138,8 @@ def fit_layer(shapes: np.ndarray, sizes: int, ratios: int, seed: int) -> tuple[n
     Free clusters first; each in turn is taken for the anchor that the first size and the first ratio make, those
     nearest to it in size give the other ratios, the rest the other sizes. Then Lloyd's rounds under the constraint.
     """
+    shapes = shapes[np.lexsort(shapes.T)]
+    shapes = shapes[:: -(-len(shapes) // MOST_SHAPES)]
     centres = kmeans(shapes, sizes + ratios - 1, seed)
     sides, aspects = np.sqrt(centres.prod(axis=1)), centres[:, 0] / centres[:, 1]
     best, best_value = (sides[:sizes], aspects[:ratios]), -1.0

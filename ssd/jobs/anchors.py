@@ -103,4 +103,4 @@ def tell(cfg: DictConfig, found: Suggestion, folder: Path) -> None:
     same = [word for word in plain if word.split("=")[0].split(".")[0] not in ("job", "logger", "head", "experiments")]
     chosen = "experiments=" + RECIPE
     place = os.path.relpath(folder)
-    log.info("train with   %s", shlex.join(["python", "-m", "ssd.run", *same, "--config-dir", place, chosen]))
+    log.info("train with   %s", shlex.join(["python", "-m", "ssd.run", "--config-dir", place, *same, chosen]))

@@ -6,8 +6,10 @@ import pytest
 from ssd.data import Sample
 from ssd.doctor.boxes import Input, remarks
 
+TARGET = Input(100, 100, 4)
 
-def told(*rows, size=(200, 100), target=Input(100, 100, 4)):
+
+def told(*rows, size=(200, 100), target=TARGET):
     sample = Sample("a", Path("a.jpg"), *size, np.array([(*row, 0) for row in rows], np.float32).reshape(-1, 6))
     return [(remark.kind, remark.object) for remark in remarks(sample, ("cat", "dog"), target)]
 

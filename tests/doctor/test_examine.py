@@ -202,5 +202,11 @@ def test_a_class_of_ones_own_that_knows_nothing_of_the_doctor(folder):
 
     examination = examine(Mine(), SPLITS, TARGET, 100)
     told = [(f.kind, f.file.rpartition("/")[2]) for f in examination.findings]
-    assert told == [("split", ""), ("object", "t3.jpg"), ("class", "t1.jpg"), ("out_of_range", "t2.jpg"), ("classes", "")]
+    assert told == [
+        ("split", ""),
+        ("object", "t3.jpg"),
+        ("class", "t1.jpg"),
+        ("out_of_range", "t2.jpg"),
+        ("classes", ""),
+    ]
     assert examination.counts["train"]["boxes"] == 1

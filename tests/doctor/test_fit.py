@@ -5,9 +5,9 @@ import pytest
 
 from ssd.config import compose
 from ssd.data.voc import VOC
-from ssd.doctor.fit import Network, anchors_of, fit_layer, layer_of, suggest
+from ssd.doctor.fit import Network, anchors_of, fit_layer, layer_of, suggest, within_reach
 from ssd.doctor.statistics import Boxes, gather
-from ssd.symbol.anchors import anchor_grids
+from ssd.symbol.anchors import AnchorGrid, anchor_grids
 from ssd.symbol.features import feature_maps
 from ssd.symbol.head import head_layers
 
@@ -34,6 +34,14 @@ def test_the_coarsest_layer_that_is_fine_enough():
     shapes = np.array([[10.0, 10], [40, 40], [80, 300], [300, 300], [1, 1]])
     assert layer_of(shapes, [8, 16, 32], 0.4).tolist() == [0, 1, 2, 2, 0]
     assert layer_of(shapes, [32, 8, 16], 0.4).tolist() == [1, 2, 0, 0, 1]
+
+
+def test_boxes_between_two_cells():
+    """Cells of 0.5: a box of 0.3 at a centre, one of 0.3 and one of 1 half a step away from both, by hand."""
+    grid = AnchorGrid("fine", 2, 2, (0.5, 0.5), np.ones((1, 2)))
+    boxes = np.array([[0.1, 0.1, 0.4, 0.4], [0.35, 0.1, 0.65, 0.4], [0, 0.25 - 0.5, 1, 0.25 + 0.5]])
+    assert within_reach([grid], boxes, 0.5)[:, 0].tolist() == [True, False, True]  # 1, 1/11, 3/5
+    assert within_reach([grid], boxes, 0.65)[:, 0].tolist() == [True, False, False]
 
 
 def test_what_a_layer_can_express_is_found():
