@@ -1,5 +1,6 @@
 """What the doctor found, by kind; only so much of it is kept, all of it is counted."""
 
+import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -9,10 +10,7 @@ from ssd.data.problems import ERROR, Problem
 # What each kind is called in the report, and what helps. In the order of the report.
 KINDS = {
     "split": ("Splits that cannot be read", "name the files of the split, see the options of the data set"),
-    "unusable": (
-        "Annotations without a picture, or the other way round",
-        "repair them, or leave them out of the split",
-    ),
+    "unusable": ("Missing or unreadable annotations or pictures", "repair them, or leave them out of the split"),
     "unreadable_image": ("Pictures that cannot be decoded", "copy them again, or leave them out of the split"),
     "image_size": ("Pictures of another size than annotated", "save them upright and unscaled, or annotate them anew"),
     "object": ("Objects without a name or box", "repair or delete them"),
@@ -83,9 +81,27 @@ class Findings:
         return sorted(rows, key=lambda row: (row[1] != ERROR, order[row[0]]))
 
     def to_json(self) -> dict:
-        """{"counts": [{kind, severity, count, title, advice}], "list": [finding …]}; the list may be shorter."""
+        """{"counts": [{kind, severity, count, title, advice}], "list": [finding …], "root"}; the list may be shorter.
+
+        root: the folder that all files of the list are in, "" if there is none.
+        """
         counts = [
             {"kind": kind, "severity": severity, "count": number, "title": KINDS[kind][0], "advice": KINDS[kind][1]}
             for kind, severity, number in self.kinds()
         ]
-        return {"counts": counts, "list": [asdict(finding) for finding in self]}
+        return {"counts": counts, "list": [asdict(finding) for finding in self], "root": self._root()}
+
+    def _root(self) -> str:
+        folders = {os.path.dirname(finding.file) for finding in self if finding.file}
+        try:
+            return os.path.commonpath(folders)
+        except ValueError:  # none, or relative and absolute ones
+            return ""
+
+
+def shortened(finding: dict, root: str) -> tuple[str, str]:
+    """File and text of a finding of to_json(), file names relative to root."""
+    if not root:
+        return finding["file"], finding["what"]
+    file = os.path.relpath(finding["file"], root) if finding["file"] else ""
+    return file, finding["what"].replace(f"{root}/", "")

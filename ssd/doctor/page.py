@@ -1,7 +1,6 @@
 """check.html: the report as one file that needs no other, and no network."""
 
 import base64
-import os
 from collections.abc import Sequence
 from html import escape
 from typing import Any
@@ -10,6 +9,7 @@ import cv2
 import numpy as np
 
 from ssd.doctor.charts import Axis, bars
+from ssd.doctor.findings import shortened
 
 JPEG_QUALITY = 88
 MOST_ROWS = 200  # findings of a kind on the page; check.json has more
@@ -84,8 +84,7 @@ def _verdict(report: dict[str, Any]) -> str:
 
 def _findings(report: dict[str, Any]) -> str:
     findings = report["findings"]
-    files = [finding["file"] for finding in findings["list"] if finding["file"]]
-    root = os.path.commonpath([os.path.dirname(file) or "." for file in files]) if _alike(files) else ""
+    root = findings["root"]
     blocks = []
     for row in findings["counts"]:
         same = [f for f in findings["list"] if (f["kind"], f["severity"]) == (row["kind"], row["severity"])]
@@ -102,14 +101,9 @@ def _findings(report: dict[str, Any]) -> str:
     return _section("Findings", where if blocks else _note("nothing was found"), *blocks)
 
 
-def _alike(files: Sequence[str]) -> bool:
-    return bool(files) and len({os.path.isabs(file) for file in files}) == 1
-
-
 def _finding(finding: dict[str, Any], root: str) -> tuple[str, str, str, str]:
-    file = os.path.relpath(finding["file"], root) if finding["file"] and root else finding["file"]
+    file, what = shortened(finding, root)
     number = "" if finding["object"] is None else str(finding["object"])
-    what = finding["what"].replace(f"{root}/", "") if root else finding["what"]
     return escape(finding["split"]), escape(file), number, escape(what)
 
 

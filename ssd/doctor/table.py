@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ssd.doctor.findings import shortened
+
 MOST_CLASSES = 30
 EXAMPLES = 3  # findings of a kind that are shown
 
@@ -63,17 +65,20 @@ def _anchors(report: dict[str, Any]) -> Table:
 
 
 def _findings(report: dict[str, Any]) -> Table:
-    table = _table("", ["", "number", "what, and the first of them"], 1)
+    root = report["findings"]["root"]
+    title = f"files are below {root}" if root else ""
+    table = _table(title, ["", "number", "what, and the first of them"], 1)
     table.columns[2].justify = "left"
     for row in report["findings"]["counts"]:
         same = [f for f in report["findings"]["list"] if (f["kind"], f["severity"]) == (row["kind"], row["severity"])]
-        lines = [f"{row['title']}: {row['advice']}", *(f"  {one_line(finding)}" for finding in same[:EXAMPLES])]
+        lines = [f"{row['title']}: {row['advice']}", *(f"  {one_line(finding, root)}" for finding in same[:EXAMPLES])]
         table.add_row(row["severity"], str(row["count"]), Text("\n".join(lines)))
     if not report["findings"]["counts"]:
         table.add_row("", "0", "nothing was found")
     return table
 
 
-def one_line(finding: dict[str, Any]) -> str:
-    place = finding["file"] + (f" object {finding['object']}" if finding["object"] else "")
-    return f"{place}: {finding['what']}" if place else finding["what"]
+def one_line(finding: dict[str, Any], root: str) -> str:
+    file, what = shortened(finding, root)
+    place = file + (f" object {finding['object']}" if finding["object"] else "")
+    return f"{place}: {what}" if place else what
