@@ -29,7 +29,7 @@ p { margin: 6px 0 } .note { color: #5a6067; font-size: 13.5px }
 .error { color: #b42318; font-weight: 600 } .warning { color: #8a5a00; font-weight: 600 }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums }
 th, td { padding: 3px 12px 3px 0; text-align: right; border-bottom: 1px solid #eceef0; vertical-align: top }
-th { font-weight: 600; border-bottom-color: #b9bec4 } .text { text-align: left; overflow-wrap: anywhere }
+th { font-weight: 600; border-bottom-color: #b9bec4 } .text { text-align: left; overflow-wrap: break-word }
 tr.total td { border-top: 1px solid #b9bec4; font-weight: 600 }
 .scroll { overflow-x: auto }
 .side { display: flex; flex-wrap: wrap; gap: 24px } .side > * { flex: 1 1 480px; min-width: 0 }
