@@ -7,3 +7,11 @@ class UserError(Exception):
     The runner prints the message alone, without a traceback, and exits with a non-zero code. Everything else
     that escapes a job is a bug of this package and keeps its traceback.
     """
+
+    exit_code = 2
+
+
+class UnsafeDataError(UserError):
+    """The data set was looked at, and training on it would stop or go wrong."""
+
+    exit_code = 1

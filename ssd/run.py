@@ -22,8 +22,8 @@ from ssd.overrides import explain, inherit, normalise, sweep_points
 
 # Flags that make Hydra print something instead of running; their words need not be a whole configuration.
 INFORMATION = {"-h", "--help", "--hydra-help", "--version", "-c", "--cfg", "-i", "--info", "-sc", "--shell-completion"}
-WITH_VALUE = {"-c", "--cfg", "-p", "--package", "-cp", "--config-path", "-cn", "--config-name", "-cd", "--config-dir"}
-USER_ERROR = 2  # exit code
+CONFIG_DIR = {"-cd", "--config-dir"}  # a folder of one's own beside conf/
+WITH_VALUE = {"-c", "--cfg", "-p", "--package", "-cp", "--config-path", "-cn", "--config-name", *CONFIG_DIR}
 
 log = logging.getLogger(__name__)
 
@@ -41,11 +41,11 @@ def run_job(cfg: DictConfig) -> float | None:
         log.error("error: %s", error)
         if HydraConfig.get().mode == RunMode.MULTIRUN or full_errors():
             raise  # the other jobs of a sweep go on
-        sys.exit(USER_ERROR)
+        sys.exit(error.exit_code)
 
 
 def main() -> None:
-    """Runs the command line; a UserError ends as one line on stderr and exit code 2."""
+    """Runs the command line; a UserError ends as one line on stderr and its exit code (2)."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "0")
     os.environ["SSD_FULL_ERROR"] = os.environ["HYDRA_FULL_ERROR"]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise instead of printing its own report
@@ -60,7 +60,7 @@ def main() -> None:
             raise
         if not logging.getLogger().handlers:  # else the job has said it
             print(f"error: {explain(error, sys.argv[1:])}", file=sys.stderr)
-        sys.exit(USER_ERROR)
+        sys.exit(error.exit_code if isinstance(error, UserError) else UserError.exit_code)
 
 
 def full_errors() -> bool:
@@ -73,13 +73,18 @@ def check(arguments: list[str]) -> None:
     if INFORMATION & {argument.split("=")[0] for argument in arguments}:
         return
     words: list[str] = []
-    skip = False
+    flag = ""  # whose value comes next
     for argument in arguments:
-        if skip or argument.startswith("-"):
-            skip = not skip and argument in WITH_VALUE
+        name, equals, value = argument.partition("=")
+        if flag or argument.startswith("-"):
+            if flag in CONFIG_DIR or (name in CONFIG_DIR and equals):
+                words.append(f"hydra.searchpath=['{Path(argument if flag else value).absolute()}']")
+            flag = "" if flag or equals or argument not in WITH_VALUE else argument
             continue
         words.append(argument)
-    words = [word for word in words if not word.lstrip("+~").startswith("hydra")]
+    words = [
+        word for word in words if word.startswith("hydra.searchpath=") or not word.lstrip("+~").startswith("hydra")
+    ]
     sweep = bool({"-m", "--multirun"} & set(arguments))
     try:
         points = list(sweep_points(words)) if sweep else [words]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ssd.data.dataset import no_boxes
+from ssd.data.problems import ERROR, WARNING, Problem, refuse, tell
 from ssd.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -29,6 +30,8 @@ def class_index(name: str, classes: Sequence[str], where: str) -> int:
 class BoxChecker:
     """Checks the boxes of one split and remembers what it dropped, so that one report can be logged at the end.
 
+    When somebody collects problems they go there instead, and boxes outside of their picture are cut, not refused.
+
     out_of_range: what becomes of a box that leaves its picture by more than a pixel: "error", "clip" or "drop".
     """
 
@@ -38,30 +41,44 @@ class BoxChecker:
         self.out_of_range = out_of_range
         self.dropped: list[str] = []
 
-    def check(self, rows: Sequence[Sequence[float]], size: tuple[int, int], where: str) -> np.ndarray:
+    def check(
+        self,
+        rows: Sequence[Sequence[float]],
+        size: tuple[int, int],
+        where: str,
+        numbers: Sequence[int] | None = None,
+    ) -> np.ndarray:
         """float32 [N, 6]: the usable rows, inside the picture.
 
         rows: (class, xmin, ymin, xmax, ymax, difficult) in continuous pixels; size: (width, height); where: the
-        file, for messages. Boxes without area, also after clipping, are dropped and remembered.
+        file, and numbers: of the objects in it (1, 2, ... when None), for messages. Boxes without area, also after
+        clipping, are dropped and remembered; so are those whose first corner is not the upper left one.
         """
         kept = []
-        for number, row in enumerate(rows, start=1):
+        for number, row in zip(numbers or range(1, len(rows) + 1), rows, strict=True):
             index, xmin, ymin, xmax, ymax, difficult = row
-            if xmax <= xmin or ymax <= ymin:
-                self._drop(where, number, row, "has no area")
+            if xmax < xmin or ymax < ymin:
+                self._drop("swapped", where, number, f"box {_corners(row)}, has swapped corners")
+                continue
+            if xmax == xmin or ymax == ymin:
+                self._drop("degenerate", where, number, f"box {_corners(row)}, has no area")
                 continue
             outside = max(-xmin, -ymin, xmax - size[0], ymax - size[1])
-            if outside > TOLERANCE and self.out_of_range != "clip":
+            if outside > TOLERANCE:
+                what = f"box {_corners(row)}, leaves the image of {size[0]}x{size[1]}"
                 if self.out_of_range == "error":
-                    raise UserError(
-                        f"{where}: object {number}, box {_corners(row)}, leaves the image of {size[0]}x{size[1]}; "
-                        "dataset.out_of_range=clip cuts such boxes, dataset.out_of_range=drop leaves them out"
-                    )
-                self._drop(where, number, row, f"leaves the image of {size[0]}x{size[1]}")
-                continue
+                    advice = "dataset.out_of_range=clip cuts such boxes, dataset.out_of_range=drop leaves them out"
+                    error = UserError(f"{where}: object {number}, {what}; {advice}")
+                    refuse(error, "out_of_range", where, number)
+                elif self.out_of_range == "drop":
+                    self._drop("out_of_range", where, number, what)
+                    continue
+                else:
+                    tell(Problem("out_of_range", where, number, f"{what} and is cut", WARNING))
             clipped = (max(xmin, 0.0), max(ymin, 0.0), min(xmax, size[0]), min(ymax, size[1]))
             if clipped[2] <= clipped[0] or clipped[3] <= clipped[1]:
-                self._drop(where, number, row, f"lies outside the image of {size[0]}x{size[1]}")
+                what = f"box {_corners(row)}, lies outside the image of {size[0]}x{size[1]}"
+                self._drop("out_of_range", where, number, what)
                 continue
             kept.append((index, *clipped, difficult))
         return np.asarray(kept, np.float32) if kept else no_boxes()
@@ -73,8 +90,10 @@ class BoxChecker:
         if len(self.dropped) > MAX_LINES:
             log.warning("dropped: %d more boxes", len(self.dropped) - MAX_LINES)
 
-    def _drop(self, where: str, number: int, row: Sequence[float], reason: str) -> None:
-        self.dropped.append(f"{where}: object {number}, box {_corners(row)}, {reason}")
+    def _drop(self, kind: str, where: str, number: int, what: str) -> None:
+        # A swapped box was an object, which the network would be taught to overlook.
+        if not tell(Problem(kind, where, number, what, ERROR if kind == "swapped" else WARNING)):
+            self.dropped.append(f"{where}: object {number}, {what}")
 
 
 def _corners(row: Sequence[float]) -> str:

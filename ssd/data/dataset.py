@@ -7,7 +7,8 @@ A format of one's own is one class:
         classes = ("cat", "dog")
         def split(self, name): return [Sample(...), ...]
 
-chosen by `dataset._target_=my_module.Mine`.
+chosen by `dataset._target_=my_module.Mine`. Reading each picture inside `with skipping(...)` (ssd.data.problems) lets
+job=check list all mistakes of such a data set instead of the first.
 """
 
 from abc import ABC, abstractmethod

@@ -12,6 +12,7 @@ from ssd.data import voc_xml
 from ssd.data.checks import BoxChecker, class_index
 from ssd.data.dataset import Dataset, Sample
 from ssd.data.images import check_header, read_bytes
+from ssd.data.problems import refuse, skipping
 from ssd.data.voc_xml import Annotation
 from ssd.errors import UserError
 
@@ -54,15 +55,20 @@ class VOC(Dataset):
             return self.given_classes
         # No split at all: asking for one raises the error that says what is missing.
         splits = [split for split in self.splits if self._has(split)] or list(self.splits)[:1]
-        members = [member for split in splits for member in self._members(split)]
-        names = {item.name for member in members for item in self._annotation(*member).objects}
+        names: set[str] = set()
+        for folder, identifier in (member for split in splits for member in self._members(split)):
+            with skipping("unusable", _xml(folder, identifier)):
+                names.update(item.name for item in self._annotation(folder, identifier).objects)
         if not names:
             raise UserError(f"{self._root()}: no annotation of the splits has an <object>, so there are no classes")
         return tuple(sorted(names))
 
     def split(self, name: str) -> list[Sample]:
         checker = BoxChecker(self.out_of_range)
-        samples = [self._sample(folder, identifier, checker) for folder, identifier in self._members(name)]
+        samples = []
+        for folder, identifier in self._members(name):
+            with skipping("unusable", _xml(folder, identifier)):
+                samples.append(self._sample(folder, identifier, checker))
         checker.report()
         return samples
 
@@ -109,7 +115,7 @@ class VOC(Dataset):
         return members
 
     def _annotation(self, folder: Path, identifier: str) -> Annotation:
-        file = folder / "Annotations" / f"{identifier}.xml"
+        file = Path(_xml(folder, identifier))
         if file not in self._annotations:
             try:
                 data = file.read_bytes()
@@ -121,20 +127,24 @@ class VOC(Dataset):
         return self._annotations[file]
 
     def _sample(self, folder: Path, identifier: str, checker: BoxChecker) -> Sample:
-        where = str(folder / "Annotations" / f"{identifier}.xml")
+        where = _xml(folder, identifier)
         annotation = self._annotation(folder, identifier)
         image = self._image(folder, identifier, annotation)
         size = (annotation.width, annotation.height)
         if min(size) <= 0:
             size = check_header(read_bytes(image), str(image))
-        rows = []
-        for number, item in enumerate(annotation.objects, start=1):
+        for number, error in annotation.broken:
+            refuse(error, "object", where, number)
+        rows, numbers = [], []
+        for number, item in annotation.numbered():
             xmin, ymin, xmax, ymax = item.box
-            index = class_index(item.name, self.classes, f"{where}: object {number}")
             # Judged by the numbers in the file: xmax == xmin is a slip of the mouse, not an object one pixel wide.
             shift = self.first_pixel if xmax > xmin and ymax > ymin else 0.0
-            rows.append((index, xmin - shift, ymin - shift, xmax, ymax, item.difficult))
-        return Sample(identifier, image, *size, checker.check(rows, size, where))
+            with skipping("class", where, number):
+                index = class_index(item.name, self.classes, f"{where}: object {number}")
+                rows.append((index, xmin - shift, ymin - shift, xmax, ymax, item.difficult))
+                numbers.append(number)
+        return Sample(identifier, image, *size, checker.check(rows, size, where, numbers))
 
     def _image(self, folder: Path, identifier: str, annotation: Annotation) -> Path:
         """The picture with the id's name, else the one the XML names (many tools write wrong ones there)."""
@@ -148,6 +158,10 @@ class VOC(Dataset):
         if annotation.filename and named.is_file():
             return named
         raise UserError(f"{images / identifier}.jpg: no such image, nor with {', '.join(IMAGE_SUFFIXES[1:])}")
+
+
+def _xml(folder: Path, identifier: str) -> str:
+    return str(folder / "Annotations" / f"{identifier}.xml")
 
 
 def _as_list(entries: str | Sequence[str] | None) -> list[str]:

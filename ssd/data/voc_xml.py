@@ -1,8 +1,9 @@
 """One PASCAL VOC annotation file: XML text to numbers and back. Coordinates stay as the file has them."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from xml.etree.ElementTree import Element, ParseError, SubElement, indent, tostring
 
 import defusedxml.ElementTree
@@ -25,17 +26,28 @@ class VOCObject:
 
 @dataclass(frozen=True)
 class Annotation:
-    """One file; filename is "" and width and height are 0 where the file does not say."""
+    """One file; filename is "" and width and height are 0 where the file does not say.
+
+    broken: number (from 1) and error of every <object> that cannot be read, and is missing from `objects`.
+    """
 
     filename: str
     width: int
     height: int
     objects: tuple[VOCObject, ...]
+    broken: tuple[tuple[int, UserError], ...] = ()
+
+    def numbered(self) -> Iterator[tuple[int, VOCObject]]:
+        """The objects with their numbers in the file."""
+        broken = {number for number, _ in self.broken}
+        numbers = (number for number in count(1) if number not in broken)
+        return zip(numbers, self.objects, strict=False)
 
 
 def parse(data: bytes, what: str) -> Annotation:
     """Reads an annotation; UserError starting with `what` (the file's name) when it is not one.
 
+    An <object> that is none goes to `broken`: whether the others are wanted without it is the caller's to say.
     Entities and documents above MAX_BYTES are refused, so that no file can exhaust memory.
     """
     if len(data) > MAX_BYTES:
@@ -49,14 +61,18 @@ def parse(data: bytes, what: str) -> Annotation:
         raise UserError(f"{what}: not readable XML ({type(error).__name__})") from error
     if root.tag != "annotation":
         raise UserError(f"{what}: the first element is <{root.tag}>, it must be <annotation>")
+    objects, broken = [], []
+    for number, element in enumerate(root.iterfind("object"), start=1):
+        try:
+            objects.append(_object(element, f"{what}: object {number}"))
+        except UserError as error:
+            broken.append((number, error))
     return Annotation(
         filename=(root.findtext("filename") or "").strip(),
         width=_size(root, "width", what),
         height=_size(root, "height", what),
-        objects=tuple(
-            _object(element, f"{what}: object {number}")
-            for number, element in enumerate(root.iterfind("object"), start=1)
-        ),
+        objects=tuple(objects),
+        broken=tuple(broken),
     )
 
 

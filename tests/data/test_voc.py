@@ -101,7 +101,7 @@ def test_degenerate_boxes_are_reported_and_dropped(voc, caplog):
     np.testing.assert_array_equal(first.boxes, [[0, 4, 4, 20, 20, 0]])
     assert [record.getMessage() for record in caplog.records] == [
         f"dropped: {voc.xml('a')}: object 1, box (5, 7, 5, 7), has no area",
-        f"dropped: {voc.xml('a')}: object 2, box (9, 9, 4, 20), has no area",
+        f"dropped: {voc.xml('a')}: object 2, box (9, 9, 4, 20), has swapped corners",
     ]
 
 

@@ -82,13 +82,27 @@ def test_whole_numbers_are_written_without_a_point():
 def test_bad_files_are_told_in_one_line(old, new, message):
     assert old in WHOLE
     with pytest.raises(UserError, match=message) as error:
-        voc_xml.parse(WHOLE.replace(old, new), "a.xml")
+        whole(WHOLE.replace(old, new))
     assert "\n" not in str(error.value)
+
+
+def whole(data: bytes) -> Annotation:
+    """The annotation, or the error of the first object that is none."""
+    annotation = voc_xml.parse(data, "a.xml")
+    for _, error in annotation.broken:
+        raise error
+    return annotation
+
+
+def test_an_object_that_is_none_leaves_the_others_with_their_numbers():
+    annotation = voc_xml.parse(WHOLE.replace(b"<name> dog </name>", b""), "a.xml")
+    assert [(number, item.name) for number, item in annotation.numbered()] == [(2, "person")]
+    assert [(number, str(error)) for number, error in annotation.broken] == [(1, "a.xml: object 1 has no <name>")]
 
 
 def test_an_object_needs_a_box():
     with pytest.raises(UserError, match=r"a.xml: object 1 \(cat\) has no <bndbox>"):
-        voc_xml.parse(b"<annotation><object><name>cat</name></object></annotation>", "a.xml")
+        whole(b"<annotation><object><name>cat</name></object></annotation>")
 
 
 @pytest.mark.parametrize(
