@@ -161,6 +161,8 @@ def anchor_scales(smallest: float, largest: float, layers: int) -> list[list[flo
 
 def _run_name(*, _root_: DictConfig) -> str:
     """Folder of a run: what it trains, or the model that it takes."""
+    if _root_.job.name == "compare":
+        return "runs"
     model = _root_.get("model")
     if _root_.job.name == "train" or not model:
         dataset = _root_.dataset.get("name", "dataset")

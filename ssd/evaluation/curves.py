@@ -31,13 +31,13 @@ def best_f1(result: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
 def curve_data(result: Mapping[str, Any], class_names: Sequence[str], points: int) -> dict[str, dict[str, Any]]:
     """Curves ready for JSON: {class name: {"ap_11pt", "ap_area", "positives", "precision", "recall", "scores"}}.
 
-    Each curve is thinned to at most `points` points, evenly along the detections, first and last kept. Classes without
+    Each curve is thinned to at most `points` points, evenly along its length, first and last kept. Classes without
     ground truth are left out, as their curve does not exist.
     """
     data = {}
     for label in np.flatnonzero(result["positives"]):
         scores = result["scores"][label]
-        chosen = np.unique(np.linspace(0, len(scores) - 1, min(points, len(scores))).round().astype(int))
+        chosen = _spread(result["recall"][label], result["precision"][label], points)
         data[class_names[label]] = {
             "ap_11pt": float(result["ap_11pt"][label]),
             "ap_area": float(result["ap_area"][label]),
@@ -47,6 +47,14 @@ def curve_data(result: Mapping[str, Any], class_names: Sequence[str], points: in
             "scores": scores[chosen].tolist(),
         }
     return data
+
+
+def _spread(recall: np.ndarray, precision: np.ndarray, points: int) -> np.ndarray:
+    """Indices of at most `points` points, evenly along the way from the first to the last."""
+    if len(recall) <= points:
+        return np.arange(len(recall))
+    way = np.cumsum(np.hypot(np.diff(recall, prepend=recall[:1]), np.diff(precision, prepend=precision[:1])))
+    return np.unique(np.searchsorted(way, np.linspace(0, way[-1], points)).clip(max=len(way) - 1))
 
 
 def plot_curves(result: Mapping[str, Any], class_names: Sequence[str], classes: Sequence[int]) -> np.ndarray:

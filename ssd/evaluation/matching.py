@@ -54,18 +54,25 @@ class Matches:
 
 def match_voc(ground_truth: Table, detections: Table, num_classes: int, iou: float) -> Matches:
     """Match the tables of `ssd.evaluation.table` at one IoU threshold. Crowd boxes are ignored like difficult ones."""
-    order = by_class_and_score(detections.label, detections.values[:, 0], num_classes)
-    found = detections.take(order)
-    chosen, overlap = most_overlapping(ground_truth, found)
-
-    ignored = is_ignored(ground_truth)
+    chosen, overlap = most_overlapping(ground_truth, detections)
+    score = detections.values[:, 0]
     hits = np.flatnonzero((chosen >= 0) & (overlap >= iou))
-    outcome = np.full(len(order), FALSE_POSITIVE, np.int8)
+    hits = hits[np.argsort(-score[hits], kind="stable")]
+    ignored = is_ignored(ground_truth)
+    positives = np.bincount(ground_truth.label[~ignored], minlength=num_classes)
+    outcome = outcomes(chosen, hits, ignored)
+    rows = np.arange(len(outcome))
+    return Matches(detections.label, score, outcome, rows, chosen, overlap, positives, positives > 0).regrouped()
+
+
+def outcomes(chosen: np.ndarray, hits: np.ndarray, ignored: np.ndarray) -> np.ndarray:
+    """int8 [D]. chosen: row of the ground truth of each detection; hits: the detections that overlap theirs enough, the
+    first in line first; ignored: bool [M], which ground truths count neither way."""
+    outcome = np.full(len(chosen), FALSE_POSITIVE, np.int8)
     _, first = np.unique(chosen[hits], return_index=True)
     outcome[hits[first]] = TRUE_POSITIVE
     outcome[hits[ignored[chosen[hits]]]] = IGNORED
-    positives = np.bincount(ground_truth.label[~ignored], minlength=num_classes)
-    return Matches(found.label, found.values[:, 0], outcome, order, chosen, overlap, positives, positives > 0)
+    return outcome
 
 
 def is_ignored(ground_truth: Table) -> np.ndarray:

@@ -17,12 +17,11 @@ from typing import Any
 import numpy as np
 
 from ssd.evaluation.matching import (
-    FALSE_POSITIVE,
     IGNORED,
-    TRUE_POSITIVE,
     Matches,
     is_ignored,
     most_overlapping,
+    outcomes,
 )
 from ssd.evaluation.table import Table, check_same_images, detection_table, ground_truth_table
 from ssd.evaluation.voc import summarise
@@ -40,12 +39,8 @@ def evaluate_mxnet_ssd(
 def match_mxnet_ssd(ground_truth: Table, detections: Table, num_classes: int, iou: float) -> Matches:
     """Matches by the original's rules; arguments as in `match_voc`."""
     chosen, overlap = most_overlapping(ground_truth, detections)
-    ignored = is_ignored(ground_truth)
-    hits = np.flatnonzero((chosen >= 0) & (overlap > iou))
-    outcome = np.full(len(chosen), FALSE_POSITIVE, np.int8)
-    _, first = np.unique(chosen[hits], return_index=True)  # first in the order of the rows
-    outcome[hits[first]] = TRUE_POSITIVE
-    outcome[hits[ignored[chosen[hits]]]] = IGNORED
+    hits = np.flatnonzero((chosen >= 0) & (overlap > iou))  # in the order of the rows
+    outcome = outcomes(chosen, hits, is_ignored(ground_truth))
     positives, exists = _count(ground_truth, detections, outcome, num_classes)
     rows = np.arange(len(outcome))
     score = detections.values[:, 0]

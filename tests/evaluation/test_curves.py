@@ -41,7 +41,7 @@ def test_curve_data_is_json_thinned_and_without_classes_that_do_not_exist(random
     result = evaluate_voc(truth, found, 4)
     data = json.loads(json.dumps(curve_data(result, ["a", "b", "c", "d"], 10), allow_nan=False))
     assert list(data) == ["a", "b", "c"]
-    assert len(data["a"]["recall"]) == len(data["a"]["precision"]) == len(data["a"]["scores"]) == 10
+    assert 5 < len(data["a"]["recall"]) == len(data["a"]["precision"]) == len(data["a"]["scores"]) <= 10
     assert data["a"]["recall"][-1] == result["recall"][0][-1]
     assert data["a"]["ap_area"] == result["ap_area"][0]
 

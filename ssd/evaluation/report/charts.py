@@ -44,7 +44,7 @@ class Axis:
         power = 10 ** np.floor(np.log10(raw))
         step = power * min((1, 2, 2.5, 5, 10), key=lambda factor: abs(factor * power - raw))
         first = np.ceil(self.low / step - 1e-9)
-        return np.arange(first, np.floor(self.high / step + 1e-9) + 1) * step
+        return np.arange(first, np.floor(self.high / step + 1e-9) + 1) * step + 0.0
 
 
 def colour(index: int) -> str:

@@ -45,7 +45,7 @@ svg{width:100%;height:auto;display:block}
 svg line{stroke:var(--rule)}svg text{fill:var(--soft);font-size:12px}
 svg path{fill:none;stroke-width:2;stroke-linejoin:round}
 svg path.quiet{stroke:var(--rule);stroke-width:1.2}svg path:hover{stroke-width:4}
-.legend{list-style:none;margin:6px 0;padding:0;font-size:13.5px;columns:auto 170px}
+.legend{list-style:none;margin:6px 0;padding:0;font-size:13.5px;columns:auto 220px}
 .legend li{display:flex;gap:8px;align-items:center;break-inside:avoid;padding:1px 0}
 .legend i{flex:none;width:16px;height:4px;border-radius:2px}
 .legend span{overflow:hidden;text-overflow:ellipsis}
