@@ -73,15 +73,15 @@ def plot_curves(result: Mapping[str, Any], class_names: Sequence[str], classes: 
     ranking = sorted((label for label in classes if result["positives"][label]), key=lambda c: -result["ap_area"][c])
     named = ranking if len(ranking) <= MOST_NAMED else ranking[: MOST_NAMED // 2] + ranking[-(MOST_NAMED // 2) :]
     for label in ranking:
-        # From recall 0 on, so that a curve of a single point is a line too.
-        recall = np.append(0.0, result["recall"][label])
+        # From recall 0 on, so that a curve of a single point is a line too; without detections there is none.
         precision = np.append(result["precision"][label][:1], result["precision"][label])
+        recall = np.append(0.0, result["recall"][label])[: len(precision)]
         if label in named:
             text = f"{result['ap_area'][label]:.3f} {class_names[label]}"
             color = colormaps["tab20"](named.index(label))
-            axes.plot(recall[-len(precision) :], precision, color=color, label=text, linewidth=1.5, zorder=3)
+            axes.plot(recall, precision, color=color, label=text, linewidth=1.5, zorder=3)
         else:
-            axes.plot(recall[-len(precision) :], precision, color="0.8", linewidth=1, zorder=2)
+            axes.plot(recall, precision, color="0.8", linewidth=1, zorder=2)
     if ranking:
         unnamed = len(ranking) - len(named)
         title = "area AP" + (f" (+ {unnamed} between, grey)" if unnamed else "")
