@@ -62,10 +62,14 @@ def confusion(
     right[paired] = truth.label[chosen[paired]] == found.label[paired]
     seen = np.zeros(len(truth.label), bool)
     seen[chosen[right]] = True
-    truth_ends, found_ends = (np.cumsum([len(rows) for rows in lists])[:-1] for lists in (ground_truth, detections))
-    of_objects = [np.split(mask, truth_ends) for mask in (seen, is_ignored(truth))]
-    of_detections = [np.split(mask, found_ends) for mask in (right, skipped)]
+    of_objects = [_per_image(mask, ground_truth) for mask in (seen, is_ignored(truth))]
+    of_detections = [_per_image(mask, detections) for mask in (right, skipped)]
     return Confusion(counts, *of_objects, *of_detections)
+
+
+def _per_image(mask: np.ndarray, rows: Sequence[np.ndarray]) -> list[np.ndarray]:
+    ends = np.cumsum([len(array) for array in rows], dtype=np.int64)
+    return [mask[end - len(array) : end] for end, array in zip(ends, rows, strict=True)]
 
 
 def _overlapping(truth: Table, found: Table, iou: float) -> tuple[np.ndarray, np.ndarray]:
