@@ -11,7 +11,7 @@ from ssd.evaluation.report.page import Column, number, page, section, table, tex
 OVER_EPOCHS = {
     "val/map_11pt": "mAP, 11-point",
     "val/map_area": "mAP, area",
-    "train/loss": "training loss",
+    "train/loss": "Training loss",
 }
 
 
@@ -73,4 +73,4 @@ def _over_epochs(runs: Sequence[Run], colours: Sequence[str], name: str, label: 
         return ""
     x_axis = Axis.around("epoch", [line.x for line in lines], zero=False)
     y_axis = Axis.around(label, [line.y for line in lines], zero=True)
-    return section(label[0].upper() + label[1:], "Over epochs, with the last value.", line_chart(lines, x_axis, y_axis))
+    return section(label, "Over epochs, with the last value.", line_chart(lines, x_axis, y_axis))
