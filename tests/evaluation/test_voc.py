@@ -167,7 +167,7 @@ def test_finding_one_more_object_never_hurts(random_case, seed, score, label):
 
 @given(st.integers(0, 10**6), st.integers(0, 2**31), st.floats(0, 2))
 def test_ap_is_monotone_in_the_scores(random_case, seed, choice, change):
-    """A hit that scores higher never costs AP, a detection of nothing that scores higher never gains."""
+    """The only hit of an object never costs AP by scoring higher; a detection of nothing never gains by it."""
     truth, found = random_case(seed)
     image = choice % len(found)
     if not len(found[image]):
@@ -175,14 +175,16 @@ def test_ap_is_monotone_in_the_scores(random_case, seed, choice, change):
     row = choice % len(found[image])
     label = int(found[image][row, 0])
     alone = [boxes[[row]] if index == image else NONE for index, boxes in enumerate(found)]
-    hits, misses = (evaluate_voc(truth, alone, 3)[key][label] for key in ("true_positives", "false_positives"))
-    before = evaluate_voc(truth, found, 3)["ap_area"][label]
+    others = [np.delete(boxes, row, axis=0) if index == image else boxes for index, boxes in enumerate(found)]
+    of_nothing = evaluate_voc(truth, alone, 3)["false_positives"][label] > 0
+    before = evaluate_voc(truth, found, 3)
+    needed = evaluate_voc(truth, others, 3)["true_positives"][label] < before["true_positives"][label]
     found[image][row, 1] += change
-    after = evaluate_voc(truth, found, 3)["ap_area"][label]
-    if hits:
-        assert after >= before - 1e-12
-    elif misses and not np.isnan(before):
-        assert after <= before + 1e-12
+    after = evaluate_voc(truth, found, 3)
+    if needed:
+        assert after["ap_area"][label] >= before["ap_area"][label] - 1e-12
+    elif of_nothing and before["positives"][label]:
+        assert after["ap_area"][label] <= before["ap_area"][label] + 1e-12
 
 
 def test_average_iou_of_the_true_positives():
