@@ -83,6 +83,7 @@ def test_a_run_directory_holds_what_is_promised(trained: tuple[Path, Path, str])
     assert {"precision", "recall", "f1", "mean_iou", "cost/missed"} <= set(metrics)
     assert float(rows[0]["val/seconds"]) > 0
     assert "Traceback" not in said
+    assert "stopped recording" not in said
     assert len(list((run / "pictures").glob("val_sample_*.png"))) == 2
 
 
