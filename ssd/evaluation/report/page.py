@@ -55,7 +55,7 @@ svg path.quiet{stroke:var(--rule);stroke-width:1.2}svg path:hover{stroke-width:4
 .bar div{height:14px;background:var(--card);border-radius:4px}
 .bar i{display:block;height:100%;background:var(--bar);border-radius:4px}
 .bar b{font-weight:500;font-variant-numeric:tabular-nums;font-size:14px}
-.gallery{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(520px,100%),1fr));gap:22px;margin-top:14px}
+.gallery{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(520px,100%),1fr));gap:22px;margin-top:14px;align-items:start}
 figure{margin:0;background:var(--card);border:1px solid var(--rule);border-radius:8px;padding:10px}
 figure div{display:grid;grid-template-columns:1fr 1fr;gap:6px}
 figure img{width:100%;height:auto;display:block;border-radius:3px}
