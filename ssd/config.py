@@ -86,6 +86,18 @@ class Detection:
     nms: float = MISSING
     topk: int = MISSING
     keep: int = MISSING
+    soft_nms: str | None = MISSING
+    sigma: float = MISSING
+    flip: bool = MISSING
+
+
+@dataclass
+class Metric:
+    iou: float = MISSING
+    threshold: float | None = MISSING
+    coco: bool = MISSING
+    gallery: int = MISSING
+    compat: str | None = MISSING
 
 
 @dataclass
@@ -110,6 +122,7 @@ class Config:
     logger: Any = None  # absent when no logger is chosen
     matching: Matching = MISSING
     detection: Detection = MISSING
+    metric: Metric = MISSING
     training: Training = MISSING
     seed: int = MISSING
     batch_size: int = MISSING
@@ -148,6 +161,8 @@ def anchor_scales(smallest: float, largest: float, layers: int) -> list[list[flo
 
 def _run_name(*, _root_: DictConfig) -> str:
     """Folder of a run: what it trains, or the model that it takes."""
+    if _root_.job.name == "compare":
+        return "runs"
     model = _root_.get("model")
     if _root_.job.name == "train" or not model:
         dataset = _root_.dataset.get("name", "dataset")
@@ -198,8 +213,13 @@ def validate(cfg: DictConfig) -> None:
         raise UserError(f"{min(unknown)}: no key of the configuration, nothing would read it")
     if missing := [field.name for field in fields(Config) if field.name != "logger" and field.name not in cfg]:
         raise UserError(f"{missing[0]}: has no value, every run needs one")
-    if cfg.compat not in COMPAT:
-        raise UserError(f"compat={cfg.compat}: choose null or mxnet_ssd")
+    for key in ("compat", "metric.compat"):
+        if (value := OmegaConf.select(cfg, key)) not in COMPAT:
+            raise UserError(f"{key}={value}: choose null or mxnet_ssd")
+    if not 0.1 < cfg.metric.iou < 1:
+        raise UserError(f"metric.iou={cfg.metric.iou}: expected more than 0.1 and less than 1")
+    if cfg.metric.gallery < 0:
+        raise UserError(f"metric.gallery={cfg.metric.gallery}: expected a number of pictures, 0 for none")
     for key in ("batch_size", "epochs", "data_shape.height", "data_shape.width", "training.log_every",
                 "training.validate_every"):  # fmt: skip
         if (value := OmegaConf.select(cfg, key)) < 1:

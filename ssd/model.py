@@ -7,7 +7,7 @@ to use it (class names, input size, normalisation, decoding) travels inside the 
 
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from ssd.engine import mx
 from ssd.errors import UserError
 
 SPEC_ATTRIBUTE = "__ssd_model__"
+EARLIER = {"soft_nms": None, "sigma": 0.5, "flip": False}  # what checkpoints meant that do not say these
 INDEX = "checkpoints.json"
 PARAMS_NAME = re.compile(r"(?P<prefix>.+)-(?P<epoch>\d{4,})\.params")
 
@@ -35,7 +36,7 @@ class ModelSpec:
     backbone: str
     variances: list[float]
     compat: str | None
-    detection: dict[str, float]
+    detection: dict[str, Any]
     channel_order: str = "RGB"
 
     @classmethod
@@ -76,7 +77,8 @@ def spec_of(symbol: Any, path: Path) -> ModelSpec:
     if text is None:
         raise UserError(f"{path}: says nothing of its classes and input; it was not written by this package")
     try:
-        return ModelSpec(**json.loads(text))
+        spec = ModelSpec(**json.loads(text))
+        return replace(spec, detection={**EARLIER, **spec.detection})
     except (ValueError, TypeError) as error:
         raise UserError(f"{path}: its model description cannot be read ({error})") from error
 

@@ -58,7 +58,7 @@ def main() -> None:
     except (UserError, HydraException, OmegaConfBaseException) as error:
         if full_errors():
             raise
-        if not logging.getLogger().handlers:  # else the job has said it
+        if not (isinstance(error, UserError) and logging.getLogger().handlers):  # the job has said its own
             print(f"error: {explain(error, sys.argv[1:])}", file=sys.stderr)
         sys.exit(error.exit_code if isinstance(error, UserError) else UserError.exit_code)
 

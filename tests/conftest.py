@@ -4,6 +4,10 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("ssd", deadline=None)  # times depend on what else the machine does
+settings.load_profile("ssd")
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -3,6 +3,11 @@
 Every class above the score threshold is kept at every anchor (one anchor may hold several classes), then per class the
 best `topk` go through non-maximum suppression, then the best `keep` of the image remain. This is what the SSD paper's
 implementation does; MXNet's MultiBoxDetection keeps the best class of an anchor only.
+
+Suppression removes the weaker of two boxes that overlap, or, with soft_nms, lowers its score (Bodla et al., "Soft-NMS",
+ICCV 2017) by how much they overlap:
+    linear    score x (1 - IoU) where IoU exceeds `nms`
+    gaussian  score x exp(-IoU^2 / sigma), whatever `nms` is
 """
 
 from dataclasses import dataclass
@@ -10,20 +15,25 @@ from dataclasses import dataclass
 import numpy as np
 
 from ssd.errors import UserError
-from ssd.evaluation.boxes import iou_matrix
+from ssd.evaluation.boxes import iou_matrix, iou_pairs
 
+SOFT_NMS = ("linear", "gaussian")
 CHUNK = 256  # candidates compared with one another at a time: IoU matrices of 64 K numbers stay in the cache
 
 
 @dataclass(frozen=True)
 class DecodeParams:
     """score: candidates must exceed it. nms: of two boxes of a class that overlap by more, the weaker goes.
-    topk: most candidates per class before suppression. keep: most detections per image."""
+    topk: most candidates per class before suppression. keep: most detections per image.
+    soft_nms: None, "linear" or "gaussian"; sigma: of the latter. flip: the mirrored image is asked too (`Detector`)."""
 
     score: float
     nms: float
     topk: int
     keep: int
+    soft_nms: str | None
+    sigma: float
+    flip: bool
 
     def __post_init__(self) -> None:
         """Raises UserError naming the value that makes no sense."""
@@ -33,6 +43,10 @@ class DecodeParams:
             raise UserError(f"detection.nms is {self.nms}: expected an IoU from 0 to 1 (1 switches suppression off)")
         if self.topk < 1 or self.keep < 1:
             raise UserError(f"detection.topk is {self.topk} and detection.keep {self.keep}: expected 1 or more")
+        if self.soft_nms not in (None, *SOFT_NMS):
+            raise UserError(f"detection.soft_nms is {self.soft_nms}: expected null, {' or '.join(SOFT_NMS)}")
+        if self.sigma <= 0:
+            raise UserError(f"detection.sigma is {self.sigma}: expected more than 0")
 
 
 def decode(cls_prob: np.ndarray, boxes: np.ndarray, params: DecodeParams) -> list[np.ndarray]:
@@ -58,6 +72,8 @@ def _decode_image(prob: np.ndarray, corners: np.ndarray, params: DecodeParams) -
     order = order[_rank_within(label[order]) < params.topk]
     rows = np.empty((len(order), 6), np.float32)
     rows[:, 0], rows[:, 1], rows[:, 2:] = label[order], score[order], corners[anchor[order]]
+    if params.soft_nms:
+        return _soften(rows[np.argsort(rows[:, 0], kind="stable")], params)
     return _suppress(rows, params.nms, params.keep)
 
 
@@ -112,3 +128,30 @@ def _greedy(beats: np.ndarray) -> np.ndarray:
         if (now == alive).all():
             return alive
         alive = now
+
+
+def _soften(rows: np.ndarray, params: DecodeParams) -> np.ndarray:
+    """Soft-NMS of rows grouped by class; a row whose score falls to params.score is dropped.
+
+    The best row of all classes is final, for scores only fall and only rows of its own class change; so one pass over
+    the best `keep` serves all classes, and gives them best first.
+    """
+    rows = rows.copy()
+    starts = np.searchsorted(rows[:, 0], rows[:, 0])
+    ends = np.searchsorted(rows[:, 0], rows[:, 0], side="right")
+    left = rows[:, 1].copy()
+    final: list[int] = []
+    while len(final) < params.keep and len(left):
+        best = int(left.argmax())
+        if left[best] <= params.score:
+            break
+        final.append(best)
+        rows[best, 1] = left[best]
+        same = slice(starts[best], ends[best])
+        overlap = iou_pairs(rows[best, 2:], rows[same, 2:])
+        if params.soft_nms == "linear":
+            left[same] *= np.where(overlap > params.nms, 1 - overlap, 1)
+        else:
+            left[same] *= np.exp(-(overlap**2) / params.sigma)
+        left[best] = -1
+    return rows[final]

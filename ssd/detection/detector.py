@@ -8,6 +8,7 @@ import numpy as np
 from ssd.data.images import preprocess
 from ssd.detection.decode import DecodeParams, decode, rows_to_detections
 from ssd.engine import mx
+from ssd.errors import UserError
 from ssd.model import Model, Params, check_params, load_model
 from ssd.symbol import attach_detection
 
@@ -27,6 +28,11 @@ class Detector:
         self.classes = spec.classes
         self.batch_size = batch_size
         self._decode = DecodeParams(**spec.detection)  # type: ignore[arg-type]
+        if spec.compat and (self._decode.soft_nms or self._decode.flip):
+            raise UserError(
+                f"detection.soft_nms and detection.flip do not go with compat={spec.compat}, which decodes inside the "
+                "graph as the original did; add compat=null"
+            )
         self._context = context
         self._graph = attach_detection(model.symbol, self._decode, spec.variances, spec.compat)
         check_params(self._graph, model, source)
@@ -67,13 +73,15 @@ class Detector:
 
     def predict_batch(self, data: np.ndarray) -> list[np.ndarray]:
         """Detections of a preprocessed batch float32 [B, 3, H, W], as `predict` but in shares (0..1) of the image."""
-        outputs = [output.asnumpy() for output in self._forward(data)]
+        outputs = self._forward(data)
         if len(outputs) == 1:  # MultiBoxDetection inside the graph
             return rows_to_detections(outputs[0])
         cls_prob, boxes = outputs
+        if self._decode.flip:
+            cls_prob, boxes = with_mirrored(cls_prob, boxes, *self._forward(data[:, :, :, ::-1]))
         return decode(cls_prob, boxes, self._decode)
 
-    def _forward(self, data: np.ndarray) -> list[Any]:
+    def _forward(self, data: np.ndarray) -> list[np.ndarray]:
         batch = len(data)
         if batch not in self._executors:
             placeholder = mx.nd.zeros(data.shape, self._context)
@@ -82,4 +90,17 @@ class Detector:
             )
         executor = self._executors[batch]
         executor.arg_dict["data"][:] = data
-        return executor.forward(is_train=False)
+        return [output.asnumpy() for output in executor.forward(is_train=False)]
+
+
+def with_mirrored(
+    cls_prob: np.ndarray, boxes: np.ndarray, mirrored_prob: np.ndarray, mirrored_boxes: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The candidates of an image and of its mirror image as one list, for suppression to choose from.
+
+    cls_prob [B, C+1, N] and boxes [B, N, 4], normalised corners, of both -> the same with 2N; mirrored boxes are turned
+    back (xmin, xmax -> 1 - xmax, 1 - xmin).
+    """
+    xmin, ymin, xmax, ymax = np.moveaxis(mirrored_boxes, 2, 0)
+    back = np.stack([1 - xmax, ymin, 1 - xmin, ymax], axis=2)
+    return np.concatenate([cls_prob, mirrored_prob], axis=2), np.concatenate([boxes, back], axis=1)

@@ -20,6 +20,8 @@ BLACK: Colour = (0, 0, 0)
 WHITE: Colour = (255, 255, 255)
 MOST_LABELS = 1 / 3  # share of the image that labels may cover together
 TRUTH: Colour = (0, 170, 60)  # ground truth is dashed in this green on white, whatever the class
+MISTAKE: Colour = (230, 30, 40)  # missed objects and false detections, where pictures tell them from the others
+NEITHER: Colour = (140, 140, 140)  # what counts neither way
 
 
 @dataclass(frozen=True)
@@ -46,26 +48,37 @@ def class_colour(label: int) -> Colour:
     return round(red * 255), round(green * 255), round(blue * 255)
 
 
-def draw(image: np.ndarray, detections: np.ndarray, class_names: Sequence[str], threshold: float) -> np.ndarray:
-    """Boxes and labels "name 0.87" of the detections [N, 6] (class, score, corners) with score >= threshold."""
+def draw(
+    image: np.ndarray,
+    detections: np.ndarray,
+    class_names: Sequence[str],
+    threshold: float,
+    colours: Sequence[Colour] | None = None,
+) -> np.ndarray:
+    """Boxes and labels "name 0.87" of the detections [N, 6] (class, score, corners) with score >= threshold, in the
+    given colours [N] or those of their classes."""
     canvas, pen = np.array(image, order="C"), _Pen.of(image)
     taken: list[Rectangle] = []
-    shown = sorted((row for row in detections if row[1] >= threshold), key=lambda row: row[1])
-    for row in shown:
-        cv2.rectangle(canvas, *_points(row[2:6], canvas), class_colour(int(row[0])), pen.line)
-    for row in reversed(shown):  # best first: it gets the best place
+    colours = colours or [class_colour(int(row[0])) for row in detections]
+    pairs = [(row, colour) for row, colour in zip(detections, colours, strict=True) if row[1] >= threshold]
+    pairs.sort(key=lambda pair: pair[0][1])
+    for row, colour in pairs:
+        cv2.rectangle(canvas, *_points(row[2:6], canvas), colour, pen.line)
+    for row, colour in reversed(pairs):  # best first: it gets the best place
         label = int(row[0])
         name, score = printable(class_names[label], label), f"{row[1]:.2f}"
-        _put_label(canvas, (f"{name} {score}", name, score), row[2:6], class_colour(label), taken)
+        _put_label(canvas, (f"{name} {score}", name, score), row[2:6], colour, taken)
     return canvas
 
 
-def draw_ground_truth(image: np.ndarray, boxes: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
-    """Dashed boxes and names of the ground truth [M, 5 or 6] (class, corners[, difficult])."""
+def draw_ground_truth(
+    image: np.ndarray, boxes: np.ndarray, class_names: Sequence[str], colours: Sequence[Colour] | None = None
+) -> np.ndarray:
+    """Dashed boxes and names of the ground truth [M, 5 or 6] (class, corners[, difficult]); colours [M] of dashes."""
     canvas, pen = np.array(image, order="C"), _Pen.of(image)
     taken: list[Rectangle] = []
-    for row in boxes:
-        _dashed(canvas, row[1:5], pen)
+    for row, colour in zip(boxes, colours or [TRUTH] * len(boxes), strict=True):
+        _dashed(canvas, row[1:5], pen, colour)
     for row in boxes:
         name = printable(class_names[int(row[0])], int(row[0]))
         difficult = len(row) > 5 and row[5] > 0
@@ -100,17 +113,17 @@ def _points(box: np.ndarray, canvas: np.ndarray) -> tuple[tuple[int, int], tuple
     return (xmin, ymin), (max(xmin, xmax), max(ymin, ymax))
 
 
-def _dashed(canvas: np.ndarray, box: np.ndarray, pen: _Pen) -> None:
-    """A white outline with green dashes on it: visible on any background, never mistaken for a detection."""
+def _dashed(canvas: np.ndarray, box: np.ndarray, pen: _Pen, colour: Colour) -> None:
+    """A white outline with coloured dashes on it: visible on any background, never mistaken for a detection."""
     (xmin, ymin), (xmax, ymax) = _points(box, canvas)
     cv2.rectangle(canvas, (xmin, ymin), (xmax, ymax), WHITE, pen.line)
     dash = pen.line * 6
     for x in range(xmin, xmax + 1, dash * 2):
         for y in (ymin, ymax):
-            cv2.line(canvas, (x, y), (min(x + dash, xmax), y), TRUTH, pen.line)
+            cv2.line(canvas, (x, y), (min(x + dash, xmax), y), colour, pen.line)
     for y in range(ymin, ymax + 1, dash * 2):
         for x in (xmin, xmax):
-            cv2.line(canvas, (x, y), (x, min(y + dash, ymax)), TRUTH, pen.line)
+            cv2.line(canvas, (x, y), (x, min(y + dash, ymax)), colour, pen.line)
 
 
 def _put_label(

@@ -66,20 +66,23 @@ def _image(image: ImageResult, header: Header) -> dict[str, Any]:
     }
 
 
-def write_voc(folder: Path, images: Sequence[ImageResult], class_names: Sequence[str]) -> None:
-    """Write comp4_det_test_<class>.txt for every class: "image-id score xmin ymin xmax ymax", the id without suffix.
+def write_voc(
+    folder: Path, images: Sequence[ImageResult], image_ids: Sequence[str], class_names: Sequence[str]
+) -> None:
+    """Write comp4_det_test_<class>.txt for every class: "image-id score xmin ymin xmax ymax". A "/" in the name of a
+    class becomes "_" in that of its file.
 
     Corners are VOC's inclusive 1-based pixels: (xmin + 1, ymin + 1, xmax, ymax). Pixels keep two decimals, as the
     devkit reads real numbers, and scores six, so that close ones do not become ties.
     """
     lines: list[list[str]] = [[] for _ in class_names]
-    for image in images:
+    for image_id, image in zip(image_ids, images, strict=True):
         for row in image.detections:
             corners = " ".join(f"{value:.2f}" for value in row[2:6] + np.array([1, 1, 0, 0]))
-            lines[int(row[0])].append(f"{Path(image.file).stem} {row[1]:.6f} {corners}\n")
+            lines[int(row[0])].append(f"{image_id} {row[1]:.6f} {corners}\n")
     folder.mkdir(parents=True, exist_ok=True)
     for name, found in zip(class_names, lines, strict=True):
-        write_atomically(folder / f"comp4_det_test_{name}.txt", "".join(found).encode())
+        write_atomically(folder / f"comp4_det_test_{name.replace('/', '_')}.txt", "".join(found).encode())
 
 
 def write_coco(

@@ -31,13 +31,13 @@ def best_f1(result: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
 def curve_data(result: Mapping[str, Any], class_names: Sequence[str], points: int) -> dict[str, dict[str, Any]]:
     """Curves ready for JSON: {class name: {"ap_11pt", "ap_area", "positives", "precision", "recall", "scores"}}.
 
-    Each curve is thinned to at most `points` points, evenly along the detections, first and last kept. Classes without
+    Each curve is thinned to at most `points` points, evenly along its length, first and last kept. Classes without
     ground truth are left out, as their curve does not exist.
     """
     data = {}
     for label in np.flatnonzero(result["positives"]):
         scores = result["scores"][label]
-        chosen = np.unique(np.linspace(0, len(scores) - 1, min(points, len(scores))).round().astype(int))
+        chosen = _spread(result["recall"][label], result["precision"][label], points)
         data[class_names[label]] = {
             "ap_11pt": float(result["ap_11pt"][label]),
             "ap_area": float(result["ap_area"][label]),
@@ -47,6 +47,14 @@ def curve_data(result: Mapping[str, Any], class_names: Sequence[str], points: in
             "scores": scores[chosen].tolist(),
         }
     return data
+
+
+def _spread(recall: np.ndarray, precision: np.ndarray, points: int) -> np.ndarray:
+    """Indices of at most `points` points, evenly along the way from the first to the last."""
+    if len(recall) <= points:
+        return np.arange(len(recall))
+    way = np.cumsum(np.hypot(np.diff(recall, prepend=recall[:1]), np.diff(precision, prepend=precision[:1])))
+    return np.unique(np.searchsorted(way, np.linspace(0, way[-1], points)).clip(max=len(way) - 1))
 
 
 def plot_curves(result: Mapping[str, Any], class_names: Sequence[str], classes: Sequence[int]) -> np.ndarray:
@@ -65,15 +73,15 @@ def plot_curves(result: Mapping[str, Any], class_names: Sequence[str], classes: 
     ranking = sorted((label for label in classes if result["positives"][label]), key=lambda c: -result["ap_area"][c])
     named = ranking if len(ranking) <= MOST_NAMED else ranking[: MOST_NAMED // 2] + ranking[-(MOST_NAMED // 2) :]
     for label in ranking:
-        # From recall 0 on, so that a curve of a single point is a line too.
-        recall = np.append(0.0, result["recall"][label])
+        # From recall 0 on, so that a curve of a single point is a line too; without detections there is none.
         precision = np.append(result["precision"][label][:1], result["precision"][label])
+        recall = np.append(0.0, result["recall"][label])[: len(precision)]
         if label in named:
             text = f"{result['ap_area'][label]:.3f} {class_names[label]}"
             color = colormaps["tab20"](named.index(label))
-            axes.plot(recall[-len(precision) :], precision, color=color, label=text, linewidth=1.5, zorder=3)
+            axes.plot(recall, precision, color=color, label=text, linewidth=1.5, zorder=3)
         else:
-            axes.plot(recall[-len(precision) :], precision, color="0.8", linewidth=1, zorder=2)
+            axes.plot(recall, precision, color="0.8", linewidth=1, zorder=2)
     if ranking:
         unnamed = len(ranking) - len(named)
         title = "area AP" + (f" (+ {unnamed} between, grey)" if unnamed else "")

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -11,8 +11,18 @@ from ssd.data.images import decode
 from ssd.detection.detector import Detector
 from ssd.detection.draw import side_by_side
 from ssd.detection.predict import predict_samples
-from ssd.evaluation import evaluate_voc
+from ssd.evaluation.mxnet_ssd import evaluate_mxnet_ssd
+from ssd.evaluation.voc import evaluate_voc
 from ssd.tracking.events import Events
+
+
+class Rules(Protocol):
+    """What measuring must know of cfg.metric. compat: None, or "mxnet_ssd" for the original's mAP."""
+
+    @property
+    def iou(self) -> float: ...
+    @property
+    def compat(self) -> str | None: ...
 
 
 @dataclass(frozen=True)
@@ -23,6 +33,10 @@ class Measured:
     detections: list[np.ndarray]
     voc: dict[str, Any]
     classes: Sequence[str]
+
+    @property
+    def truth(self) -> list[np.ndarray]:
+        return ground_truth(self.samples)
 
     def values(self) -> dict[str, float]:
         """Flat numbers named val/…; the AP of a class without ground truth is nan."""
@@ -42,8 +56,19 @@ class Measured:
             events.image(f"val/sample_{index + 1}", side_by_side(image, sample.boxes, found, self.classes, 0.5), step)
 
 
-def measure(detector: Detector, samples: Sequence[Sample], done: Callable[[int], None] | None = None) -> Measured:
-    """Runs the detector over the samples. Errors: UserError for an image that cannot be read."""
+def measure(
+    detector: Detector, samples: Sequence[Sample], rules: Rules, done: Callable[[int], None] | None = None
+) -> Measured:
+    """Runs the detector over the samples. done: told the number of finished samples.
+
+    Errors: UserError for an image that cannot be read.
+    """
     detections = predict_samples(detector, samples, done)
-    voc = evaluate_voc([sample.boxes for sample in samples], detections, len(detector.classes))
+    evaluate = evaluate_mxnet_ssd if rules.compat else evaluate_voc
+    voc = evaluate(ground_truth(samples), detections, len(detector.classes), rules.iou)
     return Measured(samples, detections, voc, detector.classes)
+
+
+def ground_truth(samples: Sequence[Sample]) -> list[np.ndarray]:
+    """Of each sample, as the metrics take it."""
+    return [sample.boxes for sample in samples]

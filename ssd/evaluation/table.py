@@ -23,6 +23,10 @@ class Table:
     label: np.ndarray
     values: np.ndarray
 
+    def take(self, rows: np.ndarray) -> "Table":
+        """The table of these rows, by index or mask."""
+        return Table(self.image[rows], self.label[rows], self.values[rows])
+
 
 def ground_truth_table(ground_truth: Sequence[np.ndarray], num_classes: int) -> Table:
     """Join ground truth [M, 5..7] per image; values are [R, 6] (xmin, ymin, xmax, ymax, difficult, crowd).

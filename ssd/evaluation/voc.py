@@ -34,6 +34,7 @@ def evaluate_voc(
         precision, recall, scores   lists of C float64 arrays, one point per detection that counts, best score first
                                 (recall is nan where there is nothing to recall)
         positives, true_positives, false_positives   int64 [C]; difficult ground truths are no positives
+        iou, mean_iou           average IoU of the true positives: float64 [C], and over all of them; nan without any
 
     Raises UserError for lists of different length, wrong columns, classes out of range, numbers that are not finite.
     """
@@ -53,9 +54,14 @@ def summarise(matches: Matches) -> dict[str, Any]:
         precision_recall(hits, int(positives))
         for hits, positives in zip(np.split(hit, ends), matches.positives, strict=True)
     ]
-    exists = matches.positives > 0
-    ap_11pt = np.where(exists, [average_precision_11pt(*curve) for curve in curves], np.nan)
-    ap_area = np.where(exists, [average_precision_area(*curve) for curve in curves], np.nan)
+    ap_11pt = np.array([average_precision_11pt(*curve) for curve in curves])
+    ap_area = np.array([average_precision_area(*curve) for curve in curves])
+    for ap in (ap_11pt, ap_area):
+        ap[matches.positives == 0] = 0.0
+        ap[~matches.exists] = np.nan
+    true = matches.outcome == TRUE_POSITIVE
+    overlap = np.bincount(matches.label[true], matches.overlap[true], num_classes)
+    true_positives = np.bincount(matches.label[true], minlength=num_classes)
     false = matches.label[matches.outcome == FALSE_POSITIVE]
     return {
         "map_11pt": _mean(ap_11pt),
@@ -66,8 +72,10 @@ def summarise(matches: Matches) -> dict[str, Any]:
         "recall": [recall for _, recall in curves],
         "scores": np.split(matches.score[counted], ends),
         "positives": matches.positives,
-        "true_positives": np.bincount(label[hit], minlength=num_classes),
+        "true_positives": true_positives,
         "false_positives": np.bincount(false, minlength=num_classes),
+        "iou": np.divide(overlap, true_positives, out=np.full(num_classes, np.nan), where=true_positives > 0),
+        "mean_iou": float(matches.overlap[true].mean()) if true.any() else float("nan"),
     }
 
 

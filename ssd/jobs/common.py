@@ -1,15 +1,26 @@
 """What every job starts and ends with."""
 
 import logging
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from ssd.config import CONF
 from ssd.data.dataset import Dataset, make_dataset
+from ssd.detection.detector import Detector
+from ssd.evaluation.analysis import analyse
+from ssd.evaluation.measure import Measured
+from ssd.evaluation.report.files import write_report
+from ssd.evaluation.report.report import About
+from ssd.model import load_model
 from ssd.tracking.events import Events, RunInfo, make_writers
 from ssd.tracking.files import RunFiles
+from ssd.training.trainer import contexts
 
 log = logging.getLogger(__name__)
 
@@ -21,16 +32,75 @@ def open_dataset(cfg: DictConfig) -> Dataset:
     return dataset
 
 
-def start_events(cfg: DictConfig, folder: Path, steps: int) -> Events:
-    """Saves the resolved configuration in the run directory and starts its writers. steps: per epoch, 0 for none."""
+def open_detector(cfg: DictConfig) -> Detector:
+    """The detector of cfg.model. It decodes as the checkpoint says, but for what is asked otherwise (`asked_for`);
+    cfg.detection then holds what it does. Errors: UserError, see load_model."""
+    model = load_model(cfg.model)
+    asked = asked_for(cfg)
+    detection = {**model.spec.detection}
+    detection |= {key: value for key, value in asked.items() if key != "compat"}
+    spec = replace(model.spec, detection=detection, compat=asked.get("compat", model.spec.compat))
+    cfg.detection.update(detection)
+    return Detector(replace(model, spec=spec), contexts(cfg.device)[0], cfg.batch_size, cfg.model)
+
+
+def asked_for(cfg: DictConfig) -> dict[str, Any]:
+    """compat and the keys of cfg.detection that the command line names, or that differ from conf/config.yaml because a
+    recipe says so."""
+    words = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    named = {word.lstrip("+~").split("=")[0] for word in words}
+    default = OmegaConf.load(CONF / "config.yaml")
+    keys = {"compat": "compat", **{key: f"detection.{key}" for key in cfg.detection}}
+    return {
+        name: OmegaConf.select(cfg, key)
+        for name, key in keys.items()
+        if key in named or OmegaConf.select(cfg, key) != OmegaConf.select(default, key)
+    }
+
+
+def start_events(cfg: DictConfig, folder: Path, epochs: int, steps: int) -> Events:
+    """Saves the resolved configuration in the run directory and starts its writers.
+
+    epochs: 0 for a job that has none. steps: per epoch, or of the whole job.
+    """
     OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
     events = Events({"files": RunFiles(), **make_writers(cfg.logger)})
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
-    epochs = cfg.epochs if steps else 0
     events.start(
         RunInfo("/".join(folder.parts[-2:]), cfg.job.name, plain, folder, plain["dataset"]["classes"], epochs, steps)
     )
     return events
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What was measured, as the report names it. category_ids: COCO's, of a data set that has them."""
+
+    model: str
+    split: str
+    category_ids: Sequence[int] | None
+
+
+def report(cfg: DictConfig, folder: Path, measured: Measured, subject: Subject) -> dict[str, float]:
+    """Analyses a measurement as cfg.metric says and writes report.html and its files into `folder`.
+
+    Returns all its numbers, named val/….
+    """
+    metric = cfg.metric
+    facts = {"model": subject.model, "data set": f"{cfg.dataset.name}, {subject.split}"}
+    facts["date"] = time.strftime("%Y-%m-%d %H:%M")
+    analysis = analyse(measured.truth, measured.detections, measured.voc, metric)
+    about = About(
+        title=f"{cfg.dataset.name}, {subject.split}: {len(measured.samples):,} images measured",
+        facts=facts,
+        iou=metric.iou,
+        compat=metric.compat,
+        fixed_threshold=metric.threshold is not None,
+        gallery=metric.gallery,
+        category_ids=subject.category_ids,
+    )
+    write_report(folder, measured, analysis, about)
+    return measured.values() | analysis.values()
 
 
 def tell_results(folder: Path, places: dict[str, str], lines: Sequence[str]) -> None:
@@ -40,6 +110,7 @@ def tell_results(folder: Path, places: dict[str, str], lines: Sequence[str]) -> 
     for name, place in places.items():
         log.info("%-12s %s", name, place)
     log.info("%-12s %s", "pictures", folder / "pictures")
+    log.info("%-12s %s", "report", folder / "report.html")
 
 
 def ap_table(values: dict[str, float], classes: Sequence[str]) -> list[str]:

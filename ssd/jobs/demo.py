@@ -9,13 +9,11 @@ from typing import TypeVar
 import cv2
 from omegaconf import DictConfig
 
-from ssd.detection.detector import Detector
 from ssd.detection.draw import draw
 from ssd.detection.results import Header, ImageResult, write_detections
 from ssd.detection.sources import find_images, iterate, picture_name
 from ssd.errors import UserError
-from ssd.model import load_model
-from ssd.training.trainer import contexts
+from ssd.jobs.common import open_detector
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +27,7 @@ def run(cfg: DictConfig, folder: Path) -> None:
             "job=demo needs model= (a run directory or .params file) and source= (an image, directory or glob)"
         )
     find_images(cfg.source)  # a wrong source is told before the model is loaded
-    detector = Detector(load_model(cfg.model), contexts(cfg.device)[0], cfg.batch_size, cfg.model)
+    detector = open_detector(cfg)
     pictures = folder / "pictures"
     pictures.mkdir(parents=True, exist_ok=True)
     results = []

@@ -5,12 +5,9 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from ssd.detection.detector import Detector
 from ssd.errors import UserError
 from ssd.evaluation.measure import measure
-from ssd.jobs.common import ap_table, open_dataset, start_events, tell_results
-from ssd.model import load_model
-from ssd.training.trainer import contexts
+from ssd.jobs.common import Subject, ap_table, open_dataset, open_detector, report, start_events, tell_results
 
 log = logging.getLogger(__name__)
 
@@ -19,21 +16,22 @@ def run(cfg: DictConfig, folder: Path) -> float:
     """Measures cfg.model on split cfg.job.split; returns its mAP (11-point)."""
     if cfg.model is None:
         raise UserError("job=eval needs model=: a run directory or a prefix-0012.params file")
-    model = load_model(cfg.model)
+    detector = open_detector(cfg)
     dataset = open_dataset(cfg)
-    if list(dataset.classes) != model.spec.classes:
+    if list(dataset.classes) != detector.classes:
         raise UserError(
-            f"model {cfg.model} knows {len(model.spec.classes)} classes ({', '.join(model.spec.classes)}), "
+            f"model {cfg.model} knows {len(detector.classes)} classes ({', '.join(detector.classes)}), "
             f"dataset {cfg.dataset.name} has {len(dataset.classes)} ({', '.join(dataset.classes)}); "
             "choose the data set that fits the model"
         )
     samples = dataset.split(cfg.job.split)
-    detector = Detector(model, contexts(cfg.device)[0], cfg.batch_size, cfg.model)
-    with start_events(cfg, folder, 0) as events:
+    with start_events(cfg, folder, epochs=0, steps=len(samples)) as events:
         log.info("measuring %s on the %d images of %s", cfg.model, len(samples), cfg.job.split)
-        measured = measure(detector, samples)
-        values = measured.values()
+        measured = measure(detector, samples, cfg.metric, lambda done: events.progress(1, done, {}))
         measured.tell(events, 0, cfg.training.samples)
+        subject = Subject(cfg.model, cfg.job.split, getattr(dataset, "category_ids", None))
+        values = report(cfg, folder, measured, subject)
+        events.artifact(folder / "report.html", "report")
         places = events.where()
         events.close("finished", values)
     tell_results(folder, places, ap_table(values, detector.classes))

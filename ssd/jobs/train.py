@@ -2,6 +2,7 @@
 
 import logging
 import random
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from ssd.data.records import ensure_records, label_width
 from ssd.detection.detector import Detector
 from ssd.engine import mx
 from ssd.evaluation.measure import measure
-from ssd.jobs.common import ap_table, open_dataset, start_events, tell_results
+from ssd.jobs.common import Subject, ap_table, open_dataset, report, start_events, tell_results
 from ssd.model import Model, ModelSpec, load_model, stamp
 from ssd.training.checkpoint import Checkpoints
 from ssd.training.fit import Plan, fit
@@ -37,17 +38,18 @@ def run(cfg: DictConfig, folder: Path) -> float:
     trainer = Trainer(cfg, dataset.classes, loader, cfg.epochs * loader.steps)
     stamp(trainer.symbol, spec)
     detector = Detector(Model(spec, trainer.symbol, *trainer.params()), trainer.devices[0], cfg.batch_size)
-    with start_events(cfg, folder, loader.steps) as events:
+    with start_events(cfg, folder, cfg.epochs, loader.steps) as events:
         log.info(
             "training on %d images, validating on %d; classes: %s", len(train), len(val), ", ".join(dataset.classes)
         )
         checkpoints = Checkpoints(folder / "checkpoints", trainer.symbol, METRIC)
 
         def validate(epoch: int, step: int) -> dict[str, float]:
+            started = time.perf_counter()
             detector.set_params(*trainer.params())
-            measured = measure(detector, val)
+            measured = measure(detector, val, cfg.metric)
             measured.tell(events, step, cfg.training.samples)
-            return measured.values()
+            return measured.values() | {"val/seconds": time.perf_counter() - started}
 
         fit(trainer, loader, Plan(cfg.epochs, cfg.training.log_every, cfg.training.validate_every),
             events, validate, checkpoints)  # fmt: skip
@@ -55,9 +57,11 @@ def run(cfg: DictConfig, folder: Path) -> float:
         # What counts is the file: the best epoch is read back and measured as anyone would.
         best = load_model(checkpoints.best)
         detector.set_params(best.arg_params, best.aux_params)
-        measured = measure(detector, val)
+        measured = measure(detector, val, cfg.metric)
         measured.tell(events, cfg.epochs * loader.steps, cfg.training.samples)
-        values = measured.values()
+        subject = Subject(str(checkpoints.best), "val", getattr(dataset, "category_ids", None))
+        values = report(cfg, folder, measured, subject)
+        events.artifact(folder / "report.html", "report")
         for file in (checkpoints.best, checkpoints.symbol):
             events.artifact(file, "checkpoints")
         places = events.where()

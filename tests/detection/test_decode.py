@@ -9,7 +9,12 @@ from hypothesis import strategies as st
 from ssd.detection.decode import DecodeParams, decode, rows_to_detections
 from ssd.errors import UserError
 
-PARAMS = DecodeParams(score=0.01, nms=0.45, topk=400, keep=200)
+
+def params_of(score, nms, topk, keep, soft_nms=None, sigma=0.5):
+    return DecodeParams(score, nms, topk, keep, soft_nms, sigma, flip=False)
+
+
+PARAMS = params_of(score=0.01, nms=0.45, topk=400, keep=200)
 LEFT, LEFT_TOO, RIGHT = [0.0, 0.0, 0.4, 0.4], [0.0, 0.0, 0.4, 0.38], [0.6, 0.6, 1.0, 1.0]
 
 
@@ -47,6 +52,29 @@ def slow_decode(prob, boxes, params):
     return np.array(best, np.float32).reshape(-1, 6)
 
 
+def slow_soft(prob, boxes, params):
+    """Soft-NMS as its paper has it: class by class the best box out, the others weighed down, until none is left."""
+    survivors = []
+    for label in range(1, len(prob)):
+        anchors = [i for i in range(len(boxes)) if prob[label, i] > params.score]
+        anchors = sorted(anchors, key=lambda i: -prob[label, i])[: params.topk]
+        left = {i: prob[label, i] for i in anchors}
+        while left:
+            best = max(left, key=lambda i: left[i])
+            score = left.pop(best)
+            if score <= params.score:
+                break
+            survivors.append((label - 1, score, *boxes[best]))
+            for i in left:
+                overlap = np.float32(slow_iou(boxes[i], boxes[best]))
+                if params.soft_nms == "gaussian":
+                    left[i] = np.float32(left[i] * np.exp(-(overlap**2) / params.sigma))
+                elif overlap > params.nms:
+                    left[i] = np.float32(left[i] * (1 - overlap))
+    best = sorted(survivors, key=lambda row: -row[1])[: params.keep]
+    return np.array(best, np.float32).reshape(-1, 6)
+
+
 def slow_iou(a, b):
     width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
     overlap = max(width, 0) * max(height, 0)
@@ -77,27 +105,27 @@ def test_a_suppressed_box_suppresses_nobody():
 
 
 def test_score_must_be_exceeded():
-    assert len(decode_one([[0.5], [0.50001]], [LEFT, RIGHT], DecodeParams(0.5, 0.45, 400, 200))) == 1
+    assert len(decode_one([[0.5], [0.50001]], [LEFT, RIGHT], params_of(0.5, 0.45, 400, 200))) == 1
 
 
 def test_iou_at_the_limit_stays():
     half = [0.0, 0.0, 0.5, 0.25]
-    assert len(decode_one([[0.9], [0.8]], [[0, 0, 0.5, 0.5], half], DecodeParams(0.01, 0.5, 400, 200))) == 2
+    assert len(decode_one([[0.9], [0.8]], [[0, 0, 0.5, 0.5], half], params_of(0.01, 0.5, 400, 200))) == 2
 
 
 def test_nms_1_switches_suppression_off():
-    assert len(decode_one([[0.9], [0.8]], [LEFT, LEFT], DecodeParams(0.01, 1, 400, 200))) == 2
+    assert len(decode_one([[0.9], [0.8]], [LEFT, LEFT], params_of(0.01, 1, 400, 200))) == 2
 
 
 def test_topk_cuts_each_class_before_suppression():
     """The two best of class 0 are one object; the third candidate is cut before it could profit."""
     prob = [[0.5, 0.0], [0.49, 0.0], [0.3, 0.2]]
-    found = decode_one(prob, [LEFT, LEFT_TOO, RIGHT], DecodeParams(0.01, 0.45, topk=2, keep=200))
+    found = decode_one(prob, [LEFT, LEFT_TOO, RIGHT], params_of(0.01, 0.45, topk=2, keep=200))
     np.testing.assert_allclose(found[:, :2], [[0, 0.5], [1, 0.2]], rtol=1e-6)
 
 
 def test_keep_cuts_the_image_after_suppression():
-    found = decode_one([[0.9], [0.8], [0.3]], [LEFT, LEFT_TOO, RIGHT], DecodeParams(0.01, 0.45, topk=400, keep=2))
+    found = decode_one([[0.9], [0.8], [0.3]], [LEFT, LEFT_TOO, RIGHT], params_of(0.01, 0.45, topk=400, keep=2))
     np.testing.assert_allclose(found[:, 1], [0.9, 0.3], rtol=1e-6)
 
 
@@ -107,7 +135,7 @@ def test_equal_scores_come_by_class_then_anchor():
 
 
 def test_topk_among_equal_scores_takes_the_first_anchors():
-    found = decode_one([[0.3], [0.3], [0.3]], [RIGHT, LEFT, [0.5, 0, 0.6, 0.1]], DecodeParams(0.01, 0.45, 2, 200))
+    found = decode_one([[0.3], [0.3], [0.3]], [RIGHT, LEFT, [0.5, 0, 0.6, 0.1]], params_of(0.01, 0.45, 2, 200))
     np.testing.assert_allclose(found[:, 2], [0.6, 0], rtol=1e-6)
 
 
@@ -131,15 +159,56 @@ def test_images_of_a_batch_are_independent():
 @settings(deadline=None, max_examples=60)
 def test_equal_to_the_definition(seed, score, nms, topk, keep):
     prob, boxes = random_answer(seed)
-    params = DecodeParams(score, nms, topk, keep)
+    params = params_of(score, nms, topk, keep)
     np.testing.assert_array_equal(decode(prob, boxes, params)[0], slow_decode(prob[0], boxes[0], params))
 
 
 @pytest.mark.parametrize("keep", [20, 200, 5000])
 def test_equal_to_the_definition_beyond_one_chunk(keep):
     prob, boxes = random_answer(7, anchors=500)
-    params = DecodeParams(0.001, 0.3, 400, keep)
+    params = params_of(0.001, 0.3, 400, keep)
     np.testing.assert_array_equal(decode(prob, boxes, params)[0], slow_decode(prob[0], boxes[0], params))
+
+
+@given(
+    st.integers(0, 10**6),
+    st.sampled_from(["linear", "gaussian"]),
+    st.sampled_from([0.01, 0.1]),
+    st.sampled_from([5, 400]),
+    st.sampled_from([7, 200]),
+)
+@settings(max_examples=60)
+def test_soft_suppression_is_equal_to_the_definition(seed, kind, score, topk, keep):
+    prob, boxes = random_answer(seed)
+    params = params_of(score, 0.3, topk, keep, kind, 0.5)
+    found, expected = decode(prob, boxes, params)[0], slow_soft(prob[0], boxes[0], params)
+    # Scores that rounding makes equal, or that end at the limit, may come out otherwise.
+    assert abs(len(found) - len(expected)) <= 1
+    count = min(len(found), len(expected))
+    np.testing.assert_allclose(found[:count, 1], expected[:count, 1], rtol=1e-4)
+
+
+def test_soft_suppression_by_hand():
+    """IoU of LEFT and LEFT_TOO is 0.95; RIGHT touches neither; classes leave each other alone."""
+    prob, boxes = [[0.9, 0.0], [0.8, 0.0], [0.3, 0.2]], [LEFT, LEFT_TOO, RIGHT]
+    linear = decode_one(prob, boxes, params_of(0.01, 0.45, 400, 200, "linear"))
+    np.testing.assert_allclose(linear[:, :2], [[0, 0.9], [0, 0.3], [1, 0.2], [0, 0.8 * 0.05]], rtol=1e-4)
+    gaussian = decode_one(prob, boxes, params_of(0.01, 0.45, 400, 200, "gaussian", 0.5))
+    np.testing.assert_allclose(gaussian[:, 1], [0.9, 0.3, 0.2, 0.8 * np.exp(-(0.95**2) / 0.5)], rtol=1e-4)
+
+
+def test_soft_suppression_drops_what_falls_to_the_score_limit():
+    assert len(decode_one([[0.9], [0.8]], [LEFT, LEFT], params_of(0.01, 0.45, 400, 200, "linear"))) == 1
+
+
+@given(st.integers(0, 10**6), st.sampled_from(["linear", "gaussian"]))
+def test_what_holds_for_soft_suppression(seed, kind):
+    prob, boxes = random_answer(seed)
+    found = decode(prob, boxes, params_of(0.01, 0.45, 400, 200, kind))[0]
+    hard = decode(prob, boxes, PARAMS)[0]
+    assert (np.diff(found[:, 1]) <= 0).all()
+    assert (found[:, 1] > 0.01).all()
+    np.testing.assert_array_equal(found[:1], hard[:1])
 
 
 @given(st.integers(0, 10**6))
@@ -163,11 +232,13 @@ def test_what_holds_for_every_result(seed):
         ((0.01, 1.5, 400, 200), r"detection\.nms is 1\.5"),
         ((0.01, 0.45, 0, 200), r"detection\.topk is 0"),
         ((0.01, 0.45, 400, -1), r"detection\.keep -1"),
+        ((0.01, 0.45, 400, 200, "hard"), r"detection\.soft_nms is hard: expected null, linear or gaussian"),
+        ((0.01, 0.45, 400, 200, "gaussian", 0.0), r"detection\.sigma is 0\.0"),
     ],
 )
 def test_senseless_parameters(values, message):
     with pytest.raises(UserError, match=message):
-        DecodeParams(*values)
+        params_of(*values)
 
 
 def test_rows_of_multibox_detection():

@@ -41,7 +41,7 @@ def test_curve_data_is_json_thinned_and_without_classes_that_do_not_exist(random
     result = evaluate_voc(truth, found, 4)
     data = json.loads(json.dumps(curve_data(result, ["a", "b", "c", "d"], 10), allow_nan=False))
     assert list(data) == ["a", "b", "c"]
-    assert len(data["a"]["recall"]) == len(data["a"]["precision"]) == len(data["a"]["scores"]) == 10
+    assert 5 < len(data["a"]["recall"]) == len(data["a"]["precision"]) == len(data["a"]["scores"]) <= 10
     assert data["a"]["recall"][-1] == result["recall"][0][-1]
     assert data["a"]["ap_area"] == result["ap_area"][0]
 
@@ -64,3 +64,10 @@ def test_plot_of_many_classes_draws_the_middle_grey(random_case):
 def test_matplotlib_is_loaded_for_plots_only():
     code = "import sys, ssd.evaluation.curves; sys.exit('matplotlib' in sys.modules or 'pycocotools' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.filterwarnings("error")
+def test_plot_with_a_class_that_has_objects_but_no_detections():
+    result = evaluate_voc([np.array([[0, *BOX], [1, *FAR]])], [np.array([[0, 0.9, *BOX]])], 2)
+    assert plot_curves(result, ["a", "b"], [0, 1]).shape == (600, 1080, 3)
+    assert curve_data(result, ["a", "b"], 10)["b"]["recall"] == []

@@ -154,6 +154,47 @@ def test_a_false_positive_never_helps(random_case, seed, score, label):
         assert (np.nan_to_num(after[key]) <= np.nan_to_num(before[key]) + 1e-12).all()
 
 
+@given(st.integers(0, 10**6), st.floats(0, 1), st.integers(0, 2))
+def test_finding_one_more_object_never_hurts(random_case, seed, score, label):
+    truth, found = random_case(seed)
+    truth[0] = np.vstack([truth[0], [label, 900, 900, 950, 950, 0]])
+    before = evaluate_voc(truth, found, 3)
+    found[0] = np.vstack([found[0], [label, score, 900, 900, 950, 950]])
+    after = evaluate_voc(truth, found, 3)
+    for key in ("ap_11pt", "ap_area"):
+        assert (np.nan_to_num(after[key]) >= np.nan_to_num(before[key]) - 1e-12).all()
+
+
+@given(st.integers(0, 10**6), st.integers(0, 2**31), st.floats(0, 2))
+def test_ap_is_monotone_in_the_scores(random_case, seed, choice, change):
+    """The only hit of an object never costs AP by scoring higher; a detection of nothing never gains by it."""
+    truth, found = random_case(seed)
+    image = choice % len(found)
+    if not len(found[image]):
+        return
+    row = choice % len(found[image])
+    label = int(found[image][row, 0])
+    alone = [boxes[[row]] if index == image else NONE for index, boxes in enumerate(found)]
+    others = [np.delete(boxes, row, axis=0) if index == image else boxes for index, boxes in enumerate(found)]
+    of_nothing = evaluate_voc(truth, alone, 3)["false_positives"][label] > 0
+    before = evaluate_voc(truth, found, 3)
+    needed = evaluate_voc(truth, others, 3)["true_positives"][label] < before["true_positives"][label]
+    found[image][row, 1] += change
+    after = evaluate_voc(truth, found, 3)
+    if needed:
+        assert after["ap_area"][label] >= before["ap_area"][label] - 1e-12
+    elif of_nothing and before["positives"][label]:
+        assert after["ap_area"][label] <= before["ap_area"][label] + 1e-12
+
+
+def test_average_iou_of_the_true_positives():
+    truth = [rows([0, *BOX], [0, *FAR], [1, *FAR])]
+    result = evaluate_voc(truth, [rows([0, 0.9, 0, 0, 10, 8], [0, 0.8, *FAR], [0, 0.7, *FAR], [1, 0.9, *BOX])], 2)
+    assert result["iou"][0] == pytest.approx(0.9)
+    assert np.isnan(result["iou"][1])
+    assert result["mean_iou"] == pytest.approx(0.9)
+
+
 @given(st.integers(0, 10**6), st.floats(0.05, 0.95))
 def test_everything_lies_between_0_and_1(random_case, seed, iou):
     truth, found = random_case(seed)

@@ -1,0 +1,1 @@
+"""Results as pages that a person reads: self-contained HTML, no network, light and dark."""
