@@ -10,8 +10,9 @@ from pathlib import Path
 
 from ssd.data import voc_xml
 from ssd.data.checks import BoxChecker, class_index
-from ssd.data.dataset import Dataset, Sample
+from ssd.data.dataset import SPLITS, Dataset, Sample
 from ssd.data.images import check_header, read_bytes
+from ssd.data.splits import HoldOut
 from ssd.data.voc_xml import Annotation
 from ssd.errors import UserError
 
@@ -27,6 +28,7 @@ class VOC(Dataset):
     ImageSets/Main, with its folder in front when root holds several ("VOC2007/trainval"); "train|trainval" means
     the first of the two that exists.
     classes: None = all names found in the annotations of the splits, sorted.
+    A folder without any ImageSets/Main is split by `holdout`.
     out_of_range: what becomes of boxes outside their picture: "error", "clip" or "drop".
     """
 
@@ -38,6 +40,7 @@ class VOC(Dataset):
         splits: Mapping[str, Sequence[str]],
         compat: str | None,
         out_of_range: str,
+        holdout: Mapping[str, float],
     ) -> None:
         self.name = name
         self.root = root
@@ -45,15 +48,22 @@ class VOC(Dataset):
         self.splits = {split: _as_list(entries) for split, entries in splits.items()}
         self.first_pixel = 0.0 if compat == "mxnet_ssd" else 1.0
         self.out_of_range = out_of_range
+        self.holdout = HoldOut.from_config(holdout)
         self._images: dict[Path, dict[str, str]] = {}
         self._annotations: dict[Path, Annotation] = {}
+
+    @property
+    def available(self) -> tuple[str, ...]:  # type: ignore[override]
+        if self._has_no_sets():
+            return self.holdout.available(["train"])
+        return tuple(split for split in SPLITS if split in self.splits and self._has(split))
 
     @cached_property
     def classes(self) -> tuple[str, ...]:  # type: ignore[override]
         if self.given_classes is not None:
             return self.given_classes
         # No split at all: asking for one raises the error that says what is missing.
-        splits = [split for split in self.splits if self._has(split)] or list(self.splits)[:1]
+        splits = list(self.available) or list(self.splits)[:1]
         members = [member for split in splits for member in self._members(split)]
         names = {item.name for member in members for item in self._annotation(*member).objects}
         if not names:
@@ -85,6 +95,8 @@ class VOC(Dataset):
 
     def _members(self, split: str) -> list[tuple[Path, str]]:
         """(folder, id) of every picture of a split, in the order of its files."""
+        if self._has_no_sets():
+            return self.holdout.pick(split, ["train"], self._annotated, lambda member: member[1])
         entries = self.splits.get(split)
         if not entries:
             raise UserError(
@@ -107,6 +119,16 @@ class VOC(Dataset):
                 )
             members += [(file.parents[2], identifier) for identifier in _read_ids(file)]
         return members
+
+    def _has_no_sets(self) -> bool:
+        return (self._root() / "Annotations").is_dir() and not (self._root() / SETS).is_dir()
+
+    def _annotated(self, split: str) -> list[tuple[Path, str]]:
+        """Every annotation there is."""
+        found = sorted(file.stem for file in (self._root() / "Annotations").glob("*.xml"))
+        if not found:
+            raise UserError(f"{self._root() / 'Annotations'}: has no .xml files")
+        return [(self._root(), identifier) for identifier in found]
 
     def _annotation(self, folder: Path, identifier: str) -> Annotation:
         file = folder / "Annotations" / f"{identifier}.xml"

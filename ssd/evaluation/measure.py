@@ -45,5 +45,5 @@ class Measured:
 def measure(detector: Detector, samples: Sequence[Sample], done: Callable[[int], None] | None = None) -> Measured:
     """Runs the detector over the samples. Errors: UserError for an image that cannot be read."""
     detections = predict_samples(detector, samples, done)
-    voc = evaluate_voc([sample.boxes for sample in samples], detections, len(detector.classes))
+    voc = evaluate_voc([sample.ground_truth() for sample in samples], detections, len(detector.classes))
     return Measured(samples, detections, voc, detector.classes)

@@ -1,0 +1,143 @@
+"""Writing record files: pictures read and checked by threads, appended by one, resumed where a kill left off."""
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ssd.data.dataset import BOX_COLUMNS, Sample
+from ssd.data.headers import picture_format
+from ssd.data.images import check_header, decode, verify
+from ssd.data.record_format import encode, opened, read_at
+from ssd.errors import UserError
+
+log = logging.getLogger(__name__)
+
+HEADER = (2, BOX_COLUMNS)
+NO_OBJECT = np.array([[-1, -1, -1, -1, -1, 0]], np.float64)
+READ_AHEAD = 128  # pictures held in memory, read and verified side by side
+JPEG_QUALITY = 95  # of pictures that are made smaller
+
+
+@dataclass(frozen=True)
+class Packing:
+    """What is written: samples in an order drawn from seed; pictures longer than max_side (None = any) made smaller."""
+
+    samples: Sequence[Sample]
+    seed: int
+    max_side: int | None = None
+
+    def order(self) -> list[int]:
+        return np.random.default_rng(self.seed).permutation(len(self.samples)).tolist()
+
+
+def write_records(packing: Packing, prefix: Path, done: Callable[[int], None] | None = None) -> None:
+    """Writes `prefix`.rec, .idx and .lst, going on behind whatever whole records are there.
+
+    The index of a picture is its position in the samples. Pictures must be whole and have the annotated size. JPEG, PNG
+    and BMP bytes go in untouched unless the picture is too long; others, which MXNet cannot read, as PNG. Paths in the
+    .lst are relative to the folder that all pictures share. done: told the number of packed pictures.
+    """
+    samples, order = packing.samples, packing.order()
+    root = os.path.commonpath([sample.path.absolute().parent for sample in samples])
+    files = [prefix.with_name(prefix.name + suffix) for suffix in (".rec", ".idx", ".lst")]
+    count, sizes = _whole(files, order)
+    if count:
+        log.info("%s: goes on behind the %d of %d pictures that are packed", prefix.name, count, len(order))
+    with open(files[0], "ab") as rec, open(files[1], "ab") as idx, open(files[2], "ab") as lst:
+        for file, size in zip((rec, idx, lst), sizes, strict=True):
+            file.truncate(size)
+            file.seek(size)
+        for number, (index, data) in enumerate(_pictures(packing, order[count:]), start=count + 1):
+            label = label_of(samples[index])
+            # The record first: what idx and lst name is then in the file, unless the machine lost power.
+            idx.write(f"{index}\t{rec.tell()}\n".encode())
+            rec.write(encode(index, label, data))
+            path = os.path.relpath(samples[index].path.absolute(), root)
+            lst.write(list_line(index, label, path).encode(errors="surrogateescape"))
+            if done:
+                done(number)
+
+
+def list_line(index: int, label: np.ndarray, path: str) -> str:
+    """One line of a .lst file: label = [2, W, rows ...] flat, corners with six decimals (1/1000 pixel at 1000)."""
+    numbers = "\t".join(f"{value:.6f}" for value in label[len(HEADER) :])
+    return f"{index}\t{label[0]:.0f}\t{label[1]:.0f}\t{numbers}\t{path}\n"
+
+
+def label_of(sample: Sample) -> np.ndarray:
+    """float64 [2 + 6 * N]: the header and the rows of a sample, corners divided by the picture's size."""
+    rows = sample.boxes.astype(np.float64)
+    rows[:, 1:5] /= (sample.width, sample.height, sample.width, sample.height)
+    return np.concatenate([HEADER, (rows if len(rows) else NO_OBJECT).ravel()])
+
+
+def _whole(files: Sequence[Path], order: Sequence[int]) -> tuple[int, list[int]]:
+    """How many pictures of the order are whole in all three files, and the sizes of the files up to there."""
+    rec, idx, lst = files
+    if not all(file.is_file() for file in files):
+        return 0, [0, 0, 0]
+    starts, idx_ends = _lines(idx)
+    _, lst_ends = _lines(lst)
+    count = min(len(starts), len(lst_ends), len(order))
+    with opened(rec) as view:
+        # Appended in one stream: when the last record is whole, those before it are.
+        while count:
+            key, _, start = starts[count - 1].partition(b"\t")
+            try:
+                record = read_at(view, int(start), str(rec))
+                if record.id == int(key) == order[count - 1] and record.end % 4 == 0:
+                    return count, [record.end, idx_ends[count - 1], lst_ends[count - 1]]
+            except (UserError, ValueError):
+                pass
+            count -= 1
+    return 0, [0, 0, 0]
+
+
+def _lines(file: Path) -> tuple[list[bytes], list[int]]:
+    """The whole lines of a file, and the byte behind each."""
+    lines = [line for line in file.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+    return lines, np.cumsum([len(line) for line in lines], dtype=np.int64).tolist()
+
+
+def _pictures(packing: Packing, order: Sequence[int]) -> Iterator[tuple[int, bytes]]:
+    """(index, bytes) in the given order, a few pictures ahead of the writer, never the whole set."""
+    with ThreadPoolExecutor() as threads:
+        upcoming = ((index, threads.submit(_checked, packing.samples[index], packing.max_side)) for index in order)
+        waiting = list(islice(upcoming, READ_AHEAD))
+        try:
+            while waiting:
+                index, future = waiting.pop(0)
+                yield index, future.result()
+                waiting += islice(upcoming, 1)
+        finally:
+            for _, future in waiting:
+                future.cancel()
+
+
+def _checked(sample: Sample, max_side: int | None) -> bytes:
+    """The bytes that go into the record. UserError for a picture that is damaged or not of its annotation's size."""
+    data, what = sample.read(), str(sample.path)
+    # A JPEG cut short shows in its ends; decoding every one to be sure of the rest takes ten times as long as copying.
+    size = check_header(data, what) if picture_format(data) == "jpeg" else verify(data, what)
+    if size != (sample.width, sample.height):
+        turned = " (its EXIF orientation turns it: save it upright)" if size == (sample.height, sample.width) else ""
+        raise UserError(
+            f"{what}: the image is {size[0]}x{size[1]} but its annotation says {sample.width}x{sample.height}{turned}"
+        )
+    if max_side is not None and max(size) > max_side:
+        scale = max_side / max(size)
+        smaller = [max(1, round(side * scale)) for side in size]
+        image = cv2.resize(decode(data, what), smaller, interpolation=cv2.INTER_AREA)
+        return _encoded(image, ".jpg", [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    return _encoded(decode(data, what), ".png", []) if picture_format(data) == "webp" else data
+
+
+def _encoded(image: np.ndarray, suffix: str, options: list[int]) -> bytes:
+    return cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)[1].tobytes()
