@@ -195,6 +195,12 @@ def _whole(entry: dict[str, Any], key: str, where: str) -> int:
 
 def _string(entry: dict[str, Any], key: str, where: str) -> str:
     value = entry.get(key)
-    if not isinstance(value, str) or not value.strip() or "\0" in value:
+    # Half of a surrogate pair, which JSON can spell, is neither a file name nor printable.
+    if (
+        not isinstance(value, str)
+        or not value.strip()
+        or "\0" in value
+        or any("\ud800" <= c <= "\udfff" for c in value)
+    ):
         raise UserError(f"{where}: {key} must be a text that is not empty")
     return value.strip()

@@ -18,7 +18,7 @@ UNITS = ("pixels", "normalised")
 class CSV(Dataset):
     """splits: for "train", "val" and "test" a file below root, several, or None; without a val split one is held out.
 
-    images: the folder below root that the paths in the files are relative to. columns, header, delimiter: the form of
+    folder: the one below root that the paths in the files are relative to. columns, header, delimiter: the form of
     the files, see conf/dataset/csv.yaml. units: whether corners are "pixels" (continuous, 0..width) or "normalised"
     (0..1). classes: None = all names found, sorted. out_of_range: "error", "clip" or "drop".
     """
@@ -28,7 +28,7 @@ class CSV(Dataset):
         root: str | None,
         classes: Sequence[str] | None,
         splits: Mapping[str, str | Sequence[str] | None],
-        images: str,
+        folder: str,
         columns: Mapping[str, str | int],
         header: bool,
         delimiter: str,
@@ -43,7 +43,7 @@ class CSV(Dataset):
             for name, node in splits.items()
             if node
         }
-        self.images = images
+        self.folder = folder
         if set(columns) != set(COLUMNS):
             raise UserError(f"dataset.columns must say where {', '.join(COLUMNS)} are")
         self.columns = columns
@@ -71,7 +71,7 @@ class CSV(Dataset):
     def split(self, name: str) -> list[Sample]:
         checker = BoxChecker(self.out_of_range)
         members = self.holdout.pick(name, self.splits, self._members, lambda member: member[0])
-        folder = self._root() / self.images
+        folder = self._root() / self.folder
         sizes = picture_sizes([folder / image for image, _ in members])
         samples = [
             self._sample(folder / image, size, rows, checker)

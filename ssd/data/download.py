@@ -133,6 +133,9 @@ class _Download:
                 self.part.unlink()
                 raise requests.ConnectionError(f"the file is not {have} bytes long")
             answer.raise_for_status()
+            answer.raw.enforce_content_length = (
+                False  # the end of a broken connection is kept; what misses is seen below
+            )
             resumed = answer.status_code == 206 and answer.headers.get("Content-Range", "").startswith(f"bytes {have}-")
             start = have if resumed else 0  # a server that knows no ranges sends all of it again
             rest = answer.headers.get("Content-Length")

@@ -14,7 +14,7 @@ import numpy as np
 from ssd.data.dataset import BOX_COLUMNS, Sample
 from ssd.data.headers import picture_format
 from ssd.data.images import check_header, decode, verify
-from ssd.data.record_format import encode, opened, read_at
+from ssd.data.record_format import encode, opened
 from ssd.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ def write_records(packing: Packing, prefix: Path, done: Callable[[int], None] | 
     samples, order = packing.samples, packing.order()
     root = os.path.commonpath([sample.path.absolute().parent for sample in samples])
     files = [prefix.with_name(prefix.name + suffix) for suffix in (".rec", ".idx", ".lst")]
-    count, sizes = _whole(files, order)
+    count, sizes = _whole(files, packing, order)
     if count:
         log.info("%s: goes on behind the %d of %d pictures that are packed", prefix.name, count, len(order))
     with open(files[0], "ab") as rec, open(files[1], "ab") as idx, open(files[2], "ab") as lst:
@@ -56,11 +56,12 @@ def write_records(packing: Packing, prefix: Path, done: Callable[[int], None] | 
             file.seek(size)
         for number, (index, data) in enumerate(_pictures(packing, order[count:]), start=count + 1):
             label = label_of(samples[index])
-            # The record first: what idx and lst name is then in the file, unless the machine lost power.
-            idx.write(f"{index}\t{rec.tell()}\n".encode())
-            rec.write(encode(index, label, data))
             path = os.path.relpath(samples[index].path.absolute(), root)
+            idx.write(f"{index}\t{rec.tell()}\n".encode())
             lst.write(list_line(index, label, path).encode(errors="surrogateescape"))
+            rec.write(encode(index, label, data))
+            for file in (rec, idx, lst):  # so that a kill loses no more than this picture
+                file.flush()
             if done:
                 done(number)
 
@@ -78,7 +79,7 @@ def label_of(sample: Sample) -> np.ndarray:
     return np.concatenate([HEADER, (rows if len(rows) else NO_OBJECT).ravel()])
 
 
-def _whole(files: Sequence[Path], order: Sequence[int]) -> tuple[int, list[int]]:
+def _whole(files: Sequence[Path], packing: Packing, order: Sequence[int]) -> tuple[int, list[int]]:
     """How many pictures of the order are whole in all three files, and the sizes of the files up to there."""
     rec, idx, lst = files
     if not all(file.is_file() for file in files):
@@ -87,15 +88,17 @@ def _whole(files: Sequence[Path], order: Sequence[int]) -> tuple[int, list[int]]
     _, lst_ends = _lines(lst)
     count = min(len(starts), len(lst_ends), len(order))
     with opened(rec) as view:
-        # Appended in one stream: when the last record is whole, those before it are.
+        # Appended in one stream: when the last record is what it should be, those before it are.
         while count:
-            key, _, start = starts[count - 1].partition(b"\t")
+            index = order[count - 1]
             try:
-                record = read_at(view, int(start), str(rec))
-                if record.id == int(key) == order[count - 1] and record.end % 4 == 0:
-                    return count, [record.end, idx_ends[count - 1], lst_ends[count - 1]]
-            except (UserError, ValueError):
-                pass
+                start = int(starts[count - 1].removeprefix(f"{index}\t".encode()))
+            except ValueError:
+                start = len(view)
+            sample = packing.samples[index]
+            expected = encode(index, label_of(sample), _checked(sample, packing.max_side))
+            if view[start : start + len(expected)] == expected:
+                return count, [start + len(expected), idx_ends[count - 1], lst_ends[count - 1]]
             count -= 1
     return 0, [0, 0, 0]
 

@@ -4,6 +4,7 @@ XML counts pixels from 1 and includes both ends of a box; it is read as (xmin - 
 IoU of continuous boxes equal the devkit's rule with + 1 (VOCevaldet.m). compat "mxnet_ssd" reads the numbers raw.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -167,7 +168,7 @@ class VOC(Dataset):
         if identifier in self._images[images]:
             return images / self._images[images][identifier]
         named = images / Path(annotation.filename).name
-        if annotation.filename and named.is_file():
+        if annotation.filename and os.path.isfile(named):
             return named
         raise UserError(f"{images / identifier}.jpg: no such image, nor with {', '.join(IMAGE_SUFFIXES[1:])}")
 

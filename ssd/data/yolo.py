@@ -4,6 +4,7 @@ root/images/train/a.jpg  root/labels/train/a.txt     root/images/a.jpg  root/lab
 root/train/images/a.jpg  root/train/labels/a.txt     root/a.jpg         root/a.txt
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -67,7 +68,7 @@ class YOLO(Dataset):
         node = yolo_text.read_description(file)
         folder = file.parent / str(node.get("path") or "")
         # `path` is often relative to where another program was started.
-        return folder if folder.is_dir() else file.parent, node
+        return folder if os.path.isdir(folder) else file.parent, node
 
     @property
     def _folder(self) -> Path:
@@ -112,7 +113,7 @@ class YOLO(Dataset):
                 )
         if not isinstance(source, str):
             return yolo_text.class_names(source, "dataset.names")
-        file = next((file for file in (folder / source, Path(source).expanduser()) if file.is_file()), folder / source)
+        file = next((file for file in (folder / source, Path(source)) if os.path.isfile(file)), folder / source)
         if file.suffix in (".yaml", ".yml"):
             return yolo_text.class_names(yolo_text.read_description(file).get("names"), str(file))
         lines = read_text(file, yolo_text.MAX_DESCRIPTION, "a list of class names").splitlines()
@@ -146,7 +147,7 @@ class YOLO(Dataset):
 
     def _sample(self, picture: Path, size: tuple[int, int], checker: BoxChecker) -> Sample:
         file = self._label_file(picture)
-        text = read_text(file, yolo_text.MAX_BYTES, "labels") if file.exists() else ""
+        text = read_text(file, yolo_text.MAX_BYTES, "labels") if os.path.exists(file) else ""
         rows = []
         for number, *box in yolo_text.corners(yolo_text.parse(text, str(file)), size):
             if number >= len(self.names):
@@ -162,7 +163,7 @@ class YOLO(Dataset):
             # The labels folder may repeat the folders of the pictures below their own.
             below = parts[parts.index("images") + 1 :] if "images" in parts else parts
             deep = self._folder / self.labels / Path(*below) / name
-            return deep if deep.exists() else self._folder / self.labels / name
+            return deep if os.path.exists(deep) else self._folder / self.labels / name
         if "images" in parts:
             last = len(parts) - 1 - parts[::-1].index("images")
             return self._folder / Path(*parts[:last], "labels", *parts[last + 1 :]) / name
@@ -175,7 +176,7 @@ def _as_list(node: Any) -> list[str]:
 
 def _places(folder: Path, entry: str) -> list[Path]:
     """Where an entry of a split lies; "../train/images", as some exports write it, may also mean "train/images"."""
-    return [place for place in (folder / entry, folder / entry.removeprefix("../")) if place.exists()]
+    return [place for place in (folder / entry, folder / entry.removeprefix("../")) if os.path.exists(place)]
 
 
 def _inside(folder: Path, entry: str, split: str) -> Path:
@@ -193,5 +194,5 @@ def _listed(file: Path, folder: Path) -> list[Path]:
         name = line.strip()
         if name:
             beside = file.parent / name
-            found.append(beside if beside.exists() else folder / name)
+            found.append(beside if os.path.exists(beside) else folder / name)
     return found

@@ -36,7 +36,15 @@ def run(cfg: DictConfig, folder: Path) -> None:
     splits = list(cfg.job.splits or dataset.available)
     if unknown := [name for name in splits if name not in SPLITS]:
         raise UserError(f"job.splits: {unknown[0]!r} is no split, choose from {', '.join(SPLITS)}")
-    done = {name: pack(cfg, dataset, name) for name in splits}
+    done: dict[str, Packed] = {}
+    packed_paths: dict[tuple[Path, ...], str] = {}
+    for name in splits:
+        samples = dataset.split(name)
+        same = packed_paths.setdefault(tuple(sample.path for sample in samples), name)
+        if same == name:
+            done[name] = pack(cfg, dataset, name, samples)
+        else:
+            log.info("%s has the pictures of %s, which are packed", name, same)
     OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
     report = {"classes": list(dataset.classes), "splits": {name: asdict(split) for name, split in done.items()}}
     write_atomically(folder / "prepare.json", json.dumps(report, indent=2).encode())
@@ -46,8 +54,7 @@ def run(cfg: DictConfig, folder: Path) -> None:
         log.info("%-6s %8d %15d %8d %10d %7d %9.1f %8.2f  %s", name, *asdict(split).values())
 
 
-def pack(cfg: DictConfig, dataset: Dataset, split: str) -> Packed:
-    samples = dataset.split(split)
+def pack(cfg: DictConfig, dataset: Dataset, split: str, samples: list[Sample]) -> Packed:
     started = time.monotonic()
     records = packed(cfg, dataset, split, samples)
     return Packed(
