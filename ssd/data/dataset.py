@@ -12,6 +12,7 @@ are handed over when __init__ takes them; what else is common to all data sets (
 images, download) works without its help.
 """
 
+import importlib
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -116,10 +117,10 @@ def _instantiate(node: dict[str, Any]) -> Dataset:
     target = node.get("_target_")
     if not isinstance(target, str) or not target:
         raise UserError("dataset._target_ is not set: name a class derived from ssd.data.Dataset, e.g. my_module.Mine")
+    accepted = _parameters(target)
+    options = {key: value for key, value in node.items() if key not in OFFERED or key in accepted}
+    options.setdefault("_recursive_", False)  # the parts of a concatenation are made by make_dataset
     try:
-        accepted = _parameters(target)
-        options = {key: value for key, value in node.items() if key not in OFFERED or key in accepted}
-        options.setdefault("_recursive_", False)  # the parts of a concatenation are made by make_dataset
         dataset: Any = hydra.utils.instantiate(options, _convert_="all")
     except InstantiationException as error:
         if isinstance(error.__cause__, UserError):
@@ -134,12 +135,9 @@ def _instantiate(node: dict[str, Any]) -> Dataset:
 
 
 def _parameters(target: str) -> set[str]:
-    """Names of the arguments that the class takes."""
+    """Names of the arguments that the class takes; OFFERED where it cannot be found, which Hydra then says."""
+    module, _, name = target.rpartition(".")
     try:
-        found = hydra.utils.get_object(target)
-        return set(inspect.signature(found).parameters)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"dataset._target_ {target!r} is not a class derived from ssd.data.Dataset") from error
-    except Exception as error:  # whatever a module raises while it is imported
-        reason = " ".join(str(error.__cause__ or error).split())
-        raise UserError(f"dataset {target!r}: {reason}") from error
+        return set(inspect.signature(getattr(importlib.import_module(module), name)).parameters)
+    except (ImportError, AttributeError, ValueError, TypeError):
+        return set(OFFERED)

@@ -53,18 +53,17 @@ def trained(min_negatives: int, epochs: int, train: list[Sample], folder: Path) 
 
 @pytest.mark.slow
 def test_false_alarms_on_empty_pictures_drop(tmp_path: Path) -> None:
-    cfg = compose(["dataset.train=128", "dataset.val=40", f"dataset.root={tmp_path}"])
+    cfg = compose(["dataset.train=120", "dataset.val=40", f"dataset.root={tmp_path}"])
     shapes = make_dataset(cfg.dataset)
-    train = shapes.split("train") + textured(tmp_path / "train_empty", 32, seed=0)
+    train = shapes.split("train") + textured(tmp_path / "train_empty", 36, seed=0)
     empty = textured(tmp_path / "val_empty", 40, seed=1)
     alarms, precision = {}, {}
     for count in (0, compose([]).matching.min_negatives):
-        detector = trained(count, 8, train, tmp_path / "records")
+        detector = trained(count, 12, train, tmp_path / "records")
         found = measure(detector, empty).detections
-        alarms[count] = sum(int((rows[:, 1] >= 0.5).sum()) for rows in found)
+        alarms[count] = sum(int((rows[:, 1] >= 0.4).sum()) for rows in found)
         precision[count] = measure(detector, shapes.split("val")).values()["val/map_area"]
     off, on = alarms
-    print(alarms, precision)
     assert alarms[off] >= 10
     assert alarms[on] <= alarms[off] / 2
     assert precision[on] >= precision[off] - 0.05
