@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,14 +15,16 @@ import numpy as np
 from ssd.data.dataset import BOX_COLUMNS, Sample
 from ssd.data.headers import picture_format
 from ssd.data.images import check_header, decode, verify
-from ssd.data.record_format import encode, opened
+from ssd.data.record_format import encode_pieces, opened
 from ssd.errors import UserError
 
 log = logging.getLogger(__name__)
 
 HEADER = (2, BOX_COLUMNS)
 NO_OBJECT = np.array([[-1, -1, -1, -1, -1, 0]], np.float64)
-READ_AHEAD = 128  # pictures held in memory, read and verified side by side
+BATCH = 16  # pictures that a thread reads in one go
+THREADS = 4  # they mostly wait for the disk; two batches for each are held in memory
+MOST_PIECES = 1024  # that Linux writes in one call
 JPEG_QUALITY = 95  # of pictures that are made smaller
 
 
@@ -44,26 +47,78 @@ def write_records(packing: Packing, prefix: Path, done: Callable[[int], None] | 
     and BMP bytes go in untouched unless the picture is too long; others, which MXNet cannot read, as PNG. Paths in the
     .lst are relative to the folder that all pictures share. done: told the number of packed pictures.
     """
-    samples, order = packing.samples, packing.order()
-    root = os.path.commonpath([sample.path.absolute().parent for sample in samples])
+    order = packing.order()
+    root = os.path.commonpath([sample.path.absolute().parent for sample in packing.samples])
     files = [prefix.with_name(prefix.name + suffix) for suffix in (".rec", ".idx", ".lst")]
     count, sizes = _whole(files, packing, order)
     if count:
         log.info("%s: goes on behind the %d of %d pictures that are packed", prefix.name, count, len(order))
     with open(files[0], "ab") as rec, open(files[1], "ab") as idx, open(files[2], "ab") as lst:
         for file, size in zip((rec, idx, lst), sizes, strict=True):
-            file.truncate(size)
-            file.seek(size)
-        for number, (index, data) in enumerate(_pictures(packing, order[count:]), start=count + 1):
-            label = label_of(samples[index])
-            path = os.path.relpath(samples[index].path.absolute(), root)
-            idx.write(f"{index}\t{rec.tell()}\n".encode())
-            lst.write(list_line(index, label, path).encode(errors="surrogateescape"))
-            rec.write(encode(index, label, data))
-            for file in (rec, idx, lst):  # so that a kill loses no more than this picture
+            if file.tell() != size:
+                file.truncate(size)
+                file.seek(size)
+        for batch in _batches(packing, order[count:], root):
+            starts = np.cumsum([sizes[0], *batch.lengths]).tolist()
+            idx.write("".join(f"{index}\t{at}\n" for index, at in zip(batch.indices, starts, strict=False)).encode())
+            lst.write(batch.lines)
+            write_pieces(rec.fileno(), batch.records)
+            sizes[0] = starts[-1]
+            for file in (idx, lst):  # so that a kill loses no more than a batch
                 file.flush()
+            count += len(batch.indices)
             if done:
-                done(number)
+                done(count)
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """What some pictures add to the files; records: pieces of their bytes; lengths: bytes of each record."""
+
+    indices: Sequence[int]
+    records: list[bytes]
+    lengths: list[int]
+    lines: bytes
+
+
+def _batch(packing: Packing, indices: Sequence[int], root: str) -> _Batch:
+    pieces: list[bytes] = []
+    lengths, lines = [], []
+    for index in indices:
+        sample = packing.samples[index]
+        label = label_of(sample)
+        record = encode_pieces(index, label, _checked(sample, packing.max_side))
+        pieces += record
+        lengths.append(sum(map(len, record)))
+        lines.append(list_line(index, label, os.path.relpath(sample.path.absolute(), root)))
+    return _Batch(indices, pieces, lengths, "".join(lines).encode(errors="surrogateescape"))
+
+
+def _batches(packing: Packing, order: Sequence[int], root: str) -> Iterator[_Batch]:
+    """The pictures in the given order, in batches that threads read a little ahead of the writer."""
+    with ThreadPoolExecutor(THREADS) as threads:
+        upcoming = (
+            threads.submit(_batch, packing, order[start : start + BATCH], root) for start in range(0, len(order), BATCH)
+        )
+        waiting = deque(islice(upcoming, 2 * THREADS))
+        try:
+            while waiting:
+                yield waiting.popleft().result()
+                waiting.extend(islice(upcoming, 1))
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def write_pieces(file: int, pieces: list[bytes]) -> None:
+    """Appends to a file descriptor, in few calls and uncopied: the writer must queue for the interpreter at each."""
+    for start in range(0, len(pieces), MOST_PIECES):
+        part = pieces[start : start + MOST_PIECES]
+        written = os.writev(file, part)
+        if written < sum(map(len, part)):
+            rest = memoryview(b"".join(part))[written:]
+            while rest:
+                rest = rest[os.write(file, rest) :]
 
 
 def list_line(index: int, label: np.ndarray, path: str) -> str:
@@ -96,7 +151,7 @@ def _whole(files: Sequence[Path], packing: Packing, order: Sequence[int]) -> tup
             except ValueError:
                 start = len(view)
             sample = packing.samples[index]
-            expected = encode(index, label_of(sample), _checked(sample, packing.max_side))
+            expected = b"".join(encode_pieces(index, label_of(sample), _checked(sample, packing.max_side)))
             if view[start : start + len(expected)] == expected:
                 return count, [start + len(expected), idx_ends[count - 1], lst_ends[count - 1]]
             count -= 1
@@ -107,21 +162,6 @@ def _lines(file: Path) -> tuple[list[bytes], list[int]]:
     """The whole lines of a file, and the byte behind each."""
     lines = [line for line in file.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
     return lines, np.cumsum([len(line) for line in lines], dtype=np.int64).tolist()
-
-
-def _pictures(packing: Packing, order: Sequence[int]) -> Iterator[tuple[int, bytes]]:
-    """(index, bytes) in the given order, a few pictures ahead of the writer, never the whole set."""
-    with ThreadPoolExecutor() as threads:
-        upcoming = ((index, threads.submit(_checked, packing.samples[index], packing.max_side)) for index in order)
-        waiting = list(islice(upcoming, READ_AHEAD))
-        try:
-            while waiting:
-                index, future = waiting.pop(0)
-                yield index, future.result()
-                waiting += islice(upcoming, 1)
-        finally:
-            for _, future in waiting:
-                future.cancel()
 
 
 def _checked(sample: Sample, max_side: int | None) -> bytes:

@@ -18,11 +18,12 @@ import numpy as np
 
 from ssd.errors import UserError
 
-MAGIC = struct.pack("<I", 0xCED7230A)
+MAGIC_NUMBER = 0xCED7230A
+MAGIC = struct.pack("<I", MAGIC_NUMBER)
 WORDS = struct.Struct("<II")
 PICTURE = struct.Struct("<IfQQ")
 LENGTH_BITS = 29
-WHOLE, FIRST, LAST = 0, 1, 3
+WHOLE, FIRST, MIDDLE, LAST = range(4)
 MAX_LABEL = 1_000_000  # floats
 
 
@@ -78,7 +79,7 @@ def read_at(view: bytes | mmap.mmap, start: int, where: str) -> Record:
         position += length + -length % 4
         if place in (WHOLE, LAST):
             break
-        expected = (2, LAST)
+        expected = (MIDDLE, LAST)
     payload = MAGIC.join(pieces)
     if len(payload) < PICTURE.size:
         raise UserError(f"{where} is too short for a picture")
@@ -91,20 +92,37 @@ def read_at(view: bytes | mmap.mmap, start: int, where: str) -> Record:
 
 def encode(number: int, label: np.ndarray, data: bytes) -> bytes:
     """The bytes of a record, as `MXRecordIO.write(recordio.pack(...))` would append them to a file."""
+    return b"".join(encode_pieces(number, label, data))
+
+
+def encode_pieces(number: int, label: np.ndarray, data: bytes) -> list[bytes]:
+    """The same bytes in pieces, of which `data` itself is one, uncopied, unless it happens to hold the magic word."""
     values = np.ascontiguousarray(label, "<f4").tobytes()
-    payload = PICTURE.pack(len(values) // 4, 0.0, number, 0) + values + data
-    pieces, start = [], 0
-    at = payload.find(MAGIC)
-    while at >= 0:
-        if at % 4 == 0:
-            pieces.append(payload[start:at])
-            start = at + 4
-        at = payload.find(MAGIC, at + (4 if at % 4 == 0 else 1))
-    pieces.append(payload[start:])
+    head = PICTURE.pack(len(values) // 4, 0.0, number, 0) + values
+    if not _has_magic(head) and not _has_magic(data):  # the head is whole words, so those of data stay where they are
+        length = len(head) + len(data)
+        return [MAGIC, _word(number, WHOLE, length), head, data, b"\0" * (-length % 4)]
+    parts = _cut(head + data)
     out = []
-    for index, piece in enumerate(pieces):
-        if len(piece) >> LENGTH_BITS:
-            raise UserError(f"record {number}: {len(piece) / 1e6:.0f} MB are too many, records hold 536 MB at most")
-        place = WHOLE if len(pieces) == 1 else FIRST if index == 0 else LAST if index == len(pieces) - 1 else 2
-        out += [MAGIC, struct.pack("<I", place << LENGTH_BITS | len(piece)), piece, b"\0" * (-len(piece) % 4)]
-    return b"".join(out)
+    for index, part in enumerate(parts):
+        place = WHOLE if len(parts) == 1 else FIRST if index == 0 else LAST if index == len(parts) - 1 else MIDDLE
+        out += [MAGIC, _word(number, place, len(part)), part, b"\0" * (-len(part) % 4)]
+    return out
+
+
+def _word(number: int, place: int, length: int) -> bytes:
+    if length >> LENGTH_BITS:
+        raise UserError(f"record {number}: {length / 1e6:.0f} MB are too many, records hold 536 MB at most")
+    return struct.pack("<I", place << LENGTH_BITS | length)
+
+
+def _has_magic(data: bytes) -> bool:
+    """Whether the magic word stands at a multiple of four."""
+    return bool((np.frombuffer(data, "<u4", len(data) // 4) == MAGIC_NUMBER).any())
+
+
+def _cut(payload: bytes) -> list[bytes]:
+    """What lies between the magic words at multiples of four."""
+    places = np.flatnonzero(np.frombuffer(payload, "<u4", len(payload) // 4) == MAGIC_NUMBER) * 4
+    starts = [0, *(places + 4).tolist()]
+    return [payload[start:end] for start, end in zip(starts, [*places.tolist(), len(payload)], strict=True)]

@@ -19,12 +19,12 @@ from pathlib import Path
 import ssd.data.packing as packing
 from ssd.data.records import ensure_records
 from ssd.data.voc import VOC
-encode = packing.encode
+encode = packing.encode_pieces
 def slow(*values):
     time.sleep(0.05)
     return encode(*values)
-packing.encode = slow
-packing.READ_AHEAD = 2
+packing.encode_pieces = slow
+packing.BATCH = packing.THREADS = 1
 voc = VOC("x", sys.argv[1], None, {"train": ["train"]}, None, "error", {"val": 0, "test": 0, "seed": 0})
 ensure_records(voc.split("train"), Path(sys.argv[2]), "train", seed=0)
 """
@@ -66,7 +66,7 @@ def test_a_killed_packing_is_gone_on_with(many, tmp_path, caplog):
 
 @pytest.mark.parametrize("cut", [0, 1, 5, 300, 2000, 7000])
 @pytest.mark.parametrize("suffix", [".rec", ".idx", ".lst"])
-def test_wherever_a_file_ends(many, tmp_path, suffix, cut):
+def test_wherever_a_file_ends(many, tmp_path, monkeypatch, suffix, cut):
     samples = many.dataset().split("train")
     write_records(Packing(samples, 0), tmp_path / "train")
     files = [tmp_path / f"train{name}" for name in (".rec", ".idx", ".lst")]
@@ -75,6 +75,7 @@ def test_wherever_a_file_ends(many, tmp_path, suffix, cut):
         if file.suffix == suffix:
             file.write_bytes(data[: max(0, len(data) - cut)])
     told: list[int] = []
+    monkeypatch.setattr("ssd.data.packing.BATCH", 1)
     write_records(Packing(samples, 0), tmp_path / "train", told.append)
     assert [file.read_bytes() for file in files] == expected
     assert told == list(range(41 - len(told), 41))
@@ -94,7 +95,7 @@ def test_zeros_behind_a_power_cut_are_not_taken_for_records(many, tmp_path):
 def test_an_interruption_keeps_what_is_packed(many, tmp_path, monkeypatch):
     from ssd.data import packing
 
-    encode, calls = packing.encode, []
+    encode, calls = packing.encode_pieces, []
 
     def interrupted(*values):
         calls.append(1)
@@ -103,7 +104,8 @@ def test_an_interruption_keeps_what_is_packed(many, tmp_path, monkeypatch):
         return encode(*values)
 
     with monkeypatch.context() as patch:
-        patch.setattr(packing, "encode", interrupted)
+        patch.setattr(packing, "BATCH", 4)
+        patch.setattr(packing, "encode_pieces", interrupted)
         with pytest.raises(KeyboardInterrupt):
             whole(many, tmp_path / "r")
     (part,) = (tmp_path / "r").iterdir()

@@ -135,10 +135,10 @@ def test_a_failure_half_way_leaves_nothing(voc, tmp_path, monkeypatch):
         if len(written) == 2:
             raise OSError("disk full")
         written.append(index)
-        return b""
+        return [b""]
 
     with monkeypatch.context() as patch:
-        patch.setattr("ssd.data.packing.encode", write_two)
+        patch.setattr("ssd.data.packing.encode_pieces", write_two)
         with pytest.raises(OSError, match="disk full"):
             ensure_records(samples, tmp_path / "records", "train", seed=0)
     assert list((tmp_path / "records").iterdir()) == []
