@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from ssd.engine import mx
 from ssd.model import load_model
 
 TINY = ["batch_size=4", "epochs=1", "logger=[]", "backbone=small", "data_shape=128", "dataset.images=8",
@@ -60,6 +61,23 @@ def test_a_format_that_is_not_there(ssd, mine):
     assert done.returncode == 2
     assert done.stderr.splitlines() == [done.stderr.strip()]
     assert "Yours" in done.stderr
+
+
+def test_the_originals_records_train_unchanged(ssd, tmp_path, jpeg):
+    for split in ("train", "val"):
+        writer = mx.recordio.MXRecordIO(str(tmp_path / f"{split}.rec"), "w")
+        for number in range(8):
+            label = [2, 5, number % 2, 0.1, 0.2, 0.6, 0.7] if number % 3 else [2, 5, -1, -1, -1, -1, -1]
+            writer.write(mx.recordio.pack(mx.recordio.IRHeader(0, label, number, 0), jpeg(60, 40)))
+        writer.close()
+    before = (tmp_path / "train.rec").read_bytes()
+    done = ssd(
+        "dataset=rec", f"dataset.root={tmp_path}", "dataset.names=[cat,dog]", "batch_size=4", "epochs=1", "logger=[]"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "packing" not in done.stderr
+    assert (tmp_path / "train.rec").read_bytes() == before
+    assert sorted(file.suffix for file in tmp_path.glob("outputs/records/rec/*/*")) == [".idx", ".lst"]
 
 
 REAL = {
