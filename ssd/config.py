@@ -106,6 +106,7 @@ class Training:
     validate_every: int = MISSING
     samples: int = MISSING
     records: str = MISSING
+    max_side: int | None = MISSING
 
 
 @dataclass
@@ -146,6 +147,11 @@ def _head_field(field: str, *, _root_: DictConfig) -> Any:
     raise UserError(f"backbone {_root_.backbone.name}: heads.{tier} lacks {field}")
 
 
+def _unless_compat(ours: Any, original: Any, *, _root_: DictConfig) -> Any:
+    """A default that differs from the original's, which compat asks for."""
+    return original if _root_.compat else ours
+
+
 def _tier(height: int, width: int) -> str:
     return "large" if min(height, width) >= LARGE_TIER_PIXELS else "small"
 
@@ -178,6 +184,7 @@ def register() -> None:
     resolvers: dict[str, Callable[..., Any]] = {
         "head": _head_field,
         "tier": _tier,
+        "unless_compat": _unless_compat,
         "scales": anchor_scales,
         "run_name": _run_name,
     }

@@ -1,5 +1,6 @@
 """Files and folders that exist complete or not at all, whatever happens while they are written."""
 
+import fcntl
 import os
 import shutil
 import uuid
@@ -8,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ssd.errors import UserError
+
+LOCK = ".lock"
 
 
 @contextmanager
@@ -51,3 +54,33 @@ def whole_folder(target: Path) -> Iterator[Path]:
 
 def _draft(target: Path) -> Path:
     return target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}.tmp")
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Makes `folder` if it is not there, and keeps other processes out of it; waits for one that is inside.
+
+    The lock, a file in it, goes with the process, however that ends. What else lies in the folder stays.
+    """
+    lock = folder / LOCK
+    while True:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+        except FileNotFoundError:  # whoever was inside has just renamed or removed the folder
+            continue
+        except OSError as error:
+            raise UserError(f"cannot write {folder}: {error.strerror}") from error
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            if lock.is_file() and os.path.samestat(os.fstat(handle), lock.stat()):
+                yield
+                return
+        finally:
+            os.close(handle)
+
+
+def publish(draft: Path, target: Path) -> None:
+    """Gives a finished folder, which this process is alone in, its name."""
+    (draft / LOCK).unlink()
+    os.rename(draft, target)

@@ -7,6 +7,7 @@ to use it (class names, input size, normalisation, decoding) travels inside the 
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,10 @@ Params = dict[str, Any]  # name -> mx.nd.NDArray
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """What a user of the weights must know. Input: RGB, (x - mean) / std of 0..255, stretched to height x width."""
+    """What a user of the weights must know. Input: RGB, (x - mean) / std of 0..255, stretched to height x width.
+
+    category_ids: the number of each class in the data set it was trained on, where that numbers them otherwise (COCO).
+    """
 
     classes: list[str]
     height: int
@@ -38,9 +42,12 @@ class ModelSpec:
     compat: str | None
     detection: dict[str, Any]
     channel_order: str = "RGB"
+    category_ids: list[int] | None = None
 
     @classmethod
-    def from_config(cls, cfg: DictConfig, classes: list[str]) -> "ModelSpec":
+    def from_config(
+        cls, cfg: DictConfig, classes: Sequence[str], category_ids: Sequence[int] | None = None
+    ) -> "ModelSpec":
         plain: Any = OmegaConf.to_container(cfg, resolve=True)
         return cls(
             classes=list(classes),
@@ -52,6 +59,7 @@ class ModelSpec:
             variances=plain["head"]["variances"],
             compat=cfg.compat,
             detection=plain["detection"],
+            category_ids=None if category_ids is None else list(category_ids),
         )
 
 

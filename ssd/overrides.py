@@ -62,7 +62,7 @@ def inherit(words: Sequence[str]) -> list[str]:
     if values.get("job") != "eval" or "dataset" in values or not saved.is_file():
         return list(words)
     said = [str(word) for word in OmegaConf.load(saved)]
-    return [word for word in said if word.split("=")[0].split(".")[0] == "dataset"] + list(words)
+    return [word for word in said if re.match(r"[+~]*dataset[.=]", word)] + list(words)
 
 
 def _quoted_if_needed(word: str) -> str:

@@ -139,9 +139,11 @@ def test_normalise_never_fails_but_for_sweeps_over_free_shapes(key: str, value: 
 def test_eval_of_a_run_inherits_its_data_set(tmp_path: Path) -> None:
     run = tmp_path / "a=b"
     (run / ".hydra").mkdir(parents=True)
-    (run / ".hydra" / "overrides.yaml").write_text("- dataset=voc\n- epochs=3\n- dataset.root='my pictures'\n")
+    (run / ".hydra" / "overrides.yaml").write_text(
+        "- dataset=voc\n- epochs=3\n- +dataset.mine=1\n- dataset.root='my pictures'\n"
+    )
     words = normalise(["job=eval", f"model={run}"])
-    assert inherit(words) == ["dataset=voc", "dataset.root='my pictures'", *words]
+    assert inherit(words) == ["dataset=voc", "+dataset.mine=1", "dataset.root='my pictures'", *words]
     assert compose(inherit([*words, "dataset.root=other"])).dataset.root == "other"
     assert inherit([*words, "dataset=shapes"]) == [*words, "dataset=shapes"]
     assert inherit(["job=demo", f"model={run}"]) == ["job=demo", f"model={run}"]

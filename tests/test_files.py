@@ -1,7 +1,10 @@
+import threading
+import time
+
 import pytest
 
 from ssd.errors import UserError
-from ssd.files import whole_folder, write_atomically
+from ssd.files import alone, publish, whole_folder, write_atomically
 
 
 def test_the_folder_appears_when_all_is_written(tmp_path):
@@ -50,3 +53,34 @@ def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch
         write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_one_at_a_time_and_what_lies_there_stays(tmp_path):
+    folder = tmp_path / "deep" / "x.part"
+    inside: list[int] = []
+    most: list[int] = []
+
+    def work() -> None:
+        with alone(folder):
+            inside.append(1)
+            most.append(len(inside))
+            time.sleep(0.02)
+            inside.pop()
+
+    workers = [threading.Thread(target=work) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert most == [1, 1, 1, 1]
+    (folder / "half").write_text("done")
+    with alone(folder):
+        assert (folder / "half").read_text() == "done"
+        publish(folder, tmp_path / "x")
+    assert [path.name for path in (tmp_path / "x").iterdir()] == ["half"]
+
+
+def test_a_place_where_nobody_can_be_alone(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot write .*file/x"), alone(tmp_path / "file" / "x"):
+        pass

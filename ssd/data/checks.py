@@ -17,14 +17,38 @@ TOLERANCE = 1.0  # pixels over the border that are rounding, not a mistake
 MAX_LINES = 10
 
 
+# The six classes that PASCAL VOC and COCO spell differently, and how COCO spells them.
+ALIASES = {
+    "aeroplane": "airplane",
+    "diningtable": "dining table",
+    "motorbike": "motorcycle",
+    "pottedplant": "potted plant",
+    "sofa": "couch",
+    "tvmonitor": "tv",
+}
+
+
+def position(name: str, classes: Sequence[str]) -> int | None:
+    """The place of a class name in a list, None when it is not there.
+
+    A name that is there only in the other spelling of ALIASES counts as there.
+    """
+    if name in classes:
+        return classes.index(name)
+    wanted = ALIASES.get(name, name)
+    return next((index for index, other in enumerate(classes) if ALIASES.get(other, other) == wanted), None)
+
+
 def class_index(name: str, classes: Sequence[str], where: str) -> int:
     """The position of a class name; UserError with the nearest known name when it is not in the list."""
-    try:
-        return classes.index(name)
-    except ValueError:
+    index = position(name, classes)
+    if index is None:
         near = difflib.get_close_matches(name, classes, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}?" if near else f"dataset.classes has {', '.join(classes)}"
-        raise UserError(f"{where}: class {name!r} is not in dataset.classes; {hint}") from None
+        raise UserError(
+            f"{where}: class {name!r} is not in dataset.classes; {hint} (dataset.others=drop leaves such objects out)"
+        )
+    return index
 
 
 class BoxChecker:

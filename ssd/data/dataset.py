@@ -1,31 +1,42 @@
 """What every data set is to the rest of the package: class names, and lists of samples under the names of splits.
 
-A format of one's own is one class:
+A format of one's own is one class in a module that Python finds (the working directory is searched too):
 
     class Mine(Dataset):
-        def __init__(self, folder: str) -> None: ...
         classes = ("cat", "dog")
+        def __init__(self, folder: str) -> None: ...
         def split(self, name): return [Sample(...), ...]
 
-chosen by `dataset._target_=my_module.Mine`. Reading each picture inside `with skipping(...)` (ssd.data.problems) lets
-job=check list all mistakes of such a data set instead of the first.
+chosen by `dataset=custom dataset._target_=my_module.Mine +dataset.folder=...`. The keys `name`, `classes` and `holdout`
+are handed over when __init__ takes them; what else is common to all data sets (conf/config.yaml: others, keep_empty,
+images, download) works without its help. Reading each picture inside
+`with skipping(...)` (ssd.data.problems) lets job=check list all mistakes of such a data set instead of the first.
 """
 
+import importlib
+import inspect
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import hydra
 import numpy as np
 from hydra.errors import InstantiationException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from ssd.data.images import read_bytes
 from ssd.errors import UserError
 
 BOX_COLUMNS = 6  # class, xmin, ymin, xmax, ymax, difficult
 SPLITS = ("train", "val", "test")
+OFFERED = ("name", "classes", "holdout")  # keys of every data set that a class need not take
+
+
+def no_boxes() -> np.ndarray:
+    """The ground truth of a picture without objects: float32 [0, 6]."""
+    return np.zeros((0, BOX_COLUMNS), np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +45,9 @@ class Sample:
 
     boxes: float32 [N, 6] rows (class, xmin, ymin, xmax, ymax, difficult); class counts from 0 into the data set's
     `classes`; corners are continuous pixel coordinates of the picture, 0..width and 0..height. N may be 0.
-    A format that keeps its pictures elsewhere than in files of their own overrides read().
+    crowds: rows like those of boxes around groups of objects: never trained on; detections in them count neither way.
+    path: the picture's file. A format that keeps its pictures elsewhere than in files of their own overrides read()
+    and stamp(), and makes up a path that names the picture in messages.
     """
 
     id: str
@@ -42,41 +55,90 @@ class Sample:
     width: int
     height: int
     boxes: np.ndarray
+    crowds: np.ndarray = field(default_factory=no_boxes)
 
     def read(self) -> bytes:
         """The encoded picture (JPEG, PNG ...) as it lies on disk. UserError if it cannot be read."""
         return read_bytes(self.path)
 
+    def stamp(self) -> tuple[int, int]:
+        """(bytes, time in ns of the last change): what tells whether the picture is still the same."""
+        try:
+            status = self.path.stat()
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot read the image: {error.strerror}") from error
+        return status.st_size, status.st_mtime_ns
+
+    def ground_truth(self) -> np.ndarray:
+        """float32 [N + K, 7], as the metrics take it: boxes and crowds, with the column crowd (0 or 1) behind."""
+        rows = np.concatenate([self.boxes, self.crowds])
+        return np.column_stack([rows, np.arange(len(rows)) >= len(self.boxes)]).astype(np.float32)
+
 
 class Dataset(ABC):
-    """Samples by split. `classes` may be an attribute or a property; it holds at least one name."""
+    """Samples by split. `classes` and the others may be attributes or properties.
+
+    classes: at least one name. available: the splits there are. category_ids: for formats whose files number the
+    classes otherwise than 0, 1, 2 ...: the number of each class there, so that results can be written in them.
+    """
 
     classes: tuple[str, ...]
+    available: tuple[str, ...] = SPLITS[:2]
+    category_ids: tuple[int, ...] | None = None
 
     @abstractmethod
     def split(self, name: str) -> list[Sample]:
         """The samples of "train", "val" or "test", always in the same order; UserError if there are none."""
 
+    def records(self, split: str, folder: Path) -> Any:
+        """ssd.data.records.Records of a split that can be trained on as it lies; None where it must be packed first.
 
-def no_boxes() -> np.ndarray:
-    """The ground truth of a picture without objects: float32 [0, 6]."""
-    return np.zeros((0, BOX_COLUMNS), np.float32)
+        folder: where files that are missing beside it may be written.
+        """
+        return None
 
 
-def make_dataset(cfg: DictConfig) -> Dataset:
-    """The data set that `cfg` (the group `dataset`: _target_ and its options) describes.
+def make_dataset(cfg: DictConfig | Mapping[str, Any]) -> Dataset:
+    """The data set that `cfg` (the group `dataset`: _target_, its options and the keys common to all) describes.
 
     Errors of the class itself come out as they are; a wrong `_target_` or option is a UserError.
     """
+    from ssd.data.parts import Common, take_part
+
+    node: Any = OmegaConf.to_container(cfg, resolve=True) if isinstance(cfg, DictConfig) else dict(cfg)
+    common = Common.out_of(node)
+    common.fetch(node.get("root"))
+    classes = node.get("classes")
+    if common.others == "drop" and classes:
+        node["classes"] = None  # all there are, of which take_part leaves the chosen
+    return take_part(_instantiate(node), classes, common)
+
+
+def _instantiate(node: dict[str, Any]) -> Dataset:
+    target = node.get("_target_")
+    if not isinstance(target, str) or not target:
+        raise UserError("dataset._target_ is not set: name a class derived from ssd.data.Dataset, e.g. my_module.Mine")
+    accepted = _parameters(target)
+    options = {key: value for key, value in node.items() if key not in OFFERED or key in accepted}
+    options.setdefault("_recursive_", False)  # the parts of a concatenation are made by make_dataset
     try:
-        dataset: Any = hydra.utils.instantiate(cfg, _convert_="all")
+        dataset: Any = hydra.utils.instantiate(options, _convert_="all")
     except InstantiationException as error:
         if isinstance(error.__cause__, UserError):
             raise error.__cause__ from None
         if error.__cause__ is None or isinstance(error.__cause__, (TypeError, ImportError)):
             reason = " ".join(str(error.__cause__ or error).split())
-            raise UserError(f"dataset {cfg.get('_target_')!r}: {reason}") from error
+            raise UserError(f"dataset {target!r}: {reason}") from error
         raise
     if not isinstance(dataset, Dataset):
-        raise UserError(f"dataset._target_ {cfg.get('_target_')!r} is not a class derived from ssd.data.Dataset")
+        raise UserError(f"dataset._target_ {target!r} is not a class derived from ssd.data.Dataset")
     return dataset
+
+
+def _parameters(target: str) -> set[str]:
+    """Names of the arguments that the class takes; OFFERED where it cannot be found, which Hydra then says."""
+    module, _, name = target.rpartition(".")
+    try:
+        return set(inspect.signature(getattr(importlib.import_module(module), name)).parameters)
+    except (ImportError, AttributeError, ValueError, TypeError):
+        return set(OFFERED)

@@ -26,8 +26,9 @@ def make_train_loader(records: Records, cfg: DictConfig, label_width: int) -> "T
     UserError when the batch is larger than the data set.
     """
     rows, rest = divmod(label_width - len(HEADER), BOX_COLUMNS)
-    if label_width < records.label_width or rest:
-        raise UserError(f"label_width {label_width} must be 2 + 6 * rows and at least {records.label_width}")
+    needed = (records.label_width - len(HEADER)) // records.object_width
+    if rows < needed or rest:
+        raise UserError(f"label_width {label_width} must be 2 + 6 * rows with at least {needed} rows")
     if cfg.batch_size > records.count:
         raise UserError(
             f"batch_size is {cfg.batch_size} but there are only {records.count} pictures to train on: "
@@ -39,7 +40,7 @@ def make_train_loader(records: Records, cfg: DictConfig, label_width: int) -> "T
         data_shape=(3, *size),
         batch_size=cfg.batch_size,
         label_width=-1,
-        label_pad_width=label_width,
+        label_pad_width=len(HEADER) + records.object_width * rows,
         label_pad_value=-1.0,
         shuffle=True,
         seed=cfg.seed,
@@ -55,7 +56,7 @@ def make_train_loader(records: Records, cfg: DictConfig, label_width: int) -> "T
     )
     with _damage_named(records):  # MXNet decodes a first batch at once
         iterator = mx.io.ImageDetRecordIter(**options)
-    return TrainLoader(iterator, records, (cfg.batch_size, rows))
+    return TrainLoader(iterator, records, (cfg.batch_size, rows, records.object_width))
 
 
 def _shuffle_piece(records: Records, size: tuple[int, int]) -> int:
@@ -85,15 +86,15 @@ class TrainLoader(mx.io.DataIter):
     are seen equally often. A batch is valid until the next is asked for: MXNet reuses its memory.
     """
 
-    def __init__(self, iterator: Any, records: Records, shape: tuple[int, int]) -> None:
-        """shape: (B, M)."""
+    def __init__(self, iterator: Any, records: Records, shape: tuple[int, int, int]) -> None:
+        """shape: (B, M, numbers per object)."""
         super().__init__(shape[0])
         self._iterator = iterator
         self._records = records
         self._step = 0
         self.steps = records.count // shape[0]
         self.provide_data = iterator.provide_data
-        self.provide_label = [mx.io.DataDesc("label", (*shape, BOX_COLUMNS))]
+        self.provide_label = [mx.io.DataDesc("label", shape)]
 
     def reset(self) -> None:
         """Starts the next epoch, also in the middle of one."""

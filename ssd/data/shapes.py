@@ -98,6 +98,7 @@ class Shapes(VOC):
             splits={"train": ["train"], "val": ["val"], "test": ["val"]},
             compat=compat,
             out_of_range="error",
+            holdout={"val": 0, "test": 0, "seed": 0},
         )
         if self.given_classes is None:
             raise UserError(f"dataset.classes is null, shapes must be chosen from {', '.join(OUTLINES)}")

@@ -4,15 +4,17 @@ XML counts pixels from 1 and includes both ends of a box; it is read as (xmin - 
 IoU of continuous boxes equal the devkit's rule with + 1 (VOCevaldet.m). compat "mxnet_ssd" reads the numbers raw.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
 from ssd.data import voc_xml
 from ssd.data.checks import BoxChecker, class_index
-from ssd.data.dataset import Dataset, Sample
+from ssd.data.dataset import SPLITS, Dataset, Sample
 from ssd.data.images import check_header, read_bytes
 from ssd.data.problems import refuse, skipping
+from ssd.data.splits import HoldOut
 from ssd.data.voc_xml import Annotation
 from ssd.errors import UserError
 
@@ -28,6 +30,7 @@ class VOC(Dataset):
     ImageSets/Main, with its folder in front when root holds several ("VOC2007/trainval"); "train|trainval" means
     the first of the two that exists.
     classes: None = all names found in the annotations of the splits, sorted.
+    A folder without any ImageSets/Main is split by `holdout`.
     out_of_range: what becomes of boxes outside their picture: "error", "clip" or "drop".
     """
 
@@ -39,6 +42,7 @@ class VOC(Dataset):
         splits: Mapping[str, Sequence[str]],
         compat: str | None,
         out_of_range: str,
+        holdout: Mapping[str, float],
     ) -> None:
         self.name = name
         self.root = root
@@ -46,15 +50,22 @@ class VOC(Dataset):
         self.splits = {split: _as_list(entries) for split, entries in splits.items()}
         self.first_pixel = 0.0 if compat == "mxnet_ssd" else 1.0
         self.out_of_range = out_of_range
+        self.holdout = HoldOut.from_config(holdout)
         self._images: dict[Path, dict[str, str]] = {}
         self._annotations: dict[Path, Annotation] = {}
+
+    @property
+    def available(self) -> tuple[str, ...]:  # type: ignore[override]
+        if self._has_no_sets():
+            return self.holdout.available(["train"])
+        return tuple(split for split in SPLITS if split in self.splits and self._has(split))
 
     @cached_property
     def classes(self) -> tuple[str, ...]:  # type: ignore[override]
         if self.given_classes is not None:
             return self.given_classes
         # No split at all: asking for one raises the error that says what is missing.
-        splits = [split for split in self.splits if self._has(split)] or list(self.splits)[:1]
+        splits = list(self.available) or list(self.splits)[:1]
         names: set[str] = set()
         for folder, identifier in (member for split in splits for member in self._members(split)):
             with skipping("unusable", _xml(folder, identifier)):
@@ -91,6 +102,8 @@ class VOC(Dataset):
 
     def _members(self, split: str) -> list[tuple[Path, str]]:
         """(folder, id) of every picture of a split, in the order of its files."""
+        if self._has_no_sets():
+            return self.holdout.pick(split, ["train"], self._annotated, lambda member: member[1])
         entries = self.splits.get(split)
         if not entries:
             raise UserError(
@@ -113,6 +126,16 @@ class VOC(Dataset):
                 )
             members += [(file.parents[2], identifier) for identifier in _read_ids(file)]
         return members
+
+    def _has_no_sets(self) -> bool:
+        return (self._root() / "Annotations").is_dir() and not (self._root() / SETS).is_dir()
+
+    def _annotated(self, split: str) -> list[tuple[Path, str]]:
+        """Every annotation there is."""
+        found = sorted(file.stem for file in (self._root() / "Annotations").glob("*.xml"))
+        if not found:
+            raise UserError(f"{self._root() / 'Annotations'}: has no .xml files")
+        return [(self._root(), identifier) for identifier in found]
 
     def _annotation(self, folder: Path, identifier: str) -> Annotation:
         file = Path(_xml(folder, identifier))
@@ -155,7 +178,7 @@ class VOC(Dataset):
         if identifier in self._images[images]:
             return images / self._images[images][identifier]
         named = images / Path(annotation.filename).name
-        if annotation.filename and named.is_file():
+        if annotation.filename and os.path.isfile(named):
             return named
         raise UserError(f"{images / identifier}.jpg: no such image, nor with {', '.join(IMAGE_SUFFIXES[1:])}")
 

@@ -71,4 +71,4 @@ def measure(
 
 def ground_truth(samples: Sequence[Sample]) -> list[np.ndarray]:
     """Of each sample, as the metrics take it."""
-    return [sample.boxes for sample in samples]
+    return [sample.ground_truth() for sample in samples]

@@ -11,7 +11,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from ssd.config import CONF
-from ssd.data.dataset import Dataset, make_dataset
+from ssd.data.dataset import Dataset, Sample, make_dataset
+from ssd.data.records import Records, ensure_records
 from ssd.detection.detector import Detector
 from ssd.evaluation.analysis import analyse
 from ssd.evaluation.measure import Measured
@@ -30,6 +31,14 @@ def open_dataset(cfg: DictConfig) -> Dataset:
     dataset = make_dataset(cfg.dataset)
     cfg.dataset.classes = list(dataset.classes)
     return dataset
+
+
+def packed(cfg: DictConfig, dataset: Dataset, split: str, samples: Sequence[Sample]) -> Records:
+    """The records of a split: those that the data set consists of if they can be used, else packed on first use."""
+    folder = Path(cfg.training.records) / cfg.dataset.name
+    as_they_are = dataset.records(split, folder) if cfg.training.max_side is None else None
+    # Packed in one order for all seeds, so that a sweep over them shares the files; the loader shuffles by cfg.seed.
+    return as_they_are or ensure_records(samples, folder, split, seed=0, max_side=cfg.training.max_side)
 
 
 def open_detector(cfg: DictConfig) -> Detector:

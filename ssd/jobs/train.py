@@ -9,11 +9,11 @@ import numpy as np
 from omegaconf import DictConfig
 
 from ssd.data.loader import make_train_loader
-from ssd.data.records import ensure_records, label_width
+from ssd.data.records import label_width
 from ssd.detection.detector import Detector
 from ssd.engine import mx
 from ssd.evaluation.measure import measure
-from ssd.jobs.common import Subject, ap_table, open_dataset, report, start_events, tell_results
+from ssd.jobs.common import Subject, ap_table, open_dataset, packed, report, start_events, tell_results
 from ssd.model import Model, ModelSpec, load_model, stamp
 from ssd.training.checkpoint import Checkpoints
 from ssd.training.fit import Plan, fit
@@ -31,10 +31,9 @@ def run(cfg: DictConfig, folder: Path) -> float:
     train, val = dataset.split("train"), dataset.split("val")
     # One width for both splits: a Module is bound to one shape, whichever split it is fed.
     width = max(label_width(train), label_width(val))
-    # Packed in one order for all seeds, so that a sweep over them shares the files; the loader shuffles by cfg.seed.
-    records = ensure_records(train, Path(cfg.training.records) / cfg.dataset.name, "train", seed=0)
+    records = packed(cfg, dataset, "train", train)
     loader = make_train_loader(records, cfg, width)
-    spec = ModelSpec.from_config(cfg, list(dataset.classes))
+    spec = ModelSpec.from_config(cfg, dataset.classes, dataset.category_ids)
     trainer = Trainer(cfg, dataset.classes, loader, cfg.epochs * loader.steps)
     stamp(trainer.symbol, spec)
     detector = Detector(Model(spec, trainer.symbol, *trainer.params()), trainer.devices[0], cfg.batch_size)
@@ -59,7 +58,7 @@ def run(cfg: DictConfig, folder: Path) -> float:
         detector.set_params(best.arg_params, best.aux_params)
         measured = measure(detector, val, cfg.metric)
         measured.tell(events, cfg.epochs * loader.steps, cfg.training.samples)
-        subject = Subject(str(checkpoints.best), "val", getattr(dataset, "category_ids", None))
+        subject = Subject(str(checkpoints.best), "val", dataset.category_ids)
         values = report(cfg, folder, measured, subject)
         events.artifact(folder / "report.html", "report")
         for file in (checkpoints.best, checkpoints.symbol):

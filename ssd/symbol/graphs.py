@@ -38,6 +38,8 @@ def build_train(cfg: DictConfig, num_classes: int | None = None) -> mx.sym.Symbo
     with mx.name.NameManager():
         heads = _predictions(cfg, num_classes)
         loc_target, loc_mask, cls_target = _targets(heads, cfg)
+        if not cfg.compat and cfg.matching.min_negatives > 0:
+            cls_target = _with_background(heads, cls_target, cfg)
         cls_prob = _cls_loss(heads, cls_target, cfg)
         loc_loss = _loc_loss(heads, loc_target, loc_mask, cfg)
         cls_label = mx.sym.MakeLoss(cls_target, grad_scale=0, name="cls_label")
@@ -89,12 +91,33 @@ def _predictions(cfg: DictConfig, num_classes: int | None) -> MultiBox:
 def _targets(heads: MultiBox, cfg: DictConfig) -> mx.sym.Symbol:
     """What each anchor should say: offsets [B, 4 N], mask of positives [B, 4 N], class [B, N]."""
     matching = cfg.matching
+    # Only the GPU kernel knows minimum_negative_samples; _with_background works everywhere, and by itself.
+    min_negatives = matching.min_negatives if cfg.compat else 0
     return mx.sym.contrib.MultiBoxTarget(
         heads.anchors, mx.sym.Variable("label"), heads.cls,
         overlap_threshold=matching.overlap, ignore_label=IGNORE, negative_mining_ratio=matching.negative_ratio,
-        minimum_negative_samples=matching.min_negatives, negative_mining_thresh=matching.negative_overlap,
+        minimum_negative_samples=min_negatives, negative_mining_thresh=matching.negative_overlap,
         variances=tuple(cfg.head.variances), name="multibox_target",
     )  # fmt: skip
+
+
+def _with_background(heads: MultiBox, target: mx.sym.Symbol, cfg: DictConfig) -> mx.sym.Symbol:
+    """Targets [B, N] in which images without a positive anchor, where MultiBoxTarget lets all anchors be ignored, have
+    matching.min_negatives of background: those least believed to be it, as in the mining of the other images."""
+    count = min(cfg.matching.min_negatives, _anchor_count(heads, cfg))
+    scores = mx.sym.BlockGrad(heads.cls, name="negatives_scores")
+    background = mx.sym.slice_axis(mx.sym.log_softmax(scores, axis=1, name="negatives_log_prob"),
+                                   axis=1, begin=0, end=1, name="negatives_background")  # fmt: skip
+    background = mx.sym.Reshape(background, shape=(0, -1), name="negatives_background_flat")
+    hardest = mx.sym.topk(background, axis=1, k=count, ret_typ="mask", is_ascend=True, name="negatives_hardest")
+    positive = mx.sym.max(target, axis=1, keepdims=True, name="negatives_best")
+    chosen = mx.sym.broadcast_mul(hardest, positive <= 0, name="negatives_chosen")
+    return mx.sym.where(chosen, mx.sym.zeros_like(target), target, name="negatives_target")
+
+
+def _anchor_count(heads: MultiBox, cfg: DictConfig) -> int:
+    _, (shape,), _ = heads.anchors.infer_shape_partial(data=(1, 3, cfg.data_shape.height, cfg.data_shape.width))
+    return int(shape[1])
 
 
 def _cls_loss(heads: MultiBox, target: mx.sym.Symbol, cfg: DictConfig) -> mx.sym.Symbol:
@@ -102,8 +125,7 @@ def _cls_loss(heads: MultiBox, target: mx.sym.Symbol, cfg: DictConfig) -> mx.sym
         normalization, scale = "valid", 1.0
     else:
         # Without normalisation MXNet still divides by the N anchors of an image; this undoes it.
-        _, (anchors,), _ = heads.anchors.infer_shape_partial(data=(1, 3, cfg.data_shape.height, cfg.data_shape.width))
-        normalization, scale = "null", float(anchors[1])
+        normalization, scale = "null", float(_anchor_count(heads, cfg))
     return mx.sym.SoftmaxOutput(
         heads.cls, target, multi_output=True, use_ignore=True, ignore_label=IGNORE, grad_scale=scale,
         normalization=normalization, name="cls_prob",

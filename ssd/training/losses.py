@@ -15,13 +15,14 @@ class StepLosses:
     """Sums over one step's batch, all devices together; add them to get an epoch's.
 
     cross_entropy: over the anchors that learn (positives and mined negatives); smooth_l1: over the four offsets of
-    the positives (SSD paper, eq. 1-3).
+    the positives (SSD paper, eq. 1-3). divisor: what both are divided by to get the loss.
     """
 
     cross_entropy_sum: float = 0.0
     anchors: float = 0.0
     smooth_l1_sum: float = 0.0
     positives: float = 0.0
+    divisor: float = 0.0
 
     def __add__(self, other: "StepLosses") -> "StepLosses":
         return StepLosses(
@@ -29,6 +30,7 @@ class StepLosses:
             self.anchors + other.anchors,
             self.smooth_l1_sum + other.smooth_l1_sum,
             self.positives + other.positives,
+            self.divisor + other.divisor,
         )
 
     @property
@@ -47,11 +49,20 @@ class StepLosses:
 
     @property
     def loss(self) -> float:
-        """What is minimised: both sums divided by the positives."""
-        return (self.cross_entropy_sum + self.smooth_l1_sum) / max(self.positives, 1.0)
+        """What is minimised."""
+        return (self.cross_entropy_sum + self.smooth_l1_sum) / max(self.divisor, 1.0)
 
 
-def read_losses(devices: list[list[Any]]) -> StepLosses:
+def loss_divisor(positives: float, anchors: float, negative_ratio: float) -> float:
+    """The positives of a batch; more when background of images without objects learns beside them.
+
+    Each positive brings at most negative_ratio negatives, so `anchors` that learn weigh as many positives as they are
+    times 1 + negative_ratio. Of a batch without any positive the loss is then still a mean, not a sum.
+    """
+    return max(positives, anchors / (1 + negative_ratio) if negative_ratio > 0 else 0.0, 1.0)
+
+
+def read_losses(devices: list[list[Any]], negative_ratio: float) -> StepLosses:
     """Losses of the outputs of each device: [cls_prob [B, C+1, N], loc_loss [B, 4N], cls_label [B, N], …].
 
     cls_label: -1 ignored, 0 background, class + 1 otherwise. Waits for the forward pass, not for the backward one.
@@ -63,4 +74,5 @@ def read_losses(devices: list[list[Any]]) -> StepLosses:
         # where(), since ignored anchors may hold anything and inf * 0 is not 0
         entropy = mx.nd.where(learns, -mx.nd.log(mx.nd.maximum(chosen, TINY)), mx.nd.zeros_like(chosen))
         queued.append(mx.nd.concat(entropy.sum(), learns.sum(), loc_loss.sum(), (cls_label > 0).sum(), dim=0))
-    return StepLosses(*(float(value) for value in sum(numbers.asnumpy().astype(np.float64) for numbers in queued)))
+    entropy, anchors, smooth_l1, positives = sum(numbers.asnumpy().astype(np.float64) for numbers in queued).tolist()
+    return StepLosses(entropy, anchors, smooth_l1, positives, loss_divisor(positives, anchors, negative_ratio))

@@ -36,6 +36,7 @@ class Trainer:
     def __init__(self, cfg: DictConfig, classes: Sequence[str], data: Any, total_steps: int) -> None:
         """data: anything with provide_data and provide_label, the shapes of one batch."""
         self._batch_normalised = cfg.compat is None  # else the graph divides by itself, per device
+        self._negative_ratio = cfg.matching.negative_ratio
         graph = build_train(cfg, len(classes))
         self.symbol = mx.sym.Group([graph[index] for index in range(OUTPUTS)])
         self.devices = contexts(cfg.device)
@@ -81,12 +82,12 @@ class Trainer:
         """Forward, backward and update on one batch; with a non-finite loss the parameters are left as they were."""
         self.module.forward_backward(batch)
         outputs = self.module.get_outputs(merge_multi_context=False)
-        losses = read_losses([list(device) for device in zip(*outputs, strict=True)])
+        losses = read_losses([list(device) for device in zip(*outputs, strict=True)], self._negative_ratio)
         if losses.finite:
             if self._batch_normalised:
                 # The sum of gradients over all devices, divided by the positives of the whole batch: the result does
                 # not depend on how many devices share the batch.
-                self.module._optimizer.rescale_grad = 1.0 / max(losses.positives, 1.0)
+                self.module._optimizer.rescale_grad = 1.0 / losses.divisor
             self.module.update()
         return losses
 

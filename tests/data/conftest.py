@@ -51,6 +51,7 @@ class VOCFolder:
             "splits": {"train": ["train|trainval"], "val": ["val|test"], "test": ["test|val"]},
             "compat": None,
             "out_of_range": "error",
+            "holdout": {"val": 0.2, "test": 0.0, "seed": 0},
         }
         return VOC(**{**defaults, **options})
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssd.data.checks import BoxChecker, class_index
+from ssd.data.checks import ALIASES, BoxChecker, class_index, position
 from ssd.errors import UserError
 
 coordinates = st.floats(-50, 150, width=32)
@@ -77,3 +77,11 @@ def test_what_remains_lies_inside_and_has_area(corners, out_of_range):
     assert (result[:, 1:5] >= 0).all()
     assert (result[:, [3, 4]] <= (100, 50)).all()
     assert (result[:, 3:5] > result[:, 1:3]).all()
+
+
+def test_vocs_and_cocos_spellings_are_the_same_class():
+    for voc, coco in ALIASES.items():
+        assert position(voc, ["x", coco]) == position(coco, ["x", voc]) == 1
+    assert position("sofa", ["couch", "sofa"]) == 1  # what is spelled the same comes first
+    assert position("Sofa", ["couch"]) is None
+    assert position("bed", ["couch"]) is None

@@ -71,3 +71,15 @@ def test_a_target_that_is_no_data_set():
 def test_bugs_keep_their_traceback():
     with pytest.raises(Exception, match="ZeroDivisionError"):
         make_dataset(cfg(folder="bug"))
+
+
+def test_a_class_gets_of_the_common_keys_what_it_takes():
+    common = {"name": "x", "classes": ["thing"], "holdout": {"val": 0.1}, "others": "error", "keep_empty": False,
+              "images": None, "download": False, "mirror": None, "archives": {}}  # fmt: skip
+    assert make_dataset(cfg(**common)).classes == ("thing",)
+
+
+@pytest.mark.parametrize("target", [None, "", 3])
+def test_no_target(target):
+    with pytest.raises(UserError, match="dataset._target_ is not set"):
+        make_dataset({"_target_": target})

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from ssd.data.dataset import Sample, no_boxes
-from ssd.data.records import ensure_records, label_width, list_line, write_records
+from ssd.data.packing import Packing, list_line, write_records
+from ssd.data.records import ensure_records, label_width
 from ssd.engine import mx
 from ssd.errors import UserError
 
@@ -92,7 +93,7 @@ def test_paths_are_relative_to_the_folder_all_pictures_share(voc, tmp_path, jpeg
     other.mkdir()
     (other / "z.jpg").write_bytes(jpeg(60, 40))
     samples = [*voc.dataset().split("val"), Sample("z", other / "z.jpg", 60, 40, no_boxes())]
-    write_records(samples, tmp_path / "both", seed=0)
+    write_records(Packing(samples, seed=0), tmp_path / "both")
     paths = {line.split("\t")[-1] for line in (tmp_path / "both.lst").read_text().splitlines()}
     assert paths == {"JPEGImages/c.jpg", "other/z.jpg"}
 
@@ -130,13 +131,14 @@ def test_a_failure_half_way_leaves_nothing(voc, tmp_path, monkeypatch):
     samples = voc.dataset().split("train")
     written = []
 
-    def write_two(self, index, data):
+    def write_two(index, label, data):
         if len(written) == 2:
             raise OSError("disk full")
         written.append(index)
+        return [b""]
 
     with monkeypatch.context() as patch:
-        patch.setattr(mx.recordio.MXIndexedRecordIO, "write_idx", write_two)
+        patch.setattr("ssd.data.packing.encode_pieces", write_two)
         with pytest.raises(OSError, match="disk full"):
             ensure_records(samples, tmp_path / "records", "train", seed=0)
     assert list((tmp_path / "records").iterdir()) == []

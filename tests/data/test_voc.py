@@ -144,7 +144,8 @@ def test_neither_set_of_a_pair(voc):
 
 def test_class_that_is_not_listed(voc):
     assert message_of(lambda: voc.dataset(classes=["cat", "dogs"]).split("train")) == (
-        f"{voc.xml('a')}: object 1: class 'dog' is not in dataset.classes; did you mean 'dogs'?"
+        f"{voc.xml('a')}: object 1: class 'dog' is not in dataset.classes; did you mean 'dogs'? "
+        "(dataset.others=drop leaves such objects out)"
     )
 
 
@@ -210,3 +211,21 @@ def test_voc2007(shared, voc):
     assert samples[0].boxes[:, 1:5].min() >= 0
     image = cv2.imread(str(samples[0].path))
     assert image.shape[:2] == (samples[0].height, samples[0].width)
+
+
+def test_a_folder_without_sets_is_split(voc):
+    for file in (voc.root / "ImageSets/Main").iterdir():
+        file.unlink()
+    (voc.root / "ImageSets/Main").rmdir()
+    dataset = voc.dataset(holdout={"val": 0.34, "test": 0.0, "seed": 0})
+    assert dataset.available == ("train", "val")
+    assert dataset.classes == ("cat", "dog")
+    train, val = dataset.split("train"), dataset.split("val")
+    assert (len(train), len(val)) == (2, 1)
+    assert sorted(sample.id for sample in train + val) == ["a", "b", "c"]
+    assert [sample.id for sample in dataset.split("test")] == [val[0].id]
+
+
+def test_available_splits(voc):
+    assert voc.dataset().available == ("train", "val", "test")
+    assert voc.dataset(splits={"train": ["train"], "val": ["none"]}).available == ("train",)

@@ -63,6 +63,7 @@ class Folder:
             "splits": splits,
             "compat": None,
             "out_of_range": "error",
+            "holdout": {"val": 0.2, "test": 0.0, "seed": 0},
         }
         return VOC(**{**defaults, **options})
 

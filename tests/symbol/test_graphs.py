@@ -65,6 +65,52 @@ def test_gradients_are_sums_over_anchors_and_images(configure, fill, picture):
     np.testing.assert_allclose(loss, np.where(size < 1, size**2 / 2, size - 0.5), rtol=1e-4, atol=1e-5)
 
 
+EMPTY = np.full((1, 3, 6), -1.0)
+
+
+@pytest.mark.parametrize("count", [1, 5, 400, 10_000])
+def test_images_without_objects_learn_background(configure, fill, count):
+    """Against numpy: the least probable backgrounds become background, in images without a positive alone."""
+    cfg = configure("small", 128)
+    cfg.matching.min_negatives = count
+    label = np.concatenate([LABEL, EMPTY, LABEL[:1], EMPTY])
+    picture = np.random.default_rng(2).normal(0, 1, (5, 3, 128, 128)).astype(np.float32)
+    train = build_train(cfg, 3)
+    plain = mx.sym.BlockGrad(train.get_internals()["multibox_target_cls_target"])
+    executor = mx.sym.Group([*train, plain]).simple_bind(mx.cpu(), data=picture.shape, label=label.shape)
+    fill(executor)
+    executor.arg_dict["data"][:] = picture
+    executor.arg_dict["label"][:] = label
+    prob, loss, target, before = (array.asnumpy() for array in executor.forward(is_train=True))
+    executor.backward()
+    with_objects, without = [0, 1, 3], [2, 4]
+    np.testing.assert_array_equal(target[with_objects], before[with_objects])
+    assert (before[without] == -1).all()
+    anchors = target.shape[1]
+    for image in without:
+        chosen = np.flatnonzero(target[image] == 0)
+        assert len(chosen) == min(count, anchors)
+        assert (np.delete(target[image], chosen) == -1).all()
+        assert sorted(prob[image, 0, chosen]) == sorted(prob[image, 0])[: len(chosen)]
+    assert not loss[without].any()
+    wanted = (prob - (np.arange(4)[:, None] == target[:, None])) * (target >= 0)[:, None]
+    name, last = "multi_feat_2_conv_3x3_relu", slice(-64, None)
+    bias = executor.grad_dict[f"{name}_cls_pred_conv_bias"].asnumpy()
+    wanted = wanted[..., last].reshape(5, 4, 16, 4).sum(axis=(0, 2)).T.ravel()
+    np.testing.assert_allclose(bias, wanted, rtol=1e-3, atol=1e-4)
+
+
+def test_background_of_images_without_objects_can_be_left_out(configure):
+    cfg = configure("small", 128)
+    cfg.matching.min_negatives = 0
+    assert not [name for name in build_train(cfg, 3).get_internals().list_outputs() if name.startswith("negatives_")]
+    # The original's graph leaves them to MultiBoxTarget, whatever that does on the device.
+    cfg = configure("small", 128, "mxnet_ssd")
+    assert cfg.matching.min_negatives == 0
+    cfg.matching.min_negatives = 5
+    assert not [name for name in build_train(cfg, 3).get_internals().list_outputs() if name.startswith("negatives_")]
+
+
 @pytest.mark.parametrize("compat", [None, "mxnet_ssd"])
 def test_attached_detection_equals_the_test_graph(configure, fill, picture, compat):
     cfg = configure("small", 128, compat)

@@ -80,6 +80,22 @@ def test_gradients_are_divided_by_the_positives_of_the_whole_batch() -> None:
     assert any(np.abs(after[name] - before[name]).max() > 0 for name in before)
 
 
+def test_a_batch_without_any_object_teaches_background_gently() -> None:
+    """Its anchors are all the gradient there is; divided by the positives, none, their sum would be a leap."""
+    cfg = config("matching.min_negatives=9", "matching.negative_ratio=3")
+    trainer = Trainer(cfg, CLASSES, Batches, 100)
+    batch = Batches.batch(0)
+    batch.label[0][:] = -1
+    before = {name: array.asnumpy().copy() for name, array in trainer.params()[0].items()}
+    losses = trainer.step(batch)
+    assert (losses.positives, losses.anchors, losses.smooth_l1_sum) == (0, 9 * BATCH, 0)
+    assert trainer.module._optimizer.rescale_grad == pytest.approx(4 / (9 * BATCH))
+    assert losses.loss == pytest.approx(4 * losses.cross_entropy)
+    changed = [name for name, array in trainer.params()[0].items() if np.abs(array.asnumpy() - before[name]).max() > 0]
+    assert "stage3_2_relu_cls_pred_conv_weight" in changed
+    assert not any("loc_pred" in name for name in changed)
+
+
 def test_frozen_parameters_stay(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     cfg = config("freeze=^conv[12]_")

@@ -1,0 +1,68 @@
+"""Reading what lies around pictures: text of bounded size, the pictures of a folder, their sizes."""
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from ssd.data.headers import picture_size
+from ssd.data.images import check_header, read_bytes
+from ssd.errors import UserError
+
+PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+HEADER_BYTES = (
+    1 << 16
+)  # holds the size of nearly every picture; a long EXIF or colour profile comes before it in others
+SIZE_READERS = 16  # reading headers waits for the disk
+
+
+def read_text(path: Path, most: int, what: str) -> str:
+    """The UTF-8 text of a file; UserError when it is unreadable, binary or larger than `most` bytes.
+
+    what: the kind of file, for the message ("a list of pictures").
+    """
+    try:
+        with open(path, "rb") as file:
+            data = file.read(most + 1)
+    except OSError as error:
+        raise UserError(f"{path}: cannot read {what}: {error.strerror}") from error
+    if len(data) > most:
+        raise UserError(f"{path}: more than {most / 1e6:g} MB are too many for {what}")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not {what} (byte {error.start} is no UTF-8 text)") from error
+    if "\0" in text:
+        raise UserError(f"{path}: not {what} (it holds binary data)")
+    return text
+
+
+def existing_root(root: str | None, holds: str) -> Path:
+    """The folder (or file) that dataset.root names; UserError when it is not set or not there. holds: what is in it."""
+    if root is None:
+        raise UserError(f"dataset.root is not set: it must be the folder that holds {holds}")
+    path = Path(root).expanduser()
+    if not path.exists():
+        raise UserError(f"dataset.root {root}: no such folder; it must hold {holds}")
+    return path
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """All pictures in a folder and the folders below it, sorted."""
+    found = (Path(place) / name for place, _, names in os.walk(folder) for name in names)
+    return sorted(path for path in found if path.suffix.lower() in PICTURES)
+
+
+def picture_sizes(paths: Sequence[Path]) -> Iterator[tuple[int, int]]:
+    """(width, height) of each file, in order; UserError naming the first that is no picture."""
+    with ThreadPoolExecutor(SIZE_READERS) as threads:
+        yield from threads.map(_size, paths)
+
+
+def _size(path: Path) -> tuple[int, int]:
+    try:
+        with open(path, "rb") as file:
+            size = picture_size(file.read(HEADER_BYTES))
+    except OSError as error:
+        raise UserError(f"{path}: cannot read the image: {error.strerror}") from error
+    return size or check_header(read_bytes(path), str(path))

@@ -1,0 +1,75 @@
+"""job=prepare: the pictures of all splits into records, which training then finds."""
+
+import json
+import logging
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from ssd.data.dataset import SPLITS, Dataset, Sample
+from ssd.errors import UserError
+from ssd.files import write_atomically
+from ssd.jobs.common import open_dataset, packed
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Packed:
+    """What became of a split."""
+
+    images: int
+    without_objects: int
+    objects: int
+    difficult: int
+    crowds: int
+    megabytes: float
+    seconds: float
+    file: str
+
+
+def run(cfg: DictConfig, folder: Path) -> None:
+    """Packs cfg.job.splits; writes prepare.json into the run directory. UserError for a bad picture or annotation."""
+    dataset = open_dataset(cfg)
+    splits = list(cfg.job.splits or dataset.available)
+    if unknown := [name for name in splits if name not in SPLITS]:
+        raise UserError(f"job.splits: {unknown[0]!r} is no split, choose from {', '.join(SPLITS)}")
+    done: dict[str, Packed] = {}
+    packed_paths: dict[tuple[Path, ...], str] = {}
+    for name in splits:
+        samples = dataset.split(name)
+        same = packed_paths.setdefault(tuple(sample.path for sample in samples), name)
+        if same == name:
+            done[name] = pack(cfg, dataset, name, samples)
+        else:
+            log.info("%s has the pictures of %s, which are packed", name, same)
+    OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
+    report = {"classes": list(dataset.classes), "splits": {name: asdict(split) for name, split in done.items()}}
+    write_atomically(folder / "prepare.json", json.dumps(report, indent=2).encode())
+    log.info("%-6s %8s %15s %8s %10s %7s %9s %8s", "split", "images", "without objects", "objects", "difficult",
+             "crowds", "MB", "seconds")  # fmt: skip
+    for name, split in done.items():
+        log.info("%-6s %8d %15d %8d %10d %7d %9.1f %8.2f  %s", name, *asdict(split).values())
+
+
+def pack(cfg: DictConfig, dataset: Dataset, split: str, samples: list[Sample]) -> Packed:
+    started = time.monotonic()
+    records = packed(cfg, dataset, split, samples)
+    return Packed(
+        **count(samples),
+        megabytes=round(records.rec.stat().st_size / 1e6, 1),
+        seconds=round(time.monotonic() - started, 2),
+        file=str(records.rec),
+    )
+
+
+def count(samples: list[Sample]) -> dict[str, int]:
+    return {
+        "images": len(samples),
+        "without_objects": sum(not len(sample.boxes) for sample in samples),
+        "objects": sum(len(sample.boxes) for sample in samples),
+        "difficult": sum(int((sample.boxes[:, 5] > 0).sum()) for sample in samples),
+        "crowds": sum(len(sample.crowds) for sample in samples),
+    }

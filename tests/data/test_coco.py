@@ -1,0 +1,199 @@
+import json
+import time
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from ssd.data import coco_json
+from ssd.data.coco import COCO
+from ssd.errors import UserError
+from ssd.evaluation import evaluate_coco, evaluate_voc
+
+WHOLE = {
+    "info": {"year": 2017},
+    "licenses": [],
+    "images": [
+        {"id": 9, "file_name": "a.jpg", "width": 60, "height": 40, "license": 1},
+        {"id": 5, "file_name": "sub/b.jpg", "width": 60, "height": 40},
+    ],
+    "annotations": [
+        {
+            "id": 1,
+            "image_id": 9,
+            "category_id": 90,
+            "bbox": [1.5, 2, 10, 20.25],
+            "iscrowd": 0,
+            "segmentation": [[1, 2]],
+        },
+        {"id": 2, "image_id": 9, "category_id": 4, "bbox": [0, 0, 60, 40], "iscrowd": 1},
+        {"id": 3, "image_id": 9, "category_id": 1, "bbox": [5, 5, 0, 7]},
+    ],
+    "categories": [
+        {"id": 90, "name": "tv", "supercategory": "electronic"},
+        {"id": 1, "name": "person"},
+        {"id": 4, "name": "motorcycle"},
+    ],
+}
+
+
+@pytest.fixture
+def folder(tmp_path, jpeg):
+    for name in ("a.jpg", "sub/b.jpg", "val.jpg"):
+        path = tmp_path / "pictures" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(jpeg(60, 40))
+    (tmp_path / "train.json").write_text(json.dumps(WHOLE))
+    return tmp_path
+
+
+def dataset(folder, **options) -> COCO:
+    defaults = {
+        "root": str(folder),
+        "classes": None,
+        "splits": {"train": {"annotations": "train.json", "images": "pictures"}, "val": None, "test": None},
+        "out_of_range": "error",
+        "holdout": {"val": 0.5, "test": 0.0, "seed": 0},
+    }
+    return COCO(**{**defaults, **options})
+
+
+def test_ids_become_classes_in_their_order(folder, caplog):
+    coco = dataset(folder, splits={"train": {"annotations": "train.json", "images": "pictures"},
+                                   "val": [{"annotations": "train.json", "images": "pictures"}]})  # fmt: skip
+    assert coco.classes == ("person", "motorcycle", "tv")
+    assert coco.category_ids == (1, 4, 90)
+    first, second = coco.split("train")
+    assert (first.id, first.path, first.width, first.height) == ("a", folder / "pictures/a.jpg", 60, 40)
+    np.testing.assert_array_equal(first.boxes, [[2, 1.5, 2, 11.5, 22.25, 0]])
+    np.testing.assert_array_equal(first.crowds, [[1, 0, 0, 60, 40, 0]])
+    assert second.path == folder / "pictures/sub/b.jpg"
+    assert (len(second.boxes), len(second.crowds)) == (0, 0)
+    assert "image 9 (a.jpg): object 2, box (5, 5, 5, 12), has no area" in caplog.text
+
+
+def test_given_classes_by_either_spelling(folder):
+    coco = dataset(folder, classes=["tvmonitor", "motorbike", "person"])
+    assert coco.classes == ("tvmonitor", "motorbike", "person")
+    assert coco.category_ids == (90, 4, 1)
+    rows = np.concatenate([sample.ground_truth() for split in ("train", "val") for sample in coco.split(split)])
+    assert rows[:, [0, 6]].tolist() == [[0, 0], [1, 1]]
+    splits = {"train": {"annotations": "train.json"}, "val": {"annotations": "train.json"}}
+    with pytest.raises(UserError, match=r"image 9 \(a.jpg\): class 'tv' is not in dataset.classes"):
+        dataset(folder, classes=["motorbike", "person"], splits=splits).split("train")
+    assert dataset(folder, classes=["tv", "motorbike", "person", "wolf"]).category_ids is None
+
+
+def test_a_split_is_held_out_where_there_is_none(folder):
+    coco = dataset(folder)
+    assert coco.available == ("train", "val")
+    assert sorted(item.id for split in ("train", "val") for item in coco.split(split)) == ["a", "b"]
+
+
+def test_several_files_make_a_split(folder):
+    other = {**WHOLE, "images": [{"id": 1, "file_name": "val.jpg", "width": 60, "height": 40}], "annotations": []}
+    (folder / "more.json").write_text(json.dumps(other))
+    sources = [{"annotations": name, "images": "pictures"} for name in ("train.json", "more.json")]
+    samples = dataset(folder, splits={"train": sources, "val": sources[1]}).split("train")
+    assert [sample.id for sample in samples] == ["a", "b", "val"]
+
+
+def test_a_detection_in_a_crowd_counts_neither_way(folder):
+    samples = dataset(folder, splits={"train": {"annotations": "train.json"}, "val": {"annotations": "train.json"}})
+    truth = [sample.ground_truth() for sample in samples.split("train")]
+    found = [
+        np.array([[2, 0.8, 1.5, 2, 11.5, 22.25], [1, 0.9, 0, 0, 60, 40], [1, 0.85, 0, 0, 58, 40]]),
+        np.zeros((0, 6)),
+    ]
+    voc = evaluate_voc(truth, found, 3)
+    assert voc["map_area"] == 1.0
+    assert voc["false_positives"].tolist() == [0, 0, 0]
+    assert voc["positives"].tolist() == [0, 0, 1]
+    assert evaluate_coco(truth, found, 3)["AP"] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda node: node.pop("images"), "has no list 'images'"),
+        (lambda node: node.update(images={}), "expected one of ["),
+        (lambda node: node["images"][0].pop("width"), "images[0]: width is 'None', it must be a whole number"),
+        (lambda node: node["images"][0].update(width=0), "images[0]: the image is said to be 0x40"),
+        (lambda node: node["images"][1].update(id=9), "images[1]: image id 9 is used twice"),
+        (lambda node: node["images"].append([1]), "images[2] is no object"),
+        (lambda node: node["annotations"][0].update(bbox=[1, 2, 3]), "annotations[0]: bbox must be four numbers"),
+        (lambda node: node["annotations"][1].update(bbox=[1, 2, 3, float("nan")]), "annotations[1]: bbox must be"),
+        (lambda node: node["annotations"][0].update(bbox=[1, 2, 3, 10**400]), "annotations[0]: bbox must be"),
+        (lambda node: node["annotations"][0].update(bbox=[1, 2, 3, "4"]), "annotations[0]: bbox must be"),
+        (lambda node: node["annotations"][2].update(image_id=7), "annotations speak of image id 7"),
+        (lambda node: node["annotations"][2].update(category_id=2), "annotations speak of category id 2"),
+        (lambda node: node["annotations"][2].update(category_id=True), "category_id is 'True'"),
+        (lambda node: node["categories"][0].update(name=" "), "categories[0]: name must be a text"),
+        (lambda node: node["categories"][0].update(name="person"), "two categories have the same name"),
+        (lambda node: node["categories"][0].update(id=1), "categories[1]: category id 1 is used twice"),
+    ],
+)
+def test_bad_entries_are_named(change, message):
+    node = json.loads(json.dumps(WHOLE))
+    change(node)
+    with pytest.raises(UserError) as error:
+        coco_json.parse(json.dumps(node), "x.json")
+    assert message in str(error.value)
+    assert str(error.value).startswith("x.json: ")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "x.json: not JSON at line 1, character 0 (it ends too early)"),
+        ("[]", "expected one of {"),
+        ("{}", "has no list 'images'"),
+        ('{"images": [], "annotations": [], "categories": []} x', "something follows the end"),
+        ('{"images": [\n{"id": 1,}]}', "not JSON at line 2"),
+        ('{"images": [{}', "images[0]"),
+        ('{"info": ' + "[" * 100_000, "not JSON at line 1"),
+        ('{"info": ' + "9" * 5000 + "}", "not JSON at line 1"),
+        ("{1: []}", "expected a name in quotes"),
+    ],
+)
+def test_what_is_no_json(text, message):
+    with pytest.raises(UserError) as error:
+        coco_json.parse(text, "x.json")
+    assert message in str(error.value)
+
+
+def test_file_errors(folder, monkeypatch):
+    with pytest.raises(UserError, match="nothing.json: cannot read a COCO instances file: No such file"):
+        coco_json.read(folder / "nothing.json")
+    monkeypatch.setattr(coco_json, "MAX_BYTES", 100)
+    with pytest.raises(UserError, match="train.json: more than 0.0001 MB are too many for a COCO instances file"):
+        coco_json.read(folder / "train.json")
+    with pytest.raises(UserError, match="dataset.root is not set"):
+        dataset(folder, root=None).split("train")
+    with pytest.raises(UserError, match="dataset.splits.train must be"):
+        dataset(folder, splits={"train": {"annotation": "x"}})
+    with pytest.raises(UserError, match="dataset.splits.train is not set"):
+        dataset(folder, splits={"val": {"annotations": "train.json"}}).split("train")
+
+
+def test_a_large_file_takes_bounded_time_and_memory():
+    """Three quarters of it masks, as in the real files; they never exist as objects all at once."""
+    masks = ", ".join(["123.45"] * 300)
+    rows = ",\n".join(
+        f'{{"segmentation": [[{masks}]], "image_id": 1, "bbox": [1, 2, 3, 4], "category_id": 1, "id": {number}}}'
+        for number in range(2_000)
+    )
+    text = f'{{"annotations": [{rows}], "images": [{{"id": 1, "file_name": "a.jpg", "width": 9, "height": 9}}], '
+    text += '"categories": [{"id": 1, "name": "x"}]}'
+    started = time.perf_counter()
+    instances = coco_json.parse(text, "x")
+    seconds = time.perf_counter() - started
+    tracemalloc.start()
+    coco_json.parse(text, "x")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(instances.boxes[1]) == 2_000
+    assert len(text) > 4e6
+    assert peak < len(text) / 3
+    assert seconds < 5

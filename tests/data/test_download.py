@@ -1,0 +1,259 @@
+"""Against a server on loopback that behaves as badly as real ones."""
+
+import hashlib
+import io
+import tarfile
+import threading
+import zipfile
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from omegaconf import OmegaConf
+
+from ssd.config import compose
+from ssd.data import download
+from ssd.data.dataset import make_dataset
+from ssd.data.download import Archive, fetch, fetch_all, unpack
+from ssd.errors import UserError
+
+BIG = np.random.default_rng(0).bytes(1_000_000)
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        behaviour = self.server.behaviour  # type: ignore[attr-defined]
+        wanted = self.headers.get("Range")
+        behaviour.asked.append((self.path, wanted))
+        data = behaviour.files.get(self.path)
+        if behaviour.status or data is None:
+            self.send_error(behaviour.status or 404)
+            return
+        start = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted and behaviour.ranges else 0
+        if start >= len(data) and start:
+            self.send_response(416)
+            self.send_header("Content-Range", f"bytes */{len(data)}")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        self.send_response(206 if start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+        self.send_header("Content-Length", str(len(data) - start))
+        self.end_headers()
+        self.wfile.write(data[start : start + behaviour.cut])
+
+    def log_message(self, *_) -> None:
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """url, and: files; cut, bytes after which it hangs up; ranges, whether it knows them; status; asked."""
+    monkeypatch.setattr(download, "PAUSE", 0.01)
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    http.behaviour = SimpleNamespace(files={}, cut=1 << 40, ranges=True, status=None, asked=[])
+    thread = threading.Thread(target=http.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    http.behaviour.url = f"http://127.0.0.1:{http.server_port}"
+    yield http.behaviour
+    http.shutdown()
+    http.server_close()
+
+
+def archive(server, data: bytes = BIG, **keys) -> Archive:
+    server.files["/deep/x.bin"] = data
+    known = hashlib.md5(BIG).hexdigest()
+    return Archive(**{"name": "x", "url": f"{server.url}/deep/x.bin", "holds": "x", "md5": known, **keys})
+
+
+def test_a_file_comes_whole(server, tmp_path):
+    assert fetch(archive(server), tmp_path) == tmp_path / "x.bin"
+    assert (tmp_path / "x.bin").read_bytes() == BIG
+    fetch(archive(server), tmp_path)
+    assert server.asked == [("/deep/x.bin", None)]
+    assert [path.name for path in tmp_path.iterdir()] == ["x.bin"]
+
+
+def test_a_connection_that_breaks_is_gone_on_with(server, tmp_path):
+    server.cut = 300_000
+    assert fetch(archive(server), tmp_path).read_bytes() == BIG
+    assert [wanted for _, wanted in server.asked] == [None, "bytes=300000-", "bytes=600000-", "bytes=900000-"]
+
+
+def test_a_server_without_ranges_sends_it_again(server, tmp_path):
+    server.ranges = False
+    (tmp_path / ".x.bin.part").write_bytes(b"12345")
+    assert fetch(archive(server), tmp_path).read_bytes() == BIG
+
+
+def test_what_an_earlier_run_left_is_used(server, tmp_path):
+    (tmp_path / ".x.bin.part").write_bytes(BIG[:999_990])
+    assert fetch(archive(server), tmp_path).read_bytes() == BIG
+    assert server.asked == [("/deep/x.bin", "bytes=999990-")]
+
+
+@pytest.mark.parametrize("left", [BIG, BIG + b"more"])
+def test_an_earlier_run_left_all_of_it_or_too_much(server, tmp_path, left):
+    (tmp_path / ".x.bin.part").write_bytes(left)
+    assert fetch(archive(server), tmp_path).read_bytes() == BIG
+
+
+def test_a_server_that_always_hangs_up(server, tmp_path):
+    server.cut = 0
+    (tmp_path / ".x.bin.part").write_bytes(BIG[:500_000])
+    with pytest.raises(UserError, match=r"broke off 6 times .* what came \(0.5 MB\) is kept, start again") as error:
+        fetch(archive(server), tmp_path)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "x.bin").exists()
+    server.cut = 1 << 40
+    assert fetch(archive(server), tmp_path).read_bytes() == BIG
+
+
+def test_a_corrupted_file_is_refused(server, tmp_path):
+    with pytest.raises(UserError, match="x.bin: its checksum is not md5 .*, it came damaged") as error:
+        fetch(archive(server, BIG[:-1] + b"?"), tmp_path)
+    assert "\n" not in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+    # So is one that lies there already.
+    (tmp_path / "x.bin").write_bytes(b"old")
+    assert fetch(archive(server), tmp_path).read_bytes() == BIG
+
+
+def test_a_wrong_part_is_not_taken_on_trust(server, tmp_path):
+    (tmp_path / ".x.bin.part").write_bytes(b"?" * 1000)
+    with pytest.raises(UserError, match="its checksum is not"):
+        fetch(archive(server), tmp_path)
+    assert fetch(archive(server), tmp_path).read_bytes() == BIG
+
+
+@pytest.mark.parametrize(("status", "message"), [(404, "404 Client Error.*dataset.mirror"), (503, "503 Server Error")])
+def test_what_the_server_says(server, tmp_path, status, message):
+    server.status = status
+    with pytest.raises(UserError, match=message) as error:
+        fetch(archive(server), tmp_path)
+    assert "\n" not in str(error.value)
+    assert len(server.asked) == (1 if status == 404 else 6)
+
+
+def test_nobody_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "PAUSE", 0.01)
+    with pytest.raises(UserError, match="broke off 6 times") as error:
+        fetch(Archive("x", "http://127.0.0.1:9/x.tar", "x", "0" * 32), tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def tar(entries: dict[str, bytes | tarfile.TarInfo]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as file:
+        for name, data in entries.items():
+            info = data if isinstance(data, tarfile.TarInfo) else tarfile.TarInfo(name)
+            info.size = len(data) if isinstance(data, bytes) else 0
+            file.addfile(info, io.BytesIO(data if isinstance(data, bytes) else b""))
+    return buffer.getvalue()
+
+
+def zipped(entries: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:
+        for name, data in entries.items():
+            file.writestr(name, data)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("make", [tar, zipped])
+def test_unpacking(tmp_path, make):
+    (tmp_path / "x").write_bytes(make({"top/a.txt": b"1", "top/deep/b.txt": b"2", "c.txt": b"3"}))
+    unpack(tmp_path / "x", tmp_path / "out", 0)
+    assert (tmp_path / "out/top/deep/b.txt").read_bytes() == b"2"
+    unpack(tmp_path / "x", tmp_path / "stripped", 1)
+    assert sorted(path.name for path in (tmp_path / "stripped").iterdir()) == ["a.txt", "deep"]
+
+
+@pytest.mark.parametrize("make", [tar, zipped])
+@pytest.mark.parametrize("name", ["../evil", "a/../../evil", "/tmp/evil", "a\\..\\evil", "C:/evil"])
+def test_names_that_lead_out_are_refused(tmp_path, make, name):
+    (tmp_path / "x").write_bytes(make({name: b"1"}))
+    with pytest.raises(UserError, match="would be written outside"):
+        unpack(tmp_path / "x", tmp_path / "out", 0)
+    assert not (tmp_path / "evil").exists()
+    assert not list(tmp_path.glob("out/*"))
+
+
+def test_links_are_left_out(tmp_path):
+    link = tarfile.TarInfo("here")
+    link.type, link.linkname = tarfile.SYMTYPE, str(tmp_path)
+    (tmp_path / "x").write_bytes(tar({"here": link, "here/evil": b"1", "a": b"2"}))
+    unpack(tmp_path / "x", tmp_path / "out", 0)
+    assert not (tmp_path / "evil").exists()
+    assert (tmp_path / "out/here/evil").read_bytes() == b"1"
+
+
+@pytest.mark.parametrize("data", [b"", b"no archive", zipped({"a": b"1" * 1000})[:-60], tar({"a": b"1" * 5000})[:3000]])
+def test_archives_that_cannot_be_unpacked(tmp_path, data):
+    (tmp_path / "x").write_bytes(data)
+    with pytest.raises(UserError, match="x: cannot be unpacked"):
+        unpack(tmp_path / "x", tmp_path / "out", 0)
+
+
+def voc_tar(voc) -> bytes:
+    files = [path for path in voc.root.rglob("*") if path.is_file()]
+    return tar({f"VOCdevkit/VOC2007/{path.relative_to(voc.root)}": path.read_bytes() for path in files})
+
+
+def test_a_data_set_is_downloaded_by_configuration(server, voc, tmp_path):
+    voc.sets(trainval=["a", "b", "c"], test=["c"])
+    data = voc_tar(voc)
+    server.files["/VOCtrainval_06-Nov-2007.tar"] = server.files["/VOCtest_06-Nov-2007.tar"] = data
+    server.cut = len(data) // 3
+    cfg = compose(["dataset=voc07", f"dataset.root={tmp_path}/new/VOCdevkit", "dataset.download=true",
+                   f"dataset.mirror={server.url}/"])  # fmt: skip
+    OmegaConf.set_struct(cfg, False)
+    for name in ("trainval07", "test07"):
+        cfg.dataset.archives[name].md5 = hashlib.md5(data).hexdigest()
+    assert [sample.id for sample in make_dataset(cfg.dataset).split("train")] == ["a", "b", "c"]
+    # Both archives hold the same here, so the second was there already.
+    assert {path for path, _ in server.asked} == {"/VOCtrainval_06-Nov-2007.tar"}
+    assert [path.name for path in (tmp_path / "new/VOCdevkit").iterdir()] == ["VOC2007"]
+    asked = len(server.asked)
+    make_dataset(cfg.dataset)
+    assert len(server.asked) == asked
+
+
+def test_half_unpacked_is_unpacked_again(server, tmp_path):
+    data = zipped({"val/a": b"1"})
+    item = archive(server, data, holds="val", md5=hashlib.md5(data).hexdigest())
+    (tmp_path / "val").mkdir()
+    (tmp_path / ".x.bin.unpacking").touch()
+    fetch_all([item], tmp_path)
+    assert (tmp_path / "val/a").read_bytes() == b"1"
+    assert [path.name for path in tmp_path.iterdir()] == ["val"]
+
+
+def test_the_wrong_archive(server, tmp_path):
+    data = zipped({"other": b"1"})
+    with pytest.raises(UserError, match="it brought no val; is it the right archive"):
+        fetch_all([archive(server, data, holds="val", md5=hashlib.md5(data).hexdigest())], tmp_path)
+
+
+def test_wrong_entries():
+    with pytest.raises(UserError, match="dataset.archives.a: .*'sha'"):
+        Archive.from_config("a", {"url": "x", "holds": "y", "sha": "z"}, None)
+
+
+def test_presets_name_what_they_need():
+    found = {name: compose([f"dataset={name}"]).dataset.archives for name in ("voc07", "voc12", "voc0712", "coco2017")}
+    present = {name: [key for key, entry in archives.items() if entry] for name, archives in found.items()}
+    assert present == {
+        "voc07": ["trainval07", "test07"],
+        "voc12": ["trainval12"],
+        "voc0712": ["trainval07", "test07", "trainval12"],
+        "coco2017": ["train", "val", "annotations"],
+    }
+    for archives in found.values():
+        for name, entry in archives.items():
+            if entry:
+                item = Archive.from_config(name, entry, "http://mirror/base/")
+                assert item.url == f"http://mirror/base/{item.file}"
+                assert len(item.md5 or "") == 32

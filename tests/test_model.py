@@ -1,0 +1,32 @@
+"""What a checkpoint says of itself."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ssd.config import compose
+from ssd.errors import UserError
+from ssd.model import SPEC_ATTRIBUTE, ModelSpec, spec_of, stamp
+from ssd.symbol import build_train
+
+
+def test_the_numbers_of_the_data_set_travel_with_the_model():
+    cfg = compose([])
+    symbol = build_train(cfg, 3)
+    spec = ModelSpec.from_config(cfg, ("person", "motorbike", "sofa"), (1, 4, 63))
+    assert spec_of(stamp(symbol, spec), Path("x")) == spec
+    assert spec.category_ids == [1, 4, 63]
+    assert ModelSpec.from_config(cfg, ("a",)).category_ids is None
+
+
+def test_models_from_before_have_none():
+    cfg = compose([])
+    symbol = stamp(build_train(cfg, 3), ModelSpec.from_config(cfg, ("a", "b", "c")))
+    node = json.loads(symbol.attr_dict()["data"][SPEC_ATTRIBUTE])
+    del node["category_ids"]
+    symbol.get_internals()["data"]._set_attr(**{SPEC_ATTRIBUTE: json.dumps(node)})
+    assert spec_of(symbol, Path("x")).category_ids is None
+    symbol.get_internals()["data"]._set_attr(**{SPEC_ATTRIBUTE: "[]"})
+    with pytest.raises(UserError, match="its model description cannot be read"):
+        spec_of(symbol, Path("x"))
