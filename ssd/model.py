@@ -13,6 +13,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from ssd.data.placement import InputSpec
 from ssd.engine import mx
 from ssd.errors import UserError
 
@@ -25,7 +26,7 @@ Params = dict[str, Any]  # name -> mx.nd.NDArray
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """What a user of the weights must know. Input: RGB, (x - mean) / std of 0..255, stretched to height x width."""
+    """What a user of the weights must know. Input: RGB, (x - mean) / std of 0..255, resized as resize_mode says."""
 
     classes: list[str]
     height: int
@@ -37,6 +38,7 @@ class ModelSpec:
     compat: str | None
     detection: dict[str, float]
     channel_order: str = "RGB"
+    resize_mode: str = "force"  # the only one there was before this key
 
     @classmethod
     def from_config(cls, cfg: DictConfig, classes: list[str]) -> "ModelSpec":
@@ -51,6 +53,14 @@ class ModelSpec:
             variances=plain["head"]["variances"],
             compat=cfg.compat,
             detection=plain["detection"],
+            resize_mode=cfg.resize_mode,
+        )
+
+    @property
+    def input(self) -> InputSpec:
+        """What preprocess() needs. Weights of the original are given pictures as it gave them, not smoothed."""
+        return InputSpec(
+            self.height, self.width, tuple(self.mean), tuple(self.std), self.resize_mode, self.compat is None
         )
 
 
