@@ -29,9 +29,9 @@ def inside(window: Window, part: Window) -> Window:
 
 
 def centres_inside(corners: np.ndarray, windows: np.ndarray) -> np.ndarray:
-    """Mask [W, N]: whether window w [W, 4] holds the centre of box n [N, 4] (its right and lower edge not counted)."""
-    x, y = corners[:, [0, 2]].mean(axis=1), corners[:, [1, 3]].mean(axis=1)
-    left, top, right, bottom = (windows[:, column, None] for column in range(4))
+    """Mask [N, W]: whether window w [W, 4] holds the centre of box n [N, 4] (its right and lower edge not counted)."""
+    x, y = ((corners[:, axis, None] + corners[:, axis + 2, None]) / 2 for axis in (0, 1))
+    left, top, right, bottom = windows.T
     return (left <= x) & (x < right) & (top <= y) & (y < bottom)
 
 
@@ -89,23 +89,24 @@ def crop_candidates(draws: np.ndarray, aspect: float, crop: Crop) -> np.ndarray:
     bounds on width / height in pixels, made narrower where the crop would not fit.
     """
     side = crop.scales[0] + draws[:, 0] * (crop.scales[1] - crop.scales[0])
-    lowest = np.maximum(crop.aspect_ratios[0] / aspect, side**2)
-    highest = np.minimum(crop.aspect_ratios[1] / aspect, 1 / side**2)
+    area = side * side
+    lowest = np.maximum(area, crop.aspect_ratios[0] / aspect)
+    highest = np.minimum(1 / area, crop.aspect_ratios[1] / aspect)
     stretch = np.sqrt(lowest + draws[:, 1] * (highest - lowest))
-    size = np.minimum(np.stack([side * stretch, side / stretch], axis=1), 1)
-    corner = draws[:, 2:] * (1 - size)
-    return np.concatenate([corner, corner + size], axis=1)
+    width, height = np.minimum(side * stretch, 1), np.minimum(side / stretch, 1)
+    left, top = draws[:, 2] * (1 - width), draws[:, 3] * (1 - height)
+    return np.array([left, top, left + width, top + height]).T
 
 
 def qualifying(windows: np.ndarray, corners: np.ndarray, overlap: float) -> np.ndarray:
     """Mask [W]: windows [W, 4] that have IoU >= overlap with one of the boxes [N, 4] and hold one's centre."""
     if not len(corners):
         return np.ones(len(windows), bool)
-    wide = np.minimum(windows[:, None, 2:], corners[None, :, 2:]) - np.maximum(
-        windows[:, None, :2], corners[None, :, :2]
-    )
-    shared = np.maximum(wide, 0).prod(axis=2)
-    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(axis=1) for boxes in (windows, corners)]
-    union = areas[0][:, None] + areas[1][None, :] - shared
+    left, top, right, bottom = windows.T
+    xmin, ymin, xmax, ymax = (corners[:, column, None] for column in range(4))
+    width = np.minimum(right, xmax) - np.maximum(left, xmin)
+    height = np.minimum(bottom, ymax) - np.maximum(top, ymin)
+    shared = np.maximum(width, 0) * np.maximum(height, 0)
+    union = (right - left) * (bottom - top) + (xmax - xmin) * (ymax - ymin) - shared
     # Compared as products, so that a box without area divides nothing.
-    return (shared >= overlap * union).any(axis=1) & centres_inside(corners, windows).any(axis=1)
+    return (shared >= overlap * union).any(axis=0) & centres_inside(corners, windows).any(axis=0)

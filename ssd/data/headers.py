@@ -48,7 +48,8 @@ def jpeg_is_whole(data: bytes) -> bool:
 
     OpenCV before 4.11 fills what is missing of a JPEG cut short with grey, and says nothing.
     """
-    return data.rfind(b"\xff\xd9") > data.rfind(b"\xff\xda") >= 0
+    end = data.rfind(b"\xff\xd9")
+    return end > data.find(b"\xff\xda") >= 0 > data.find(b"\xff\xda", end)
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int] | None:

@@ -93,14 +93,14 @@ class Painter:
         """Boxes whose centre the window holds, cut off where the picture ends."""
         boxes = picture.boxes
         if window != WHOLE and len(boxes):
-            boxes = boxes[centres_inside(boxes[:, 1:5], np.array([window]))[0]]
-        scale = np.array(picture.size * 2, np.float64)
-        corners = placement.to_input(boxes[:, 1:5] * scale)
-        left, top, right, bottom = placement.target
-        corners = np.clip(corners, (left, top, left, top), (right, bottom, right, bottom))
+            boxes = boxes[centres_inside(boxes[:, 1:5], np.array([window]))[:, 0]]
+        corners = placement.to_input(boxes[:, 1:5] * (picture.size * 2))
+        low, high = placement.target[:2] * 2, placement.target[2:] * 2
+        corners = np.minimum(np.maximum(corners, low), high)
         rows = boxes.astype(np.float32)
-        rows[:, 1:5] = corners / np.array((self._spec.width, self._spec.height) * 2)
-        return rows[(corners[:, 2:] - corners[:, :2] > LEAST_SIDE).all(axis=1)]
+        rows[:, 1:5] = corners / ((self._spec.width, self._spec.height) * 2)
+        width, height = corners[:, 2] - corners[:, 0], corners[:, 3] - corners[:, 1]
+        return rows[(width > LEAST_SIDE) & (height > LEAST_SIDE)]
 
 
 def _part_for(tile: Size, picture: Size, spec: InputSpec, rng: np.random.Generator) -> Window:
