@@ -74,7 +74,7 @@ class FastLoader(TrainLoader):
     def next(self) -> Any:
         if self._next == self._end:
             raise StopIteration
-        self._begin(self._next)
+        self._begin()
         batch = self._pending[0]
         try:
             for work in batch.work:
@@ -84,7 +84,6 @@ class FastLoader(TrainLoader):
             raise
         self._pending.popleft()
         self._next += 1
-        self._begin(self._next)
         return mx.io.DataBatch(
             data=[mx.nd.from_numpy(batch.data)],
             label=[mx.nd.from_numpy(batch.label)],
@@ -110,10 +109,10 @@ class FastLoader(TrainLoader):
         wait([work for batch in self._pending for work in batch.work])
         self._pending.clear()
 
-    def _begin(self, first: int) -> None:
-        """Has batch `first` and the next few under way, across the end of an epoch but not of the run."""
-        last = max(first, min(first + self._prefetch, self._batches - 1))
-        begun = self._pending[-1].number + 1 if self._pending else first
+    def _begin(self) -> None:
+        """Has the next batch and a few after it under way, across the end of an epoch but not of the run."""
+        last = max(self._next, min(self._next + self._prefetch, self._batches - 1))
+        begun = self._pending[-1].number + 1 if self._pending else self._next
         for number in range(begun, last + 1):
             self._pending.append(self._begun(number))
 
