@@ -24,6 +24,7 @@ PACKAGE = Path(__file__).resolve().parent
 CONF = next(folder for folder in (PACKAGE.parent / "conf", PACKAGE / "conf") if (folder / "config.yaml").is_file())
 
 COMPAT = (None, "mxnet_ssd")
+RESIZE_MODES = ("force", "fit")
 LARGE_TIER_PIXELS = 448
 
 
@@ -63,6 +64,13 @@ class DataShape:
     height: int = MISSING
     width: int = MISSING
     tier: str = MISSING
+
+
+@dataclass
+class Loader:
+    name: str = MISSING
+    threads: int | None = MISSING
+    prefetch: int = MISSING  # batches
 
 
 @dataclass
@@ -117,6 +125,7 @@ class Config:
     head: Head = MISSING
     dataset: Any = MISSING
     augment: Any = MISSING
+    loader: Loader = MISSING
     optimizer: Any = MISSING
     schedule: Any = MISSING
     device: Device = MISSING
@@ -128,6 +137,7 @@ class Config:
     seed: int = MISSING
     batch_size: int = MISSING
     epochs: int = MISSING
+    resize_mode: str = MISSING
     model: str | None = MISSING
     source: str | None = MISSING
     compat: str | None = MISSING
@@ -227,10 +237,16 @@ def validate(cfg: DictConfig) -> None:
         raise UserError(f"metric.iou={cfg.metric.iou}: expected more than 0.1 and less than 1")
     if cfg.metric.gallery < 0:
         raise UserError(f"metric.gallery={cfg.metric.gallery}: expected a number of pictures, 0 for none")
+    if cfg.resize_mode not in RESIZE_MODES:
+        raise UserError(f"resize_mode={cfg.resize_mode}: choose {' or '.join(RESIZE_MODES)}")
     for key in ("batch_size", "epochs", "data_shape.height", "data_shape.width", "training.log_every",
                 "training.validate_every"):  # fmt: skip
         if (value := OmegaConf.select(cfg, key)) < 1:
             raise UserError(f"{key}={value}: must be at least 1")
+    if cfg.loader.prefetch < 1:
+        raise UserError(f"loader.prefetch={cfg.loader.prefetch}: must be at least 1")
+    if cfg.loader.threads is not None and cfg.loader.threads < 1:
+        raise UserError(f"loader.threads={cfg.loader.threads}: must be at least 1, or null for the cores")
     if not cfg.device.ids:
         raise UserError("device.ids=[]: name at least one device, e.g. device.ids=[0]")
     if len(set(cfg.device.ids)) < len(cfg.device.ids):

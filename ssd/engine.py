@@ -35,6 +35,11 @@ def physical_cores() -> int:
     return max(1, len(siblings))
 
 
+def usable_cores() -> int:
+    """Logical cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 # One OpenMP thread per physical core is 1.3-1.5x faster than MXNet's own choice; read once, when the library loads.
 os.environ.setdefault("OMP_NUM_THREADS", str(physical_cores()))
 os.environ.setdefault("MXNET_SUBGRAPH_VERBOSE", "0")
@@ -46,4 +51,4 @@ except ImportError as error:
         f"MXNet cannot be imported ({error}): install exactly one engine, e.g. pip install 'ssd[cpu]' or 'ssd[cu112]'"
     ) from error
 
-__all__ = ["mx", "physical_cores"]
+__all__ = ["mx", "physical_cores", "usable_cores"]

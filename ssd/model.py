@@ -14,6 +14,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from ssd.data.placement import InputSpec
 from ssd.engine import mx
 from ssd.errors import UserError
 
@@ -27,7 +28,7 @@ Params = dict[str, Any]  # name -> mx.nd.NDArray
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """What a user of the weights must know. Input: RGB, (x - mean) / std of 0..255, stretched to height x width.
+    """What a user of the weights must know. Input: RGB, (x - mean) / std of 0..255, resized as resize_mode says.
 
     category_ids: the number of each class in the data set it was trained on, where that numbers them otherwise (COCO).
     """
@@ -43,6 +44,7 @@ class ModelSpec:
     detection: dict[str, Any]
     channel_order: str = "RGB"
     category_ids: list[int] | None = None
+    resize_mode: str = "force"  # the only one there was before this key
 
     @classmethod
     def from_config(
@@ -60,6 +62,14 @@ class ModelSpec:
             compat=cfg.compat,
             detection=plain["detection"],
             category_ids=None if category_ids is None else list(category_ids),
+            resize_mode=cfg.resize_mode,
+        )
+
+    @property
+    def input(self) -> InputSpec:
+        """What preprocess() needs. Weights of the original are given pictures as it gave them, not smoothed."""
+        return InputSpec(
+            self.height, self.width, tuple(self.mean), tuple(self.std), self.resize_mode, self.compat is None
         )
 
 

@@ -1,11 +1,13 @@
 """What a checkpoint says of itself."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from ssd.config import compose
+from ssd.engine import mx
 from ssd.errors import UserError
 from ssd.model import SPEC_ATTRIBUTE, ModelSpec, spec_of, stamp
 from ssd.symbol import build_train
@@ -30,3 +32,25 @@ def test_models_from_before_have_none():
     symbol.get_internals()["data"]._set_attr(**{SPEC_ATTRIBUTE: "[]"})
     with pytest.raises(UserError, match="its model description cannot be read"):
         spec_of(symbol, Path("x"))
+
+
+def graph() -> mx.sym.Symbol:
+    return mx.sym.relu(mx.sym.Variable("data"))
+
+
+def test_the_input_travels_with_the_graph() -> None:
+    spec = ModelSpec.from_config(compose(["resize_mode=fit", "data_shape=[64,96]"]), ["cat"])
+    back = spec_of(mx.sym.load_json(stamp(graph(), spec).tojson()), Path("x"))
+    assert back == spec
+    assert (back.input.height, back.input.width, back.input.resize_mode, back.input.antialias) == (64, 96, "fit", True)
+
+
+def test_checkpoints_from_before_there_was_a_choice_are_stretched() -> None:
+    symbol = stamp(graph(), ModelSpec.from_config(compose(["compat=mxnet_ssd"]), ["cat"]))
+    old = json.loads(symbol.attr_dict()["data"][SPEC_ATTRIBUTE])
+    del old["resize_mode"]
+    symbol.get_internals()["data"]._set_attr(**{SPEC_ATTRIBUTE: json.dumps(old)})
+    spec = spec_of(symbol, Path("x"))
+    assert spec.resize_mode == "force"
+    assert not spec.input.antialias
+    assert asdict(spec).keys() == old.keys() | {"resize_mode"}

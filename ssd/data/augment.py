@@ -1,4 +1,4 @@
-"""The `augment` group, and how MXNet's iterator is told about it."""
+"""The `augment` group: names, types and ranges of its keys. Both loaders read it; conf/augment/ says what they mean."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,15 +8,15 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ssd.errors import UserError
 
-INTERPOLATION = {"bilinear": 1, "random": 10}  # 10 picks one of OpenCV's five per picture
+INTERPOLATIONS = ("bilinear", "random")
 
 
 @dataclass
 class Crop:
     probability: float = MISSING
     overlaps: list[float] = MISSING  # one sampler each: the lowest IoU of the crop with an object
-    scales: list[float] = MISSING  # lowest and highest share of the picture's area
-    aspect_ratios: list[float] = MISSING  # lowest and highest width / height
+    scales: list[float] = MISSING  # lowest and highest side: the geometric mean of the shares of width and height
+    aspect_ratios: list[float] = MISSING  # lowest and highest width / height, in pixels
     trials: int = MISSING  # per sampler
 
 
@@ -34,9 +34,12 @@ class Jitter:
 
 
 @dataclass
-class Augment:
-    """Order of application in MXNet: colour, mirror, pad, crop, resize to the input."""
+class Mix:
+    probability: float = MISSING
 
+
+@dataclass
+class Augment:
     name: str = MISSING
     mirror: float = MISSING  # probability of a flip left to right
     crop: Crop = field(default_factory=Crop)
@@ -45,60 +48,53 @@ class Augment:
     saturation: Jitter = field(default_factory=Jitter)
     illumination: Jitter = field(default_factory=Jitter)
     contrast: Jitter = field(default_factory=Jitter)  # a factor 1 - amount .. 1 + amount
+    contrast_first: float = MISSING  # probability that contrast changes before hue, saturation and illumination
     interpolation: str = MISSING  # bilinear | random
+    mosaic: Mix = field(default_factory=Mix)  # four pictures on one input
+    mixup: Mix = field(default_factory=Mix)  # the mean of two inputs
+    mix_until: float = MISSING  # share of the run after which there is no mosaic and no mixup
 
 
-def iterator_options(cfg: DictConfig) -> dict[str, Any]:
-    """Parameters of mx.io.ImageDetRecordIter for `cfg`, the group `augment`; UserError naming a wrong key or value."""
+def read_augment(cfg: DictConfig) -> Augment:
+    """The group `augment` as plain Python values. Errors: UserError naming a wrong, unknown or missing key."""
     try:
-        augment: Any = OmegaConf.merge(OmegaConf.structured(Augment), cfg)
-        missing = OmegaConf.missing_keys(augment)
+        merged: Any = OmegaConf.merge(OmegaConf.structured(Augment), cfg)
+        missing = OmegaConf.missing_keys(merged)
     except OmegaConfBaseException as error:
         raise UserError(f"augment: {str(error).splitlines()[0]}") from error
     if missing:
         raise UserError(f"augment is incomplete, it lacks {', '.join(sorted(missing))}")
-    if augment.interpolation not in INTERPOLATION:
+    augment: Any = OmegaConf.to_object(merged)
+    _check(augment)
+    return augment
+
+
+def _check(augment: Augment) -> None:
+    groups = ("crop", "pad", "hue", "saturation", "illumination", "contrast", "mosaic", "mixup")
+    shares = {f"{name}.probability": getattr(augment, name).probability for name in groups}
+    shares |= {name: getattr(augment, name) for name in ("mirror", "contrast_first", "mix_until")}
+    shares |= {f"crop.overlaps[{number}]": value for number, value in enumerate(augment.crop.overlaps)}
+    for key, value in shares.items():
+        if not 0 <= value <= 1:
+            raise UserError(f"augment.{key} is {value}, it must lie between 0 and 1")
+    if augment.interpolation not in INTERPOLATIONS:
         raise UserError(
-            f"augment.interpolation is {augment.interpolation!r}, it must be one of {', '.join(INTERPOLATION)}"
+            f"augment.interpolation is {augment.interpolation!r}, it must be one of {', '.join(INTERPOLATIONS)}"
         )
-    return {
-        "rand_mirror_prob": augment.mirror,
-        "rand_pad_prob": augment.pad.probability,
-        "max_pad_scale": augment.pad.max_scale,
-        "fill_value": augment.pad.fill,
-        "random_hue_prob": augment.hue.probability,
-        "max_random_hue": int(augment.hue.amount),
-        "random_saturation_prob": augment.saturation.probability,
-        "max_random_saturation": int(augment.saturation.amount),
-        "random_illumination_prob": augment.illumination.probability,
-        "max_random_illumination": int(augment.illumination.amount),
-        "random_contrast_prob": augment.contrast.probability,
-        "max_random_contrast": augment.contrast.amount,
-        "inter_method": INTERPOLATION[augment.interpolation],
-        **_crop_options(augment.crop),
-    }
-
-
-def _crop_options(crop: Any) -> dict[str, Any]:
-    """One sampler per overlap; MXNet tries them in random order and takes the first crop that satisfies one."""
-    samplers = len(crop.overlaps)
-    if not samplers or crop.probability <= 0:
-        return {"rand_crop_prob": 0.0, "num_crop_sampler": 0}
+    crop = augment.crop
     if len(crop.scales) != 2 or len(crop.aspect_ratios) != 2:
         raise UserError("augment.crop.scales and augment.crop.aspect_ratios must each be [lowest, highest]")
-    return {
-        "rand_crop_prob": crop.probability,
-        "num_crop_sampler": samplers,
-        "min_crop_scales": (crop.scales[0],) * samplers,
-        "max_crop_scales": (crop.scales[1],) * samplers,
-        "min_crop_aspect_ratios": (crop.aspect_ratios[0],) * samplers,
-        "max_crop_aspect_ratios": (crop.aspect_ratios[1],) * samplers,
-        "min_crop_overlaps": tuple(crop.overlaps),
-        "max_crop_overlaps": (1.0,) * samplers,
-        "min_crop_sample_coverages": (0.0,) * samplers,
-        "max_crop_sample_coverages": (1.0,) * samplers,
-        "min_crop_object_coverages": (0.0,) * samplers,
-        "max_crop_object_coverages": (1.0,) * samplers,
-        "max_crop_trials": (crop.trials,) * samplers,
-        "crop_emit_mode": "center",  # an object stays when its centre lies inside the crop
-    }
+    if not 0 < crop.scales[0] <= crop.scales[1] <= 1:
+        raise UserError(f"augment.crop.scales is {crop.scales}, it must be [lowest, highest] of 0..1")
+    if not 0 < crop.aspect_ratios[0] <= crop.aspect_ratios[1]:
+        raise UserError(f"augment.crop.aspect_ratios is {crop.aspect_ratios}, it must be [lowest, highest], positive")
+    if crop.trials < 1:
+        raise UserError(f"augment.crop.trials is {crop.trials}, it must be at least 1")
+    if augment.pad.max_scale < 1:
+        raise UserError(f"augment.pad.max_scale is {augment.pad.max_scale}, it must be at least 1")
+    if not 0 <= augment.pad.fill <= 255:
+        raise UserError(f"augment.pad.fill is {augment.pad.fill}, it must be a grey level 0..255")
+    for name, highest in (("hue", 180), ("saturation", 255), ("illumination", 255), ("contrast", 1)):
+        amount = getattr(augment, name).amount
+        if not 0 <= amount <= highest:
+            raise UserError(f"augment.{name}.amount is {amount}, it must lie between 0 and {highest}")

@@ -7,10 +7,17 @@ import cv2
 import numpy as np
 
 from ssd.data.headers import jpeg_is_whole, picture_format, picture_size
+from ssd.data.placement import InputSpec, Size, place_whole
 from ssd.errors import UserError
 
 MAX_PIXELS = 200_000_000  # 600 MB once decoded; a small file can claim far more
 LARGE = 128  # pixels of the shorter side from which glance() saves time
+REDUCED = {
+    1: cv2.IMREAD_COLOR,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+}
 
 
 def read_bytes(path: Path) -> bytes:
@@ -51,6 +58,25 @@ def decode(data: bytes, what: str) -> np.ndarray:
     return cv2.cvtColor(_decode(data, what, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
 
 
+def decode_reduced(data: bytes, factor: int, what: str) -> np.ndarray:
+    """uint8 BGR at 1/factor (1, 2, 4 or 8) of the size of a picture whose header was checked, else as decode().
+
+    A JPEG is decoded at that size, which saves most of the time; other formats are decoded and averaged.
+    """
+    if picture_format(data) == "jpeg":
+        return _decode(data, what, REDUCED[factor])
+    return reduced(_decode(data, what, cv2.IMREAD_COLOR), factor)
+
+
+def reduced(image: np.ndarray, factor: int) -> np.ndarray:
+    """Means of factor x factor pixels; what is left over at the right and at the bottom is cut off."""
+    if factor == 1:
+        return image
+    height, width = (side // factor for side in image.shape[:2])
+    whole = image[: height * factor, : width * factor]
+    return cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA)
+
+
 def verify(data: bytes, what: str) -> tuple[int, int]:
     """(width, height) of a picture that decodes from end to end; UserError otherwise.
 
@@ -71,25 +97,36 @@ def read_image(path: Path) -> np.ndarray:
     return decode(read_bytes(path), str(path))
 
 
-def preprocess(
-    images: Sequence[np.ndarray], height: int, width: int, mean: Sequence[float], std: Sequence[float]
-) -> np.ndarray:
-    """float32 [B, 3, height, width]: pictures stretched (bilinear) to the input size, then (x - mean) / std.
+def preprocess(images: Sequence[np.ndarray], spec: InputSpec) -> np.ndarray:
+    """float32 [B, 3, H, W]: pictures resized (bilinear) into the input as it says, then (x - mean) / std.
 
-    images: HxWx3 uint8 RGB each, any sizes. mean, std: per channel, RGB, in units of 0..255.
-    Equals what the training iterator makes of the same picture without augmentation.
+    images: HxWx3 uint8 RGB each, any sizes. Equals what the training loader makes of the same picture without
+    augmentation; place_whole() tells where each lies.
     """
-    batch = np.empty((len(images), 3, height, width), np.float32)
+    batch = np.empty((len(images), 3, spec.height, spec.width), np.float32)
     # A channel has 256 possible values: looking them up is one pass, four times faster than array arithmetic.
     levels = np.arange(256, dtype=np.float32)
-    tables = [(levels - np.float32(m)) / np.float32(s) for m, s in zip(mean, std, strict=True)]
+    tables = [(levels - np.float32(m)) / np.float32(s) for m, s in zip(spec.mean, spec.std, strict=True)]
     for number, image in enumerate(images):
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
             raise UserError(f"image {number} is {image.dtype} {image.shape}, it must be HxWx3 uint8 RGB")
-        resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
-        for channel, plane in enumerate(cv2.split(resized)):
+        for channel, plane in enumerate(cv2.split(_on_input(image, spec))):
             cv2.LUT(plane, tables[channel], dst=batch[number, channel])
     return batch
+
+
+def _on_input(image: np.ndarray, spec: InputSpec) -> np.ndarray:
+    """uint8 RGB of the input's size."""
+    placement = place_whole(Size(image.shape[1], image.shape[0]), spec)
+    (left, top, right, bottom), target = placement.source, placement.target
+    part = reduced(image, placement.factor)[top:bottom, left:right]
+    resized = cv2.resize(part, target.size, interpolation=cv2.INTER_LINEAR)
+    if target.size == (spec.width, spec.height):
+        return resized
+    canvas = np.empty((spec.height, spec.width, 3), np.uint8)
+    canvas[:] = spec.border
+    canvas[target.top : target.bottom, target.left : target.right] = resized
+    return canvas
 
 
 def _decode(data: bytes, what: str, flags: int) -> np.ndarray:

@@ -5,7 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from ssd.data.geometry import clipped
 from ssd.data.images import preprocess
+from ssd.data.placement import InputSpec, Size, place_whole
 from ssd.detection.decode import DecodeParams, decode, rows_to_detections
 from ssd.engine import mx
 from ssd.errors import UserError
@@ -65,14 +67,12 @@ class Detector:
         detections: list[np.ndarray] = []
         for start in range(0, len(images), self.batch_size):
             chunk = images[start : start + self.batch_size]
-            data = preprocess(chunk, self.spec.height, self.spec.width, self.spec.mean, self.spec.std)
-            for image, found in zip(chunk, self.predict_batch(data), strict=True):
-                height, width = image.shape[:2]
-                detections.append(found * np.array([1, 1, width, height, width, height], np.float32))
+            found = self.predict_batch(preprocess(chunk, self.spec.input))
+            detections += [_on_picture(rows, image, self.spec.input) for rows, image in zip(found, chunk, strict=True)]
         return detections
 
     def predict_batch(self, data: np.ndarray) -> list[np.ndarray]:
-        """Detections of a preprocessed batch float32 [B, 3, H, W], as `predict` but in shares (0..1) of the image."""
+        """Detections of a preprocessed batch float32 [B, 3, H, W], as `predict` but in shares (0..1) of the input."""
         outputs = self._forward(data)
         if len(outputs) == 1:  # MultiBoxDetection inside the graph
             return rows_to_detections(outputs[0])
@@ -104,3 +104,13 @@ def with_mirrored(
     xmin, ymin, xmax, ymax = np.moveaxis(mirrored_boxes, 2, 0)
     back = np.stack([1 - xmax, ymin, 1 - xmin, ymax], axis=2)
     return np.concatenate([cls_prob, mirrored_prob], axis=2), np.concatenate([boxes, back], axis=1)
+
+
+def _on_picture(rows: np.ndarray, image: np.ndarray, spec: InputSpec) -> np.ndarray:
+    """Detections [N, 6] with corners in shares of the input -> in pixels of the image, without what lies beside it."""
+    size = Size(image.shape[1], image.shape[0])
+    corners = rows[:, 2:] * np.array((spec.width, spec.height) * 2)
+    moved = rows.copy()
+    moved[:, 2:] = clipped(place_whole(size, spec).to_picture(corners), *size)
+    beside = (moved[:, 4] <= moved[:, 2]) | (moved[:, 5] <= moved[:, 3])
+    return moved[~beside] if spec.resize_mode == "fit" else moved

@@ -27,11 +27,13 @@ class Remark:
 
 @dataclass(frozen=True)
 class Input:
-    """The network's input: its sides, and the shortest side of a box there that is no remark, in pixels."""
+    """The network's input: its sides, the shortest side of a box there that is no remark, in pixels, and whether
+    pictures keep their proportions in it (resize_mode "fit")."""
 
     width: int
     height: int
     small: float
+    fitted: bool = False
 
 
 def remarks(sample: Sample, classes: Sequence[str], target: Input) -> Iterator[Remark]:
@@ -45,7 +47,8 @@ def remarks(sample: Sample, classes: Sequence[str], target: Input) -> Iterator[R
         yield Remark("units", ERROR, None, "all boxes end at the first pixel: these are shares 0..1, not pixels")
         return
     yield from _pairs(sample, corners, classes)
-    sides = (corners[:, 2:] - corners[:, :2]) * (target.width / sample.width, target.height / sample.height)
+    scale = np.array([target.width / sample.width, target.height / sample.height])
+    sides = (corners[:, 2:] - corners[:, :2]) * (scale.min() if target.fitted else scale)
     tiny = np.flatnonzero(sides.min(axis=1) < target.small)
     if len(tiny):
         width, height = sides[tiny[sides[tiny].min(axis=1).argmin()]]

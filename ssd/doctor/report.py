@@ -17,6 +17,7 @@ from ssd.doctor.statistics import (
     histogram,
     join,
     match,
+    on_input,
 )
 from ssd.symbol.anchors import anchor_grids
 
@@ -32,6 +33,7 @@ def make_report(cfg: DictConfig, found: Examination) -> dict[str, Any]:
     boxes = found.boxes["train"] if len(found.boxes.get("train", ())) else join(list(found.boxes.values()))
     width, height = cfg.data_shape.width, cfg.data_shape.height
     grids = anchor_grids(cfg)
+    boxes = on_input(boxes, cfg.data_shape, cfg.resize_mode)
     matched = match(grids, boxes, cfg.matching.overlap)
     if matched.share < FEW_MATCHED:
         what = f"{matched.share:.1%} of {len(boxes)} boxes have an anchor with IoU {matched.overlap:g} or more"

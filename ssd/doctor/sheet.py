@@ -14,17 +14,14 @@ BACKGROUND = 255
 LEAST_SIDE = 200  # pictures of a batch are shown at least this high, so that names fit in
 
 
-def draw_batch(
-    data: np.ndarray, label: np.ndarray, mean: Sequence[float], std: Sequence[float], classes: Sequence[str]
-) -> np.ndarray:
+def draw_batch(pixels: np.ndarray, label: np.ndarray, classes: Sequence[str]) -> np.ndarray:
     """A training batch with its boxes, HxWx3 uint8 RGB: what the network sees and what it is told is there.
 
-    data: float [B, 3, H, W], (x - mean) / std of 0..255, RGB. label: [B, M, 5 or 6] rows (class, xmin, ymin, xmax,
-    ymax[, difficult]) as shares 0..1 of the input, padded with rows of class -1.
+    pixels: uint8 [B, H, W, 3], RGB. label: [B, M, 5 or 6] rows (class, xmin, ymin, xmax, ymax[, difficult]) as shares
+    0..1 of the input, padded with rows of class -1.
     """
-    pixels = data.transpose(0, 2, 3, 1) * np.asarray(std) + np.asarray(mean)
     tiles = []
-    for picture, rows in zip(np.clip(np.rint(pixels), 0, 255).astype(np.uint8), label, strict=True):
+    for picture, rows in zip(pixels, label, strict=True):
         zoom = max(1, -(-LEAST_SIDE // picture.shape[0]))  # whole: the network's pixels stay visible as such
         large = picture.repeat(zoom, axis=0).repeat(zoom, axis=1)
         boxes = rows[rows[:, 0] >= 0].astype(np.float32)

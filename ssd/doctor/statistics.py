@@ -1,10 +1,11 @@
 """Counts of a data set, histograms of its boxes, and how many of them the anchors of the network meet."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ssd.config import DataShape
 from ssd.data.dataset import Sample
 from ssd.symbol.anchors import AnchorGrid, best_ious
 
@@ -18,7 +19,7 @@ class Boxes:
     """The boxes of several pictures, one under the other.
 
     labels: int [N]. corners: float32 [N, 4] in pixels of the pictures. sizes: float32 [N, 2], (width, height) of each
-    box's picture. difficult: bool [N]. image: int [N], which picture.
+    box's picture, or of the canvas it lies on (see on_input). difficult: bool [N]. image: int [N], which picture.
     """
 
     labels: np.ndarray
@@ -32,7 +33,7 @@ class Boxes:
 
     @property
     def shares(self) -> np.ndarray:
-        """Corners [N, 4] as shares 0..1 of the picture, and so of the network's input: pictures are stretched to it."""
+        """Corners [N, 4] as shares 0..1 of `sizes`."""
         return self.corners / self.sizes[:, [0, 1, 0, 1]]
 
     def shapes(self, width: int, height: int) -> np.ndarray:
@@ -53,6 +54,15 @@ def gather(samples: Sequence[Sample]) -> Boxes:
         difficult=rows[:, 5] > 0,
         image=np.repeat(np.arange(len(samples)), numbers),
     )
+
+
+def on_input(boxes: Boxes, shape: DataShape, resize_mode: str) -> Boxes:
+    """The boxes with shares of the network's input: of the picture where it is stretched to the input; with "fit", of
+    the canvas whose upper left corner the picture fills (in pixels of the picture)."""
+    if resize_mode == "force":
+        return boxes
+    scale = (np.array([shape.width, shape.height]) / boxes.sizes).min(axis=1, keepdims=True)
+    return replace(boxes, sizes=(np.array([shape.width, shape.height]) / scale).astype(np.float32))
 
 
 def join(parts: Sequence[Boxes]) -> Boxes:

@@ -12,7 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from ssd.doctor.fit import Network, Suggestion, suggest
-from ssd.doctor.statistics import Boxes, gather
+from ssd.doctor.statistics import Boxes, gather, on_input
 from ssd.errors import UserError
 from ssd.files import write_atomically
 from ssd.jobs.common import open_dataset
@@ -33,7 +33,7 @@ def run(cfg: DictConfig, folder: Path) -> float:
     boxes = gather(open_dataset(cfg).split(cfg.job.split))
     if not len(boxes):
         raise UserError(f"the {cfg.job.split} split has no boxes to fit anchors to")
-    boxes = drawn(boxes, cfg.job.boxes, cfg.seed)
+    boxes = drawn(on_input(boxes, cfg.data_shape, cfg.resize_mode), cfg.job.boxes, cfg.seed)
     image = (cfg.data_shape.height, cfg.data_shape.width)
     network = Network(feature_maps(cfg), head_layers(cfg), image, cfg.compat)
     found = suggest(network, boxes, cfg.matching.overlap, cfg.seed)

@@ -30,7 +30,7 @@ BATCHES = 2  # passes over the pictures shown augmented
 def run(cfg: DictConfig, folder: Path) -> None:
     """Writes check.json and check.html. Errors: UnsafeDataError for findings that are errors; UserError when nothing
     can be read."""
-    target = Input(cfg.data_shape.width, cfg.data_shape.height, cfg.job.small)
+    target = Input(cfg.data_shape.width, cfg.data_shape.height, cfg.job.small, cfg.resize_mode == "fit")
     found = examine(make_dataset(cfg.dataset), cfg.job.splits, target, cfg.job.findings)
     cfg.dataset.classes = list(found.classes)
     OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
@@ -55,11 +55,10 @@ def pictures(cfg: DictConfig, found: Examination, folder: Path) -> dict[str, np.
         if chosen:
             shown[f"{split}: {len(chosen)} of {len(samples)} pictures as annotated"] = contact(chosen, found.classes)
         if chosen and split == "train":
-            mean, std = list(cfg.backbone.input.mean), list(cfg.backbone.input.std)
             batches = augmented_batches(cfg, chosen, BATCHES, folder)
             title = f"train: the same pictures as the network gets them, augment={cfg.augment.name}"
-            for number, (data, label) in enumerate(batches, start=1):
-                shown[f"{title}, pass {number}"] = draw_batch(data, label, mean, std, found.classes)
+            for number, (pixels, label) in enumerate(batches, start=1):
+                shown[f"{title}, pass {number}"] = draw_batch(pixels, label, found.classes)
     return shown
 
 

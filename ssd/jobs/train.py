@@ -37,7 +37,7 @@ def run(cfg: DictConfig, folder: Path) -> float:
     trainer = Trainer(cfg, dataset.classes, loader, cfg.epochs * loader.steps)
     stamp(trainer.symbol, spec)
     detector = Detector(Model(spec, trainer.symbol, *trainer.params()), trainer.devices[0], cfg.batch_size)
-    with start_events(cfg, folder, cfg.epochs, loader.steps) as events:
+    with loader, start_events(cfg, folder, cfg.epochs, loader.steps) as events:
         log.info(
             "training on %d images, validating on %d; classes: %s", len(train), len(val), ", ".join(dataset.classes)
         )

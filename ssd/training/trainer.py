@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from ssd.engine import mx
@@ -42,7 +43,7 @@ class Trainer:
         self.devices = contexts(cfg.device)
         arg_params, frozen = self._start_values(cfg, data)
         self.module = mx.mod.Module(
-            self.symbol,
+            self._on_batches(self.symbol, cfg, data),
             data_names=[name for name, _ in data.provide_data],
             label_names=[name for name, _ in data.provide_label],
             context=self.devices,
@@ -54,6 +55,18 @@ class Trainer:
             mx.init.Xavier(), arg_params=arg_params[0], aux_params=arg_params[1], allow_missing=True, allow_extra=True
         )
         self._init_optimizer(cfg, total_steps)
+
+    @staticmethod
+    def _on_batches(symbol: Any, cfg: DictConfig, data: Any) -> Any:
+        """The graph as it is bound: bytes are normalised on the device, a quarter of the copying of floats.
+
+        `self.symbol`, which is saved, has float input as evaluation gives it; the parameters are the same.
+        """
+        if np.dtype(data.provide_data[0].dtype) != np.uint8:
+            return symbol
+        mean, std = (tuple(cfg.backbone.input[key]) for key in ("mean", "std"))
+        pixels = mx.sym.Cast(mx.sym.Variable("data"), dtype="float32", name="data_float")
+        return symbol(data=mx.sym.image.normalize(pixels, mean=mean, std=std, name="data_normalised"))
 
     def _start_values(self, cfg: DictConfig, data: Any) -> tuple[tuple[Params, Params], list[str]]:
         """Parameters taken over from `pretrained`, and the names that stay fixed."""

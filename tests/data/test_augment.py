@@ -1,62 +1,32 @@
 import pytest
 from omegaconf import OmegaConf
 
-from ssd.data.augment import iterator_options
+from ssd.data.augment import read_augment
 from ssd.errors import UserError
+from ssd.overrides import groups
+
+
+@pytest.mark.parametrize("name", groups()["augment"])
+def test_every_group_is_valid(make_cfg, name):
+    augment = read_augment(make_cfg(name).augment)
+    assert augment.name == name
+    assert isinstance(augment.crop.scales, list)
 
 
 def test_none_changes_nothing(make_cfg):
-    options = iterator_options(make_cfg("none").augment)
-    assert {key: value for key, value in options.items() if key.endswith("_prob")} == {
-        f"{name}_prob": 0.0
-        for name in (
-            "rand_mirror", "rand_pad", "rand_crop",
-            "random_hue", "random_saturation", "random_illumination", "random_contrast",
-        )
-    }  # fmt: skip
-    assert options["num_crop_sampler"] == 0
-    assert options["inter_method"] == 1
+    augment = read_augment(make_cfg("none").augment)
+    assert augment.mirror == augment.contrast_first == 0
+    for name in ("crop", "pad", "hue", "saturation", "illumination", "contrast", "mosaic", "mixup"):
+        assert getattr(augment, name).probability == 0
+    assert augment.interpolation == "bilinear"
 
 
-def test_ssd_has_the_numbers_of_the_original(make_cfg):
-    assert iterator_options(make_cfg("ssd").augment) == {
-        "rand_crop_prob": pytest.approx(5 / 6),
-        "num_crop_sampler": 5,
-        "min_crop_scales": (0.3,) * 5,
-        "max_crop_scales": (1.0,) * 5,
-        "min_crop_aspect_ratios": (0.5,) * 5,
-        "max_crop_aspect_ratios": (2.0,) * 5,
-        "min_crop_overlaps": (0.1, 0.3, 0.5, 0.7, 0.9),
-        "max_crop_overlaps": (1.0,) * 5,
-        "min_crop_sample_coverages": (0.0,) * 5,
-        "max_crop_sample_coverages": (1.0,) * 5,
-        "min_crop_object_coverages": (0.0,) * 5,
-        "max_crop_object_coverages": (1.0,) * 5,
-        "max_crop_trials": (25,) * 5,
-        "crop_emit_mode": "center",
-        "rand_pad_prob": 0.5,
-        "max_pad_scale": 4.0,
-        "fill_value": 127,
-        "random_hue_prob": 0.5,
-        "max_random_hue": 18,
-        "random_saturation_prob": 0.5,
-        "max_random_saturation": 32,
-        "random_illumination_prob": 0.5,
-        "max_random_illumination": 32,
-        "random_contrast_prob": 0.5,
-        "max_random_contrast": 0.5,
-        "inter_method": 10,
-        "rand_mirror_prob": 0.5,
-    }
-
-
-@pytest.mark.parametrize("name", ["mild", "light"])
-def test_milder_groups(make_cfg, name):
-    options = iterator_options(make_cfg(name).augment)
-    assert options["rand_mirror_prob"] == 0.5
-    zooms = {options["rand_crop_prob"] > 0, options["rand_pad_prob"] > 0}
-    assert zooms == {name == "mild"}
-    assert (options["random_hue_prob"] > 0) is (name == "light")
+def test_ssd_plus_is_ssd_and_more(make_cfg):
+    ssd, plus = (read_augment(make_cfg(name).augment) for name in ("ssd", "ssd_plus"))
+    assert (ssd.mosaic.probability, ssd.mixup.probability, ssd.contrast_first) == (0, 0, 0)
+    assert min(plus.mosaic.probability, plus.mixup.probability, plus.contrast_first) > 0
+    assert plus.mix_until < 1
+    assert (plus.crop, plus.pad, plus.hue) == (ssd.crop, ssd.pad, ssd.hue)
 
 
 @pytest.mark.parametrize(
@@ -64,17 +34,28 @@ def test_milder_groups(make_cfg, name):
     [
         ({"miror": 0.5}, "augment: .*miror"),
         ({"mirror": "often"}, "augment: .*often"),
+        ({"mirror": 1.5}, "augment.mirror is 1.5, it must lie between 0 and 1"),
+        ({"mosaic": {"probability": -1}}, "augment.mosaic.probability is -1"),
+        ({"mix_until": 15}, "augment.mix_until is 15"),
         ({"interpolation": "cubic"}, "augment.interpolation is 'cubic', it must be one of bilinear, random"),
-        ({"crop": {"probability": 1.0, "scales": [0.3]}}, r"augment.crop.scales .* must each be \[lowest, highest\]"),
+        ({"crop": {"scales": [0.3]}}, r"augment.crop.scales .* must each be \[lowest, highest\]"),
+        ({"crop": {"scales": [0.3, 1.2]}}, r"augment.crop.scales is \[0.3, 1.2\]"),
+        ({"crop": {"aspect_ratios": [2, 0.5]}}, r"augment.crop.aspect_ratios is \[2.0, 0.5\]"),
+        ({"crop": {"overlaps": [0.1, 3]}}, r"augment.crop.overlaps\[1\] is 3"),
+        ({"crop": {"trials": 0}}, "augment.crop.trials is 0"),
+        ({"pad": {"max_scale": 0.5}}, "augment.pad.max_scale is 0.5"),
+        ({"pad": {"fill": 300}}, "augment.pad.fill is 300"),
+        ({"contrast": {"amount": 1.5}}, "augment.contrast.amount is 1.5, it must lie between 0 and 1"),
     ],
 )
 def test_wrong_values(make_cfg, change, message):
     group = make_cfg("none").augment
     OmegaConf.set_struct(group, False)
-    with pytest.raises(UserError, match=message):
-        iterator_options(OmegaConf.merge(group, change))
+    with pytest.raises(UserError, match=message) as error:
+        read_augment(OmegaConf.merge(group, change))
+    assert "\n" not in str(error.value)
 
 
 def test_missing_keys_are_named():
     with pytest.raises(UserError, match="augment is incomplete, it lacks contrast.amount"):
-        iterator_options(OmegaConf.create({"name": "x"}))
+        read_augment(OmegaConf.create({"name": "x"}))

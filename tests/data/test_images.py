@@ -5,7 +5,8 @@ import cv2
 import numpy as np
 import pytest
 
-from ssd.data.images import decode, preprocess, read_image, verify
+from ssd.data.images import decode, decode_reduced, preprocess, read_image, reduced, verify
+from ssd.data.placement import InputSpec
 from ssd.errors import UserError
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (20, 31, 3), dtype=np.uint8)
@@ -87,12 +88,48 @@ def test_read_image(tmp_path):
 def test_preprocess():
     mean, std = (10.0, 20.0, 30.0), (2.0, 4.0, 5.0)
     images = [PICTURE, np.full((5, 7, 3), (12, 24, 35), np.uint8)]
-    batch = preprocess(images, 20, 31, mean, std)
+    spec = InputSpec(20, 31, mean, std, "force", antialias=True)
+    batch = preprocess(images, spec)
     assert batch.shape == (2, 3, 20, 31)
     assert batch.dtype == np.float32
     np.testing.assert_allclose(batch[0], ((PICTURE - np.float32(mean)) / np.float32(std)).transpose(2, 0, 1))
     np.testing.assert_array_equal(batch[1], np.ones((3, 20, 31), np.float32))
-    assert preprocess([], 20, 31, mean, std).shape == (0, 3, 20, 31)
+    assert preprocess([], spec).shape == (0, 3, 20, 31)
+
+
+def test_preprocess_in_proportion():
+    """31x20 into 10x10: 10x6 pixels in the upper left, the rest the mean in whole levels."""
+    spec = InputSpec(10, 10, (10.4, 20.0, 30.0), (2.0, 4.0, 5.0), "fit", antialias=False)
+    batch = preprocess([PICTURE], spec)[0]
+    expected = cv2.resize(PICTURE, (10, 6)).astype(np.float32)
+    np.testing.assert_allclose(
+        batch[:, :6] * [[[2]], [[4]], [[5]]], (expected - spec.mean).transpose(2, 0, 1), atol=1e-4
+    )
+    np.testing.assert_allclose(batch[:, 6:], np.broadcast_to([[[-0.2]], [[0]], [[0]]], (3, 4, 10)), atol=1e-6)
+
+
+def test_a_large_picture_is_averaged_before_it_is_interpolated():
+    stripes = np.zeros((80, 80, 3), np.uint8)
+    stripes[:, ::2] = 200
+    smooth, sharp = (
+        preprocess([stripes], InputSpec(9, 9, (0, 0, 0), (1, 1, 1), "force", antialias)) for antialias in (True, False)
+    )
+    assert np.abs(smooth - 100).max() <= 1
+    assert np.ptp(sharp) > 50
+
+
+@pytest.mark.parametrize("factor", [1, 2, 4, 8])
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_decoding_at_a_smaller_size(suffix, factor):
+    picture = cv2.resize(PICTURE[:6, :8], (333, 251), interpolation=cv2.INTER_CUBIC)
+    data = encoded(suffix, picture)
+    small = decode_reduced(data, factor, "x").astype(int)
+    height, width = 251 // factor, 333 // factor
+    assert small.shape[0] >= height
+    assert small.shape[1] >= width
+    means = reduced(decode(data, "x")[..., ::-1], factor)
+    assert means.shape == (height, width, 3)
+    assert np.abs(small[:height, :width] - means).mean() < 1
 
 
 @pytest.mark.parametrize(
@@ -102,4 +139,4 @@ def test_preprocess():
 )
 def test_preprocess_wants_rgb_bytes(image):
     with pytest.raises(UserError, match="image 1 is .* it must be HxWx3 uint8 RGB"):
-        preprocess([PICTURE, image], 8, 8, (0, 0, 0), (1, 1, 1))
+        preprocess([PICTURE, image], InputSpec(8, 8, (0, 0, 0), (1, 1, 1), "force", antialias=True))

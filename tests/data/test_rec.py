@@ -1,5 +1,7 @@
 """Records as the original's tools make them, with MXNet's own writer."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -75,16 +77,16 @@ def test_the_originals_files_train_as_they_lie(put, tmp_path, make_cfg, width, k
     assert rec.records("train", tmp_path / "records") == records
     reader = mx.recordio.MXIndexedRecordIO(str(records.idx), str(records.rec), "r")
     assert [mx.recordio.unpack(reader.read_idx(key))[0].id for key in (10, 11, 12)] == [10, 11, 12]
-    loader = make_train_loader(records, make_cfg(batch_size=3), label_width(samples))
-    batch = loader.next()
-    assert batch.label[0].shape == (3, 3, width)
-    rows = {
-        name.rpartition("/")[2]: label
-        for name, label in zip(loader.names(batch), batch.label[0].asnumpy(), strict=True)
-    }
-    first = rows["10.jpg" if ".lst" in kept else "00000010"]
-    np.testing.assert_allclose(first[0], [1, 0.25, 0.125, 0.5, 0.5, 1][:width])
-    assert (first[1:] == -1).all()
+    for name, columns in (("fast", 6), ("record", width)):
+        cfg = make_cfg(batch_size=3, loader=SimpleNamespace(name=name, threads=1, prefetch=1))
+        with make_train_loader(records, cfg, label_width(samples)) as loader:
+            batch = loader.next()
+            assert batch.label[0].shape == (3, 3, columns)
+            labels = zip(loader.names(batch), batch.label[0].asnumpy(), strict=True)
+            rows = {file.rpartition("/")[2]: label for file, label in labels}
+        first = rows["10.jpg" if ".lst" in kept else "00000010"]
+        np.testing.assert_allclose(first[0], [1, 0.25, 0.125, 0.5, 0.5, width - 5][:columns], atol=1e-6)
+        assert (first[1:] == -1).all()
 
 
 def test_splits_and_classes_that_need_packing(put, tmp_path):

@@ -1,21 +1,26 @@
+from dataclasses import replace
+
 import numpy as np
+import pytest
 
 from ssd.config import compose
 from ssd.data.images import preprocess, read_image
+from ssd.data.placement import InputSpec
 from ssd.doctor.batches import augmented_batches
 
 
-def test_batches_are_what_the_training_loader_gives(folder, tmp_path):
-    cfg = compose(["augment=none", "data_shape=[64,96]"])
+@pytest.mark.parametrize("loader", ["fast", "record"])
+def test_batches_are_what_the_training_loader_gives(loader, folder, tmp_path):
+    cfg = compose(["augment=none", "data_shape=[64,96]", f"loader={loader}"])
     cfg.dataset.classes = ["cat", "dog"]
     samples = folder.dataset().split("train")
     batches = augmented_batches(cfg, samples, 2, tmp_path)
-    spec = cfg.backbone.input
-    wanted = preprocess([read_image(sample.path) for sample in samples], 64, 96, spec.mean, spec.std)
-    for data, label in batches:
-        assert data.shape == (4, 3, 64, 96)
-        for picture in data:  # in a new order every time
-            assert np.abs(wanted - picture).max(axis=(1, 2, 3)).min() < 0.05
+    spec = replace(InputSpec.from_config(cfg), mean=(0.0,) * 3, std=(1.0,) * 3)
+    wanted = preprocess([read_image(sample.path) for sample in samples], spec).transpose(0, 2, 3, 1)
+    for pixels, label in batches:
+        assert pixels.shape == (4, 64, 96, 3)
+        for picture in pixels:  # in a new order every time
+            assert np.abs(wanted - picture).max(axis=(1, 2, 3)).min() < 3
         real = label[label[:, :, 0] >= 0]
         assert len(real) == 8
         boxes = np.array([[10, 10, 50, 40], [60, 30, 80, 50]]) / [96, 64, 96, 64]

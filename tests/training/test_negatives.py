@@ -58,11 +58,12 @@ def test_false_alarms_on_empty_pictures_drop(tmp_path: Path) -> None:
     train = shapes.split("train") + textured(tmp_path / "train_empty", 36, seed=0)
     empty = textured(tmp_path / "val_empty", 40, seed=1)
     alarms, precision = {}, {}
+    rules = compose([]).metric
     for count in (0, compose([]).matching.min_negatives):
         detector = trained(count, 12, train, tmp_path / "records")
-        found = measure(detector, empty).detections
+        found = measure(detector, empty, rules).detections
         alarms[count] = sum(int((rows[:, 1] >= 0.4).sum()) for rows in found)
-        precision[count] = measure(detector, shapes.split("val")).values()["val/map_area"]
+        precision[count] = measure(detector, shapes.split("val"), rules).values()["val/map_area"]
     off, on = alarms
     assert alarms[off] >= 10
     assert alarms[on] <= alarms[off] / 2

@@ -8,8 +8,10 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from ssd.config import compose
+from ssd.detection.detector import Detector
 from ssd.engine import mx
 from ssd.errors import UserError
+from ssd.model import Model, ModelSpec, stamp
 from ssd.symbol import build_train
 from ssd.training.trainer import Trainer, frozen_names, take_over
 
@@ -82,7 +84,7 @@ def test_gradients_are_divided_by_the_positives_of_the_whole_batch() -> None:
 
 def test_a_batch_without_any_object_teaches_background_gently() -> None:
     """Its anchors are all the gradient there is; divided by the positives, none, their sum would be a leap."""
-    cfg = config("matching.min_negatives=9", "matching.negative_ratio=3")
+    cfg = config("matching.min_negatives=9", "matching.negative_ratio=3", "optimizer.wd=0")
     trainer = Trainer(cfg, CLASSES, Batches, 100)
     batch = Batches.batch(0)
     batch.label[0][:] = -1
@@ -149,6 +151,51 @@ def test_the_originals_graph_trains_without_its_nms() -> None:
     assert trainer.symbol.list_outputs() == ["cls_prob_output", "loc_loss_output", "cls_label_output"]
     assert trainer.step(Batches.batch(0)).finite
     assert trainer.module._optimizer.rescale_grad == 1.0
+
+
+class Bytes(Batches):
+    """The same boxes on pictures of bytes."""
+
+    provide_data = [mx.io.DataDesc("data", (BATCH, 3, 64, 64), dtype="uint8")]
+
+    @staticmethod
+    def pixels(seed: int) -> np.ndarray:
+        return np.random.default_rng(seed).integers(0, 256, (BATCH, 3, 64, 64), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("devices", ["[0]", "[0,1]"])
+@pytest.mark.parametrize("compat", ["null", "mxnet_ssd"])
+def test_bytes_are_normalised_on_the_device(devices: str, compat: str) -> None:
+    """Training on bytes is training on what evaluation makes of them, and what is saved is the same graph."""
+    cfg = config(f"device.ids={devices}", f"compat={compat}", "optimizer.learning_rate=0.001")
+    mean, std = (np.float32(cfg.backbone.input[key]).reshape(3, 1, 1) for key in ("mean", "std"))
+    outcomes = []
+    for kind in (Batches, Bytes):
+        mx.random.seed(7)
+        trainer = Trainer(cfg, CLASSES, kind, 100)
+        losses = []
+        for seed in range(3):
+            batch, pixels = Batches.batch(seed), Bytes.pixels(seed)
+            batch.data = [mx.nd.array(pixels, dtype="uint8") if kind is Bytes else mx.nd.array((pixels - mean) / std)]
+            losses.append(trainer.step(batch).loss)
+        outcomes.append((losses, trainer))
+    (losses, floats), (losses_bytes, trainer) = outcomes
+    assert losses_bytes == pytest.approx(losses, rel=1e-4)
+    assert losses[-1] != pytest.approx(losses[0], abs=1e-4)
+    assert trainer.symbol.tojson() == floats.symbol.tojson() == unnormalised(cfg).tojson()
+    for params, expected in zip(trainer.params(), floats.params(), strict=True):
+        assert params.keys() == expected.keys()
+        for name in params:
+            np.testing.assert_allclose(params[name].asnumpy(), expected[name].asnumpy(), atol=1e-5, err_msg=name)
+    spec = ModelSpec.from_config(cfg, CLASSES)
+    model = Model(spec, stamp(trainer.symbol, spec), *trainer.params())
+    image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
+    assert Detector(model, mx.cpu(), 1).predict([image])[0].shape[1] == 6
+
+
+def unnormalised(cfg: DictConfig) -> mx.sym.Symbol:
+    graph = build_train(cfg, len(CLASSES))
+    return mx.sym.Group([graph[index] for index in range(3)])
 
 
 def test_unknown_optimizer() -> None:

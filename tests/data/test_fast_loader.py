@@ -1,0 +1,215 @@
+import gc
+import threading
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from ssd.data.fast_loader import MOSAIC_ROWS, FastLoader
+from ssd.data.records import ensure_records
+from ssd.errors import UserError
+
+COUNT = 13
+
+
+@pytest.fixture
+def packed(voc, tmp_path, jpeg):
+    """Thirteen pictures of noise, two or three objects each."""
+    names = [f"x{number:02}" for number in range(COUNT)]
+    for number, name in enumerate(names):
+        objects = [("cat", 5 + 10 * k, 5, 14 + 10 * k, 25 + k) for k in range(2 + number % 2)]
+        voc.add(name, objects, jpeg(60, 40, seed=number))
+    voc.sets(train=names)
+    return ensure_records(voc.dataset().split("train"), tmp_path / "records", "train", seed=0)
+
+
+@pytest.fixture
+def make(packed, make_cfg):
+    """FastLoader of the pictures; threads and prefetch by name, anything else as in make_cfg."""
+
+    def loader(augment: str = "ssd", threads: int = 2, prefetch: int = 2, **values) -> FastLoader:
+        cfg = make_cfg(augment, loader=SimpleNamespace(name="fast", threads=threads, prefetch=prefetch), **values)
+        return FastLoader(packed, cfg, packed.label_width)
+
+    return loader
+
+
+def epochs(loader: FastLoader, count: int) -> list[tuple[np.ndarray, np.ndarray, list[int]]]:
+    """Batches of the next epochs, one after the other."""
+    batches = []
+    for _ in range(count):
+        loader.reset()
+        batches += [(batch.data[0].asnumpy(), batch.label[0].asnumpy(), batch.index) for batch in loader]
+    return batches
+
+
+def assert_same(first, second):
+    assert len(first) == len(second) > 0
+    for (data, label, index), (data2, label2, index2) in zip(first, second, strict=True):
+        assert index == index2
+        np.testing.assert_array_equal(data, data2)
+        np.testing.assert_array_equal(label, label2)
+
+
+def workers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("loader")]
+
+
+def assert_no_workers():
+    gc.collect()
+    deadline = time.monotonic() + 5
+    while workers() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not workers()
+
+
+@pytest.mark.parametrize("augment", ["ssd", "ssd_plus"])
+def test_the_same_batches_with_any_number_of_threads(make, augment):
+    one = epochs(make(augment, threads=1, prefetch=1, batch_size=4), 3)
+    for threads, prefetch in ((2, 1), (4, 3)):
+        assert_same(one, epochs(make(augment, threads=threads, prefetch=prefetch, batch_size=4), 3))
+
+
+def test_every_epoch_is_different_and_the_seed_decides(make):
+    first, second = (epochs(make(seed=seed, batch_size=COUNT), 2) for seed in (1, 2))
+    for one, other in ((first[0], first[1]), (first[0], second[0])):
+        assert one[2] != other[2]
+        assert sorted(one[2]) == sorted(other[2])
+        same = [other[2].index(index) for index in one[2]]  # the same picture is augmented in another way
+        assert not any((one[0][slot] == other[0][place]).all() for slot, place in enumerate(same))
+
+
+def test_any_epoch_can_be_made_first(make):
+    whole = epochs(make(batch_size=4), 5)
+    loader = make(batch_size=4)
+    loader.start(3)
+    assert_same(whole[9:12], [(b.data[0].asnumpy(), b.label[0].asnumpy(), b.index) for b in loader])
+    assert_same(whole[12:15], epochs(loader, 1))
+    loader.start(1)
+    loader.next()
+    assert_same(whole[6:9], epochs(loader, 1))  # reset in the middle of epoch 1 starts epoch 2
+
+
+def test_what_an_epoch_leaves_over_comes_first_in_the_next(make):
+    seen = [index for _, _, indices in epochs(make(batch_size=4, epochs=13), 13) for index in indices]
+    assert len(seen) == 13 * 12
+    passes = np.reshape(seen, (12, COUNT))
+    assert (np.sort(passes) == np.arange(COUNT)).all()
+
+
+def test_the_whole_file_is_shuffled(voc, tmp_path, make_cfg, jpeg):
+    names = [f"y{number:03}" for number in range(200)]
+    picture = jpeg(60, 40)
+    for name in names:
+        voc.add(name, [], picture)
+    voc.sets(train=names)
+    records = ensure_records(voc.dataset(classes=["cat"]).split("train"), tmp_path / "r", "train", 0)
+    orders = np.array([index for _, _, index in epochs(FastLoader(records, make_cfg(batch_size=200), 20), 3)])
+    assert (np.sort(orders) == np.arange(200)).all()
+    places = np.argsort(orders)
+    # Of two random orders of n, places differ by n / 3 on average.
+    assert np.abs(places[0] - places[1]).mean() == pytest.approx(200 / 3, rel=0.2)
+    assert np.abs(np.corrcoef(places)[np.triu_indices(3, 1)]).max() < 0.25
+
+
+def test_batches_are_made_ahead_and_no_more_than_asked_for(make, monkeypatch):
+    begun = []
+    fill = FastLoader._fill
+    monkeypatch.setattr(FastLoader, "_fill", lambda *args: (begun.append(args[2]), fill(*args))[1])
+    loader = make(batch_size=2, prefetch=2, epochs=2)
+    loader.next()
+    deadline = time.monotonic() + 5
+    while len(begun) < 6 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.05)
+    assert sorted(begun) == [0, 1, 2, 3, 4, 5]  # the batch that was asked for and two more
+    epochs(loader, 1)
+    assert sorted(begun) == [*range(6), *range(12, 24)]  # the second epoch, and nothing beyond the end of the run
+    loader.close()
+
+
+def test_a_batch_stays_as_it_is_while_others_are_made(make):
+    loader = make(batch_size=4)
+    first = loader.next()
+    before = first.data[0].asnumpy().copy()
+    epochs(loader, 2)
+    np.testing.assert_array_equal(first.data[0].asnumpy(), before)
+
+
+def test_mosaic_and_mixup_end_before_the_run_does(make):
+    """mix_until is 0.85: three epochs of four, rounded."""
+    plus, plain = (
+        epochs(make(batch_size=4, epochs=4, **extra), 4) for extra in ({"augment": "ssd_plus"}, {"augment": "ssd"})
+    )
+    assert plus[0][1].shape == (4, MOSAIC_ROWS, 6)
+    assert plain[0][1].shape == (4, 3, 6)
+    most = [(label[..., 0] >= 0).sum(axis=1).max() for _, label, _ in plus]
+    assert max(most[:9]) > 3
+    assert max(most[9:]) <= 3
+
+
+def test_labels_that_would_overflow_are_not_mixed(make, monkeypatch):
+    monkeypatch.setattr("ssd.data.fast_loader.MOSAIC_ROWS", 4)
+    for _, label, _ in epochs(make("ssd_plus", batch_size=4), 5):
+        assert label.shape == (4, 4, 6)
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_a_damaged_picture_ends_in_one_line_and_no_thread_is_left(make, packed, threads):
+    data = bytearray(packed.rec.read_bytes())
+    start = data.rfind(b"\xff\xd8\xff")
+    data[start : start + 3] = b"bad"
+    packed.rec.write_bytes(data)
+    loader = make(threads=threads, batch_size=4, epochs=50)
+    with pytest.raises(UserError, match=r"train.rec: picture \d+ \(x\d\d.jpg\): the image file is no JPEG") as error:
+        epochs(loader, 50)
+    assert "\n" not in str(error.value)
+    assert_no_workers()
+
+
+def test_a_picture_that_only_the_decoder_refuses(make, packed):
+    """A whole file with a good header whose compressed data are not: decoders differ in what they make of it."""
+    data = bytearray(packed.rec.read_bytes())
+    tables = [at for at in range(len(data) - 1) if data[at : at + 2] == b"\xff\xc4"]
+    for at in tables:
+        data[at + 4 : at + 21] = b"\xff" * 17
+    packed.rec.write_bytes(data)
+    with pytest.raises(UserError, match="the image cannot be decoded"):
+        epochs(make(batch_size=4), 1)
+    assert_no_workers()
+
+
+def test_leaving_an_epoch_or_an_exception_leaves_no_thread(make):
+    with make(batch_size=2, threads=3) as loader:
+        for _ in loader:
+            break
+        assert workers()
+    assert_no_workers()
+
+    def fail() -> None:
+        with make(batch_size=2) as loader:
+            loader.next()
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        fail()
+    assert_no_workers()
+    loader = make(batch_size=2)
+    loader.next()
+    del loader  # nobody closed it
+    assert_no_workers()
+
+
+def test_an_interrupt_while_waiting_ends_the_threads(make, monkeypatch):
+    loader = make(batch_size=2)
+    monkeypatch.setattr("concurrent.futures.Future.result", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        loader.next()
+    assert_no_workers()
+
+
+def test_closing_twice_is_harmless(make):
+    loader = make()
+    loader.close()
+    loader.close()
