@@ -82,7 +82,7 @@ def test_gradients_are_divided_by_the_positives_of_the_whole_batch() -> None:
 
 def test_a_batch_without_any_object_teaches_background_gently() -> None:
     """Its anchors are all the gradient there is; divided by the positives, none, their sum would be a leap."""
-    cfg = config("matching.min_negatives=9", "matching.negative_ratio=3")
+    cfg = config("matching.min_negatives=9", "matching.negative_ratio=3", "optimizer.wd=0")
     trainer = Trainer(cfg, CLASSES, Batches, 100)
     batch = Batches.batch(0)
     batch.label[0][:] = -1
