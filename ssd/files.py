@@ -67,9 +67,9 @@ def alone(folder: Path) -> Iterator[None]:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
-        except FileNotFoundError:  # whoever was inside has just renamed or removed the folder
-            continue
         except OSError as error:
+            if isinstance(error, FileNotFoundError) and folder.parent.is_dir() and not folder.exists():
+                continue  # whoever was inside has just renamed or removed the folder
             raise UserError(f"cannot write {folder}: {error.strerror}") from error
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
