@@ -11,6 +11,7 @@ from ssd.data.checks import BoxChecker, class_index, position
 from ssd.data.coco_json import Instances, Picture
 from ssd.data.dataset import Dataset, Sample
 from ssd.data.files import existing_root
+from ssd.data.problems import skipping
 from ssd.data.splits import HoldOut
 from ssd.errors import UserError
 
@@ -73,7 +74,10 @@ class COCO(Dataset):
     def split(self, name: str) -> list[Sample]:
         checker = BoxChecker(self.out_of_range)
         pairs = self.holdout.pick(name, self.splits, self._members, lambda pair: pair[1].file)
-        samples = [self._sample(source, picture, checker) for source, picture in pairs]
+        samples = []
+        for source, picture in pairs:
+            with skipping("unusable", str(source.annotations)):
+                samples.append(self._sample(source, picture, checker))
         checker.report()
         return samples
 

@@ -9,6 +9,7 @@ from ssd.data.checks import BoxChecker, class_index
 from ssd.data.csv_text import COLUMNS, Row
 from ssd.data.dataset import Dataset, Sample
 from ssd.data.files import existing_root, picture_sizes, read_text
+from ssd.data.problems import skipping
 from ssd.data.splits import HoldOut
 from ssd.errors import UserError
 
@@ -73,10 +74,10 @@ class CSV(Dataset):
         members = self.holdout.pick(name, self.splits, self._members, lambda member: member[0])
         folder = self._root() / self.folder
         sizes = picture_sizes([folder / image for image, _ in members])
-        samples = [
-            self._sample(folder / image, size, rows, checker)
-            for (image, rows), size in zip(members, sizes, strict=True)
-        ]
+        samples = []
+        for (image, rows), size in zip(members, sizes, strict=True):
+            with skipping("unusable", str(folder / image)):
+                samples.append(self._sample(folder / image, size.result(), rows, checker))
         checker.report()
         return samples
 

@@ -1,8 +1,8 @@
 """Reading what lies around pictures: text of bounded size, the pictures of a folder, their sizes."""
 
 import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from ssd.data.headers import picture_size
@@ -53,10 +53,10 @@ def pictures_in(folder: Path) -> list[Path]:
     return sorted(path for path in found if path.suffix.lower() in PICTURES)
 
 
-def picture_sizes(paths: Sequence[Path]) -> Iterator[tuple[int, int]]:
-    """(width, height) of each file, in order; UserError naming the first that is no picture."""
+def picture_sizes(paths: Sequence[Path]) -> list["Future[tuple[int, int]]"]:
+    """(width, height) of each file, in order; result() of one that is no picture is a UserError naming it."""
     with ThreadPoolExecutor(SIZE_READERS) as threads:
-        yield from threads.map(_size, paths)
+        return [threads.submit(_size, path) for path in paths]
 
 
 def _size(path: Path) -> tuple[int, int]:

@@ -19,6 +19,7 @@ from ssd.data.dataset import Dataset, Sample
 from ssd.data.files import existing_root, read_text
 from ssd.data.images import check_header
 from ssd.data.packing import list_line
+from ssd.data.problems import skipping
 from ssd.data.record_format import Record, opened, read_at, scan
 from ssd.data.records import Records
 from ssd.data.splits import HoldOut
@@ -93,7 +94,10 @@ class Rec(Dataset):
     def split(self, name: str) -> list[Sample]:
         checker = BoxChecker(self.out_of_range)
         entries = self.holdout.pick(name, self.splits, self._members, lambda entry: entry[1].name)
-        samples = [self._sample(self._path(split), entry, checker) for split, entry in entries]
+        samples: list[Sample] = []
+        for split, entry in entries:
+            with skipping("unusable", str(self._path(split))):
+                samples.append(self._sample(self._path(split), entry, checker))
         checker.report()
         return samples
 

@@ -14,6 +14,7 @@ from ssd.data import yolo_text
 from ssd.data.checks import BoxChecker, class_index
 from ssd.data.dataset import SPLITS, Dataset, Sample
 from ssd.data.files import existing_root, picture_sizes, pictures_in, read_text
+from ssd.data.problems import skipping
 from ssd.data.splits import HoldOut
 from ssd.errors import UserError
 
@@ -127,8 +128,10 @@ class YOLO(Dataset):
         checker = BoxChecker(self.out_of_range)
         places = self.holdout.pick(name, self.splits, self._members, lambda path: path.as_posix())
         pictures = [self._folder / place for place in places]
-        sizes = picture_sizes(pictures)
-        samples = [self._sample(picture, size, checker) for picture, size in zip(pictures, sizes, strict=True)]
+        samples = []
+        for picture, size in zip(pictures, picture_sizes(pictures), strict=True):
+            with skipping("unusable", str(picture)):
+                samples.append(self._sample(picture, size.result(), checker))
         checker.report()
         return samples
 

@@ -1,5 +1,12 @@
-import pytest
+import json
 
+import cv2
+import numpy as np
+import pytest
+from omegaconf import OmegaConf
+
+from ssd.config import compose
+from ssd.data.dataset import make_dataset
 from ssd.data.problems import Problem, collecting, refuse, skipping, tell
 from ssd.errors import UserError
 
@@ -59,3 +66,37 @@ def test_voc_tells_everything_at_once_and_training_still_stops_at_the_first(voc)
         ("unusable", "nowhere.xml", None, "error"),
     ]
     assert problems[0].what.startswith("class 'cow' is not in dataset.classes; dataset.classes has cat, dog (")
+
+
+@pytest.mark.parametrize("kind", ["coco", "yolo", "csv"])
+def test_every_format_goes_on_after_a_bad_picture(kind, tmp_path):
+    """A picture that is no picture, or an object of no known class, costs that picture alone when somebody collects."""
+    for name in ("a", "b", "c"):
+        cv2.imwrite(str(tmp_path / f"{name}.jpg"), np.zeros((40, 60, 3), np.uint8))
+    options: dict = {"name": "x", "root": str(tmp_path), "out_of_range": "error", "classes": ["cat"]}
+    options |= {"holdout": {"val": 0.0, "test": 0.0, "seed": 0}}
+    if kind == "coco":
+        images = [{"id": k, "file_name": f"{n}.jpg", "width": 60, "height": 40} for k, n in enumerate("abc")]
+        boxes = [{"id": k, "image_id": k, "category_id": k // 2, "bbox": [1, 1, 9, 9], "iscrowd": 0} for k in range(3)]
+        names = [{"id": 0, "name": "cat"}, {"id": 1, "name": "cow"}]
+        (tmp_path / "x.json").write_text(json.dumps({"images": images, "annotations": boxes, "categories": names}))
+        node = {"dataset": "coco", "splits": {"train": {"annotations": "x.json", "images": "."}}}
+    elif kind == "yolo":
+        (tmp_path / "c.jpg").write_bytes(b"no picture")
+        for name in "abc":
+            (tmp_path / f"{name}.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+        node = {"dataset": "yolo", "splits": {"train": "."}, "names": ["cat"]}
+    else:
+        rows = "".join(
+            f"{name}.jpg,{label},1,1,9,9\n" for name, label in zip("abc", ("cat", "cat", "cow"), strict=True)
+        )
+        (tmp_path / "x.csv").write_text("image,label,xmin,ymin,xmax,ymax\n" + rows)
+        node = {"dataset": "csv", "splits": {"train": "x.csv"}}
+    cfg = compose([f"dataset={node.pop('dataset')}"]).dataset
+    OmegaConf.set_struct(cfg, False)
+    dataset = make_dataset(OmegaConf.merge(cfg, options, node))
+    with pytest.raises(UserError):
+        dataset.split("train")
+    with collecting() as problems:
+        assert [sample.id for sample in dataset.split("train")] == ["a", "b"]
+    assert len(problems) == 1
