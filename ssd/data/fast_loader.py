@@ -7,7 +7,7 @@ can be made without the ones before it. Batches are bytes; the trainer's graph n
 
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import cv2
@@ -30,13 +30,13 @@ MOSAIC_ROWS = 64  # boxes a label has room for with mosaic or mixup on, unless o
 
 @dataclass(frozen=True)
 class Pending:
-    """A batch being made: its number over all epochs, its arrays, and the pictures at work on it."""
+    """A batch being made: its number over all epochs, its arrays and pictures, and the work on it."""
 
     number: int
     data: np.ndarray
     label: np.ndarray
     pictures: list[int]
-    work: list["Future[None]"]
+    work: list["Future[None]"] = field(default_factory=list)
 
 
 class FastLoader(TrainLoader):
@@ -58,7 +58,9 @@ class FastLoader(TrainLoader):
         self._end = self.steps  # of the epoch
         shape = (cfg.batch_size, 3, self._spec.height, self._spec.width)
         self.provide_data, self.provide_label = describe(shape, (self._rows, BOX_COLUMNS), "uint8")
-        self._pool = ThreadPoolExecutor(cfg.loader.threads or usable_cores(), "loader")
+        threads = cfg.loader.threads or usable_cores()
+        self._share = -(-cfg.batch_size // (2 * threads))  # pictures per piece of work: two pieces per thread and batch
+        self._pool = ThreadPoolExecutor(threads, "loader")
         self._pending: deque[Pending] = deque()
         self._orders: dict[int, np.ndarray] = {}  # of the passes at work
 
@@ -118,30 +120,32 @@ class FastLoader(TrainLoader):
             self._pending.append(self._begun(number))
 
     def _begun(self, number: int) -> Pending:
-        data = np.empty(self.provide_data[0].shape, np.uint8)
-        label = np.full(self.provide_label[0].shape, -1, np.float32)
         start = number * self.batch_size
-        pictures = [self._picture_at(position) for position in range(start, start + self.batch_size)]
-        mixed = number < self._mixed
-        work = [
-            self._pool.submit(self._fill, (data[slot], label[slot]), start + slot, picture, mixed)
-            for slot, picture in enumerate(pictures)
-        ]
-        return Pending(number, data, label, pictures, work)
-
-    def _fill(self, slot: tuple[np.ndarray, np.ndarray], position: int, picture: int, mixed: bool) -> None:
-        """Writes the picture for a position into its place in a batch: data [3, H, W] and label [M, 6]."""
-        rng = generator(self._seed, position)
-        image, boxes = (
-            self._mixed_picture(picture, rng) if mixed else self._painter.single(self._file.read(picture), rng)
+        batch = Pending(
+            number,
+            data=np.empty(self.provide_data[0].shape, np.uint8),
+            label=np.full(self.provide_label[0].shape, -1, np.float32),
+            pictures=[self._picture_at(start + slot) for slot in range(self.batch_size)],
         )
-        data, label = slot
-        cv2.split(image, [data[2], data[1], data[0]])
-        label[: len(boxes)] = boxes
+        for first in range(0, self.batch_size, self._share):
+            slots = range(first, min(first + self._share, self.batch_size))
+            batch.work.append(self._pool.submit(self._fill, batch, slots))
+        return batch
 
-    def _mixed_picture(self, picture: int, rng: np.random.Generator) -> Painted:
-        """With mosaic and mixup, as far as the boxes fit the label: none may be left out that can be seen."""
+    def _fill(self, batch: Pending, slots: range) -> None:
+        """Makes some of a batch's pictures."""
+        for slot in slots:
+            rng = generator(self._seed, batch.number * self.batch_size + slot)
+            image, boxes = self._painted(batch.pictures[slot], rng, mixed=batch.number < self._mixed)
+            red, green, blue = batch.data[slot]
+            cv2.split(image, [blue, green, red])
+            batch.label[slot, : len(boxes)] = boxes
+
+    def _painted(self, picture: int, rng: np.random.Generator, mixed: bool) -> Painted:
+        """Mosaic and mixup are done as far as the boxes fit the label: none may be left out that can be seen."""
         first = self._file.read(picture)
+        if not mixed:
+            return self._painter.single(first, rng)
         painted = None
         if rng.random() < self._augment.mosaic.probability:
             others = [self._file.read(int(number)) for number in rng.integers(len(self._file), size=3)]

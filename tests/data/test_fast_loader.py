@@ -114,9 +114,12 @@ def test_the_whole_file_is_shuffled(voc, tmp_path, make_cfg, jpeg):
 
 
 def test_batches_are_made_ahead_and_no_more_than_asked_for(make, monkeypatch):
-    begun = []
+    def positions(batch, slots) -> list[int]:
+        return [batch.number * 2 + slot for slot in slots]
+
+    begun: list[int] = []
     fill = FastLoader._fill
-    monkeypatch.setattr(FastLoader, "_fill", lambda *args: (begun.append(args[2]), fill(*args))[1])
+    monkeypatch.setattr(FastLoader, "_fill", lambda *args: (begun.extend(positions(*args[1:])), fill(*args))[1])
     loader = make(batch_size=2, prefetch=2, epochs=2)
     loader.next()
     deadline = time.monotonic() + 5
