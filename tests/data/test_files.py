@@ -25,7 +25,7 @@ def test_pictures_below_a_folder_and_their_sizes(tmp_path, jpeg):
         (tmp_path / name).write_bytes(jpeg(20 + number, 30))
     found = pictures_in(tmp_path)
     assert [path.name for path in found] == ["b.JPG", "a.jpeg", "d.png"]
-    assert list(picture_sizes(found)) == [(20, 30), (21, 30), (23, 30)]
+    assert [size.result() for size in picture_sizes(found)] == [(20, 30), (21, 30), (23, 30)]
 
 
 def test_a_size_behind_much_else(tmp_path, jpeg):
@@ -33,15 +33,15 @@ def test_a_size_behind_much_else(tmp_path, jpeg):
     profile = b"\xff\xe2\xff\xff" + b"\0" * 65533
     (tmp_path / "a.jpg").write_bytes(data[:2] + profile * 2 + data[2:])
     assert (tmp_path / "a.jpg").stat().st_size > 2 * HEADER_BYTES
-    assert list(picture_sizes([tmp_path / "a.jpg"])) == [(20, 30)]
+    assert [size.result() for size in picture_sizes([tmp_path / "a.jpg"])] == [(20, 30)]
 
 
 def test_what_is_no_picture(tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"<html>")
     with pytest.raises(UserError, match="a.jpg: the image file is no JPEG"):
-        list(picture_sizes([tmp_path / "a.jpg"]))
+        [size.result() for size in picture_sizes([tmp_path / "a.jpg"])]
     with pytest.raises(UserError, match="b.jpg: cannot read the image: No such file"):
-        list(picture_sizes([tmp_path / "b.jpg"]))
+        [size.result() for size in picture_sizes([tmp_path / "b.jpg"])]
 
 
 def test_root(tmp_path):
