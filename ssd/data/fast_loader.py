@@ -12,6 +12,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from numpy.random.bit_generator import ISeedSequence
 from omegaconf import DictConfig
 
 from ssd.data.augment import read_augment
@@ -167,6 +168,16 @@ class FastLoader(TrainLoader):
         return int(self._orders[turn][place])
 
 
+class Key(ISeedSequence):
+    """(seed, key) as they are: numpy's own would first ask the system for random numbers, which takes longer."""
+
+    def __init__(self, seed: int, key: int) -> None:
+        self._words = np.array([seed & WORD, key], np.uint64)
+
+    def generate_state(self, n_words: int, dtype: Any = np.uint32) -> np.ndarray:
+        return self._words
+
+
 def generator(seed: int, key: int) -> np.random.Generator:
     """A stream of random numbers of its own for every (seed, key), ready in microseconds."""
-    return np.random.Generator(np.random.Philox(key=(seed & WORD) << 64 | key))
+    return np.random.Generator(np.random.Philox(Key(seed, key)))  # type: ignore[arg-type]

@@ -30,9 +30,10 @@ def inside(window: Window, part: Window) -> Window:
 
 def centres_inside(corners: np.ndarray, windows: np.ndarray) -> np.ndarray:
     """Mask [N, W]: whether window w [W, 4] holds the centre of box n [N, 4] (its right and lower edge not counted)."""
-    x, y = ((corners[:, axis, None] + corners[:, axis + 2, None]) / 2 for axis in (0, 1))
-    left, top, right, bottom = windows.T
-    return (left <= x) & (x < right) & (top <= y) & (y < bottom)
+    (low, high), (box_low, box_high) = windows.T.reshape(2, 2, 1, -1), corners.T.reshape(2, 2, -1, 1)
+    centres = (box_low + box_high) / 2
+    held = (low <= centres) & (centres < high)
+    return held[0] & held[1]
 
 
 def clipped(corners: np.ndarray, width: float, height: float) -> np.ndarray:
@@ -49,7 +50,8 @@ def sample_window(corners: np.ndarray, aspect: float, augment: Augment, rng: np.
     if rng.random() < augment.pad.probability:
         window = expansion(rng.random(3), augment.pad.max_scale)
     if rng.random() < augment.crop.probability:
-        part = sample_crop(clipped(relative_to(corners, window), 1, 1), aspect, augment.crop, rng)
+        seen = corners if window is WHOLE else clipped(relative_to(corners, window), 1, 1)
+        part = sample_crop(seen, aspect, augment.crop, rng)
         if part is not None:
             window = inside(window, part)
     return window
@@ -88,25 +90,25 @@ def crop_candidates(draws: np.ndarray, aspect: float, crop: Crop) -> np.ndarray:
     The side is the geometric mean of the shares of width and height; the ratio of the two is uniform between the
     bounds on width / height in pixels, made narrower where the crop would not fit.
     """
-    side = crop.scales[0] + draws[:, 0] * (crop.scales[1] - crop.scales[0])
+    scale, shape, *corner = draws.T
+    side = crop.scales[0] + scale * (crop.scales[1] - crop.scales[0])
     area = side * side
     lowest = np.maximum(area, crop.aspect_ratios[0] / aspect)
     highest = np.minimum(1 / area, crop.aspect_ratios[1] / aspect)
-    stretch = np.sqrt(lowest + draws[:, 1] * (highest - lowest))
-    width, height = np.minimum(side * stretch, 1), np.minimum(side / stretch, 1)
-    left, top = draws[:, 2] * (1 - width), draws[:, 3] * (1 - height)
-    return np.array([left, top, left + width, top + height]).T
+    stretch = np.sqrt(lowest + shape * (highest - lowest))
+    size = np.minimum([side * stretch, side / stretch], 1)
+    low = corner * (1 - size)
+    return np.concatenate([low, low + size]).T
 
 
 def qualifying(windows: np.ndarray, corners: np.ndarray, overlap: float) -> np.ndarray:
     """Mask [W]: windows [W, 4] that have IoU >= overlap with one of the boxes [N, 4] and hold one's centre."""
     if not len(corners):
         return np.ones(len(windows), bool)
-    left, top, right, bottom = windows.T
-    xmin, ymin, xmax, ymax = (corners[:, column, None] for column in range(4))
-    width = np.minimum(right, xmax) - np.maximum(left, xmin)
-    height = np.minimum(bottom, ymax) - np.maximum(top, ymin)
-    shared = np.maximum(width, 0) * np.maximum(height, 0)
-    union = (right - left) * (bottom - top) + (xmax - xmin) * (ymax - ymin) - shared
+    (low, high), (box_low, box_high) = windows.T.reshape(2, 2, 1, -1), corners.T.reshape(2, 2, -1, 1)
+    both = np.maximum(np.minimum(high, box_high) - np.maximum(low, box_low), 0)
+    size, box_size = high - low, box_high - box_low
+    shared = both[0] * both[1]
+    union = size[0] * size[1] + box_size[0] * box_size[1] - shared
     # Compared as products, so that a box without area divides nothing.
     return (shared >= overlap * union).any(axis=0) & centres_inside(corners, windows).any(axis=0)

@@ -76,27 +76,25 @@ class Placement:
     def to_input(self, corners: np.ndarray) -> np.ndarray:
         """Boxes [N, 4] in pixels of the whole picture -> pixels of the input, not clipped. float64."""
         offset, scale = self._map()
-        moved = corners * scale + offset
-        return self._mirrored(moved)
+        return self._ordered(corners * scale + offset)
 
     def to_picture(self, corners: np.ndarray) -> np.ndarray:
         """Boxes [N, 4] in pixels of the input -> pixels of the whole picture, not clipped. float64."""
         offset, scale = self._map()
-        return (self._mirrored(np.asarray(corners, np.float64)) - offset) / scale
+        return self._ordered((corners - np.array(offset)) / scale)
 
-    def _map(self) -> tuple[np.ndarray, np.ndarray]:
-        x, y = (
-            target / (source * self.factor) for target, source in zip(self.target.size, self.source.size, strict=True)
-        )
+    def _map(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Offset and scale of xmin, ymin, xmax and ymax; a mirrored picture has negative widths."""
+        (width, height), (source_width, source_height) = self.target.size, self.source.size
+        x, y = width / (source_width * self.factor), height / (source_height * self.factor)
         left = self.target.left - self.source.left * self.factor * x
         top = self.target.top - self.source.top * self.factor * y
-        return np.array([left, top, left, top]), np.array([x, y, x, y])
+        if self.flipped:
+            x, left = -x, self.target.left + self.target.right - left
+        return (left, top) * 2, (x, y) * 2
 
-    def _mirrored(self, corners: np.ndarray) -> np.ndarray:
-        if not self.flipped:
-            return corners
-        total = self.target.left + self.target.right
-        return np.stack([total - corners[:, 2], corners[:, 1], total - corners[:, 0], corners[:, 3]], axis=1)
+    def _ordered(self, corners: np.ndarray) -> np.ndarray:
+        return corners[:, [2, 1, 0, 3]] if self.flipped else corners
 
 
 def place(window: Window, picture: Size, region: Rectangle, flipped: bool, reduce: bool) -> Placement | None:

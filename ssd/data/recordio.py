@@ -131,4 +131,5 @@ def _boxes(label: np.ndarray) -> np.ndarray:
     boxes[:, :columns] = rows[:, :columns]
     if not np.isfinite(boxes).all():
         raise ValueError("its label holds numbers that are not finite")
-    return boxes[(boxes[:, 0] >= 0) & (boxes[:, 3] > boxes[:, 1]) & (boxes[:, 4] > boxes[:, 2])]
+    good = (boxes[:, 3:5] > boxes[:, 1:3]).all(axis=1) & (boxes[:, 0] >= 0)
+    return boxes if good.all() else boxes[good]
