@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from ssd.data.augment import Augment, Jitter
+from ssd.data.augment import Augment
 
-LEVELS = np.arange(256)
+LEVELS = np.arange(256)[:, None]
 HIGHEST = (180, 255, 255)  # of OpenCV's H, L and S in 8 bits; values stop there, hues do not wrap around
 
 
@@ -22,13 +22,17 @@ class Shift:
     contrast_first: bool
 
 
-def sample_shift(augment: Augment, rng: np.random.Generator) -> Shift:
-    amounts = [
-        _draw(jitter, rng) for jitter in (augment.hue, augment.illumination, augment.saturation, augment.contrast)
-    ]
+def sample_shifts(augment: Augment, count: int, rng: np.random.Generator) -> list[Shift]:
+    """One for each of `count` pictures."""
+    jitters = (augment.hue, augment.illumination, augment.saturation, augment.contrast)
+    amounts = rng.uniform(-1, 1, (count, 4)) * [jitter.amount for jitter in jitters]
+    amounts *= rng.random((count, 4)) < [jitter.probability for jitter in jitters]
+    first = rng.random(count) < augment.contrast_first
     # Cut to whole levels, towards zero, as the original does.
-    hue, illumination, saturation = (int(amount) for amount in amounts[:3])
-    return Shift(hue, illumination, saturation, 1 + amounts[3], rng.random() < augment.contrast_first)
+    return [
+        Shift(int(hue), int(illumination), int(saturation), 1 + contrast, earlier)
+        for (hue, illumination, saturation, contrast), earlier in zip(amounts.tolist(), first.tolist(), strict=True)
+    ]
 
 
 def shifted(image: np.ndarray, shift: Shift) -> np.ndarray:
@@ -36,11 +40,6 @@ def shifted(image: np.ndarray, shift: Shift) -> np.ndarray:
     if shift.contrast_first:
         return _shift_hls(_stretch(image, shift.contrast), shift)
     return _stretch(_shift_hls(image, shift), shift.contrast)
-
-
-def _draw(jitter: Jitter, rng: np.random.Generator) -> float:
-    amount, chosen = rng.random(2)
-    return float((2 * amount - 1) * jitter.amount) if chosen < jitter.probability else 0.0
 
 
 def _stretch(image: np.ndarray, factor: float) -> np.ndarray:
@@ -51,8 +50,5 @@ def _shift_hls(image: np.ndarray, shift: Shift) -> np.ndarray:
     amounts = (shift.hue, shift.illumination, shift.saturation)
     if not any(amounts):
         return image
-    planes = list(cv2.split(cv2.cvtColor(image, cv2.COLOR_BGR2HLS)))
-    for channel, (amount, highest) in enumerate(zip(amounts, HIGHEST, strict=True)):
-        if amount:
-            planes[channel] = cv2.LUT(planes[channel], np.clip(LEVELS + amount, 0, highest).astype(np.uint8))
-    return cv2.cvtColor(cv2.merge(planes), cv2.COLOR_HLS2BGR)
+    table = np.clip(LEVELS + amounts, 0, HIGHEST).astype(np.uint8)[:, None]
+    return cv2.cvtColor(cv2.LUT(cv2.cvtColor(image, cv2.COLOR_BGR2HLS), table), cv2.COLOR_HLS2BGR)

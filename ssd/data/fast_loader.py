@@ -1,8 +1,9 @@
 """Training batches made by threads in this process, while the network trains on the ones before.
 
-OpenCV and the reads release the interpreter lock, so threads share the work without copies. Picture k of the endless
-stream of passes depends on (seed, k) and nothing else: batches are the same at any number of threads, and any epoch
-can be made without the ones before it. Batches are bytes; the trainer's graph normalises them on the device.
+OpenCV and the reads release the interpreter lock, so threads share the work without copies. What a picture becomes
+depends on the seed and its place in the endless stream of passes, and on nothing else: batches are the same at any
+number of threads, and any epoch can be made without the ones before it. Batches are bytes; the trainer's graph
+normalises them on the device.
 """
 
 from collections import deque
@@ -20,12 +21,13 @@ from ssd.data.batches import TrainLoader, describe, label_rows
 from ssd.data.dataset import BOX_COLUMNS
 from ssd.data.painting import Painted, Painter
 from ssd.data.placement import InputSpec
-from ssd.data.recordio import RecordFile
+from ssd.data.recordio import Picture, RecordFile
 from ssd.data.records import Records
 from ssd.engine import mx, usable_cores
 
 ORDER_KEYS = 1 << 63  # keys of the passes' orders begin here, those of the pictures at 0
 WORD = (1 << 64) - 1
+GROUP = 8  # pictures that a thread makes at a time, from the same random numbers
 MOSAIC_ROWS = 64  # boxes a label has room for with mosaic or mixup on, unless one picture alone has more
 
 
@@ -59,9 +61,7 @@ class FastLoader(TrainLoader):
         self._end = self.steps  # of the epoch
         shape = (cfg.batch_size, 3, self._spec.height, self._spec.width)
         self.provide_data, self.provide_label = describe(shape, (self._rows, BOX_COLUMNS), "uint8")
-        threads = cfg.loader.threads or usable_cores()
-        self._share = -(-cfg.batch_size // (2 * threads))  # pictures per piece of work: two pieces per thread and batch
-        self._pool = ThreadPoolExecutor(threads, "loader")
+        self._pool = ThreadPoolExecutor(cfg.loader.threads or usable_cores(), "loader")
         self._pending: deque[Pending] = deque()
         self._orders: dict[int, np.ndarray] = {}  # of the passes at work
 
@@ -128,36 +128,41 @@ class FastLoader(TrainLoader):
             label=np.full(self.provide_label[0].shape, -1, np.float32),
             pictures=[self._picture_at(start + slot) for slot in range(self.batch_size)],
         )
-        for first in range(0, self.batch_size, self._share):
-            slots = range(first, min(first + self._share, self.batch_size))
+        for first in range(0, self.batch_size, GROUP):
+            slots = range(first, min(first + GROUP, self.batch_size))
             batch.work.append(self._pool.submit(self._fill, batch, slots))
         return batch
 
     def _fill(self, batch: Pending, slots: range) -> None:
-        """Makes some of a batch's pictures."""
-        for slot in slots:
-            rng = generator(self._seed, batch.number * self.batch_size + slot)
-            image, boxes = self._painted(batch.pictures[slot], rng, mixed=batch.number < self._mixed)
+        """Makes a group of a batch's pictures."""
+        rng = generator(self._seed, batch.number * self.batch_size + slots.start)
+        painted = self._painted([batch.pictures[slot] for slot in slots], rng, mixed=batch.number < self._mixed)
+        for slot, (image, boxes) in zip(slots, painted, strict=True):
             red, green, blue = batch.data[slot]
             cv2.split(image, [blue, green, red])
             batch.label[slot, : len(boxes)] = boxes
 
-    def _painted(self, picture: int, rng: np.random.Generator, mixed: bool) -> Painted:
+    def _painted(self, numbers: list[int], rng: np.random.Generator, mixed: bool) -> list[Painted]:
         """Mosaic and mixup are done as far as the boxes fit the label: none may be left out that can be seen."""
-        first = self._file.read(picture)
+        pictures = [self._file.read(number) for number in numbers]
         if not mixed:
-            return self._painter.single(first, rng)
-        painted = None
-        if rng.random() < self._augment.mosaic.probability:
-            others = [self._file.read(int(number)) for number in rng.integers(len(self._file), size=3)]
-            painted = self._painter.mosaic([first, *others], rng)
-        if painted is None or len(painted[1]) > self._rows:
-            painted = self._painter.single(first, rng)
-        if rng.random() < self._augment.mixup.probability:
-            other = self._painter.single(self._file.read(int(rng.integers(len(self._file)))), rng)
-            if len(painted[1]) + len(other[1]) <= self._rows:
-                return self._painter.mixup(painted, other, rng)
-        return painted
+            return self._painter.singles(pictures, rng)
+        painted: dict[int, Painted] = {}
+        for slot, draw in enumerate(rng.random(len(pictures))):
+            if draw < self._augment.mosaic.probability:
+                mosaic = self._painter.mosaic([pictures[slot], *self._others(3, rng)], rng)
+                if len(mosaic[1]) <= self._rows:
+                    painted[slot] = mosaic
+        alone = [slot for slot in range(len(pictures)) if slot not in painted]
+        painted |= zip(alone, self._painter.singles([pictures[slot] for slot in alone], rng), strict=True)
+        mixups = np.flatnonzero(rng.random(len(pictures)) < self._augment.mixup.probability).tolist()
+        for slot, other in zip(mixups, self._painter.singles(self._others(len(mixups), rng), rng), strict=True):
+            if len(painted[slot][1]) + len(other[1]) <= self._rows:
+                painted[slot] = self._painter.mixup(painted[slot], other, rng)
+        return [painted[slot] for slot in range(len(pictures))]
+
+    def _others(self, count: int, rng: np.random.Generator) -> list[Picture]:
+        return [self._file.read(int(number)) for number in rng.integers(len(self._file), size=count)]
 
     def _picture_at(self, position: int) -> int:
         """Number of the picture at a place of the endless stream: every pass over the data has an order of its own."""

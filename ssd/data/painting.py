@@ -7,16 +7,17 @@ what remains is a factor below two along one axis at least, done by the chosen i
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
 from ssd.data.augment import Augment
-from ssd.data.colour import sample_shift, shifted
+from ssd.data.colour import Shift, sample_shifts, shifted
 from ssd.data.dataset import no_boxes
-from ssd.data.geometry import WHOLE, Window, centres_inside, sample_window
+from ssd.data.geometry import centres_inside, sample_windows
 from ssd.data.images import decode_reduced
-from ssd.data.placement import InputSpec, Placement, Rectangle, Size, place, region_of
+from ssd.data.placement import InputSpec, Placement, Rectangle, Size, Window, place, region_of
 from ssd.data.recordio import Picture
 from ssd.errors import UserError
 
@@ -31,6 +32,22 @@ Painted = tuple[
 ]  # uint8 BGR [H, W, 3]; float32 [N, 6] rows of a label, corners 0..1 of the input
 
 
+@dataclass(frozen=True)
+class View:
+    """All that is decided of a picture before it is decoded.
+
+    placement: None when nothing of it is seen; expanded: whether the rest of the region shows a border; rows: of the
+    label, float32 [N, 6].
+    """
+
+    region: Rectangle
+    placement: Placement | None
+    expanded: bool
+    shift: Shift
+    interpolation: int
+    rows: np.ndarray
+
+
 class Painter:
     """Makes inputs as an augmentation and an input spec say. Thread-safe: all chance comes from the rng of a call."""
 
@@ -41,32 +58,35 @@ class Painter:
         self._background[:] = spec.border[::-1]
         self._scale = np.array((spec.width, spec.height) * 2, np.float64)
 
-    def single(self, picture: Picture, rng: np.random.Generator) -> Painted:
-        """One picture on the whole input."""
-        size = picture.size
-        window = sample_window(picture.boxes[:, 1:5], size.width / size.height, self._augment, rng)
-        shown = ((window[2] - window[0]) * size.width, (window[3] - window[1]) * size.height)
-        region = region_of(shown, self._spec)
-        expanded = min(window) < 0 or max(window) > 1
-        covered = not expanded and region.size == (self._spec.width, self._spec.height)
-        canvas = np.empty_like(self._background) if covered else self._background.copy()
-        if expanded:
-            canvas[: region.bottom, : region.right] = self._augment.pad.fill
-        boxes = self._paint(canvas, picture, window, region, rng)
-        return canvas, boxes
+    def singles(self, pictures: Sequence[Picture], rng: np.random.Generator) -> list[Painted]:
+        """Every picture on an input of its own."""
+        aspects = np.array([picture.size.width / picture.size.height for picture in pictures])
+        windows = sample_windows(_padded(pictures), aspects, self._augment, rng)
+        shown = (windows[:, 2:] - windows[:, :2]) * np.array([picture.size for picture in pictures]).reshape(-1, 2)
+        regions = [region_of((width, height), self._spec) for width, height in shown.tolist()]
+        views = self._views(pictures, windows, regions, rng)
+        return [self._single(picture, view) for picture, view in zip(pictures, views, strict=True)]
 
     def mosaic(self, pictures: Sequence[Picture], rng: np.random.Generator) -> Painted:
         """Parts of four pictures side by side, each in the proportions that it would have alone."""
+        width, height = self._spec.width, self._spec.height
+        x, y = (
+            round(float(share) * side)
+            for share, side in zip(rng.uniform(*MOSAIC_CENTRE, 2), (width, height), strict=True)
+        )
+        tiles = [
+            Rectangle(*corners)
+            for corners in ((0, 0, x, y), (x, 0, width, y), (0, y, x, height), (x, y, width, height))
+        ]
+        windows = [
+            _part_for(tile.size, picture.size, self._spec, rng.random(3).tolist())
+            for tile, picture in zip(tiles, pictures, strict=True)
+        ]
         canvas = np.empty_like(self._background)
-        x, y = (round(rng.uniform(*MOSAIC_CENTRE) * side) for side in (self._spec.width, self._spec.height))
-        rows = []
-        for number, picture in enumerate(pictures):
-            left, right = ((0, x), (x, self._spec.width))[number % 2]
-            top, bottom = ((0, y), (y, self._spec.height))[number // 2]
-            tile = Rectangle(left, top, right, bottom)
-            window = _part_for(tile.size, picture.size, self._spec, rng)
-            rows.append(self._paint(canvas, picture, window, tile, rng))
-        return canvas, np.concatenate(rows)
+        views = self._views(pictures, np.array(windows), tiles, rng)
+        for picture, view in zip(pictures, views, strict=True):
+            self._paint(canvas, picture, view)
+        return canvas, np.concatenate([view.rows for view in views])
 
     def mixup(self, first: Painted, second: Painted, rng: np.random.Generator) -> Painted:
         """The weighted mean of two inputs, with the boxes of both."""
@@ -74,44 +94,75 @@ class Painter:
         image = cv2.addWeighted(first[0], share, second[0], 1 - share, 0)
         return image, np.concatenate([first[1], second[1]])
 
-    def _paint(
-        self, canvas: np.ndarray, picture: Picture, window: Window, region: Rectangle, rng: np.random.Generator
-    ) -> np.ndarray:
-        """Paints a window of a picture onto a region of the canvas (in place); returns the rows of its boxes."""
-        flipped = rng.random() < self._augment.mirror
-        shift = sample_shift(self._augment, rng)
-        chosen = rng.integers(len(INTERPOLATIONS)) if self._augment.interpolation == "random" else 1
-        placement = place(window, picture.size, region, flipped, reduce=True)
-        if placement is None:
-            return no_boxes()
-        part, target = _decoded(picture, placement), placement.target
-        fewer = part.shape[0] * part.shape[1] < target.size.width * target.size.height
-        part = shifted(part, shift) if fewer else part
-        part = _resized(part, target.size, INTERPOLATIONS[chosen])
-        part = part if fewer else shifted(part, shift)
-        canvas[target.top : target.bottom, target.left : target.right] = cv2.flip(part, 1) if flipped else part
-        return self._rows(picture, window, placement)
+    def _views(
+        self, pictures: Sequence[Picture], windows: np.ndarray, regions: Sequence[Rectangle], rng: np.random.Generator
+    ) -> list[View]:
+        """What chance makes of windows [P, 4] of pictures on regions of the input."""
+        count = len(pictures)
+        flips = (rng.random(count) < self._augment.mirror).tolist()
+        shifts = sample_shifts(self._augment, count, rng)
+        methods = (
+            rng.integers(len(INTERPOLATIONS), size=count) if self._augment.interpolation == "random" else [1] * count
+        )
+        kept = centres_inside(_padded(pictures), windows[:, None])[..., 0]
+        views = []
+        for number, (picture, window) in enumerate(zip(pictures, windows.tolist(), strict=True)):
+            placement = place(window, picture.size, regions[number], flips[number], reduce=True)
+            boxes = picture.boxes[kept[number, : len(picture.boxes)]]
+            rows = self._rows(boxes, picture.size, placement) if placement else no_boxes()
+            expanded = min(window) < 0 or max(window) > 1
+            method = INTERPOLATIONS[methods[number]]
+            views.append(View(regions[number], placement, expanded, shifts[number], method, rows))
+        return views
 
-    def _rows(self, picture: Picture, window: Window, placement: Placement) -> np.ndarray:
-        """Boxes whose centre the window holds, cut off where the picture ends."""
-        boxes = picture.boxes
-        if window is not WHOLE:
-            boxes = boxes[centres_inside(boxes[:, 1:5], np.array([window]))[:, 0]]
+    def _rows(self, boxes: np.ndarray, picture: Size, placement: Placement) -> np.ndarray:
+        """Boxes of a picture as rows of a label, cut off where the picture ends."""
         left, top, right, bottom = placement.target
-        corners = placement.to_input(boxes[:, 1:5] * (picture.size * 2))
+        corners = placement.to_input(boxes[:, 1:5] * (picture * 2))
         corners = np.minimum(np.maximum(corners, (left, top, left, top)), (right, bottom, right, bottom))
         rows = boxes.astype(np.float32)
         rows[:, 1:5] = corners / self._scale
         size = corners[:, 2:] - corners[:, :2]
         return rows[size.min(axis=1) > LEAST_SIDE]
 
+    def _single(self, picture: Picture, view: View) -> Painted:
+        covered = not view.expanded and view.region.size == (self._spec.width, self._spec.height)
+        canvas = np.empty_like(self._background) if covered else self._background.copy()
+        if view.expanded:
+            canvas[: view.region.bottom, : view.region.right] = self._augment.pad.fill
+        self._paint(canvas, picture, view)
+        return canvas, view.rows
 
-def _part_for(tile: Size, picture: Size, spec: InputSpec, rng: np.random.Generator) -> Window:
-    """A random part of a picture in the proportions of a tile, distorted no more than the whole would be."""
+    def _paint(self, canvas: np.ndarray, picture: Picture, view: View) -> None:
+        """Paints what a view shows of its picture onto the canvas, in place."""
+        if view.placement is None:
+            return
+        part, target = _decoded(picture, view.placement), view.placement.target
+        fewer = part.shape[0] * part.shape[1] < target.size.width * target.size.height
+        part = shifted(part, view.shift) if fewer else part
+        part = _resized(part, target.size, view.interpolation)
+        part = part if fewer else shifted(part, view.shift)
+        part = cv2.flip(part, 1) if view.placement.flipped else part
+        canvas[target.top : target.bottom, target.left : target.right] = part
+
+
+def _padded(pictures: Sequence[Picture]) -> np.ndarray:
+    """Corners of the boxes of several pictures, [P, N, 4], nan where a picture has fewer than N."""
+    corners = np.full((len(pictures), max([1, *(len(picture.boxes) for picture in pictures)]), 4), np.nan)
+    for row, picture in zip(corners, pictures, strict=True):
+        row[: len(picture.boxes)] = picture.boxes[:, 1:5]
+    return corners
+
+
+def _part_for(tile: Size, picture: Size, spec: InputSpec, draws: list[float]) -> Window:
+    """A random part of a picture in the proportions of a tile, distorted no more than the whole would be.
+
+    draws: three of 0..1, for the zoom, x and y.
+    """
     ratio = (tile.width / spec.width) / (tile.height / spec.height)
     if spec.resize_mode == "fit":
         ratio = (tile.width / tile.height) / (picture.width / picture.height)
-    zoom, x, y = rng.random(3).tolist()
+    zoom, x, y = draws
     zoom = MOSAIC_ZOOM[0] + zoom * (MOSAIC_ZOOM[1] - MOSAIC_ZOOM[0])
     width, height = zoom * min(1.0, ratio), zoom * min(1.0, 1 / ratio)
     left, top = x * (1 - width), y * (1 - height)
@@ -123,7 +174,7 @@ def _resized(image: np.ndarray, size: Size, interpolation: int) -> np.ndarray:
         return cv2.resize(image, size, interpolation=interpolation)
     # OpenCV computes Lanczos in floats with vector instructions, in bytes without: 1.5 times as long.
     floats = cv2.resize(image.astype(np.float32), size, interpolation=interpolation)
-    return cv2.add(floats, 0, dtype=cv2.CV_8U)  # rounds, and stops at 0 and 255
+    return cv2.addWeighted(floats, 1, floats, 0, 0, dtype=cv2.CV_8U)  # rounds, and stops at 0 and 255
 
 
 def _decoded(picture: Picture, placement: Placement) -> np.ndarray:

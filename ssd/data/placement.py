@@ -11,7 +11,9 @@ from typing import NamedTuple
 import numpy as np
 from omegaconf import DictConfig
 
-from ssd.data.geometry import WHOLE, Window
+from ssd.data.geometry import WHOLE
+
+Window = tuple[float, ...]  # (xmin, ymin, xmax, ymax) in shares of a picture, see geometry.py
 
 FACTORS = (8, 4, 2)  # by which a JPEG can be decoded smaller, for a fraction of the time
 

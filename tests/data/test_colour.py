@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from ssd.data.augment import read_augment
-from ssd.data.colour import Shift, sample_shift, shifted
+from ssd.data.colour import Shift, sample_shifts, shifted
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (24, 31, 3), dtype=np.uint8)
 
@@ -35,7 +35,7 @@ def test_the_order_matters():
 def test_draws(make_cfg):
     augment = read_augment(make_cfg("ssd").augment)
     rng = np.random.default_rng(0)
-    shifts = [sample_shift(augment, rng) for _ in range(4000)]
+    shifts = sample_shifts(augment, 4000, rng)
     for name, highest in (("hue", 17), ("illumination", 31), ("saturation", 31)):
         values = np.array([getattr(shift, name) for shift in shifts])
         assert abs(values).max() == highest  # 18 and 32 cut to whole levels are never reached

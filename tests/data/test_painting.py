@@ -50,7 +50,7 @@ def test_boxes_lie_on_their_pixels(make_cfg, mode, size):
     source = picture(*size, [0.3, 0.2, 0.7, 0.8])
     scale = np.array((100, 80) * 2)
     for _ in range(150):
-        image, rows = painter.single(source, rng)
+        image, rows = painter.singles([source], rng)[0]
         assert image.shape == (80, 100, 3)
         assert rows.dtype == np.float32
         assert ((rows[:, 1:5] >= 0) & (rows[:, 1:5] <= 1)).all()
@@ -62,7 +62,7 @@ def test_borders(make_cfg):
     """An expanded tall picture: black in grey, fitted into the input beside the mean."""
     augment = geometric(make_cfg)
     augment.crop.probability, augment.pad.probability = 0, 1
-    image, rows = Painter(augment, spec("fit")).single(picture(60, 120, [0, 0, 1, 1]), np.random.default_rng(2))
+    image, rows = Painter(augment, spec("fit")).singles([picture(60, 120, [0, 0, 1, 1])], np.random.default_rng(2))[0]
     assert (image[:, 41:] == BORDER).all()
     (left, top), (right, bottom) = np.rint(np.reshape(rows[0, 1:5], (2, 2)) * (100, 80)).astype(int)
     outside = np.ones((80, 40), bool)
@@ -110,7 +110,7 @@ def test_a_picture_without_objects(make_cfg):
     empty = Picture(empty.data, empty.size, np.zeros((0, 6)), "e.png")
     shown = 0
     for seed in range(100):
-        image, rows = painter.single(empty, np.random.default_rng(seed))
+        image, rows = painter.singles([empty], np.random.default_rng(seed))[0]
         assert rows.shape == (0, 6)
         shown += (image[..., 1] < FILL).any()
     assert shown > 80  # now and then a crop shows nothing but the border
@@ -120,12 +120,12 @@ def test_a_picture_smaller_than_its_header_says(make_cfg):
     lying = picture(60, 40, [0, 0, 1, 1])
     lying = Picture(lying.data, Size(90, 80), lying.boxes, "lying.png")
     with pytest.raises(UserError, match="lying.png: the image is smaller than its header says"):
-        Painter(read_augment(make_cfg("none").augment), spec()).single(lying, np.random.default_rng(0))
+        Painter(read_augment(make_cfg("none").augment), spec()).singles([lying], np.random.default_rng(0))
 
 
 def test_the_same_random_numbers_paint_the_same(make_cfg):
     painter = Painter(read_augment(make_cfg("ssd").augment), spec())
     source = picture(120, 90, [0.2, 0.2, 0.8, 0.8])
-    (image, rows), (image2, rows2) = (painter.single(source, np.random.default_rng(5)) for _ in range(2))
+    (image, rows), (image2, rows2) = (painter.singles([source, source], np.random.default_rng(5))[1] for _ in range(2))
     np.testing.assert_array_equal(image, image2)
     np.testing.assert_array_equal(rows, rows2)

@@ -24,9 +24,9 @@ from omegaconf import DictConfig
 
 from ssd.config import compose
 from ssd.data.augment import Augment, read_augment
-from ssd.data.colour import sample_shift, shifted
+from ssd.data.colour import sample_shifts, shifted
 from ssd.data.dataset import Sample, make_dataset
-from ssd.data.geometry import centres_inside, clipped, relative_to, sample_window
+from ssd.data.geometry import centres_inside, clipped, relative_to, sample_windows
 from ssd.data.loader import make_train_loader
 from ssd.data.painting import INTERPOLATIONS
 from ssd.data.records import Records, ensure_records
@@ -158,13 +158,16 @@ def _stepwise(task: tuple[Sample, int], augment: Augment, side: tuple[int, int])
     cv2.setNumThreads(1)
     sample, seed = task
     rng = np.random.default_rng(seed)
-    image = shifted(cv2.imdecode(np.frombuffer(sample.read(), np.uint8), cv2.IMREAD_COLOR), sample_shift(augment, rng))
+    image = shifted(
+        cv2.imdecode(np.frombuffer(sample.read(), np.uint8), cv2.IMREAD_COLOR), sample_shifts(augment, 1, rng)[0]
+    )
     height, width = image.shape[:2]
     corners = sample.boxes[:, 1:5] / ((width, height) * 2)
     if rng.random() < augment.mirror:
         image, corners = cv2.flip(image, 1), np.abs(corners[:, [2, 1, 0, 3]] - (1, 0, 1, 0))
-    window = sample_window(corners, width / height, augment, rng)
-    corners = corners[centres_inside(corners, np.array([window]))[:, 0]]
+    seen = corners[None] if len(corners) else np.full((1, 1, 4), np.nan)
+    window = sample_windows(seen, np.array([width / height]), augment, rng)[0]
+    corners = corners[centres_inside(corners, window[None])[:, 0]]
     left, top, right, bottom = (round(edge * length) for edge, length in zip(window, (width, height) * 2, strict=True))
     above, below, before, behind = (max(0, edge) for edge in (-top, bottom - height, -left, right - width))
     fill = (augment.pad.fill,) * 3
