@@ -63,7 +63,8 @@ class Contender:
         return lines[-1] if lines else f"ended with exit code {self._process.returncode}"
 
     def work(self, times: int) -> None:
-        assert self._process.stdin is not None and self._process.stdout is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
         print(times, file=self._process.stdin, flush=True)
         answer = json.loads(self._process.stdout.readline())
         self.seconds += answer["seconds"]
