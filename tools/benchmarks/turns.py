@@ -34,7 +34,7 @@ def serve(work: Callable[[], Any]) -> None:
 
 
 def most_memory() -> float:
-    """Megabytes that this process had at most. getrusage would count its parent's, from before it became this program."""
+    """Megabytes that this process had at most; getrusage would count those of the one it was forked from."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
 
