@@ -78,7 +78,7 @@ def convert(network: Network, options: Options) -> Converted:
         _tell(problems)
         outputs = _compared(network, values)
         if options.loose and not graph.heads:
-            graph.heads = options.loose.heads(graph, list(outputs.values()))
+            graph.heads = options.loose.heads(graph, outputs)
         symbol = mx.sym.Group(_symbols(graph, outputs, original))
     args = {name: mx.nd.array(array) for name, array in graph.arg_params.items()}
     aux = {name: mx.nd.array(array) for name, array in graph.aux_params.items()}

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,6 +24,16 @@ class HeadOptions:
     code: str
     encoded: bool
     clip: bool
+
+
+class HeadInputs(NamedTuple):
+    """Offsets [1, N * L * 4] (L = 1, or the classes), probabilities [1, N * C], anchors [1, 2, N * 4] of corners and
+    variances; sources: names of the probabilities and the offsets."""
+
+    loc: Value
+    conf: Value
+    priors: np.ndarray
+    sources: tuple[str, str]
 
 
 @converts("DetectionOutput", inputs=(3, 4))
@@ -49,16 +59,14 @@ def detection_output(graph: Graph, layer: Layer, bottoms: list[Value]) -> list[V
         "topk": suppression.top_k if suppression.top_k > 0 else MAX_KEPT,
         "keep": options.keep_top_k if options.keep_top_k > 0 else MAX_KEPT,
     }
-    graph.heads = make_heads(graph, (bottoms[0], bottoms[1], priors), heads, detection)
+    inputs = HeadInputs(bottoms[0], bottoms[1], priors, (layer.bottoms[1], layer.bottoms[0]))
+    graph.heads = make_heads(graph, inputs, heads, detection)
     return [Value(())] * len(layer.tops)
 
 
-def make_heads(
-    graph: Graph, inputs: tuple[Value, Value, np.ndarray], options: HeadOptions, detection: dict[str, Any]
-) -> Heads:
-    """inputs: offsets [1, N * L * 4] (L = 1, or the classes), probabilities [1, N * C], anchors [1, 2, N * 4] of corners
-    and variances. Errors: Unsupported when they do not go together."""
-    loc, conf, priors = inputs
+def make_heads(graph: Graph, inputs: HeadInputs, options: HeadOptions, detection: dict[str, Any]) -> Heads:
+    """Errors: Unsupported when the inputs do not go together."""
+    loc, conf, priors, sources = inputs
     classes, background = options.classes, options.background
     if not 1 <= classes <= 10_000 or not -1 <= background < classes or classes == (background >= 0):
         raise Unsupported(f"num_classes {classes} with background_label_id {background}")
@@ -78,9 +86,8 @@ def make_heads(
         boxes = mx.sym.Reshape(boxes, shape=(0, -1, 4))
     else:
         table, boxes = _candidate_per_class(graph, table, _rows(boxes, background, classes, axis=2), len(objects))
-    return Heads(
-        mx.sym.identity(table, name="cls_prob"), mx.sym.identity(boxes, name="boxes"), objects, detection
-    )  # fmt: skip
+    cls_prob, boxes = mx.sym.identity(table, name="cls_prob"), mx.sym.identity(boxes, name="boxes")
+    return Heads(cls_prob, boxes, objects, detection, priors, sources)
 
 
 def _decoded(graph: Graph, loc: Any, corners: np.ndarray, variances: np.ndarray, options: HeadOptions) -> Any:

@@ -42,13 +42,16 @@ class Heads:
     """What a DetectionOutput layer is given, as this package defines it, see ssd.detection.decode.
 
     cls_prob: symbol [B, C + 1, N], background first. boxes: symbol [B, N, 4], corners, normalised, not clipped.
-    labels: Caffe's number of each class. detection: its threshold, overlap and counts.
+    labels: Caffe's number of each class. detection: its threshold, overlap and counts. priors: anchors [1, 2, N * 4].
+    sources: the layers that give probabilities and offsets.
     """
 
     cls_prob: Any
     boxes: Any
     labels: list[int]
     detection: dict[str, Any]
+    priors: np.ndarray
+    sources: tuple[str, str]
 
 
 class Graph:

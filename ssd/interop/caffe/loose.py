@@ -5,12 +5,11 @@ Ultra-Light-Fast-Generic-Face-Detector is one: its outputs are scores [1, N, C] 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from ssd.errors import UserError
-from ssd.interop.caffe.detection import HeadOptions, make_heads
+from ssd.interop.caffe.detection import HeadInputs, HeadOptions, make_heads
 from ssd.interop.caffe.graph import Graph, Heads, Unsupported, Value, told
 from ssd.interop.caffe.priors import PriorShape, four_variances
 
@@ -20,13 +19,12 @@ MAX_ANCHORS = 1 << 20
 @dataclass(frozen=True)
 class LooseHeads:
     """min_sizes: of each feature map, in pixels. steps: of each, pixels between two cells; a map has as many cells as
-    steps begin in the input. clip: None, "corners" or "centres", see PriorShape. detection: the detector's settings."""
+    steps begin in the input. clip: None, "corners" or "centres", see PriorShape."""
 
     min_sizes: Sequence[Sequence[float]]
     steps: Sequence[float]
     variances: Sequence[float]
     clip: str | None
-    detection: dict[str, Any]
 
     def __post_init__(self) -> None:
         sizes = [size for level in self.min_sizes for size in level]
@@ -50,21 +48,20 @@ class LooseHeads:
         variances = np.tile(np.array(four_variances(self.variances), np.float32), len(corners))
         return np.stack([corners.reshape(-1), variances])[None]
 
-    def heads(self, graph: Graph, outputs: Sequence[Value]) -> Heads:
+    def heads(self, graph: Graph, outputs: dict[str, Value]) -> Heads:
         """Finds the two outputs by their sizes. Errors: UserError when they do not fit the anchors."""
         height, width = graph.input_shape[2:]
         try:
             priors = self.priors((height, width))
             count = priors.shape[2] // 4
-            rows = [value.shape[1] if len(value.shape) == 3 else 0 for value in outputs]
-            if len(outputs) != 2 or rows != [count, count]:
-                shapes = " and ".join(told(value.shape) for value in outputs) or "none"
+            if len(outputs) != 2 or any(len(v.shape) != 3 or v.shape[1] != count for v in outputs.values()):
+                shapes = " and ".join(told(value.shape) for value in outputs.values()) or "none"
                 raise Unsupported(f"expected outputs 1x{count}x4 and 1x{count}x(classes + 1), the network has {shapes}")
-            boxes = next((value for value in reversed(outputs) if value.shape[2] == 4), None)
-            scores = next((value for value in outputs if value is not boxes), None)
-            if boxes is None or scores is None:
+            loc, conf = sorted(outputs, key=lambda name: outputs[name].shape[2] != 4)
+            if outputs[loc].shape[2] != 4:
                 raise Unsupported("none of the outputs holds boxes")
-            options = HeadOptions(scores.shape[2], 0, True, "CENTER_SIZE", False, False)
-            return make_heads(graph, (boxes, scores, priors), options, self.detection)
+            options = HeadOptions(outputs[conf].shape[2], 0, True, "CENTER_SIZE", False, False)
+            inputs = HeadInputs(outputs[loc], outputs[conf], priors, (conf, loc))
+            return make_heads(graph, inputs, options, {})
         except Unsupported as problem:
             raise UserError(f"job.priors: {problem}") from problem
