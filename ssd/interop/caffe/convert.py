@@ -76,7 +76,7 @@ def convert(network: Network, options: Options) -> Converted:
         graph = Graph(network.input, (1, *network.input_shape[1:]), swap and _only_convolutions(network))
         values, problems = _run(graph, network, _input(graph, options))
         _tell(problems)
-        outputs = _compared(network, values)
+        outputs = _compared(original, values)
         if options.loose and not graph.heads:
             graph.heads = options.loose.heads(graph, outputs)
         symbol = mx.sym.Group(_symbols(graph, outputs, original))
@@ -153,7 +153,7 @@ def _compared(network: Network, values: dict[str, Value | None]) -> dict[str, Va
         if layer.type == "DetectionOutput":
             names += layer.bottoms[:3]
     writers = {top: layer.name for layer in network.layers for top in layer.tops}
-    found = {writers[name]: values[name] for name in names if name in writers}
+    found = {writers[name]: values.get(name) for name in names if name in writers}
     return {name: value for name, value in found.items() if value is not None and value.shape != ()}
 
 

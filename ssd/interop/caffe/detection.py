@@ -26,6 +26,11 @@ class HeadOptions:
     clip: bool
 
 
+def _decimal(value: float) -> float:
+    """What was written in the file: 0.45, not the 0.44999998807907104 that a float of 32 bits makes of it."""
+    return float(str(np.float32(value)))
+
+
 class HeadInputs(NamedTuple):
     """Offsets [1, N * L * 4] (L = 1, or the classes), probabilities [1, N * C], anchors [1, 2, N * 4] of corners and
     variances; sources: names of the probabilities and the offsets."""
@@ -54,8 +59,8 @@ def detection_output(graph: Graph, layer: Layer, bottoms: list[Value]) -> list[V
     if priors is None or priors.ndim != 3 or priors.shape[1] != 2 or priors.shape[2] % 4:
         raise Unsupported(f"its third input {told(bottoms[2].shape)} is no PriorBox's")
     detection = {
-        "score": max(0.0, options.confidence_threshold),
-        "nms": min(1.0, max(0.0, suppression.nms_threshold)),
+        "score": max(0.0, _decimal(options.confidence_threshold)),
+        "nms": min(1.0, max(0.0, _decimal(suppression.nms_threshold))),
         "topk": suppression.top_k if suppression.top_k > 0 else MAX_KEPT,
         "keep": options.keep_top_k if options.keep_top_k > 0 else MAX_KEPT,
     }
