@@ -16,7 +16,7 @@ from ssd.interop.caffe.convert import Converted, Options, Row, convert, load
 from ssd.interop.caffe.loose import LooseHeads
 from ssd.interop.caffe.means import Mean, find_mean
 from ssd.interop.caffe.names import class_names
-from ssd.interop.caffe.parity import NoReference
+from ssd.interop.caffe.parity import NoReferenceError
 from ssd.interop.caffe.verify import Conversion, Report, noise_picture, verify
 from ssd.interop.caffe.write import write_detector, write_network
 from ssd.interop.classifier import Classifier
@@ -122,9 +122,8 @@ def table(rows: list[Row]) -> list[str]:
     columns = [("layer", "type", "writes", "numbers", "")]
     columns += [(row.name, row.type, row.shapes, f"{row.numbers:,}" if row.numbers else "", row.note) for row in rows]
     widths = [min(40, max(len(line[number]) for line in columns)) for number in range(4)]
-    return [
-        f"{a:{widths[0]}}  {b:{widths[1]}}  {c:{widths[2]}}  {d:>{widths[3]}}  {e}".rstrip() for a, b, c, d, e in columns
-    ]
+    name, kind, shape, count = widths
+    return [f"{a:{name}}  {b:{kind}}  {c:{shape}}  {d:>{count}}  {e}".rstrip() for a, b, c, d, e in columns]
 
 
 def chosen(cfg: DictConfig, spec: ModelSpec) -> Iterable[tuple[str, np.ndarray]]:
@@ -138,7 +137,7 @@ def compare(made: Conversion, pictures: Iterable[tuple[str, np.ndarray]], tolera
     """Tells the differences to OpenCV. Errors: UserError when they are larger than they may be."""
     try:
         report = verify(made, pictures, tolerance)
-    except NoReference as error:
+    except NoReferenceError as error:
         log.warning("not compared with OpenCV, which cannot run this network: %s", error)
         return
     for line in told(report):

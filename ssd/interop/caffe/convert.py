@@ -11,7 +11,7 @@ from ssd.engine import mx
 from ssd.errors import UserError
 from ssd.interop.caffe import convolutions, detection, pointwise, priors, shapes  # noqa: F401  they register converters
 from ssd.interop.caffe.fold import folded
-from ssd.interop.caffe.graph import CONVERTERS, INPUTS, Graph, Heads, Unsupported, Value, told
+from ssd.interop.caffe.graph import CONVERTERS, INPUTS, Graph, Heads, UnsupportedError, Value, told
 from ssd.interop.caffe.layers import Layer, Network, read_network, with_weights
 from ssd.interop.caffe.loose import LooseHeads
 from ssd.interop.caffe.wire import read_weights
@@ -45,9 +45,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Converted:
-    """graph: reads `data` [B, 3, H, W], RGB. For a detector (heads is not None) its outputs are cls_prob [B, C + 1, N] and
-    boxes [B, N, 4]; otherwise the network's. outputs: layer and array of the network's own outputs and of what a
-    DetectionOutput layer reads, by name, to compare."""
+    """graph: reads `data` [B, 3, H, W], RGB. For a detector (heads is not None) its outputs are cls_prob [B, C + 1, N]
+    and boxes [B, N, 4]; otherwise the network's. outputs: the arrays to compare, by the layer that writes them: the
+    network's own outputs and what a DetectionOutput layer reads."""
 
     graph: Any
     arg_params: dict[str, Any]
@@ -68,7 +68,8 @@ def load(prototxt: Path, caffemodel: Path) -> Network:
 
 def convert(network: Network, options: Options) -> Converted:
     """Errors: UserError that lists all layers that cannot be converted, with the reason."""
-    original, gone = network, {}
+    original = network
+    gone: dict[str, str] = {}
     if options.fold:
         network, gone = folded(network)
     with mx.name.NameManager():
@@ -90,9 +91,7 @@ def convert(network: Network, options: Options) -> Converted:
 def _only_convolutions(network: Network) -> bool:
     """Whether the order of channels can be changed in weights: all that reads the input are ordinary convolutions."""
     readers = [layer for layer in network.layers if layer.bottoms and network.input == layer.bottoms[0]]
-    return all(
-        layer.type == "Convolution" and layer.options.convolution_param.group == 1 for layer in readers
-    )
+    return all(layer.type == "Convolution" and layer.options.convolution_param.group == 1 for layer in readers)
 
 
 def _input(graph: Graph, options: Options) -> Value:
@@ -107,7 +106,7 @@ def _input(graph: Graph, options: Options) -> Value:
         symbol = mx.sym.Concat(*parts, dim=1, name=graph.name("bgr"))
     try:
         return graph.value(symbol, graph.input_shape)
-    except Unsupported as problem:
+    except UnsupportedError as problem:
         raise UserError(f"the network's input: {problem}") from problem
 
 
@@ -123,7 +122,7 @@ def _run(graph: Graph, network: Network, start: Value) -> tuple[dict[str, Value 
             continue
         try:
             values |= dict(zip(layer.tops, _converted(graph, layer, known), strict=True))
-        except Unsupported as problem:
+        except UnsupportedError as problem:
             problems.append(f"{layer.name!r} ({layer.type}): {problem}")
     return values, problems
 
@@ -131,12 +130,12 @@ def _run(graph: Graph, network: Network, start: Value) -> tuple[dict[str, Value 
 def _converted(graph: Graph, layer: Layer, bottoms: list[Value]) -> list[Value]:
     fewest, most = INPUTS[layer.type]
     if not fewest <= len(bottoms) <= most:
-        raise Unsupported(f"it reads {len(bottoms)} arrays, expected {fewest} to {most}")
+        raise UnsupportedError(f"it reads {len(bottoms)} arrays, expected {fewest} to {most}")
     if any(value.shape == () for value in bottoms):
-        raise Unsupported("it reads finished detections")
+        raise UnsupportedError("it reads finished detections")
     tops = CONVERTERS[layer.type](graph, layer, bottoms)
     if len(tops) != len(layer.tops):
-        raise Unsupported(f"it writes {len(layer.tops)} arrays, expected {len(tops)}")
+        raise UnsupportedError(f"it writes {len(layer.tops)} arrays, expected {len(tops)}")
     return tops
 
 
@@ -169,9 +168,9 @@ def _symbols(graph: Graph, outputs: dict[str, Value], network: Network) -> list[
 def _row(layer: Layer, values: dict[str, Value | None], network: Network, gone: dict[str, str]) -> Row:
     if layer.name in gone:
         return Row(layer.name, layer.type, "", 0, f"folded into {gone[layer.name]}")
-    shapes = [value.shape for name in layer.tops if (value := values.get(name))]
+    written = [value.shape for name in layer.tops if (value := values.get(name))]
     note = "constant" if any(v is not None and v.constant is not None for v in map(values.get, layer.tops)) else ""
     return Row(
-        layer.name, layer.type, ", ".join(told(shape) for shape in shapes if shape),
+        layer.name, layer.type, ", ".join(told(shape) for shape in written if shape),
         sum(array.size for array in layer.blobs), note,
     )  # fmt: skip

@@ -10,7 +10,7 @@ import numpy as np
 from ssd.engine import mx
 from ssd.interop.caffe.graph import (
     Graph,
-    Unsupported,
+    UnsupportedError,
     Value,
     axis_of,
     blob,
@@ -48,9 +48,7 @@ def convolution(graph: Graph, layer: Layer, bottoms: list[Value]) -> list[Value]
     weight = blob(layer, 0, (filters, channels // groups, *window.kernel), "weight")
     if graph.swap and layer.bottoms[0] == graph.input_name:
         weight = weight[:, ::-1]
-    sides = [
-        (size[axis + 1] + 2 * window.pad[axis] - window.reach[axis]) // window.stride[axis] + 1 for axis in (0, 1)
-    ]
+    sides = [(size[axis + 1] + 2 * window.pad[axis] - window.reach[axis]) // window.stride[axis] + 1 for axis in (0, 1)]
     return [_convolved(graph, layer, data, (window, filters, groups), (mx.sym.Convolution, weight, sides))]
 
 
@@ -59,9 +57,7 @@ def deconvolution(graph: Graph, layer: Layer, bottoms: list[Value]) -> list[Valu
     data = bottoms[0]
     window, filters, groups, size = _geometry(layer, data)
     weight = blob(layer, 0, (size[0], filters // groups, *window.kernel), "weight")
-    sides = [
-        window.stride[axis] * (size[axis + 1] - 1) + window.reach[axis] - 2 * window.pad[axis] for axis in (0, 1)
-    ]
+    sides = [window.stride[axis] * (size[axis + 1] - 1) + window.reach[axis] - 2 * window.pad[axis] for axis in (0, 1)]
     return [_convolved(graph, layer, data, (window, filters, groups), (mx.sym.Deconvolution, weight, sides))]
 
 
@@ -71,7 +67,7 @@ def _convolved(
     (window, filters, groups), (operator, weight, sides) = geometry, made
     shape = (1, filters, *sides)
     if min(sides) < 1:
-        raise Unsupported(f"its kernel is larger than its input {told(data.shape)}")
+        raise UnsupportedError(f"its kernel is larger than its input {told(data.shape)}")
     name = graph.name(layer.name)
     has_bias = layer.options.convolution_param.bias_term
     tensors = [symbol_of(data), graph.parameter(f"{name}_weight", weight)]
@@ -89,13 +85,13 @@ def _geometry(layer: Layer, data: Value) -> tuple[Window, int, int, tuple[int, i
     options = layer.options.convolution_param
     _, channels, height, width = images(data)
     if axis_of(options.axis, data.shape) != 1:
-        raise Unsupported(f"axis {options.axis}")
+        raise UnsupportedError(f"axis {options.axis}")
     filters = option(options.num_output, 1, "num_output")
     groups = option(options.group, 1, "group")
     if layer.type == "ConvolutionDepthwise":
         groups = channels
     if channels % groups or filters % groups:
-        raise Unsupported(f"group {groups} does not divide {channels} channels and {filters} filters")
+        raise UnsupportedError(f"group {groups} does not divide {channels} channels and {filters} filters")
     window = Window(
         _pair(options, "kernel_size", "kernel", 1, None),
         _pair(options, "stride", "stride", 1, 1),
@@ -114,7 +110,7 @@ def _pair(options: Any, both: str, single: str | None, least: int, default: int 
     if not values and default is not None:
         values = [default]
     if len(values) not in (1, 2):
-        raise Unsupported(f"{both} is given {len(values)} times")
+        raise UnsupportedError(f"{both} is given {len(values)} times")
     y, x = (option(value, least, both) for value in (values[0], values[-1]))
     return y, x
 
@@ -126,7 +122,7 @@ def pooling(graph: Graph, layer: Layer, bottoms: list[Value]) -> list[Value]:
     _, channels, *size = images(data)
     kinds = {options.MAX: "max", options.AVE: "avg"}
     if options.pool not in kinds:
-        raise Unsupported("stochastic pooling")
+        raise UnsupportedError("stochastic pooling")
     kind, name = kinds[options.pool], graph.name(layer.name)
     if options.global_pooling:
         symbol = mx.sym.Pooling(symbol_of(data), pool_type=kind, kernel=(1, 1), global_pool=True, name=name)
@@ -135,16 +131,16 @@ def pooling(graph: Graph, layer: Layer, bottoms: list[Value]) -> list[Value]:
     stride = _pair(options, "stride", "stride", 1, 1)
     pad = _pair(options, "pad", "pad", 0, 0)
     if any(pad[axis] >= kernel[axis] for axis in (0, 1)):
-        raise Unsupported(f"pad {pad[0]}, {pad[1]} is not smaller than its kernel")
+        raise UnsupportedError(f"pad {pad[0]}, {pad[1]} is not smaller than its kernel")
     floor = options.round_mode == options.FLOOR or not options.ceil_mode
     spans = [size[axis] + 2 * pad[axis] - kernel[axis] for axis in (0, 1)]
     if min(spans) < 0:
-        raise Unsupported(f"its kernel is larger than its input {told(data.shape)}")
+        raise UnsupportedError(f"its kernel is larger than its input {told(data.shape)}")
     down = [spans[axis] // stride[axis] + 1 for axis in (0, 1)]
     up = [-(-spans[axis] // stride[axis]) + 1 for axis in (0, 1)]
     sides = down if floor else [_clipped(up[axis], size[axis], stride[axis], pad[axis]) for axis in (0, 1)]
     if any((sides[axis] - 1) * stride[axis] - pad[axis] >= size[axis] for axis in (0, 1)):
-        raise Unsupported("its last window lies outside of the picture")
+        raise UnsupportedError("its last window lies outside of the picture")
     symbol = mx.sym.Pooling(
         symbol_of(data), pool_type=kind, kernel=kernel, stride=stride, pad=pad, count_include_pad=True,
         pooling_convention="valid" if sides == down else "full", name=name,
@@ -167,7 +163,7 @@ def inner_product(graph: Graph, layer: Layer, bottoms: list[Value]) -> list[Valu
     axis = axis_of(options.axis, data.shape)
     last = axis == len(data.shape) - 1
     if axis != 1 and not (last and axis > 1):
-        raise Unsupported(f"axis {axis} of an array {told(data.shape)}")
+        raise UnsupportedError(f"axis {axis} of an array {told(data.shape)}")
     outputs = int(options.num_output)
     inputs = int(np.prod(data.shape[axis:], dtype=object))
     if options.transpose:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ssd.engine import mx
-from ssd.interop.caffe.graph import Graph, Heads, Unsupported, Value, converts, symbol_of, told
+from ssd.interop.caffe.graph import Graph, Heads, UnsupportedError, Value, converts, symbol_of, told
 from ssd.interop.caffe.layers import Layer
 
 MAX_KEPT = 1 << 20  # Caffe's "all"
@@ -46,18 +46,18 @@ def detection_output(graph: Graph, layer: Layer, bottoms: list[Value]) -> list[V
     """Its top is no array of the graph: what it would hold is what the detector makes of graph.heads."""
     options = layer.options.detection_output_param
     if graph.heads:
-        raise Unsupported("a second layer of this type")
+        raise UnsupportedError("a second layer of this type")
     suppression = options.nms_param
     if suppression.eta != 1:
-        raise Unsupported(f"eta {suppression.eta:g}: suppression with a falling threshold")
+        raise UnsupportedError(f"eta {suppression.eta:g}: suppression with a falling threshold")
     code = options.DESCRIPTOR.enum_types_by_name["CodeType"].values_by_number[options.code_type].name
     heads = HeadOptions(
         options.num_classes, options.background_label_id, options.share_location, code,
         options.variance_encoded_in_target, options.clip,
     )  # fmt: skip
     priors = bottoms[2].constant
-    if priors is None or priors.ndim != 3 or priors.shape[1] != 2 or priors.shape[2] % 4:
-        raise Unsupported(f"its third input {told(bottoms[2].shape)} is no PriorBox's")
+    if priors is None or priors.ndim != 3 or priors.shape[:2] != (1, 2) or priors.shape[2] % 4:
+        raise UnsupportedError(f"its third input {told(bottoms[2].shape)} is no PriorBox's")
     detection = {
         "score": max(0.0, _decimal(options.confidence_threshold)),
         "nms": min(1.0, max(0.0, _decimal(suppression.nms_threshold))),
@@ -70,16 +70,16 @@ def detection_output(graph: Graph, layer: Layer, bottoms: list[Value]) -> list[V
 
 
 def make_heads(graph: Graph, inputs: HeadInputs, options: HeadOptions, detection: dict[str, Any]) -> Heads:
-    """Errors: Unsupported when the inputs do not go together."""
+    """Errors: UnsupportedError when the inputs do not go together."""
     loc, conf, priors, sources = inputs
     classes, background = options.classes, options.background
     if not 1 <= classes <= 10_000 or not -1 <= background < classes or classes == (background >= 0):
-        raise Unsupported(f"num_classes {classes} with background_label_id {background}")
+        raise UnsupportedError(f"num_classes {classes} with background_label_id {background}")
     corners, variances = (priors[0, row].reshape(-1, 4) for row in (0, 1))
     count, sets = len(corners), 1 if options.shared else classes
     for value, size, what in ((loc, count * sets * 4, "offsets"), (conf, count * classes, "probabilities")):
         if int(np.prod(value.shape, dtype=object)) != size:
-            raise Unsupported(f"{told(value.shape)} {what} for {count} anchors and {classes} classes")
+            raise UnsupportedError(f"{told(value.shape)} {what} for {count} anchors and {classes} classes")
     objects = [number for number in range(classes) if number != background]
     graph.checked((len(objects) + 1, count * (1 if options.shared else len(objects))))
     graph.checked((count, sets, 4))
@@ -124,7 +124,7 @@ def _decoded(graph: Graph, loc: Any, corners: np.ndarray, variances: np.ndarray,
         "CORNER_SIZE": lambda: corner(np.concatenate([sizes, sizes], axis=1)),
     }
     if options.code not in decoders:
-        raise Unsupported(f"code_type {options.code}")
+        raise UnsupportedError(f"code_type {options.code}")
     boxes = decoders[options.code]()
     return mx.sym.clip(boxes, a_min=0.0, a_max=1.0) if options.clip else boxes
 

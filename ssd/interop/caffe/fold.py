@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ssd.interop.caffe.graph import Unsupported, axis_of
+from ssd.interop.caffe.graph import UnsupportedError, axis_of
 from ssd.interop.caffe.layers import Layer, Network
 from ssd.interop.caffe.pointwise import statistics
 
@@ -47,7 +47,7 @@ def _merged(first: Layer, second: Layer) -> Layer | None:
         if first.type == "BatchNorm" and second.type == "Scale" and len(first.blobs) == 3:
             factor, offset = _scale(second, first.blobs[0].size)
             return replace(first, tops=second.tops, blobs=(*first.blobs, factor, offset))
-    except (Unsupported, ValueError, IndexError):
+    except (UnsupportedError, ValueError, IndexError):
         return None  # the converter of the layer by itself tells what is wrong
     return None
 
@@ -73,10 +73,10 @@ def _batch_norm(layer: Layer, channels: int) -> tuple[np.ndarray, np.ndarray]:
     """Factor and offset [C] that a BatchNorm layer amounts to."""
     options = layer.options.batch_norm_param
     if options.HasField("use_global_stats") and not options.use_global_stats:
-        raise Unsupported("statistics of the batch")
+        raise UnsupportedError("statistics of the batch")
     mean, variance = statistics(layer, channels)
     if len(layer.blobs) > 3 or not (variance + options.eps > 0).all():
-        raise Unsupported("variance")
+        raise UnsupportedError("variance")
     factor = 1 / np.sqrt(variance.astype(np.float64) + options.eps)
     return factor.astype(np.float32), (-mean * factor).astype(np.float32)
 
@@ -84,7 +84,7 @@ def _batch_norm(layer: Layer, channels: int) -> tuple[np.ndarray, np.ndarray]:
 def _scale(layer: Layer, channels: int) -> tuple[np.ndarray, np.ndarray]:
     options = layer.options.scale_param
     if options.axis not in (1, -3) or options.num_axes != 1 or axis_of(1, (1, channels)) != 1:
-        raise Unsupported("axis")
+        raise UnsupportedError("axis")
     factor = layer.blobs[0].reshape(channels)
     offset = layer.blobs[1].reshape(channels) if options.bias_term else np.zeros(channels, np.float32)
     return factor, offset

@@ -24,7 +24,7 @@ MAX_DIMENSIONS = 8
 Shape = tuple[int, ...]
 
 
-class Unsupported(Exception):
+class UnsupportedError(Exception):
     """A layer that cannot be converted; the message says why, without the layer's name."""
 
 
@@ -86,22 +86,25 @@ class Graph:
         return mx.sym.Variable(name, shape=array.shape)
 
     def value(self, symbol: Any, shape: Sequence[int]) -> Value:
-        """A result. Errors: Unsupported when it is empty or too large."""
+        """A result. Errors: UnsupportedError when it is empty or too large."""
         return Value(self.checked(shape), symbol)
 
     def constant(self, array: np.ndarray) -> Value:
         return Value(self.checked(array.shape), constant=array)
 
     def checked(self, shape: Sequence[int]) -> Shape:
-        """The shape, if such an array may exist beside the others; asked before it is made. Errors: Unsupported."""
+        """The shape, if such an array may exist beside the others; asked before it is made.
+
+        Errors: UnsupportedError.
+        """
         count = prod(shape)
         if count < 1 or min(shape, default=1) < 1:
-            raise Unsupported(f"its result is empty: {told(shape)}")
+            raise UnsupportedError(f"its result is empty: {told(shape)}")
         if len(shape) > MAX_DIMENSIONS:
-            raise Unsupported(f"its result has {len(shape)} dimensions")
+            raise UnsupportedError(f"its result has {len(shape)} dimensions")
         self._total += count
         if count > MAX_VALUES or self._total > MAX_TOTAL:
-            raise Unsupported(f"its result of {told(shape)} numbers is too large")
+            raise UnsupportedError(f"its result of {told(shape)} numbers is too large")
         return tuple(int(side) for side in shape)
 
 
@@ -123,40 +126,40 @@ def converts(*types: str, inputs: tuple[int, int] = (1, 1)) -> Callable[[Convert
 
 
 def symbol_of(value: Value) -> Any:
-    """Errors: Unsupported for a constant."""
+    """Errors: UnsupportedError for a constant."""
     if value.symbol is None:
-        raise Unsupported("it reads anchors")
+        raise UnsupportedError("it reads anchors")
     return value.symbol
 
 
 def axis_of(axis: int, shape: Shape) -> int:
-    """An axis counted from the end as one counted from the start. Errors: Unsupported when there is none such."""
+    """An axis counted from the end as one counted from the start. Errors: UnsupportedError when there is none such."""
     if not -len(shape) <= axis < len(shape):
-        raise Unsupported(f"axis {axis} of an array {told(shape)}")
+        raise UnsupportedError(f"axis {axis} of an array {told(shape)}")
     return axis % len(shape)
 
 
 def option(value: int, least: int, what: str) -> int:
-    """Errors: Unsupported when the number cannot be meant."""
+    """Errors: UnsupportedError when the number cannot be meant."""
     if not least <= value <= MAX_OPTION:
-        raise Unsupported(f"{what} {value}: expected {least} to {MAX_OPTION}")
+        raise UnsupportedError(f"{what} {value}: expected {least} to {MAX_OPTION}")
     return int(value)
 
 
 def images(value: Value) -> Shape:
-    """Shape [1, C, H, W]. Errors: Unsupported for anything else."""
+    """Shape [1, C, H, W]. Errors: UnsupportedError for anything else."""
     if len(value.shape) != 4:
-        raise Unsupported(f"it reads an array {told(value.shape)}, expected pictures")
+        raise UnsupportedError(f"it reads an array {told(value.shape)}, expected pictures")
     return value.shape
 
 
 def blob(layer: Layer, number: int, shape: Shape, what: str) -> np.ndarray:
-    """An array of the caffemodel in the shape that the layer needs. Errors: Unsupported when absent or of other size."""
+    """An array of the caffemodel in the shape that the layer needs. Errors: UnsupportedError when absent or misfit."""
     if number >= len(layer.blobs):
-        raise Unsupported(f"the caffemodel has no {what} for it")
+        raise UnsupportedError(f"the caffemodel has no {what} for it")
     array = layer.blobs[number]
     if array.size != prod(shape):
-        raise Unsupported(f"its {what} in the caffemodel is {told(array.shape)}, expected {told(shape)}")
+        raise UnsupportedError(f"its {what} in the caffemodel is {told(array.shape)}, expected {told(shape)}")
     return array.reshape(shape)
 
 

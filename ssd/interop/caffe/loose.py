@@ -10,7 +10,7 @@ import numpy as np
 
 from ssd.errors import UserError
 from ssd.interop.caffe.detection import HeadInputs, HeadOptions, make_heads
-from ssd.interop.caffe.graph import Graph, Heads, Unsupported, Value, told
+from ssd.interop.caffe.graph import Graph, Heads, UnsupportedError, Value, told
 from ssd.interop.caffe.priors import PriorShape, four_variances
 
 MAX_ANCHORS = 1 << 20
@@ -30,7 +30,7 @@ class LooseHeads:
         sizes = [size for level in self.min_sizes for size in level]
         if not sizes or len(self.min_sizes) != len(self.steps) or min(*sizes, *self.steps) <= 0:
             raise UserError(
-                "job.priors: expected min_sizes (a list for each feature map) and as many steps, all positive, in pixels"
+                "job.priors: expected min_sizes (a list per feature map) and as many steps, all positive, in pixels"
             )
         if self.clip not in (None, "corners", "centres"):
             raise UserError(f"job.priors.clip={self.clip}: choose null, corners or centres")
@@ -56,12 +56,14 @@ class LooseHeads:
             count = priors.shape[2] // 4
             if len(outputs) != 2 or any(len(v.shape) != 3 or v.shape[1] != count for v in outputs.values()):
                 shapes = " and ".join(told(value.shape) for value in outputs.values()) or "none"
-                raise Unsupported(f"expected outputs 1x{count}x4 and 1x{count}x(classes + 1), the network has {shapes}")
+                raise UnsupportedError(
+                    f"expected outputs 1x{count}x4 and 1x{count}x(classes + 1), the network has {shapes}"
+                )
             loc, conf = sorted(outputs, key=lambda name: outputs[name].shape[2] != 4)
             if outputs[loc].shape[2] != 4:
-                raise Unsupported("none of the outputs holds boxes")
+                raise UnsupportedError("none of the outputs holds boxes")
             options = HeadOptions(outputs[conf].shape[2], 0, True, "CENTER_SIZE", False, False)
             inputs = HeadInputs(outputs[loc], outputs[conf], priors, (conf, loc))
             return make_heads(graph, inputs, options, {})
-        except Unsupported as problem:
+        except UnsupportedError as problem:
             raise UserError(f"job.priors: {problem}") from problem

@@ -12,12 +12,13 @@ from ssd.detection.decode import DecodeParams, decode
 from ssd.engine import mx
 from ssd.errors import UserError
 from ssd.interop.caffe.convert import Converted, Options
+from ssd.interop.caffe.explicit import explicit, ignored_by_opencv
 from ssd.interop.caffe.layers import Network
 
 COLUMNS = 7  # of OpenCV's detections: image, label, score, corners
 
 
-class NoReference(Exception):
+class NoReferenceError(Exception):
     """OpenCV cannot read or run the network; the message says why."""
 
 
@@ -44,14 +45,18 @@ class Boxes:
 
 
 class Reference:
-    """OpenCV's network. Errors: NoReference."""
+    """OpenCV's network. Errors: NoReferenceError."""
 
     def __init__(self, prototxt: Path, caffemodel: Path) -> None:
         cv2.setLogLevel(0)  # it prints what it then raises
+        if ignored := ignored_by_opencv(prototxt):
+            raise NoReferenceError(f"it ignores {ignored[0]}")
         try:
-            self._net = cv2.dnn.readNetFromCaffe(str(prototxt), str(caffemodel))
+            self._net = cv2.dnn.readNetFromCaffe(
+                np.frombuffer(explicit(prototxt).encode(), np.uint8), np.fromfile(caffemodel, np.uint8)
+            )
         except cv2.error as error:
-            raise NoReference(_reason(error)) from error
+            raise NoReferenceError(_reason(error)) from error
 
     def run(self, data: np.ndarray, layers: Sequence[str]) -> list[np.ndarray]:
         """What the named layers write for an input [1, 3, H, W] as the network was trained on."""
@@ -59,21 +64,21 @@ class Reference:
             self._net.setInput(np.ascontiguousarray(data))
             return [np.array(output) for output in self._net.forward(list(layers))]
         except cv2.error as error:
-            raise NoReference(_reason(error)) from error
+            raise NoReferenceError(_reason(error)) from error
 
 
 def run_outputs(converted: Converted, data: np.ndarray) -> list[np.ndarray]:
     """converted.outputs for an input [1, 3, H, W] as the graph takes it."""
     symbols = {name: value.symbol for name, value in converted.outputs.items() if value.symbol is not None}
-    found = {}
+    found = {name: value.constant for name, value in converted.outputs.items() if value.constant is not None}
     if symbols:
         graph = mx.sym.Group(list(symbols.values()))
         known = {**converted.arg_params, "data": mx.nd.array(data)}
         args = {name: known[name] for name in graph.list_arguments()}
         states = {name: converted.aux_params[name] for name in graph.list_auxiliary_states()}
         outputs = graph.bind(mx.cpu(), args=args, aux_states=states, grad_req="null").forward(is_train=False)
-        found = dict(zip(symbols, (output.asnumpy() for output in outputs), strict=True))
-    return [found.get(name, value.constant) for name, value in converted.outputs.items()]
+        found |= dict(zip(symbols, (output.asnumpy() for output in outputs), strict=True))
+    return [found[name] for name in converted.outputs]
 
 
 def as_trained(data: np.ndarray, options: Options) -> np.ndarray:

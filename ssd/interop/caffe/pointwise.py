@@ -9,7 +9,7 @@ from ssd.engine import mx
 from ssd.interop.caffe.graph import (
     Graph,
     Shape,
-    Unsupported,
+    UnsupportedError,
     Value,
     axis_of,
     blob,
@@ -66,10 +66,10 @@ def eltwise(graph: Graph, layer: Layer, bottoms: list[Value]) -> list[Value]:
     options = layer.options.eltwise_param
     symbols = [symbol_of(value) for value in bottoms]
     if len({value.shape for value in bottoms}) > 1:
-        raise Unsupported(f"it joins arrays {' and '.join(told(value.shape) for value in bottoms)}")
+        raise UnsupportedError(f"it joins arrays {' and '.join(told(value.shape) for value in bottoms)}")
     if options.coeff and options.operation == options.SUM:
         if len(options.coeff) != len(bottoms):
-            raise Unsupported(f"{len(options.coeff)} coefficients for {len(bottoms)} inputs")
+            raise UnsupportedError(f"{len(options.coeff)} coefficients for {len(bottoms)} inputs")
         symbols = [symbol if k == 1 else symbol * k for symbol, k in zip(symbols, options.coeff, strict=True)]
     operators = {
         options.SUM: mx.sym.elemwise_add, options.PROD: mx.sym.elemwise_mul, options.MAX: mx.sym.maximum
@@ -82,7 +82,7 @@ def batch_norm(graph: Graph, layer: Layer, bottoms: list[Value]) -> list[Value]:
     """Blobs: mean, variance, what both are divided by; and after folding factor and offset (fold.py)."""
     options, shape = layer.options.batch_norm_param, bottoms[0].shape
     if options.HasField("use_global_stats") and not options.use_global_stats:
-        raise Unsupported("it normalises by the statistics of the batch (use_global_stats: false)")
+        raise UnsupportedError("it normalises by the statistics of the batch (use_global_stats: false)")
     channels = shape[axis_of(1, shape)]
     mean, variance = statistics(layer, channels)
     name = graph.name(layer.name)
@@ -98,7 +98,7 @@ def batch_norm(graph: Graph, layer: Layer, bottoms: list[Value]) -> list[Value]:
 
 
 def statistics(layer: Layer, channels: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and variance [C] of a BatchNorm layer, which keeps sums and their weight. Errors: Unsupported."""
+    """Mean and variance [C] of a BatchNorm layer, which keeps sums and their weight. Errors: UnsupportedError."""
     mean, variance, weight = (
         blob(layer, number, (count,), what)
         for number, (count, what) in enumerate([(channels, "mean"), (channels, "variance"), (1, "weight of its mean")])
@@ -116,7 +116,6 @@ def scale(graph: Graph, layer: Layer, bottoms: list[Value]) -> list[Value]:
     axis = axis_of(options.axis, shape)
     symbol = symbol_of(bottoms[0])
     operators = [mx.sym.broadcast_mul] if is_scale else [mx.sym.broadcast_add]
-    number = 0
     if len(bottoms) == 2:
         other = _aligned(bottoms[1], shape, axis)
         symbol = operators.pop()(symbol, other)
@@ -125,21 +124,20 @@ def scale(graph: Graph, layer: Layer, bottoms: list[Value]) -> list[Value]:
     if is_scale and options.bias_term:
         operators.append(mx.sym.broadcast_add)
     if operators and axis == 0 and inner:
-        raise Unsupported("it has numbers for each picture of a batch")
+        raise UnsupportedError("it has numbers for each picture of a batch")
     broadcast = (*[1] * axis, *inner, *[1] * (len(shape) - axis - len(inner)))
-    for operator in operators:
+    for number, operator in enumerate(operators):
         what = "factor" if operator is mx.sym.broadcast_mul else "offset"
         suffix = "gamma" if operator is mx.sym.broadcast_mul else "beta"
         array = blob(layer, number, inner, what).reshape(broadcast)
         symbol = operator(symbol, graph.parameter(f"{name}_{suffix}", array), name=graph.name(f"{name}_{what}"))
-        number += 1
     return [graph.value(symbol, shape)]
 
 
 def _aligned(other: Value, shape: Shape, axis: int) -> Any:
     """A second array shaped to go with the first, whose axes it matches from `axis` on."""
     if axis != 0 or other.shape != shape[: len(other.shape)]:
-        raise Unsupported(f"an array {told(other.shape)} for axis {axis} of {told(shape)}")
+        raise UnsupportedError(f"an array {told(other.shape)} for axis {axis} of {told(shape)}")
     return mx.sym.Reshape(symbol_of(other), shape=(0, *other.shape[1:], *[1] * (len(shape) - len(other.shape))))
 
 
@@ -150,7 +148,7 @@ def local_response(graph: Graph, layer: Layer, bottoms: list[Value]) -> list[Val
     images(bottoms[0])
     size = option(options.local_size, 1, "local_size")
     if size % 2 == 0:
-        raise Unsupported(f"local_size {size} is even")
+        raise UnsupportedError(f"local_size {size} is even")
     if options.norm_region == options.ACROSS_CHANNELS:
         symbol = mx.sym.LRN(data, nsize=size, alpha=options.alpha, beta=options.beta, knorm=options.k, name=name)
         return [graph.value(symbol, bottoms[0].shape)]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ssd.interop.caffe.graph import Graph, Unsupported, Value, converts, images, told
+from ssd.interop.caffe.graph import Graph, UnsupportedError, Value, converts, images
 from ssd.interop.caffe.layers import Layer
 
 SAME_RATIO = 1e-6
@@ -77,17 +77,17 @@ def prior_box(graph: Graph, layer: Layer, bottoms: list[Value]) -> list[Value]:
 
 
 def four_variances(given: Sequence[float]) -> list[float]:
-    """One for all, or one each. Errors: Unsupported."""
+    """One for all, or one each. Errors: UnsupportedError."""
     values = list(given) or [0.1]
     if len(values) not in (1, 4) or not all(0 < value < np.inf for value in values):
-        raise Unsupported(f"variances {values[:8]}: expected one or four positive numbers")
+        raise UnsupportedError(f"variances {values[:8]}: expected one or four positive numbers")
     return values * (4 // len(values))
 
 
 def _ratios(given: Sequence[float], flip: bool) -> tuple[float, ...]:
     """Those that differ from 1 and from one another, each followed by its inverse."""
     if len(given) > MAX_SHAPES or not all(0 < ratio < np.inf for ratio in given):
-        raise Unsupported("aspect ratios that are not positive, or too many")
+        raise UnsupportedError("aspect ratios that are not positive, or too many")
     found = [1.0]
     for ratio in given:
         if all(abs(ratio - other) >= SAME_RATIO for other in found):
@@ -98,13 +98,13 @@ def _ratios(given: Sequence[float], flip: bool) -> tuple[float, ...]:
 def _check(shape: PriorShape) -> None:
     sizes = (*shape.min_sizes, *shape.max_sizes)
     if not shape.min_sizes or not all(0 < size <= MAX_PIXELS for size in sizes):
-        raise Unsupported(f"sizes {told(sizes[:8])}: expected one min_size or more, in pixels")
+        raise UnsupportedError(f"sizes {list(sizes[:8])}: expected one min_size or more, in pixels")
     if shape.max_sizes and len(shape.max_sizes) != len(shape.min_sizes):
-        raise Unsupported(f"{len(shape.max_sizes)} max_size for {len(shape.min_sizes)} min_size")
+        raise UnsupportedError(f"{len(shape.max_sizes)} max_size for {len(shape.min_sizes)} min_size")
     if any(high <= low for low, high in zip(shape.min_sizes, shape.max_sizes, strict=False)):
-        raise Unsupported("a max_size that is not larger than its min_size")
+        raise UnsupportedError("a max_size that is not larger than its min_size")
     if len(sizes) * (2 + len(shape.ratios)) > MAX_SHAPES:
-        raise Unsupported("too many anchors per cell")
+        raise UnsupportedError("too many anchors per cell")
     numbers = (*shape.step, *shape.image, shape.offset)
     if not all(0 <= number <= MAX_PIXELS for number in numbers):
-        raise Unsupported("step, offset or image size out of range")
+        raise UnsupportedError("step, offset or image size out of range")

@@ -94,7 +94,8 @@ message PoolingParameter {
   optional PoolMethod pool = 1;  optional uint32 kernel_size = 2;  optional uint32 stride = 3 [default = 1];
   optional uint32 pad = 4;  optional uint32 kernel_h = 5;  optional uint32 kernel_w = 6;  optional uint32 stride_h = 7;
   optional uint32 stride_w = 8;  optional uint32 pad_h = 9;  optional uint32 pad_w = 10;  optional Engine engine = 11;
-  optional bool global_pooling = 12;  optional RoundMode round_mode = 13;  optional bool ceil_mode = 1000 [default = true];
+  optional bool global_pooling = 12;  optional RoundMode round_mode = 13;
+  optional bool ceil_mode = 1000 [default = true];
 }
 message InnerProductParameter {
   optional uint32 num_output = 1;  optional bool bias_term = 2 [default = true];
@@ -134,14 +135,16 @@ message PowerParameter {
 message ELUParameter { optional float alpha = 1 [default = 1]; }
 message PReLUParameter { optional FillerParameter filler = 1;  optional bool channel_shared = 2; }
 message BatchNormParameter {
-  optional bool use_global_stats = 1;  optional float moving_average_fraction = 2;  optional float eps = 3 [default = 1e-5];
+  optional bool use_global_stats = 1;  optional float moving_average_fraction = 2;
+  optional float eps = 3 [default = 1e-5];
 }
 message ScaleParameter {
   optional int32 axis = 1 [default = 1];  optional int32 num_axes = 2 [default = 1];
   optional FillerParameter filler = 3;  optional bool bias_term = 4;  optional FillerParameter bias_filler = 5;
 }
 message BiasParameter {
-  optional int32 axis = 1 [default = 1];  optional int32 num_axes = 2 [default = 1];  optional FillerParameter filler = 3;
+  optional int32 axis = 1 [default = 1];  optional int32 num_axes = 2 [default = 1];
+  optional FillerParameter filler = 3;
 }
 message ReshapeParameter {
   optional BlobShape shape = 1;  optional int32 axis = 2;  optional int32 num_axes = 3 [default = -1];

@@ -60,7 +60,7 @@ class Report:
 
 
 def verify(made: Conversion, pictures: Iterable[tuple[str, np.ndarray]], tolerance: float) -> Report:
-    """Runs both on (name, HxWx3 uint8 RGB) pictures. Errors: NoReference when OpenCV cannot."""
+    """Runs both on (name, HxWx3 uint8 RGB) pictures. Errors: NoReferenceError when OpenCV cannot."""
     reference = Reference(made.prototxt, made.caffemodel)
     detector = Detector(made.model, mx.cpu(), 1) if made.converted.heads else None
     report = Report()
@@ -84,4 +84,3 @@ def noise_picture(height: int, width: int) -> np.ndarray:
     rng = np.random.default_rng(0)
     small = rng.integers(0, 256, (max(2, height // 16), max(2, width // 16), 3), dtype=np.uint8)
     return cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
-

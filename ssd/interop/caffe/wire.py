@@ -3,8 +3,8 @@
 Only what a converter needs is looked at: layers' names and their blobs. The options that a fork numbers differently are
 passed over, and a file can make nothing larger than itself, because arrays are views into it.
 
-Numbers of fields after Caffe's published format: NetParameter layers 2 (old files) and layer 100; LayerParameter name 1,
-blobs 7; V1LayerParameter name 4, blobs 6; BlobProto num, channels, height, width 1 to 4, data 5, shape 7,
+Numbers of fields after Caffe's published format: NetParameter layers 2 (old files) and layer 100; LayerParameter name
+1, blobs 7; V1LayerParameter name 4, blobs 6; BlobProto num, channels, height, width 1 to 4, data 5, shape 7,
 double_data 8; BlobShape dim 1.
 """
 
@@ -78,7 +78,8 @@ def _open(path: Path, kind: str) -> View:
 
 
 def _layer(message: View, name_field: int, blobs_field: int) -> tuple[str, list[np.ndarray]]:
-    name, blobs = "", []
+    name = ""
+    blobs: list[np.ndarray] = []
     for number, value in _fields(message):
         if number == name_field and isinstance(value, View):
             name = str(value, "utf-8", "replace")

@@ -102,11 +102,12 @@ class Net:
         return files
 
 
-def head(net: Net, source: str, channels: int, shape: tuple[int, int, int], prior: str) -> None:
-    """Predictors and anchors on an array. shape: (anchors per cell, classes with background, kernel)."""
+def head(net: Net, source: str, channels: int, shape: tuple[int, int, int], prior: str, sets: int = 1) -> None:
+    """Predictors and anchors on an array. shape: (anchors per cell, classes with background, kernel). sets: of boxes
+    for each anchor."""
     anchors, classes, kernel = shape
     pad = f"pad: {kernel // 2}"
-    for what, width, gain in (("loc", anchors * 4, 0.3), ("conf", anchors * classes, 3.0)):
+    for what, width, gain in (("loc", anchors * 4 * sets, 0.3), ("conf", anchors * classes, 3.0)):
         name = f"{source}_mbox_{what}"
         net.conv(name, source, (channels, width), kernel, pad, gain=gain / channels / kernel**2)
         net.layer(f"{name}_perm", "Permute", name, f"{name}_perm",
@@ -149,20 +150,21 @@ def ssd_vgg(width: int = 1, classes: int = 21, side: int = 300) -> Net:
     last = net.relu(net.conv("fc7", last, (1024 // width, 1024 // width), 1))
     maps = [("conv4_3_norm", 512), ("fc7", 1024)]
     channels = 1024 // width
-    extras = [(6, 256, 512, "pad: 1 stride: 2"), (7, 128, 256, "pad: 1 stride: 2"), (8, 128, 256, ""), (9, 128, 256, "")]
+    half = "pad: 1 stride: 2"
+    extras = [(6, 256, 512, half), (7, 128, 256, half), (8, 128, 256, ""), (9, 128, 256, "")]
     for number_, narrow, filters, rest in extras:
         last = net.relu(net.conv(f"conv{number_}_1", last, (channels, narrow // width), 1))
         last = net.relu(net.conv(f"conv{number_}_2", last, (narrow // width, filters // width), 3, rest))
         channels = filters // width
         maps.append((last, filters))
     net.layer("conv4_3_norm", "Normalize", "conv4_3", "conv4_3_norm",
-              "norm_param { across_spatial: false scale_filler { type: \"constant\" value: 20 } channel_shared: false }",
+              "norm_param { across_spatial: false channel_shared: false scale_filler { type: 'constant' value: 20 } }",
               (np.full(512 // width, 20, np.float32),))  # fmt: skip
     sizes = [30, 60, 111, 162, 213, 264, 315]
     steps = [8, 16, 32, 64, 100, 300]
     for k, (source, filters) in enumerate(maps):
         ratios = "aspect_ratio: 2 " + ("aspect_ratio: 3 " if 1 <= k <= 3 else "")
-        prior = f"min_size: {sizes[k]} max_size: {sizes[k + 1]} {ratios} flip: true clip: false step: {steps[k]} offset: 0.5"
+        prior = f"min_size: {sizes[k]} max_size: {sizes[k + 1]} {ratios} flip: true clip: false step: {steps[k]}"
         head(net, source, filters // width, (6 if 1 <= k <= 3 else 4, classes, 3), prior)
     finish(net, [source for source, _ in maps], classes, STANDARD)
     return net
@@ -192,7 +194,7 @@ def mobilenet_ssd(width: int = 1, classes: int = 21, side: int = 300) -> Net:
         maps.append((last, filters))
     sizes = [(60, None), (105, 150), (150, 195), (195, 240), (240, 285), (285, 300)]
     for (source, filters), (low, high) in zip(maps, sizes, strict=True):
-        prior = f"min_size: {low} " + (f"max_size: {high} aspect_ratio: 2 aspect_ratio: 3" if high else "aspect_ratio: 2")
+        prior = f"min_size: {low} aspect_ratio: 2 " + (f"max_size: {high} aspect_ratio: 3" if high else "")
         head(net, source, filters // width, (6 if high else 3, classes, 1), f"{prior} flip: true clip: false")
     options = STANDARD.replace("top_k: 400", "top_k: 100").replace("keep_top_k: 200", "keep_top_k: 100")
     finish(net, [source for source, _ in maps], classes, options)

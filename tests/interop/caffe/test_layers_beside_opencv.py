@@ -188,7 +188,8 @@ def test_normalize(across: str, shared: str, both) -> None:
         pytest.skip("OpenCV does not do both; test_layers.py does")
     net = stem()
     factors = net.normal(1 if shared == "true" else 6)
-    net.layer("x", "Normalize", "stem", "x", f"norm_param {{ across_spatial: {across} channel_shared: {shared} }}", (factors,))  # fmt: skip
+    options = f"norm_param {{ across_spatial: {across} channel_shared: {shared} }}"
+    net.layer("x", "Normalize", "stem", "x", options, (factors,))
     both(net)
 
 
