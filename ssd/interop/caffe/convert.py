@@ -47,7 +47,7 @@ class Row:
 class Converted:
     """graph: reads `data` [B, 3, H, W], RGB. For a detector (heads is not None) its outputs are cls_prob [B, C + 1, N]
     and boxes [B, N, 4]; otherwise the network's. outputs: the arrays to compare, by the layer that writes them: the
-    network's own outputs and what a DetectionOutput layer reads."""
+    network's own outputs and what a DetectionOutput layer reads. The parameters are those of all these."""
 
     graph: Any
     arg_params: dict[str, Any]
@@ -83,7 +83,6 @@ def convert(network: Network, options: Options) -> Converted:
         symbol = mx.sym.Group(_symbols(graph, outputs, original))
     args = {name: mx.nd.array(array) for name, array in graph.arg_params.items()}
     aux = {name: mx.nd.array(array) for name, array in graph.aux_params.items()}
-    args = {name: args[name] for name in symbol.list_arguments() if name in args}
     rows = [_row(layer, values, network, gone) for layer in original.layers]
     return Converted(symbol, args, aux, graph.input_shape, graph.heads, outputs, rows)
 
@@ -133,7 +132,10 @@ def _converted(graph: Graph, layer: Layer, bottoms: list[Value]) -> list[Value]:
         raise UnsupportedError(f"it reads {len(bottoms)} arrays, expected {fewest} to {most}")
     if any(value.shape == () for value in bottoms):
         raise UnsupportedError("it reads finished detections")
-    tops = CONVERTERS[layer.type](graph, layer, bottoms)
+    try:
+        tops = CONVERTERS[layer.type](graph, layer, bottoms)
+    except mx.base.MXNetError as error:
+        raise UnsupportedError(f"MXNet refuses it ({str(error).splitlines()[0][:200]})") from error
     if len(tops) != len(layer.tops):
         raise UnsupportedError(f"it writes {len(layer.tops)} arrays, expected {len(tops)}")
     return tops

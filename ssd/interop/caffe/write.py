@@ -16,10 +16,11 @@ def write_detector(folder: Path, spec: ModelSpec, graph: Any, arg_params: Params
 
 
 def write_network(folder: Path, spec: ModelSpec, graph: Any, arg_params: Params, aux_params: Params) -> Path:
-    """Writes the graph, which says what `spec` says, and its parameters; returns the parameter file."""
+    """Writes the graph, which says what `spec` says, and its parameters, without any others; returns their file."""
+    needed = {*graph.list_arguments(), *graph.list_auxiliary_states()}
     with whole_folder(folder) as draft:
         stamp(graph, spec).save(str(draft / f"{NETWORK}-symbol.json"))
-        arrays = {f"arg:{name}": array for name, array in arg_params.items()}
-        arrays |= {f"aux:{name}": array for name, array in aux_params.items()}
+        arrays = {f"arg:{name}": array for name, array in arg_params.items() if name in needed}
+        arrays |= {f"aux:{name}": array for name, array in aux_params.items() if name in needed}
         mx.nd.save(str(draft / f"{NETWORK}-0000.params"), arrays)
     return folder / f"{NETWORK}-0000.params"
