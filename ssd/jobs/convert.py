@@ -1,7 +1,9 @@
 """job=convert: a Caffe network as a model of this package, compared with OpenCV's reading of the same files."""
 
+import json
 import logging
 from collections.abc import Iterable
+from dataclasses import asdict
 from itertools import islice
 from math import isfinite, prod
 from pathlib import Path
@@ -12,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ssd.detection.sources import find_images, iterate
 from ssd.errors import UserError
+from ssd.files import write_atomically
 from ssd.interop.caffe.convert import Converted, Options, Row, convert, load
 from ssd.interop.caffe.loose import LooseHeads
 from ssd.interop.caffe.means import Mean, find_mean
@@ -31,14 +34,15 @@ VARIANCES = [0.1, 0.1, 0.2, 0.2]  # of a network that has none
 
 
 def run(cfg: DictConfig, folder: Path) -> None:
-    """Writes folder/model. Errors: UserError when a file cannot be converted, or answers otherwise than in OpenCV."""
+    """Writes folder/model and parity.json. Errors: UserError when a file cannot be converted, or when the result
+    answers otherwise than OpenCV's."""
     check(cfg)
     made = conversion(cfg)
     for line in table(made.converted.rows):
         log.info("%s", line)
     pictures = list(chosen(cfg, made.spec))
-    compare(made, pictures, cfg.job.tolerance)
     OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
+    compare(made, pictures, cfg.job.tolerance, folder / "parity.json")
     converted, target = made.converted, folder / "model"
     write = write_detector if converted.heads else write_network
     place = write(target, made.spec, converted.graph, converted.arg_params, converted.aux_params)
@@ -133,13 +137,15 @@ def chosen(cfg: DictConfig, spec: ModelSpec) -> Iterable[tuple[str, np.ndarray]]
     return [("noise", noise_picture(spec.height, spec.width))]
 
 
-def compare(made: Conversion, pictures: Iterable[tuple[str, np.ndarray]], tolerance: float) -> None:
-    """Tells the differences to OpenCV. Errors: UserError when they are larger than they may be."""
+def compare(made: Conversion, pictures: Iterable[tuple[str, np.ndarray]], tolerance: float, file: Path) -> None:
+    """Tells the differences to OpenCV and writes them to a file. Errors: UserError when they are larger than they may
+    be."""
     try:
         report = verify(made, pictures, tolerance)
     except NoReferenceError as error:
         log.warning("not compared with OpenCV, which cannot run this network: %s", error)
         return
+    write_atomically(file, (json.dumps(asdict(report), indent=1) + "\n").encode())
     for line in told(report):
         log.info("%s", line)
     if wrong := report.wrong(tolerance):

@@ -83,7 +83,8 @@ def convert(network: Network, options: Options) -> Converted:
         symbol = mx.sym.Group(_symbols(graph, outputs, original))
     args = {name: mx.nd.array(array) for name, array in graph.arg_params.items()}
     aux = {name: mx.nd.array(array) for name, array in graph.aux_params.items()}
-    rows = [_row(layer, values, network, gone) for layer in original.layers]
+    written = {layer.name: layer.tops for layer in network.layers}  # by a folded pair: what the second one wrote
+    rows = [_row(layer, [values.get(top) for top in written.get(layer.name, ())], gone) for layer in original.layers]
     return Converted(symbol, args, aux, graph.input_shape, graph.heads, outputs, rows)
 
 
@@ -167,12 +168,11 @@ def _symbols(graph: Graph, outputs: dict[str, Value], network: Network) -> list[
     return symbols
 
 
-def _row(layer: Layer, values: dict[str, Value | None], network: Network, gone: dict[str, str]) -> Row:
+def _row(layer: Layer, values: Sequence[Value | None], gone: dict[str, str]) -> Row:
+    """values: what the layer writes."""
+    known = [value for value in values if value is not None and value.shape]
+    note = "constant" if any(value.constant is not None for value in known) else ""
     if layer.name in gone:
-        return Row(layer.name, layer.type, "", 0, f"folded into {gone[layer.name]}")
-    written = [value.shape for name in layer.tops if (value := values.get(name))]
-    note = "constant" if any(v is not None and v.constant is not None for v in map(values.get, layer.tops)) else ""
-    return Row(
-        layer.name, layer.type, ", ".join(told(shape) for shape in written if shape),
-        sum(array.size for array in layer.blobs), note,
-    )  # fmt: skip
+        known, note = [], f"folded into {gone[layer.name]}"
+    written = ", ".join(told(value.shape) for value in known)
+    return Row(layer.name, layer.type, written, sum(array.size for array in layer.blobs), note)

@@ -1,8 +1,9 @@
 """Whether a converted network answers as OpenCV does, on pictures."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -37,9 +38,15 @@ class Conversion:
     spec: ModelSpec
 
     @property
-    def model(self) -> Model:
-        converted = self.converted
-        return Model(self.spec, converted.graph, converted.arg_params, converted.aux_params)
+    def own_detection(self) -> dict[str, Any]:
+        """How the network itself decodes, whatever else the spec asks for."""
+        heads = self.converted.heads
+        return self.spec.detection | (heads.detection if heads else {})
+
+    @property
+    def own_model(self) -> Model:
+        converted, spec = self.converted, replace(self.spec, detection=self.own_detection)
+        return Model(spec, converted.graph, converted.arg_params, converted.aux_params)
 
 
 @dataclass
@@ -62,7 +69,7 @@ class Report:
 def verify(made: Conversion, pictures: Iterable[tuple[str, np.ndarray]], tolerance: float) -> Report:
     """Runs both on (name, HxWx3 uint8 RGB) pictures. Errors: NoReferenceError when OpenCV cannot."""
     reference = Reference(made.prototxt, made.caffemodel)
-    detector = Detector(made.model, mx.cpu(), 1) if made.converted.heads else None
+    detector = Detector(made.own_model, mx.cpu(), 1) if made.converted.heads else None
     report = Report()
     for name, picture in pictures:
         data = preprocess([picture], made.spec.input)
@@ -74,7 +81,7 @@ def verify(made: Conversion, pictures: Iterable[tuple[str, np.ndarray]], toleran
             if before is None or difference.largest >= before.largest:
                 report.outputs[difference.output] = difference
         if detector:
-            wanted = reference_boxes(reference, trained, made.network, made.converted, made.spec.detection)
+            wanted = reference_boxes(reference, trained, made.network, made.converted, made.own_detection)
             report.boxes[name] = compare_boxes(detector.predict_batch(data)[0], wanted, tolerance)
     return report
 

@@ -61,7 +61,7 @@ class Net:
             body = packed(fields[0], name.encode())
             body += b"".join(packed(fields[1], blob(array, "old" if self.old else "new")) for array in blobs)
             self.weights += packed(fields[2], body)
-        return tops.split()[-1]
+        return (tops.split() or [""])[-1]
 
     def normal(self, *shape: int, scale: float = 1.0) -> np.ndarray:
         return (self.rng.standard_normal(shape) * scale).astype(np.float32)
