@@ -2,10 +2,11 @@
 
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
-from ssd.interop.caffe.graph import UnsupportedError, axis_of
+from ssd.interop.caffe.graph import UnsupportedError
 from ssd.interop.caffe.layers import Layer, Network
 from ssd.interop.caffe.pointwise import statistics
 
@@ -52,14 +53,14 @@ def _merged(first: Layer, second: Layer) -> Layer | None:
     return None
 
 
-def _options(layer: Layer):
+def _options(layer: Layer) -> Any:
     return layer.options.inner_product_param if layer.type == "InnerProduct" else layer.options.convolution_param
 
 
 def _into_filters(first: Layer, second: Layer, factor: np.ndarray, offset: np.ndarray) -> Layer | None:
     options = _options(first)
     if first.type == "InnerProduct" and (options.transpose or options.axis != 1):
-        return None
+        return None  # its weights lie otherwise
     weight = first.blobs[0].reshape(len(factor), -1) * factor[:, None]
     bias = first.blobs[1].reshape(-1) if options.bias_term else np.zeros(len(factor), np.float32)
     changed = type(first.options)()
@@ -83,7 +84,7 @@ def _batch_norm(layer: Layer, channels: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _scale(layer: Layer, channels: int) -> tuple[np.ndarray, np.ndarray]:
     options = layer.options.scale_param
-    if options.axis not in (1, -3) or options.num_axes != 1 or axis_of(1, (1, channels)) != 1:
+    if options.axis not in (1, -3) or options.num_axes != 1:
         raise UnsupportedError("axis")
     factor = layer.blobs[0].reshape(channels)
     offset = layer.blobs[1].reshape(channels) if options.bias_term else np.zeros(channels, np.float32)

@@ -55,6 +55,7 @@ class Reference:
             self._net = cv2.dnn.readNetFromCaffe(
                 np.frombuffer(explicit(prototxt).encode(), np.uint8), np.fromfile(caffemodel, np.uint8)
             )
+            self._net.enableWinograd(False)  # faster, and two to three times less exact
         except cv2.error as error:
             raise NoReferenceError(_reason(error)) from error
 

@@ -107,6 +107,28 @@ def test_pictures_of_a_batch_do_not_mix(tmp_path: Path) -> None:
             np.testing.assert_allclose(ours[0], theirs[number], atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "head",
+    [
+        'input: "data" input_dim: 10 input_dim: 3 input_dim: 6 input_dim: 7',
+        'input: "data" input_shape { dim: 1 dim: 3 dim: 6 dim: 7 }',
+        'layer { name: "in" type: "Input" top: "data" input_param { shape: { dim: 1 dim: 3 dim: 6 dim: 7 } } }',
+        'layer { name: "in" type: "Input" top: "data" input_param { shape { dim: [1, 3, 6, 7] } } } # comment {',
+    ],
+)
+def test_ways_to_write_the_input(head: str, tmp_path: Path) -> None:
+    net = stem()
+    net.text = f"{head}\n" + net.text.split("input_dim: 7\n")[1]
+    assert run(net, tmp_path, noise())["stem"].shape == (2, 6, 6, 7)
+
+
+def test_several_inputs_are_too_many(tmp_path: Path) -> None:
+    net = stem()
+    net.text += 'input: "im_info" input_dim: 1 input_dim: 3 input_dim: 1 input_dim: 1\n'
+    with pytest.raises(UserError, match="found 2"):
+        load(*net.save(tmp_path))
+
+
 def test_all_that_is_not_supported_in_one_message(tmp_path: Path) -> None:
     net = stem()
     net.layer("roi", "ROIPooling", "stem", "roi", "roi_pooling_param { pooled_w: 6 }")

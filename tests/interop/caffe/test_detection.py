@@ -103,6 +103,10 @@ def test_ssd_vgg(tmp_path: Path) -> None:
     report = compared(ssd_vgg(width=8), tmp_path)
     agree(report, 50)
     assert report.outputs["mbox_priorbox"].shape == (1, 2, 8732 * 4)
+    args = convert(
+        load(tmp_path / "net.prototxt", tmp_path / "net.caffemodel"), Options("BGR", None, True, None)
+    ).arg_params
+    assert {"conv1_1_weight", "fc7_bias"} <= args.keys()  # as backbone=vgg16_reduced names them, for pretrained=
 
 
 @pytest.mark.slow
