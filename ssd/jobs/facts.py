@@ -1,0 +1,105 @@
+"""Where a run comes from, as tags of whatever records it: code, data, machine, and the sweep it belongs to."""
+
+import getpass
+import importlib.metadata
+import platform
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from ssd.config import PACKAGE
+from ssd.data.dataset import Sample
+from ssd.data.fingerprint import fingerprints
+from ssd.engine import mx
+from ssd.tracking.events import Sweep
+
+TOOL_SECONDS = 10  # a git or nvidia-smi that takes longer is done without
+DISTRIBUTIONS = ("ssd", "mlflow", "tensorboardX")
+
+
+def facts(cfg: DictConfig, splits: Mapping[str, Sequence[Sample]]) -> dict[str, str]:
+    """Name -> text. splits: the samples that the run uses."""
+    prints = fingerprints(splits, cfg.dataset.classes)
+    about = {"dataset.name": str(cfg.dataset.name), "dataset.hash": prints.pop("")}
+    for name, digest in prints.items():
+        about |= {f"dataset.hash.{name}": digest, f"dataset.images.{name}": str(len(splits[name]))}
+    return {**code_state(PACKAGE), **about, **_environment(cfg.device)}
+
+
+def code_state(package: Path) -> dict[str, str]:
+    """git.commit, and git.dirty: "true" when files differ from it; {} where the package lies in no repository."""
+    # An installed package may lie inside of somebody's repository without being part of it.
+    if _output("git", "-C", str(package), "ls-files", "--error-unmatch", "run.py") is None:
+        return {}
+    commit = _output("git", "-C", str(package), "rev-parse", "HEAD")
+    changed = _output("git", "-C", str(package), "status", "--porcelain", "--untracked-files=no")
+    return {"git.commit": commit, "git.dirty": "true" if changed else "false"} if commit else {}
+
+
+def _environment(device: DictConfig) -> dict[str, str]:
+    found = {
+        "command": " ".join(sys.argv),
+        "host": socket.gethostname(),
+        "system": platform.platform(),
+        "device": _device(device),
+        "python": platform.python_version(),
+        "mxnet": mx.__version__,
+        "numpy": np.__version__,
+    }
+    for name in DISTRIBUTIONS:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    try:
+        found["user"] = getpass.getuser()
+    except (KeyError, OSError, ImportError):  # a container whose user has no name
+        pass
+    return found
+
+
+def _device(device: DictConfig) -> str:
+    """ "cpu [0]: AMD EPYC 7B13", "gpu [0, 1]: NVIDIA H100"."""
+    if device.name == "gpu":
+        names = (_output("nvidia-smi", "--query-gpu=name", "--format=csv,noheader") or "").splitlines()
+    else:
+        cpuinfo = Path("/proc/cpuinfo")
+        lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    kinds = ", ".join(dict.fromkeys(names)) or platform.machine()
+    return f"{device.name} {list(device.ids)}: {kinds}"
+
+
+def _output(*command: str) -> str | None:
+    """What a program says; None if it is not there, fails or takes too long."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TOOL_SECONDS)
+    except (OSError, subprocess.TimeoutExpired, UnicodeDecodeError):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def sweep() -> Sweep | None:
+    """The sweep that this job belongs to, if Hydra runs one."""
+    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
+        return None
+    hydra = HydraConfig.get()
+    folder = Path(hydra.sweep.dir).resolve()
+    said, own = _said_for_all(folder), list(hydra.overrides.task)
+    parameters: Any = OmegaConf.to_container(hydra.sweeper.get("params") or OmegaConf.create({}))
+    swept = [word for word in said if word not in own] + [f"{key}={value}" for key, value in parameters.items()]
+    return Sweep(folder, int(hydra.job.num), [word for word in own if word not in said], swept)
+
+
+def _said_for_all(folder: Path) -> list[str]:
+    """The command line's words; not every sweeper saves them."""
+    saved = folder / "multirun.yaml"
+    return [str(word) for word in OmegaConf.load(saved).hydra.overrides.task] if saved.is_file() else []
