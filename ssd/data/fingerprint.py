@@ -13,8 +13,8 @@ DIGEST_BYTES = 8  # sixteen hexadecimal digits
 def fingerprint(samples: Sequence[Sample], classes: Sequence[str]) -> str:
     """Sixteen hexadecimal digits: of the class names, and of each sample's id, size, boxes and crowds.
 
-    The same for the same contents in any order, wherever they lie; no picture is opened (100,000 samples: a quarter of a
-    second). Pictures whose pixels alone have changed are not noticed.
+    The same for the same contents in any order, wherever they lie; no picture is opened (100,000 samples take a quarter
+    of a second). Pictures whose pixels alone have changed are not noticed.
     """
     rows = sorted(_of_one(sample) for sample in samples)
     return _digest(b"".join([_digest("\0".join(classes).encode()), *rows])).hex()

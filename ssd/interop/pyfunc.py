@@ -64,7 +64,7 @@ class Served:
         threshold = float((params or {}).get("threshold", 0.0))
         try:
             # One after the other: what is decoded at a time is one picture, however many are asked about.
-            return [self._one(item, f"picture {number}", threshold) for number, item in enumerate(pictures(model_input))]
+            return [self._one(item, f"picture {nr}", threshold) for nr, item in enumerate(pictures(model_input))]
         except UserError as error:
             raise PictureError(str(error)) from error
 

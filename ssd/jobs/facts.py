@@ -1,5 +1,6 @@
 """Where a run comes from, as tags of whatever records it: code, data, machine, and the sweep it belongs to."""
 
+import contextlib
 import getpass
 import importlib.metadata
 import platform
@@ -59,10 +60,8 @@ def _environment(device: DictConfig) -> dict[str, str]:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    try:
+    with contextlib.suppress(KeyError, OSError, ImportError):  # a container whose user has no name
         found["user"] = getpass.getuser()
-    except (KeyError, OSError, ImportError):  # a container whose user has no name
-        pass
     return found
 
 
