@@ -50,7 +50,7 @@ def _listed(given: Any) -> list[Any]:
 
 def _of_record(record: dict[str, Any]) -> Any:
     if COLUMN not in record:
-        raise UserError(f"no key {COLUMN!r} among {', '.join(map(str, record)) or 'none'}")
+        raise UserError(f"no key {COLUMN!r} among {', '.join(map(str, record)) or 'none'}; {FORMS}")
     return record[COLUMN]
 
 
