@@ -19,3 +19,29 @@ def shared() -> Path:
     if not (folder / "data").is_dir():
         pytest.skip(f"no real data at {folder}: set SSD_SHARED to a folder that has it")
     return folder
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The parameter file of a checkpoint: the small network on 64x64 pixels with random weights, three classes."""
+    import numpy as np
+
+    from ssd.config import compose
+    from ssd.engine import mx
+    from ssd.model import ModelSpec, stamp
+    from ssd.symbol import build_train
+    from ssd.training.checkpoint import Checkpoints
+
+    cfg = compose(["data_shape=64"])
+    classes = ["circle", "rectangle", "traffic light"]
+    graph = stamp(build_train(cfg, len(classes)), ModelSpec.from_config(cfg, classes))
+    shapes, _, aux_shapes = graph.infer_shape(data=(1, 3, 64, 64), label=(1, 3, 6))
+    rng = np.random.default_rng(0)
+    names = dict(zip(graph.list_arguments(), shapes, strict=True))
+    args = {name: mx.nd.array(rng.normal(0, 0.1, shape)) for name, shape in names.items()
+            if name not in ("data", "label")}  # fmt: skip
+    aux_names = zip(graph.list_auxiliary_states(), aux_shapes, strict=True)
+    aux = {name: mx.nd.array(rng.uniform(0.5, 1, shape)) for name, shape in aux_names}
+    checkpoints = Checkpoints(tmp_path_factory.mktemp("model") / "checkpoints", graph, "val/map_11pt")
+    checkpoints.save(1, (args, aux), {}, {"val/map_11pt": 0.5})
+    return checkpoints.best

@@ -7,6 +7,7 @@ come as a list, an array [B, H, W, 3], a DataFrame with one column or a column `
 
 import base64
 import binascii
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ def pictures(given: Any) -> list[Any]:
 def _listed(given: Any) -> list[Any]:
     if hasattr(given, "columns"):  # a pandas DataFrame
         if COLUMN not in given.columns and len(given.columns) != 1:
-            raise UserError(f"no column {COLUMN!r} among {', '.join(map(str, given.columns))}")
+            raise UserError(f"no column {COLUMN!r} among {_names(given.columns)}; {FORMS}")
         return list(given[COLUMN if COLUMN in given.columns else given.columns[0]])
     if isinstance(given, dict):
         return _listed(_of_record(given))
@@ -50,8 +51,13 @@ def _listed(given: Any) -> list[Any]:
 
 def _of_record(record: dict[str, Any]) -> Any:
     if COLUMN not in record:
-        raise UserError(f"no key {COLUMN!r} among {', '.join(map(str, record)) or 'none'}; {FORMS}")
+        raise UserError(f"no key {COLUMN!r} among {_names(record)}; {FORMS}")
     return record[COLUMN]
+
+
+def _names(names: Iterable[Any]) -> str:
+    text = ", ".join(repr(name) for name in names) or "none"
+    return text if len(text) <= 60 else text[:60] + "…"
 
 
 def _depth(given: Any) -> int:

@@ -41,7 +41,6 @@ class Server:
         self._listening: Listening | None = None
         self._port = 0
         self.mode = "answer"
-        self.die_after: int | None = None  # requests
         self.seen: Counter[str] = Counter()  # requests by the last part of their path
         self.start()
 
@@ -74,8 +73,6 @@ class Server:
 
     def _answer(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
         self.seen[environ["PATH_INFO"].rpartition("/")[2]] += 1
-        if self.die_after is not None and self.seen.total() > self.die_after:
-            self.mode = "error"
         if self.mode == "hang":
             self._release.wait(60)
         if self.mode != "answer":
