@@ -1,6 +1,13 @@
 """Fixtures every test may use."""
 
 import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -45,3 +52,43 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     checkpoints = Checkpoints(tmp_path_factory.mktemp("model") / "checkpoints", graph, "val/map_11pt")
     checkpoints.save(1, (args, aux), {}, {"val/map_11pt": 0.5})
     return checkpoints.best
+
+
+@pytest.fixture(scope="module")
+def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., str]]:
+    """start_server(word…) runs `python -m word… --port PORT` on loopback until the module's tests are done; returns its
+    address once it answers. The server does not find this checkout by PYTHONPATH."""
+    servers: list[subprocess.Popen[bytes]] = []
+
+    def start(*words: str) -> str:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        folder = tmp_path_factory.mktemp("server")
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        # Servers start others by name; and all of them are one group, that goes as one.
+        environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
+        with (folder / "log").open("w") as log:
+            command = [sys.executable, "-m", *words, "--host", "127.0.0.1", "--port", str(port)]
+            server = subprocess.Popen(
+                command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            )
+        servers.append(server)
+        address = f"http://127.0.0.1:{port}"
+        for _ in range(400):
+            try:
+                with urllib.request.urlopen(f"{address}/health", timeout=1):
+                    return address
+            except OSError:
+                assert server.poll() is None, (folder / "log").read_text()
+                time.sleep(0.25)
+        raise AssertionError((folder / "log").read_text())
+
+    yield start
+    for server in servers:
+        os.killpg(server.pid, signal.SIGTERM)
+        try:
+            server.wait(10)
+        except subprocess.TimeoutExpired:
+            os.killpg(server.pid, signal.SIGKILL)
+            server.wait(10)

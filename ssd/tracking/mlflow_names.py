@@ -2,9 +2,17 @@
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 KEY_LENGTH, PARAM_LENGTH, TAG_LENGTH = 250, 6000, 5000
+COLUMNS = {"mlflow.source.git.commit": "git.commit", "mlflow.user": "user"}  # of MLflow's own table of runs <- facts
+
+
+def source_tags(facts: Mapping[str, str]) -> dict[str, str]:
+    """The tags that MLflow's page shows as the source of a run."""
+    known = {tag: facts[fact] for tag, fact in COLUMNS.items() if fact in facts}
+    return {"mlflow.source.name": "ssd.run", "mlflow.source.type": "LOCAL", **known}
 
 
 def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import Any
 from ssd.files import write_atomically
 from ssd.tracking.events import RunInfo, Values
 from ssd.tracking.mlflow_model import log_model, register
-from ssd.tracking.mlflow_names import KEY_LENGTH, TAG_LENGTH, clean, flatten, shortened
+from ssd.tracking.mlflow_names import KEY_LENGTH, TAG_LENGTH, clean, flatten, shortened, source_tags
 from ssd.tracking.mlflow_sweep import FINAL, SweepRun, alone
 from ssd.tracking.outbox import TryAgainError, first_line
 
@@ -19,6 +19,7 @@ SQLITE = "sqlite:///"
 METRICS_AT_ONCE, PARAMS_AT_ONCE = 1000, 100  # MLflow's limits per request
 STATUS = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
 RUN_FILE = "mlflow.json"  # in the run directory: which run of which store it is
+KIND = {"mlflow.experimentKind": "custom_model_development"}  # which of its pages MLflow shows: not those of chats
 LATER = (401, 403, 408, 429)  # of the answers that blame the request: those that another time may not be given
 
 
@@ -86,7 +87,8 @@ class Store:
         with alone(lock) if self.settings.local else nullcontext():
             self.client = MlflowClient(self.settings.tracking_uri)
             self.experiment = self._experiment_id()
-        tags = {"job": self.run.job, "folder": str(self.run.folder.resolve()), **_source(self.run), **self.run.facts}
+        tags = {"job": self.run.job, "folder": str(self.run.folder.resolve()), **self.run.facts}
+        tags |= source_tags(self.run.facts)
         name = self.run.name
         if self.run.sweep:
             self._sweep = SweepRun(self.client, self.experiment, self.run)
@@ -108,7 +110,7 @@ class Store:
         if found := self.client.get_experiment_by_name(name):
             return found.experiment_id
         try:
-            return self.client.create_experiment(name, artifact_location=location)
+            return self.client.create_experiment(name, artifact_location=location, tags=KIND)
         except MlflowException:  # another client of the server was faster
             if found := self.client.get_experiment_by_name(name):
                 return found.experiment_id
@@ -194,13 +196,6 @@ class Store:
             self.client.set_terminated(self.run_id, STATUS[status])
         if self._sweep:
             self._sweep.leave()
-
-
-def _source(run: RunInfo) -> dict[str, str]:
-    """The tags from which MLflow's own columns are made."""
-    known = {"mlflow.source.git.commit": "git.commit", "mlflow.user": "user"}
-    tags = {tag: run.facts[fact] for tag, fact in known.items() if fact in run.facts}
-    return {"mlflow.source.name": "ssd.run", "mlflow.source.type": "LOCAL", **tags}
 
 
 def _datasets(facts: dict[str, str]) -> list[Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ssd.tracking.events import RunInfo
-from ssd.tracking.mlflow_names import KEY_LENGTH, PARAM_LENGTH, TAG_LENGTH, clean, short_words, shortened
+from ssd.tracking.mlflow_names import KEY_LENGTH, PARAM_LENGTH, TAG_LENGTH, clean, short_words, shortened, source_tags
 
 TAG = "sweep"  # holds the sweep directory, as an address: no character in it needs quoting
 PARENT = "mlflow.parentRunId"
@@ -58,6 +58,7 @@ class SweepRun:
         facts = {name: text for name, text in self._run.facts.items() if name.startswith("git.") or name == "command"}
         note = f"Sweep over {over or 'what its jobs differ in'}; files in `{self._sweep.folder}`"
         tags = {TAG: tag, "job": "sweep", "folder": str(self._sweep.folder), NOTE: note, **facts}
+        tags |= source_tags(self._run.facts)
         tags = {name: shortened(text, TAG_LENGTH) for name, text in tags.items()}
         name = f"sweep {self._sweep.folder.name}"
         run_id = self._client.create_run(self._experiment, tags=tags, run_name=name).info.run_id

@@ -3,15 +3,12 @@
 import base64
 import json
 import os
-import signal
-import socket
 import subprocess
 import sys
 import threading
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -164,47 +161,20 @@ def test_the_device_is_a_setting_of_whoever_loads_it(saved: Path, monkeypatch: p
 Ask = Callable[..., tuple[int, Any]]
 
 
-@pytest.fixture
-def served(saved: Path, tmp_path: Path) -> Iterator[Ask]:
+@pytest.fixture(scope="module")
+def served(saved: Path, start_server: Callable[..., str]) -> Ask:
     """ask(body) posts to /invocations of `mlflow models serve`; returns status and answer."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"  # it starts uvicorn by name
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(saved), "--env-manager", "local",
-               "--host", "127.0.0.1", "--port", str(port)]  # fmt: skip
-    log = tmp_path / "serve.log"
-    # A group of its own: the server is a child of the command, and both must go.
-    with log.open("w") as out:
-        server = subprocess.Popen(
-            command, cwd=tmp_path, env=environment, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
-        )
+    address = start_server("mlflow", "models", "serve", "-m", str(saved), "--env-manager", "local")
 
-    def ask(body: bytes, path: str = "invocations", kind: str = "application/json") -> tuple[int, Any]:
-        request = urllib.request.Request(f"http://127.0.0.1:{port}/{path}", body, {"Content-Type": kind})
+    def ask(body: bytes) -> tuple[int, Any]:
+        request = urllib.request.Request(f"{address}/invocations", body, {"Content-Type": "application/json"})
         try:
             with urllib.request.urlopen(request, timeout=60) as answer:
-                return answer.status, json.loads(answer.read() or b"null")
+                return answer.status, json.loads(answer.read())
         except urllib.error.HTTPError as error:
             return error.code, json.loads(error.read())
 
-    try:
-        for _ in range(240):
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=1):
-                    break
-            except OSError:
-                assert server.poll() is None, log.read_text()
-                time.sleep(0.25)
-        yield ask
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        try:
-            server.wait(10)
-        except subprocess.TimeoutExpired:
-            os.killpg(server.pid, signal.SIGKILL)
-            server.wait(10)
+    return ask
 
 
 @pytest.mark.slow
