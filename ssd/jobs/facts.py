@@ -3,10 +3,12 @@
 import contextlib
 import getpass
 import importlib.metadata
+import json
+import os
 import platform
+import shlex
 import socket
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from ssd.config import PACKAGE
 from ssd.data.dataset import Sample
 from ssd.data.fingerprint import fingerprints
 from ssd.engine import mx
+from ssd.overrides import COMMAND, swept_over
 from ssd.tracking.events import Sweep
 
 TOOL_SECONDS = 10  # a git or nvidia-smi that takes longer is done without
@@ -47,7 +50,7 @@ def code_state(package: Path) -> dict[str, str]:
 
 def _environment(device: DictConfig) -> dict[str, str]:
     found = {
-        "command": " ".join(sys.argv),
+        "command": shlex.join(["ssd", *_command()]),
         "host": socket.gethostname(),
         "system": platform.platform(),
         "device": _device(device),
@@ -91,14 +94,12 @@ def sweep() -> Sweep | None:
     if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
         return None
     hydra = HydraConfig.get()
-    folder = Path(hydra.sweep.dir).resolve()
-    said, own = _said_for_all(folder), list(hydra.overrides.task)
     parameters: Any = OmegaConf.to_container(hydra.sweeper.get("params") or OmegaConf.create({}))
-    swept = [word for word in said if word not in own] + [f"{key}={value}" for key, value in parameters.items()]
-    return Sweep(folder, int(hydra.job.num), [word for word in own if word not in said], swept)
+    over = parameters | swept_over(_command())
+    own = [word for word in hydra.overrides.task if word.lstrip("+").partition("=")[0] in over]
+    return Sweep(Path(hydra.sweep.dir).resolve(), int(hydra.job.num), own, [f"{key}={over[key]}" for key in over])
 
 
-def _said_for_all(folder: Path) -> list[str]:
-    """The command line's words; not every sweeper saves them."""
-    saved = folder / "multirun.yaml"
-    return [str(word) for word in OmegaConf.load(saved).hydra.overrides.task] if saved.is_file() else []
+def _command() -> list[str]:
+    """The words of the command line, in a job's own process too."""
+    return [str(word) for word in json.loads(os.environ.get(COMMAND, "[]"))]

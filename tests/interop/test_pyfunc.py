@@ -1,5 +1,6 @@
 """A detector as an MLflow model: loaded here, in a process without this package, and behind MLflow's own server."""
 
+import ast
 import base64
 import json
 import os
@@ -126,6 +127,23 @@ def test_requirements_are_pinned_and_there() -> None:
     assert any(name.startswith("mxnet") for name in names)
     assert any(name.startswith("opencv-python") for name in names)
     assert all(line.partition("==")[2] for line in requirements())
+
+
+def test_what_a_detector_imports_is_required() -> None:
+    code = (
+        "import sys, ssd.interop.pyfunc\nfor name, one in sys.modules.items(): print(name, getattr(one, '__file__', 0))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = [line.split(" ", 1) for line in done.stdout.splitlines() if line.startswith("ssd")]
+    imported = set()
+    for _, file in loaded:
+        for node in ast.parse(Path(file).read_text()).body:
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                imported.add(node.module.partition(".")[0])
+    assert len(loaded) > 20
+    assert imported - sys.stdlib_module_names - {"ssd"} <= set(pyfunc.MODULES)
 
 
 def test_nothing_in_the_model_is_a_pickle(saved: Path) -> None:

@@ -1,3 +1,4 @@
+import json
 import subprocess
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from ssd.data import Sample
 from ssd.data.fingerprint import fingerprint
 from ssd.jobs import facts as module
 from ssd.jobs.facts import code_state, facts, sweep
+from ssd.overrides import COMMAND
 
 SAMPLES = [Sample("1", Path("1.jpg"), 10, 10, np.zeros((1, 6), np.float32))]
 
@@ -85,7 +87,7 @@ def test_the_sweep_of_a_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         "mode": RunMode.MULTIRUN,
         "sweep": {"dir": str(tmp_path)},
         "job": {"num": 3},
-        "overrides": {"task": ["epochs=2", "backbone=small", "optimizer.momentum=0.9"]},
+        "overrides": {"task": ["epochs=2", "backbone=small", "+optimizer.beta=0.9", "optimizer.momentum=0.9"]},
         "sweeper": {"params": {"optimizer.momentum": "0.8,0.9"}},
     }
 
@@ -94,14 +96,16 @@ def test_the_sweep_of_a_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         get = staticmethod(lambda: OmegaConf.create(node))
 
     monkeypatch.setattr(module, "HydraConfig", Running)
-    found = sweep()
-    assert found is not None
-    assert found.own == node["overrides"]["task"]  # not known to be the same for all
-    assert found.swept == ["optimizer.momentum=0.8,0.9"]
-    saved = {"hydra": {"overrides": {"task": ["epochs=2", "backbone=small,mobilenet"]}}}
-    OmegaConf.save(OmegaConf.create(saved), tmp_path / "multirun.yaml")
+    words = ["-m", "epochs=2", "backbone=small,mobilenet", "+optimizer.beta=interval(0.8, 0.9)", "hydra/sweeper=optuna"]
+    monkeypatch.setenv(COMMAND, json.dumps(words))
     found = sweep()
     assert found is not None
     assert (found.folder, found.number) == (tmp_path, 3)
-    assert found.own == ["backbone=small", "optimizer.momentum=0.9"]
-    assert found.swept == ["backbone=small,mobilenet", "optimizer.momentum=0.8,0.9"]
+    assert found.own == ["backbone=small", "+optimizer.beta=0.9", "optimizer.momentum=0.9"]
+    assert found.swept == ["optimizer.momentum=0.8,0.9", "backbone=small,mobilenet",
+                           "optimizer.beta=interval(0.8, 0.9)"]  # fmt: skip
+
+
+def test_the_command_can_be_pasted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(COMMAND, json.dumps(["-m", "head.sizes=[[1, 2]]"]))
+    assert facts(compose(["dataset.classes=[circle]"]), {})["command"] == "ssd -m 'head.sizes=[[1, 2]]'"
