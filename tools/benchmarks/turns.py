@@ -6,7 +6,6 @@ and answers with one line of JSON. The others wait meanwhile, and do not compute
 
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -31,8 +30,13 @@ def serve(work: Callable[[], Any]) -> None:
             started = time.perf_counter()
             work()
             seconds.append(time.perf_counter() - started)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(json.dumps({"seconds": seconds, "megabytes": peak}), file=answers)
+        print(json.dumps({"seconds": seconds, "megabytes": most_memory()}), file=answers)
+
+
+def most_memory() -> float:
+    """Megabytes that this process had at most. getrusage would count its parent's, from before it became this program."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
 
 
 class Contender:
@@ -63,7 +67,8 @@ class Contender:
         return lines[-1] if lines else f"ended with exit code {self._process.returncode}"
 
     def work(self, times: int) -> None:
-        assert self._process.stdin is not None and self._process.stdout is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
         print(times, file=self._process.stdin, flush=True)
         answer = json.loads(self._process.stdout.readline())
         self.seconds += answer["seconds"]

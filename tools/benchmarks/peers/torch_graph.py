@@ -1,6 +1,7 @@
 """An SSD network of this package as a PyTorch module, for comparisons: the same layers, weights and anchors.
 
-Built from the graph as MXNet saves it (JSON) and its parameters (numpy), so that PyTorch runs in a process without MXNet.
+Built from the graph as MXNet saves it (JSON) and its parameters (numpy), so that PyTorch runs in a process of its
+own.
 """
 
 import ast
@@ -11,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 CLS, LOC = "multibox_cls_pred", "multibox_loc_pred"
 NORM_EPS = 1e-10
@@ -112,7 +112,7 @@ LAYERS: dict[str, Callable[[dict[str, Any], list[np.ndarray]], Callable[..., Ten
     "Convolution": _convolution,
     "BatchNorm": _batch_norm,
     "Pooling": _pooling,
-    "Activation": lambda attrs, arrays: {"relu": F.relu, "sigmoid": torch.sigmoid}[attrs["act_type"]],
+    "Activation": lambda attrs, arrays: {"relu": nn.functional.relu, "sigmoid": torch.sigmoid}[attrs["act_type"]],
     "Concat": lambda attrs, arrays: lambda *data: torch.cat(data, attrs.get("dim", 1)),
     "Dropout": lambda attrs, arrays: nn.Dropout(attrs.get("p", 0.5)),
     "Flatten": lambda attrs, arrays: lambda data: data.flatten(1),

@@ -1,4 +1,7 @@
-"""A training step on MXNet: ours, or as the original mxnet-ssd does it. train_mxnet.py ours|original NETWORK SHAPE BATCH"""
+"""A training step on MXNet, ours or as the original mxnet-ssd does it.
+
+train_mxnet.py ours|original NETWORK SHAPE BATCH
+"""
 
 import os
 import sys

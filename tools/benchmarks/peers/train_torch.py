@@ -11,7 +11,7 @@ import sys
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn.functional import cross_entropy, smooth_l1_loss
 from torch_graph import VARIANCES, Graph
 from turns import serve
 
@@ -49,8 +49,8 @@ def multibox_loss(scores: Tensor, offsets: Tensor, anchors: Tensor, label: Tenso
         matched = [match(anchors, rows[rows[:, 0] >= 0], score) for rows, score in zip(label, scores, strict=True)]
         classes, wanted = (torch.stack(part) for part in zip(*matched, strict=True))
         positive = classes > 0
-    entropy = F.cross_entropy(scores, classes, ignore_index=IGNORED, reduction="sum")
-    smooth = F.smooth_l1_loss(offsets[positive], wanted[positive], reduction="sum")
+    entropy = cross_entropy(scores, classes, ignore_index=IGNORED, reduction="sum")
+    smooth = smooth_l1_loss(offsets[positive], wanted[positive], reduction="sum")
     return (entropy + smooth) / positive.sum().clamp(min=1)
 
 
@@ -96,9 +96,7 @@ def describe(network: str, shape: str, batch_size: str) -> None:
     cfg = compose([f"backbone={network}", f"data_shape={shape}", "dataset=voc0712", "dataset.root=."])
     pixels, label = pictures(int(batch_size), cfg.data_shape.height, ROWS)
     symbol = build_test(cfg)
-    module = mx.mod.Module(
-        mx.sym.Group([symbol, symbol.get_internals()["multibox_anchors_output"]]), label_names=None
-    )
+    module = mx.mod.Module(mx.sym.Group([symbol, symbol.get_internals()["multibox_anchors_output"]]), label_names=None)
     module.bind([("data", pixels.shape)], for_training=False)
     mx.random.seed(0)
     module.init_params(mx.init.Xavier())
