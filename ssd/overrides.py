@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ssd.errors import UserError
 
+COMMAND = "SSD_COMMAND"  # environment variable: the words as JSON, for the processes that run a sweep's jobs
 WORD = re.compile(r"(?P<key>[A-Za-z_]\w*)=(?P<value>.*)", re.DOTALL)
 NUMBER = re.compile(r"\d+")
 PAIR = re.compile(r"\[\s*(\d+)\s*,\s*(\d+)\s*\]")
@@ -105,6 +106,15 @@ def sweep_points(words: Sequence[str]) -> Iterator[list[str]]:
     for index, values in enumerate(sweeps):
         for value in values[1:]:
             yield fixed + first[:index] + [value] + first[index + 1 :]
+
+
+def swept_over(words: Sequence[str]) -> dict[str, str]:
+    """The keys that stand for several values, and what was said of each: {"batch_size": "8,16"}."""
+    parser = OverridesParser.create()
+    overrides = [parser.parse_override(word) for word in words if "=" in word and not word.startswith("-")]
+    return {
+        str(one.key_or_group): str(one.input_line).partition("=")[2] for one in overrides if one.is_sweep_override()
+    }
 
 
 def explain(error: Exception, words: Sequence[str]) -> str:

@@ -4,6 +4,7 @@ Imports nothing heavy, so that help, completion and errors answer at once; the j
 """
 
 import importlib
+import json
 import logging
 import os
 import sys
@@ -18,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ssd.config import CONF, compose, validate
 from ssd.errors import UserError
-from ssd.overrides import explain, inherit, normalise, sweep_points
+from ssd.overrides import COMMAND, explain, inherit, normalise, sweep_points
 
 # Flags that make Hydra print something instead of running; their words need not be a whole configuration.
 INFORMATION = {"-h", "--help", "--hydra-help", "--version", "-c", "--cfg", "-i", "--info", "-sc", "--shell-completion"}
@@ -51,6 +52,7 @@ def main() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise instead of printing its own report
     try:
         sys.argv[1:] = inherit(normalise(sys.argv[1:]))
+        os.environ[COMMAND] = json.dumps(sys.argv[1:])
         check(sys.argv[1:])
         run_job()
     except KeyboardInterrupt:

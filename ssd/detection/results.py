@@ -49,21 +49,26 @@ def write_detections(path: Path, header: Header, images: Sequence[ImageResult]) 
 
 
 def _image(image: ImageResult, header: Header) -> dict[str, Any]:
-    rows = [row for row in image.detections if row[1] >= header.threshold]
     return {
         "file": image.file,
         "width": image.width,
         "height": image.height,
-        "detections": [
-            {
-                "class": int(row[0]),
-                "name": header.classes[int(row[0])],
-                "score": round(float(row[1]), 6),
-                "box": [round(float(value), 2) for value in row[2:6]],
-            }
-            for row in rows
-        ],
+        "detections": objects(image.detections, header.classes, header.threshold),
     }
+
+
+def objects(detections: np.ndarray, classes: Sequence[str], threshold: float) -> list[dict[str, Any]]:
+    """Detections [N, 6] of one image with score >= threshold, as write_detections() and the model server tell them."""
+    return [
+        {
+            "class": int(row[0]),
+            "name": classes[int(row[0])],
+            "score": round(float(row[1]), 6),
+            "box": [round(float(value), 2) for value in row[2:6]],
+        }
+        for row in detections
+        if row[1] >= threshold
+    ]
 
 
 def write_voc(

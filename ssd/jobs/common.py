@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from ssd.evaluation.measure import Measured
 from ssd.evaluation.report.files import write_report
 from ssd.evaluation.report.report import About
 from ssd.interop.released import released_model
+from ssd.jobs.facts import facts, sweep
 from ssd.model import load_model
 from ssd.tracking.events import Events, RunInfo, make_writers
 from ssd.tracking.files import RunFiles
@@ -68,16 +69,28 @@ def asked_for(cfg: DictConfig) -> dict[str, Any]:
     }
 
 
-def start_events(cfg: DictConfig, folder: Path, epochs: int, steps: int) -> Events:
+def start_events(
+    cfg: DictConfig, folder: Path, epochs: int, steps: int, splits: Mapping[str, Sequence[Sample]]
+) -> Events:
     """Saves the resolved configuration in the run directory and starts its writers.
 
-    epochs: 0 for a job that has none. steps: per epoch, or of the whole job.
+    epochs: 0 for a job that has none. steps: per epoch, or of the whole job. splits: the samples it uses.
     """
     OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
     events = Events({"files": RunFiles(), **make_writers(cfg.logger)})
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
     events.start(
-        RunInfo("/".join(folder.parts[-2:]), cfg.job.name, plain, folder, plain["dataset"]["classes"], epochs, steps)
+        RunInfo(
+            name="/".join(folder.parts[-2:]),
+            job=cfg.job.name,
+            config=plain,
+            folder=folder,
+            classes=plain["dataset"]["classes"],
+            epochs=epochs,
+            steps=steps,
+            facts=facts(cfg, splits),
+            sweep=sweep(),
+        )
     )
     return events
 

@@ -37,7 +37,8 @@ def run(cfg: DictConfig, folder: Path) -> float:
     trainer = Trainer(cfg, dataset.classes, loader, cfg.epochs * loader.steps)
     stamp(trainer.symbol, spec)
     detector = Detector(Model(spec, trainer.symbol, *trainer.params()), trainer.devices[0], cfg.batch_size)
-    with loader, start_events(cfg, folder, cfg.epochs, loader.steps) as events:
+    splits = {"train": train, "val": val}
+    with loader, start_events(cfg, folder, cfg.epochs, loader.steps, splits) as events:
         log.info(
             "training on %d images, validating on %d; classes: %s", len(train), len(val), ", ".join(dataset.classes)
         )
@@ -63,6 +64,7 @@ def run(cfg: DictConfig, folder: Path) -> float:
         events.artifact(folder / "report.html", "report")
         for file in (checkpoints.best, checkpoints.symbol):
             events.artifact(file, "checkpoints")
+        events.model(checkpoints.best, values)
         places = events.where()
         events.close("finished", values | {"epoch": checkpoints.best_epoch})
     tell_results(folder, places, ap_table(values, detector.classes))

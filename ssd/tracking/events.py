@@ -7,7 +7,7 @@ steps go on counting through all epochs.
 import logging
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -24,8 +24,22 @@ Values = Mapping[str, float]
 
 
 @dataclass(frozen=True)
+class Sweep:
+    """The sweep that a run is one job of."""
+
+    folder: Path  # the same for all its jobs
+    number: int  # of this job, from 0
+    own: list[str]  # this job's words of those swept over: ["batch_size=8"]
+    swept: list[str]  # the words that were swept over: ["batch_size=8,16"]
+
+
+@dataclass(frozen=True)
 class RunInfo:
-    """What is known before the first step."""
+    """What is known before the first step.
+
+    facts: where the run comes from, name -> text: "git.commit", "dataset.hash", "python", "device", ...
+    resumed_at: steps that were done before in this run directory, where the run goes on; None for a fresh run.
+    """
 
     name: str
     job: str  # train, eval, ...
@@ -34,6 +48,9 @@ class RunInfo:
     classes: list[str]
     epochs: int
     steps: int  # per epoch
+    facts: dict[str, str] = field(default_factory=dict)
+    sweep: Sweep | None = None
+    resumed_at: int | None = None
 
 
 class Writer:
@@ -69,6 +86,9 @@ class Writer:
 
     def artifact(self, path: Path, folder: str = "") -> None:
         """A finished file or directory worth keeping (checkpoint, report); `folder` groups it where it is kept."""
+
+    def model(self, params: Path, values: Values) -> None:
+        """The run's best model: its parameter file, symbol beside it, and what validation measured of it."""
 
     def message(self, text: str) -> None:
         """One line for whoever watches."""
@@ -116,6 +136,9 @@ class Events:
 
     def artifact(self, path: Path, folder: str = "") -> None:
         self._tell("artifact", path, folder)
+
+    def model(self, params: Path, values: Values) -> None:
+        self._tell("model", params, values)
 
     def message(self, text: str) -> None:
         self._tell("message", text)

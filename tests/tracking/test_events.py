@@ -44,6 +44,7 @@ def tell_everything(events: Events, run) -> None:
     events.image("val/sample", np.zeros((4, 4, 3), np.uint8), 1)
     events.curve("val/pr/cat", np.ones(1), np.ones(1), np.ones(1), 1, 1)
     events.artifact(run.folder)
+    events.model(run.folder / "ssd-0001.params", {"val/map_11pt": 0.5})
     events.message("hello")
     events.epoch(1, 1, {"train/loss": 2.0})
     events.close("finished", {"map_11pt": 0.5})
@@ -138,7 +139,7 @@ def test_wrong_logger_is_one_line(options, message):
 
 def test_user_error_of_a_writer_stays_itself():
     options = {"_target_": "ssd.tracking.mlflow.MLflow", "tracking_uri": "file:./mlruns", "artifacts": "a",
-               "experiment": "e", "flush_seconds": 1, "retry_seconds": 1}  # fmt: skip
+               "experiment": "e", "register": None, "flush_seconds": 1, "retry_seconds": 1}  # fmt: skip
     with pytest.raises(UserError, match=r"tracking_uri=file:./mlruns: .*sqlite:///"):
         make_writers({"mlflow": options})
 
