@@ -3,7 +3,6 @@
 Imports nothing heavy, so that help, completion and errors answer at once; the job imports what it needs.
 """
 
-import importlib
 import logging
 import os
 import sys
@@ -16,9 +15,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from ssd.config import CONF, compose, validate
+from ssd import jobs
+from ssd.config import CONF, compose
 from ssd.errors import UserError
 from ssd.overrides import explain, inherit, normalise, sweep_points
+from ssd.rerun import saved_words
+from ssd.sweeps.callback import Sweep
+from ssd.sweeps.job import run_apart
 
 # Flags that make Hydra print something instead of running; their words need not be a whole configuration.
 INFORMATION = {"-h", "--help", "--hydra-help", "--version", "-c", "--cfg", "-i", "--info", "-sc", "--shell-completion"}
@@ -31,16 +34,15 @@ log = logging.getLogger(__name__)
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def run_job(cfg: DictConfig) -> float | None:
     """Runs the configured job; returns the number a sweep optimises (validation mAP), where the job has one."""
-    validate(cfg)
-    if cfg.device.threads is not None:
-        os.environ["OMP_NUM_THREADS"] = str(cfg.device.threads)
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        return run_apart(cfg, folder)
     try:
-        job = importlib.import_module(f"ssd.jobs.{cfg.job.name}")
-        return job.run(cfg, Path(HydraConfig.get().runtime.output_dir))
+        return jobs.run(cfg, folder)
     except UserError as error:
         log.error("error: %s", error)
-        if HydraConfig.get().mode == RunMode.MULTIRUN or full_errors():
-            raise  # the other jobs of a sweep go on
+        if full_errors():
+            raise
         sys.exit(error.exit_code)
 
 
@@ -50,9 +52,15 @@ def main() -> None:
     os.environ["SSD_FULL_ERROR"] = os.environ["HYDRA_FULL_ERROR"]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise instead of printing its own report
     try:
-        sys.argv[1:] = inherit(normalise(sys.argv[1:]))
+        words = inherit(normalise(sys.argv[1:]))
+        sys.argv[1:] = [*saved_words(words), *words]
         check(sys.argv[1:])
-        run_job()
+        try:
+            run_job()
+        finally:
+            failed = conclude()
+        if failed:
+            sys.exit(1)
     except KeyboardInterrupt:
         sys.exit("interrupted")
     except (UserError, HydraException, OmegaConfBaseException) as error:
@@ -61,6 +69,15 @@ def main() -> None:
         if not (isinstance(error, UserError) and logging.getLogger().handlers):  # the job has said its own
             print(f"error: {explain(error, sys.argv[1:])}", file=sys.stderr)
         sys.exit(error.exit_code if isinstance(error, UserError) else UserError.exit_code)
+
+
+def conclude() -> int:
+    """Makes the leaderboard of a sweep, however it ended; returns how many of its jobs failed, 0 for a single run."""
+    if Sweep.folder is None:
+        return 0
+    from ssd.sweeps.leaderboard import make_leaderboard
+
+    return make_leaderboard(Sweep.folder)
 
 
 def full_errors() -> bool:

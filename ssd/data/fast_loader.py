@@ -16,6 +16,7 @@ import numpy as np
 from numpy.random.bit_generator import ISeedSequence
 from omegaconf import DictConfig
 
+from ssd.cores import usable_cores
 from ssd.data.augment import read_augment
 from ssd.data.batches import TrainLoader, describe, label_rows
 from ssd.data.dataset import BOX_COLUMNS
@@ -23,7 +24,7 @@ from ssd.data.painting import Painted, Painter
 from ssd.data.placement import InputSpec
 from ssd.data.recordio import Picture, RecordFile
 from ssd.data.records import Records
-from ssd.engine import mx, usable_cores
+from ssd.engine import mx
 
 ORDER_KEYS = 1 << 63  # keys of the passes' orders begin here, those of the pictures at 0
 WORD = (1 << 64) - 1

@@ -19,11 +19,14 @@ from ssd.evaluation.measure import Measured
 from ssd.evaluation.report.files import write_report
 from ssd.evaluation.report.report import About
 from ssd.model import load_model
+from ssd.sweeps.trial import trial_writers
 from ssd.tracking.events import Events, RunInfo, make_writers
 from ssd.tracking.files import RunFiles
 from ssd.training.trainer import contexts
 
 log = logging.getLogger(__name__)
+
+METRIC = "val/map_11pt"  # picks the best epoch, and is what a sweep optimises
 
 
 def open_dataset(cfg: DictConfig) -> Dataset:
@@ -73,7 +76,7 @@ def start_events(cfg: DictConfig, folder: Path, epochs: int, steps: int) -> Even
     epochs: 0 for a job that has none. steps: per epoch, or of the whole job.
     """
     OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
-    events = Events({"files": RunFiles(), **make_writers(cfg.logger)})
+    events = Events({"files": RunFiles(), **make_writers(cfg.logger), **trial_writers(METRIC)})
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
     events.start(
         RunInfo("/".join(folder.parts[-2:]), cfg.job.name, plain, folder, plain["dataset"]["classes"], epochs, steps)

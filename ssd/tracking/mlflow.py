@@ -29,7 +29,7 @@ SQLITE = "sqlite:///"
 WAITING = 10_000  # entries, a few hundred bytes each
 METRICS_AT_ONCE, PARAMS_AT_ONCE = 1000, 100  # MLflow's limits per request
 KEY_LENGTH, PARAM_LENGTH = 250, 6000  # and per name and value
-STATUS = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
+STATUS = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED", "pruned": "KILLED"}
 # For what the user has not set: no reports to anybody, and requests that give up, because the outbox repeats them.
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
