@@ -8,7 +8,8 @@ where a number belongs is an error when the configuration is composed, not an ho
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from ssd.errors import UserError
@@ -222,6 +224,17 @@ def register() -> None:
 register()
 
 
+@contextmanager
+def _no_other_hydra() -> Iterator[None]:
+    """Puts aside the Hydra that runs this program, if one does: composing starts another, and there is room for one."""
+    outer = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        yield
+    finally:
+        GlobalHydra.instance().hydra = outer
+
+
 def compose(overrides: Sequence[str] = ()) -> DictConfig:
     """The validated configuration for these command-line words.
 
@@ -231,7 +244,7 @@ def compose(overrides: Sequence[str] = ()) -> DictConfig:
 
     words = normalise(overrides)
     try:
-        with initialize_config_dir(str(CONF), version_base="1.3"):
+        with _no_other_hydra(), initialize_config_dir(str(CONF), version_base="1.3"):
             cfg = hydra_compose("config", overrides=words)
         validate(cfg)
     except UserError:

@@ -26,6 +26,7 @@ from ssd.sweeps.job import run_apart
 # Flags that make Hydra print something instead of running; their words need not be a whole configuration.
 INFORMATION = {"-h", "--help", "--hydra-help", "--version", "-c", "--cfg", "-i", "--info", "-sc", "--shell-completion"}
 CONFIG_DIR = {"-cd", "--config-dir"}  # a folder of one's own beside conf/
+MULTIRUN = {"-m", "--multirun"}
 WITH_VALUE = {"-c", "--cfg", "-p", "--package", "-cp", "--config-path", "-cn", "--config-name", *CONFIG_DIR}
 
 log = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ def main() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise instead of printing its own report
     try:
         words = inherit(normalise(sys.argv[1:]))
-        sys.argv[1:] = [*saved_words(words), *words]
+        sys.argv[1:] = [*again(words), *words]
         check(sys.argv[1:])
         try:
             run_job()
@@ -69,6 +70,13 @@ def main() -> None:
         if not (isinstance(error, UserError) and logging.getLogger().handlers):  # the job has said its own
             print(f"error: {explain(error, sys.argv[1:])}", file=sys.stderr)
         sys.exit(error.exit_code if isinstance(error, UserError) else UserError.exit_code)
+
+
+def again(words: list[str]) -> list[str]:
+    """What rerun= stands for: the words of the saved run. If that was a job of a sweep, it was this one job."""
+    said = saved_words(words)
+    sweep = bool(MULTIRUN & set(words))
+    return [*said, "hydra.sweeper.params=null" if sweep else "hydra.mode=RUN"] if said else []
 
 
 def conclude() -> int:
@@ -102,7 +110,7 @@ def check(arguments: list[str]) -> None:
     words = [
         word for word in words if word.startswith("hydra.searchpath=") or not word.lstrip("+~").startswith("hydra")
     ]
-    sweep = bool({"-m", "--multirun"} & set(arguments))
+    sweep = bool(MULTIRUN & set(arguments))
     try:
         points = list(sweep_points(words)) if sweep else [words]
     except Exception as error:

@@ -30,9 +30,9 @@ class OptunaSweeper(Sweeper):
 
     def __init__(
         self, study_name: str, storage: str, n_trials: int, sampler: DictConfig, pruner: DictConfig | None,
-        params: dict[str, str],
+        params: dict[str, str] | None,
     ) -> None:  # fmt: skip
-        self.params = params
+        self.params = params or {}
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         from hydra.core.plugins import Plugins
