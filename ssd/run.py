@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from ssd import jobs
 from ssd.config import CONF, compose
 from ssd.errors import UserError
-from ssd.overrides import explain, inherit, normalise, sweep_points
+from ssd.overrides import explain, inherit, lacks_plugin, normalise, sweep_points
 from ssd.rerun import saved_words
 from ssd.sweeps.callback import Sweep
 from ssd.sweeps.job import run_apart
@@ -28,6 +28,8 @@ INFORMATION = {"-h", "--help", "--hydra-help", "--version", "-c", "--cfg", "-i",
 CONFIG_DIR = {"-cd", "--config-dir"}  # a folder of one's own beside conf/
 MULTIRUN = {"-m", "--multirun"}
 WITH_VALUE = {"-c", "--cfg", "-p", "--package", "-cp", "--config-path", "-cn", "--config-name", *CONFIG_DIR}
+
+MISSING_PLUGIN = "this hydra/launcher= or hydra/sweeper= is not installed: pip install 'ssd[sweep]'"
 
 log = logging.getLogger(__name__)
 
@@ -67,9 +69,14 @@ def main() -> None:
     except (UserError, HydraException, OmegaConfBaseException) as error:
         if full_errors():
             raise
-        if not (isinstance(error, UserError) and logging.getLogger().handlers):  # the job has said its own
-            print(f"error: {explain(error, sys.argv[1:])}", file=sys.stderr)
+        text = MISSING_PLUGIN if lacks_plugin(error) else explain(error, sys.argv[1:])
+        print(f"error: {text}", file=sys.stderr)
         sys.exit(error.exit_code if isinstance(error, UserError) else UserError.exit_code)
+    except (RuntimeError, ImportError) as error:
+        if not lacks_plugin(error):
+            raise
+        print(f"error: {MISSING_PLUGIN}", file=sys.stderr)
+        sys.exit(UserError.exit_code)
 
 
 def again(words: list[str]) -> list[str]:

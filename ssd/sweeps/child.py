@@ -22,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from ssd import jobs
 from ssd.config import Config, register
 from ssd.errors import UserError
+from ssd.logs import StderrHandler
 from ssd.sweeps.outcome import FAILED, FINISHED, INTERRUPTED, PRUNED, Outcome, read
 from ssd.sweeps.share import places, take
 from ssd.tracking.events import Pruned
@@ -42,6 +43,8 @@ def main() -> None:
     HydraConfig.instance().set_config(OmegaConf.create({"hydra": OmegaConf.merge(schema, hydra)}))
     info: Any = HydraConfig.get()
     configure_log(info.job_logging, info.verbose)
+    if places(cfg) > 1:
+        _speak_among_others(info.job.num)
     folder = Path(info.runtime.output_dir)
     outcome = attempt(cfg, folder, Path(info.sweep.dir))
     outcome.write(folder)
@@ -76,6 +79,14 @@ def count_parameters(folder: Path) -> int | None:
     if not (folder / "checkpoints" / INDEX).is_file():
         return None
     return sum(array.size for array in load_params(folder)[0].values())
+
+
+def _speak_among_others(number: int) -> None:
+    """Several jobs share the terminal: each line says whose it is, and there are no progress bars."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, StderrHandler):
+            handler.setFormatter(logging.Formatter(f"#{number} %(message)s"))
+    os.environ["TTY_COMPATIBLE"] = "0"  # as rich understands it
 
 
 def _end_with_the_parent() -> None:
