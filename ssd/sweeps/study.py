@@ -17,14 +17,14 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import TrialState
 
 from ssd.errors import UserError
-from ssd.sweeps.outcome import FINISHED, PRUNED, RUNNING, Outcome, close_lost, read_all
+from ssd.sweeps.outcome import FINISHED, INTERRUPTED, PRUNED, RUNNING, Outcome, read_all
 from ssd.sweeps.share import one_by_one
 
 log = logging.getLogger(__name__)
 
 LOCK = ".lock"
 FIXED = "fixed words"  # of the study: what all its trials share
-INTERRUPTED = "interrupted trials"  # of the study: numbers of those that were killed with the sweep
+STALE = "interrupted trials"  # of the study: numbers of those that were killed with the sweep
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
@@ -87,15 +87,15 @@ def close_interrupted(study: optuna.Study, sweep: Path) -> None:
         log.info("trial %d was interrupted: it counts as failed and is replaced", number)
         study.tell(number, state=TrialState.FAIL)
     if numbers:
-        study.set_user_attr(INTERRUPTED, [*study.user_attrs.get(INTERRUPTED, []), *numbers])
-    for outcome in read_all(sweep).values():
+        study.set_user_attr(STALE, [*study.user_attrs.get(STALE, []), *numbers])
+    for folder, outcome in read_all(sweep).items():
         if outcome.state == RUNNING:
-            close_lost(sweep, outcome.number, outcome.words, "the sweep was killed")
+            outcome.ended(INTERRUPTED, "the sweep was killed").write(folder)
 
 
 def ended(study: optuna.Study) -> int:
     """Trials that count: finished, pruned or failed by themselves."""
-    interrupted = set(study.user_attrs.get(INTERRUPTED, []))
+    interrupted = set(study.user_attrs.get(STALE, []))
     return sum(trial.number not in interrupted for trial in study.get_trials(deepcopy=False, states=ENDED))
 
 
