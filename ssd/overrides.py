@@ -25,6 +25,13 @@ def groups() -> dict[str, list[str]]:
     return {folder.name: sorted(file.stem for file in folder.glob("*.yaml")) for folder in folders}
 
 
+def hydra_choices(group: str) -> list[str]:
+    """Choices of hydra/launcher and hydra/sweeper: ours, and Hydra's own for one job after the other, all of them."""
+    from ssd.config import CONF
+
+    return sorted(["basic", *(file.stem for file in (CONF / group).glob("*.yaml"))])
+
+
 def normalise(words: Sequence[str]) -> list[str]:
     """Quotes numeric choices of groups (Hydra reads data_shape=512 as a number and dies) and what is no grammar of
     Hydra's (model=a=b.params), and spells out free shapes.
@@ -127,9 +134,9 @@ def explain(error: Exception, words: Sequence[str]) -> str:
         text = f"{text}\n{cause}"
     if match := re.search(r"UserError raised while resolving interpolation: (.*)", text):
         return match[1]
-    if match := re.search(r"Could not find '([^'/]+)/([^']+)'", text):
+    if match := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
         group, choice = match[1], match[2]
-        options = groups().get(group, [])
+        options = groups().get(group) or hydra_choices(group)
         return f"{group}={choice}: no such choice{_near(choice, options)}; choose from {', '.join(options)}"
     if match := re.search(r"Ambiguous value for argument '([^']+)'", text):
         return f"{match[1]}: several values make a sweep, which needs -m; a list is written [a,b]"
@@ -143,6 +150,18 @@ def explain(error: Exception, words: Sequence[str]) -> str:
     if lines and type(error).__name__ == "OverrideParseException":
         return f"cannot read {' '.join(words)!r} ({lines[0]}); words have the form key=value"
     return " ".join(lines)
+
+
+def lacks_plugin(error: BaseException | None) -> bool:
+    """Whether an exception comes from a launcher or sweeper, or from what it is built on, not being installed."""
+    while error is not None:
+        name = error.name if isinstance(error, ModuleNotFoundError) else None
+        if (name or "").split(".")[0] in ("hydra_plugins", "optuna", "submitit", "joblib"):
+            return True
+        if "Unknown plugin class : 'hydra_plugins." in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def known_keys() -> list[str]:

@@ -21,11 +21,14 @@ from ssd.evaluation.report.report import About
 from ssd.interop.released import released_model
 from ssd.jobs.facts import facts, sweep
 from ssd.model import load_model
+from ssd.sweeps.trial import trial_writers
 from ssd.tracking.events import Events, RunInfo, make_writers
 from ssd.tracking.files import RunFiles
 from ssd.training.trainer import contexts
 
 log = logging.getLogger(__name__)
+
+METRIC = "val/map_11pt"  # picks the best epoch, and is what a sweep optimises
 
 
 def open_dataset(cfg: DictConfig) -> Dataset:
@@ -77,7 +80,7 @@ def start_events(
     epochs: 0 for a job that has none. steps: per epoch, or of the whole job. splits: the samples it uses.
     """
     OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
-    events = Events({"files": RunFiles(), **make_writers(cfg.logger)})
+    events = Events({"files": RunFiles(), **make_writers(cfg.logger), **trial_writers(METRIC)})
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
     events.start(
         RunInfo(

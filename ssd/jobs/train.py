@@ -13,15 +13,13 @@ from ssd.data.records import label_width
 from ssd.detection.detector import Detector
 from ssd.engine import mx
 from ssd.evaluation.measure import measure
-from ssd.jobs.common import Subject, ap_table, open_dataset, packed, report, start_events, tell_results
+from ssd.jobs.common import METRIC, Subject, ap_table, open_dataset, packed, report, start_events, tell_results
 from ssd.model import Model, ModelSpec, load_model, stamp
 from ssd.training.checkpoint import Checkpoints
 from ssd.training.fit import Plan, fit
 from ssd.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
-
-METRIC = "val/map_11pt"  # picks the best epoch, and is what a sweep optimises
 
 
 def run(cfg: DictConfig, folder: Path) -> float:

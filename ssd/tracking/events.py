@@ -53,6 +53,10 @@ class RunInfo:
     resumed_at: int | None = None
 
 
+class Pruned(Exception):  # noqa: N818 - a decision, not an error
+    """What a writer raises to end the run here, because going on is not worth its time; the message says why."""
+
+
 class Writer:
     """Writes some of a run down somewhere. Every method may be left as it is: it does nothing."""
 
@@ -94,7 +98,7 @@ class Writer:
         """One line for whoever watches."""
 
     def close(self, status: str, metrics: Values) -> None:
-        """Called once, last. `status`: "finished", "failed" or "interrupted"; `metrics`: the final numbers."""
+        """Called once, last. `status`: "finished", "failed", "interrupted", "pruned"; `metrics`: the final numbers."""
 
     def where(self) -> str | None:
         """Path, address or command with which a person finds what was written."""
@@ -103,6 +107,7 @@ class Writer:
 
 class Events:
     """Passes everything on to its writers, in their order; one that fails is named once in the log and left out.
+    `Pruned` is no failure: it ends the run.
 
     As a context manager it closes the writers with the status that fits the way the block was left, and with the
     values of the last epoch unless `close` was called with better ones inside.
@@ -157,6 +162,8 @@ class Events:
         for name, writer in list(self._writers.items()):
             try:
                 getattr(writer, method)(*what)
+            except Pruned:
+                raise
             except Exception as error:
                 del self._writers[name]
                 reason = f"{type(error).__name__}: {error}".splitlines()[0]
@@ -168,8 +175,8 @@ class Events:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        ended = "failed" if kind else "finished"
-        self.close("interrupted" if kind is KeyboardInterrupt else ended, self._latest)
+        statuses: dict[Any, str] = {None: "finished", KeyboardInterrupt: "interrupted", Pruned: "pruned"}
+        self.close(statuses.get(kind, "failed"), self._latest)
 
 
 def make_writers(loggers: Mapping[str, Any] | None) -> dict[str, Writer]:

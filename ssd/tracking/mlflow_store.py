@@ -17,7 +17,7 @@ from ssd.tracking.outbox import TryAgainError, first_line
 
 SQLITE = "sqlite:///"
 METRICS_AT_ONCE, PARAMS_AT_ONCE = 1000, 100  # MLflow's limits per request
-STATUS = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
+STATUS = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED", "pruned": "KILLED"}
 RUN_FILE = "mlflow.json"  # in the run directory: which run of which store it is
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # which of its pages MLflow shows: not those of chats
 LATER = (401, 403, 408, 429)  # of the answers that blame the request: those that another time may not be given

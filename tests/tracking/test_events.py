@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 
 from ssd.errors import UserError
 from ssd.tracking import Events, Writer, make_writers
-from ssd.tracking.events import apart, finite
+from ssd.tracking.events import Pruned, apart, finite
 
 LOGGERS = Path(__file__).resolve().parents[2] / "conf" / "logger"
 
@@ -156,3 +156,14 @@ def test_forwarding_is_silent_when_all_is_well(run, caplog):
     with caplog.at_level(logging.DEBUG):
         tell_everything(Events({"recorder": Recorder()}), run)
     assert not caplog.records
+
+
+def test_a_writer_may_end_the_run() -> None:
+    class Judge(Writer):
+        def epoch(self, epoch, step, values):
+            raise Pruned("no hope")
+
+    recorder = Recorder()
+    with pytest.raises(Pruned), Events({"recorder": recorder, "judge": Judge()}) as events:
+        events.epoch(1, 1, {})
+    assert recorder.heard[-1] == ("close", "pruned", {})
