@@ -4,8 +4,8 @@
     ssd-symbol.json    the network; output `detection` [B, K, 6]: class or -1, score, xmin, ymin, xmax, ymax in 0..1
     ssd-0000.params    its parameters
 
-mx.model.load_checkpoint("folder/ssd", 0) loads the two latter. Inside the graph, before suppression, are cls_prob_output
-[B, C+1, N] and boxes_output [B, N, 4] (not with compat, where MultiBoxDetection does both at once).
+mx.model.load_checkpoint("folder/ssd", 0) loads the two latter. Inside the graph, before suppression, are
+cls_prob_output [B, C+1, N] and boxes_output [B, N, 4] (not with compat, where MultiBoxDetection does both at once).
 """
 
 from pathlib import Path
@@ -28,8 +28,9 @@ SYMBOL = "ssd-symbol.json"
 PARAMS = "ssd-0000.params"
 MAX_DESCRIPTION = 16_000_000  # bytes
 HEADING = """\
-# An object detector for Apache MXNet: mx.model.load_checkpoint("ssd", 0) in this folder. It takes `data` [B, 3, height,
-# width], (x - mean) / std of RGB 0..255, and answers [B, K, 6]: class (-1 = none), score, xmin, ymin, xmax, ymax in 0..1.
+# An object detector for Apache MXNet: mx.model.load_checkpoint("ssd", 0) in this folder. Its input is `data` [B, 3,
+# height, width], (x - mean) / std of RGB 0..255; its output [B, K, 6]: class (-1 = none), score, and xmin, ymin, xmax,
+# ymax as shares 0..1 of the input.
 """
 
 

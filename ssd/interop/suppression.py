@@ -19,8 +19,8 @@ def check_hard(params: DecodeParams) -> None:
 def suppressed(cls_prob: Any, boxes: Any, params: DecodeParams, shape: tuple[int, int]) -> Any:
     """Symbol `detection` [B, K, 6], rows (class, score, xmin, ymin, xmax, ymax), best score first, then rows of -1.
 
-    cls_prob: [B, C+1, N], background first; boxes: [B, N, 4]; shape: (C, N). K is params.keep, or C times the candidates
-    of a class where these are fewer.
+    cls_prob: [B, C+1, N], background first; boxes: [B, N, 4]; shape: (C, N). K is params.keep, or C times the
+    candidates of a class where these are fewer.
     """
     classes, anchors = shape
     candidates = min(params.topk, anchors)
