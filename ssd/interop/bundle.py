@@ -52,6 +52,8 @@ def write_bundle(folder: Path, spec: ModelSpec, graph: Any, arg_params: Params, 
     symbol, arg_params = with_constants(graph, arg_params, shape)
     if len(symbol.list_outputs()) == 2:
         symbol = with_detection(symbol, spec)
+    elif symbol.list_outputs() != ["detection_output"]:
+        raise UserError(f"the network answers {', '.join(symbol.list_outputs())} instead of cls_prob and boxes")
     arguments, states = set(symbol.list_arguments()), set(symbol.list_auxiliary_states())
     kept_args = {name: array for name, array in arg_params.items() if name in arguments}
     kept_aux = {name: array for name, array in aux_params.items() if name in states}
@@ -80,18 +82,19 @@ def with_detection(graph: Any, spec: ModelSpec) -> Any:
     return suppressed(cls_prob, boxes, params, (classes - 1, anchors))
 
 
-def read_bundle(folder: Path) -> Model:
-    """A bundle as a model whose graph gives [cls_prob, boxes], or with compat its finished detection.
+def read_bundle(folder: Path, finished: bool = False) -> Model:
+    """A bundle as a model whose graph gives [cls_prob, boxes], or if `finished`, or with compat, its own detection.
 
     Errors: UserError when a file is missing or damaged.
     """
-    spec, _ = read_description(_read_yaml(folder / DESCRIPTION), folder / DESCRIPTION)
+    spec = read_description(_read_yaml(folder / DESCRIPTION), folder / DESCRIPTION)
     symbol = load_symbol(folder / SYMBOL)
     arg_params, aux_params = load_params(folder / PARAMS)
-    inside = symbol.get_internals()
-    outputs = inside.list_outputs()
-    if spec.compat is None:
-        if missing := {"cls_prob_output", "boxes_output"} - set(outputs):
+    if symbol.list_outputs() != ["detection_output"]:
+        raise UserError(f"{folder / SYMBOL}: its output is not detection; it is not a bundle of this package")
+    if not finished and spec.compat is None:
+        inside = symbol.get_internals()
+        if missing := {"cls_prob_output", "boxes_output"} - set(inside.list_outputs()):
             raise UserError(f"{folder / SYMBOL}: has no {min(missing)}; it is not a bundle of this package")
         symbol = mx.sym.Group([inside["cls_prob_output"], inside["boxes_output"]])
     return Model(spec, symbol, arg_params, aux_params)

@@ -40,20 +40,19 @@ def describe(spec: ModelSpec, precision: str) -> dict[str, Any]:
     }
 
 
-def read_description(content: Any, where: Path) -> tuple[ModelSpec, str]:
-    """The spec and the precision of a description of any origin. Errors: UserError naming what is missing or wrong."""
+def read_description(content: Any, where: Path) -> ModelSpec:
+    """The spec in a description of any origin. Errors: UserError naming what is missing or wrong."""
     try:
         if content["ssd"] != VERSION:
             raise ValueError(f"ssd: {content['ssd']!r} is a form of description this version does not know")
-        spec, precision = _read(content)
+        return _read(content)
     except KeyError as error:
         raise UserError(f"{where}: the model's description lacks {error.args[0]!r}") from error
     except (ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{where}: the model's description is damaged ({error})") from error
-    return spec, precision
 
 
-def _read(content: Mapping[str, Any]) -> tuple[ModelSpec, str]:
+def _read(content: Mapping[str, Any]) -> ModelSpec:
     entry, model = content["input"], content["model"]
     classes = _list(content["classes"], str, "classes")
     mean, std = (_list(entry[name], float, name) for name in ("mean", "std"))
@@ -84,7 +83,7 @@ def _read(content: Mapping[str, Any]) -> tuple[ModelSpec, str]:
         raise ValueError("compat or resize_mode has a value this version does not know")
     if model["precision"] not in PRECISIONS:
         raise ValueError(f"precision: {model['precision']!r} instead of {' or '.join(PRECISIONS)}")
-    return spec, model["precision"]
+    return spec
 
 
 def _list(values: Any, kind: Callable[[Any], Any], name: str) -> list[Any]:

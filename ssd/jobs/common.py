@@ -21,7 +21,7 @@ from ssd.evaluation.report.files import write_report
 from ssd.evaluation.report.report import About
 from ssd.interop.models import open_model
 from ssd.interop.onnx.file import OnnxModel
-from ssd.model import ModelSpec
+from ssd.model import Model, ModelSpec
 from ssd.symbol.graphs import has_heads
 from ssd.tracking.events import Events, RunInfo, make_writers
 from ssd.tracking.files import RunFiles
@@ -46,8 +46,13 @@ def packed(cfg: DictConfig, dataset: Dataset, split: str, samples: Sequence[Samp
 
 
 def open_detector(cfg: DictConfig) -> Detector:
-    """The detector of cfg.model. It decodes as the model says, but for what is asked otherwise (`asked_for`);
-    cfg.detection then holds what it does. Errors: UserError, see open_model and check_fixed."""
+    """The detector of cfg.model, see asked_model."""
+    return Detector(asked_model(cfg), contexts(cfg.device)[0], cfg.batch_size, cfg.model)
+
+
+def asked_model(cfg: DictConfig) -> Model | OnnxModel:
+    """cfg.model. It decodes as it says itself, but for what is asked otherwise (`asked_for`); cfg.detection then holds
+    what it does. Errors: UserError, see open_model and check_fixed."""
     model = open_model(cfg.model)
     asked = asked_for(cfg)
     if isinstance(model, OnnxModel) or not has_heads(model.symbol):
@@ -56,7 +61,7 @@ def open_detector(cfg: DictConfig) -> Detector:
     detection |= {key: value for key, value in asked.items() if key != "compat"}
     spec = replace(model.spec, detection=detection, compat=asked.get("compat", model.spec.compat))
     cfg.detection.update(detection)
-    return Detector(replace(model, spec=spec), contexts(cfg.device)[0], cfg.batch_size, cfg.model)
+    return replace(model, spec=spec)
 
 
 def check_fixed(spec: ModelSpec, asked: dict[str, Any], source: str) -> None:

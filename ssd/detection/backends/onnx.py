@@ -23,7 +23,7 @@ class OnnxBackend:
 
     def __init__(self, model: OnnxModel, context: Any) -> None:
         self._session = open_session(model.path, _providers(context))
-        self._outputs = FINISHED if model.spec.compat else BEFORE_SUPPRESSION
+        self._outputs = FINISHED if model.finished else BEFORE_SUPPRESSION
         self._options = onnxruntime.RunOptions()
         self._options.only_execute_path_to_fetches = True
 

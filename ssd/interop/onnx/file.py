@@ -15,24 +15,27 @@ from ssd.model import ModelSpec
 @dataclass(frozen=True)
 class OnnxModel:
     """A file whose input is `images` float32 [B, 3, H, W] (RGB 0..255) and whose outputs are `detection` [B, K, 6],
-    `cls_prob` [B, C+1, N] and `boxes` [B, N, 4]."""
+    `cls_prob` [B, C+1, N] and `boxes` [B, N, 4].
+
+    finished: whether the detector takes the first, or decodes the others itself, by thresholds that can be changed.
+    """
 
     spec: ModelSpec
     path: Path
-    precision: str
+    finished: bool
 
 
-def read_onnx(path: Path) -> OnnxModel:
+def read_onnx(path: Path, finished: bool = False) -> OnnxModel:
     """Errors: UserError when it is missing, damaged, or written by something else; or without onnxruntime."""
     session = open_session(path, ["CPUExecutionProvider"])
-    spec, precision = from_metadata(session.get_modelmeta().custom_metadata_map, path)
+    spec = from_metadata(session.get_modelmeta().custom_metadata_map, path)
     inputs = {node.name: list(node.shape) for node in session.get_inputs()}
     outputs = {node.name for node in session.get_outputs()}
     if set(inputs) != {"images"} or inputs["images"][1:] != [3, spec.height, spec.width]:
         raise UserError(f"{path}: its input is not images [B, 3, {spec.height}, {spec.width}], as it describes itself")
     if missing := {"detection", "cls_prob", "boxes"} - outputs:
         raise UserError(f"{path}: has no output {min(missing)}; it was not written by this package")
-    return OnnxModel(spec, path, precision)
+    return OnnxModel(spec, path, finished or spec.compat is not None)
 
 
 def open_session(path: Path, providers: list[Any]) -> Any:
@@ -60,8 +63,8 @@ def to_metadata(description: Mapping[str, Any]) -> dict[str, str]:
     return {key: json.dumps(value, ensure_ascii=False) for key, value in description.items()}
 
 
-def from_metadata(metadata: Mapping[str, str], path: Path) -> tuple[ModelSpec, str]:
-    """The spec and the precision. Errors: UserError when there is no description or it is damaged."""
+def from_metadata(metadata: Mapping[str, str], path: Path) -> ModelSpec:
+    """Errors: UserError when there is no description or it is damaged."""
     if "ssd" not in metadata:
         raise UserError(f"{path}: says nothing of its classes and input; it was not written by this package")
     content: dict[str, Any] = {}
