@@ -11,7 +11,6 @@ cls_prob_output [B, C+1, N] and boxes_output [B, N, 4] (not with compat, where M
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
 from ssd.detection.decode import DecodeParams
@@ -19,7 +18,7 @@ from ssd.engine import mx
 from ssd.errors import UserError
 from ssd.files import whole_folder
 from ssd.interop.description import describe, read_description
-from ssd.interop.graph import with_constants
+from ssd.interop.graph import Graph, with_constants
 from ssd.interop.suppression import check_hard, suppressed
 from ssd.model import Model, ModelSpec, Params, check_params, load_params, load_symbol
 
@@ -58,7 +57,7 @@ def write_bundle(folder: Path, spec: ModelSpec, graph: Any, arg_params: Params, 
     kept_args = {name: array for name, array in arg_params.items() if name in arguments}
     kept_aux = {name: array for name, array in aux_params.items() if name in states}
     check_params(symbol, Model(spec, symbol, kept_args, kept_aux), str(folder))
-    quantized = any(array.dtype in (np.int8, np.uint8) for array in kept_args.values())
+    quantized = any("quantize" in node.op for node in Graph.of(symbol).nodes())
     precision = "int8" if quantized else "float32"
     with whole_folder(folder) as draft:
         text = yaml.safe_dump(describe(spec, precision), sort_keys=False, allow_unicode=True, width=118,

@@ -192,7 +192,8 @@ def table(maps: dict[str, float], done: dict[str, Exported]) -> list[str]:
         lines.append(f"{'trained':54}" + "".join(f"  {value:8.4f}" for value in maps.values()))
     for name, part in done.items():
         agreed = part.agreement
-        numbers = f"{part.megabytes:7.2f} {agreed.before:11.2g} {agreed.boxes:6d} {agreed.differing:6d}"
+        differing = "" if FORMATS[name].quantized else agreed.differing
+        numbers = f"{part.megabytes:7.2f} {agreed.before:11.2g} {agreed.boxes:6d} {differing:>6}"
         sure = f"{agreed.found}/{agreed.confident}"
         values = "".join(f"  {value:8.4f}" for value in part.maps.values())
         lines.append(f"{name:10} {numbers} {sure:>9}{values}  {'FAILED' if part.faults else part.path}")
