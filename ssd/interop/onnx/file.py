@@ -25,7 +25,7 @@ class OnnxModel:
     finished: bool
 
 
-def read_onnx(path: Path, finished: bool = False) -> OnnxModel:
+def read_onnx(path: Path, finished: bool | None = None) -> OnnxModel:
     """Errors: UserError when it is missing, damaged, or written by something else; or without onnxruntime."""
     session = open_session(path, ["CPUExecutionProvider"])
     spec = from_metadata(session.get_modelmeta().custom_metadata_map, path)
@@ -35,7 +35,7 @@ def read_onnx(path: Path, finished: bool = False) -> OnnxModel:
         raise UserError(f"{path}: its input is not images [B, 3, {spec.height}, {spec.width}], as it describes itself")
     if missing := {"detection", "cls_prob", "boxes"} - outputs:
         raise UserError(f"{path}: has no output {min(missing)}; it was not written by this package")
-    return OnnxModel(spec, path, finished or spec.compat is not None)
+    return OnnxModel(spec, path, spec.compat is not None if finished is None else finished)
 
 
 def open_session(path: Path, providers: list[Any]) -> Any:

@@ -148,7 +148,7 @@ class _Rewriter:
         self._nodes.append(helper.make_node("DequantizeLinear", numbers, [name], axis=0))
         return name
 
-    def _constant(self, values: np.ndarray, name: str) -> str:
+    def _constant(self, values: np.ndarray | np.generic, name: str) -> str:
         self._graph.initializer.append(numpy_helper.from_array(np.asarray(values), name))
         return name
 
