@@ -94,9 +94,8 @@ def main() -> None:
     logging.disable(logging.INFO)
     noise = np.random.default_rng(2).integers(0, 256, (options.count, 375, 500, 3), dtype=np.uint8)
     images = [image for _, image in iterate(options.images)][: options.count] if options.images else list(noise)
-    print(
-        f"{'network':22} {'format':10} {'before':>9} {'rounding':>9} {'exact':>9} {'boxes':>6} {'differ':>6} {'limit':>6} {'MB':>7} {'seconds':>8}"
-    )
+    columns = {"before": 9, "rounding": 9, "exact": 9, "boxes": 6, "differ": 6, "limit": 6, "MB": 7, "seconds": 8}
+    print(f"{'network':22} {'format':10} " + " ".join(f"{name:>{width}}" for name, width in columns.items()))
     wrong = False
     for backbone in options.backbones:
         for shape in options.shapes:
