@@ -1,6 +1,7 @@
 """job=deploy on the real command line, and its exports as model= of other jobs."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -13,8 +14,9 @@ from ssd.engine import mx
 from ssd.errors import UserError
 from ssd.interop.agreement import Agreement
 from ssd.interop.formats import FORMATS, Calibration
+from ssd.interop.models import open_model
 from ssd.jobs.common import check_fixed
-from ssd.jobs.deploy import Exported, Job, Material, chosen, find_faults, table
+from ssd.jobs.deploy import Exported, Job, Material, chosen, export, find_faults, table
 from ssd.model import Model, ModelSpec, stamp
 from ssd.symbol import build_train
 
@@ -142,3 +144,26 @@ def test_what_is_fixed_inside_of_a_deployed_model(compat: str | None, asked: dic
     else:
         with pytest.raises(UserError, match=part):
             check_fixed(spec, asked, "x")
+
+
+def test_a_wrong_export_never_gets_its_name(checkpoint: Path, tmp_path: Path) -> None:
+    model = open_model(checkpoint)
+    assert isinstance(model, Model)
+    right = FORMATS["mxnet"]
+
+    def write_other(model: Model, path: Path, calibration: Calibration) -> None:
+        args = {name: array * 1.01 for name, array in model.arg_params.items()}
+        right.write(replace(model, arg_params=args), path, calibration)
+
+    images = [np.random.default_rng(0).integers(0, 256, (90, 100, 3), dtype=np.uint8)]
+    material = Material(images, [], Calibration(lambda: [], "minmax"))
+    cfg = compose(["job=deploy"])
+    done = export(cfg, tmp_path, Job(model, replace(right, write=write_other), material, {}))
+    assert any("before suppression" in fault for fault in done.faults)
+    assert not (tmp_path / "mxnet").exists()
+    assert not (tmp_path / "unchecked").exists()
+    assert export(cfg, tmp_path, Job(model, right, material, {})).faults == []
+    assert (tmp_path / "mxnet" / "model.yaml").is_file()
+    with pytest.raises(ZeroDivisionError):
+        export(cfg, tmp_path, Job(model, replace(right, write=lambda *_: 1 / 0), material, {}))
+    assert not (tmp_path / "unchecked").exists()
