@@ -129,6 +129,22 @@ class Sweep:
 
 
 @dataclass
+class Calibration:
+    split: str = MISSING
+    images: int = MISSING
+    method: str = MISSING
+
+
+@dataclass
+class Deploy:
+    format: Any = MISSING  # a name or a list of names
+    split: str = MISSING
+    images: int = MISSING
+    measure: bool = MISSING
+    calibration: Calibration = MISSING
+
+
+@dataclass
 class Config:
     job: Any = MISSING
     backbone: Backbone = MISSING
@@ -146,6 +162,7 @@ class Config:
     metric: Metric = MISSING
     training: Training = MISSING
     sweep: Sweep = MISSING
+    deploy: Deploy = MISSING
     seed: int = MISSING
     batch_size: int = MISSING
     epochs: int = MISSING
