@@ -118,6 +118,22 @@ class Training:
 
 
 @dataclass
+class Calibration:
+    split: str = MISSING
+    images: int = MISSING
+    method: str = MISSING
+
+
+@dataclass
+class Deploy:
+    format: Any = MISSING  # a name or a list of names
+    split: str = MISSING
+    images: int = MISSING
+    measure: bool = MISSING
+    calibration: Calibration = MISSING
+
+
+@dataclass
 class Config:
     job: Any = MISSING
     backbone: Backbone = MISSING
@@ -134,6 +150,7 @@ class Config:
     detection: Detection = MISSING
     metric: Metric = MISSING
     training: Training = MISSING
+    deploy: Deploy = MISSING
     seed: int = MISSING
     batch_size: int = MISSING
     epochs: int = MISSING

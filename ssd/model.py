@@ -161,16 +161,24 @@ def load_model(path: str | Path) -> Model:
     graph = file.with_name(f"{match['prefix']}-symbol.json")
     if not graph.is_file():
         raise UserError(f"{graph}: missing; a checkpoint is this file and {file.name} together")
-    try:
-        text = graph.read_text()
-        json.loads(text)  # MXNet's own parser answers damage with bytes that are no text
-        symbol = mx.sym.load_json(text)
-        symbol.list_arguments()
-    except (mx.base.MXNetError, ValueError) as error:
-        raise UserError(f"{graph}: not an MXNet symbol file, or cut short") from error
+    symbol = load_symbol(graph)
     spec = spec_of(symbol, graph)
     arg_params, aux_params = load_params(file)
     return Model(spec, symbol, arg_params, aux_params)
+
+
+def load_symbol(path: Path) -> Any:
+    """A graph from its JSON file. Errors: UserError when it cannot be read."""
+    try:
+        text = path.read_text()
+        json.loads(text)  # MXNet's own parser answers damage with bytes that are no text
+        symbol = mx.sym.load_json(text)
+        symbol.list_arguments()
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: missing") from error
+    except (mx.base.MXNetError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not an MXNet symbol file, or cut short") from error
+    return symbol
 
 
 def check_params(symbol: Any, model: Model, source: str) -> None:
