@@ -54,8 +54,8 @@ def normalise(words: Sequence[str]) -> list[str]:
 
 
 def inherit(words: Sequence[str]) -> list[str]:
-    """job=eval and job=deploy of a run measure on the data set it was trained with, unless dataset= says otherwise: what
-    the run's own command line said of it goes in front."""
+    """job=eval and job=deploy of a run measure on the data set it was trained with, unless dataset= says otherwise:
+    what the run's own command line said of it goes in front."""
     values = dict(word.split("=", 1) for word in words if "=" in word)
     run = Path(values.get("model", "").strip("'\""))
     saved = run / ".hydra" / "overrides.yaml"

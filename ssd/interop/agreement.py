@@ -1,13 +1,17 @@
 """Whether an exported model answers what the trained one does, on real pictures."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ssd.detection.decode import DecodeParams
 from ssd.detection.detector import Detector
 from ssd.evaluation.boxes import iou_matrix
+from ssd.interop.models import open_model
+from ssd.model import Model
 
 LIMIT = 1e-4  # largest difference before suppression, of probabilities and of corners in shares of the input
 NEAR = 2 * LIMIT  # of two rows that are the same detection: scores, and corners in shares of the picture
@@ -34,16 +38,35 @@ class Agreement:
         return self.before <= LIMIT and not self.differing
 
 
-def agreement(trained: Detector, exported: Detector, finished: Detector, images: Sequence[np.ndarray]) -> Agreement:
-    """Compares image by image. finished: the exported model with the suppression of its own graph."""
+@dataclass(frozen=True)
+class Answers:
+    """A model as detectors. opened: says cls_prob and boxes before suppression. deciding: those whose boxes count."""
+
+    opened: Detector
+    deciding: list[Detector]
+
+    @classmethod
+    def of_model(cls, model: Model, context: Any) -> "Answers":
+        opened = replace(model, spec=replace(model.spec, compat=None))
+        return cls(Detector(opened, context, 1), [Detector(model, context, 1)])
+
+    @classmethod
+    def of_file(cls, path: Path, context: Any) -> "Answers":
+        """With the suppression of its own graph, and with the detector's where that would be used."""
+        opened, finished = (Detector(open_model(path, end), context, 1, str(path)) for end in (False, True))
+        return cls(opened, [finished] if opened.spec.compat else [opened, finished])
+
+
+def agreement(trained: Answers, exported: Answers, images: Sequence[np.ndarray]) -> Agreement:
+    """Compares picture by picture."""
     before, boxes, confident, found = 0.0, 0, 0, 0
     differing, borderline = 0, 0
-    params = DecodeParams(**trained.spec.detection)
+    params = DecodeParams(**trained.opened.spec.detection)
     for image in images:
-        before = max(before, _difference(trained, exported, image))
-        expected = trained.predict([image])[0]
+        before = max(before, _difference(trained.opened, exported.opened, image))
+        expected = trained.deciding[0].predict([image])[0]
         boxes += len(expected)
-        for detector in (exported, finished):
+        for detector in exported.deciding:
             rows = detector.predict([image])[0]
             counts = compare_rows(expected, rows, params, max(image.shape[:2]))
             differing, borderline = differing + counts[0], borderline + counts[1]
@@ -80,6 +103,7 @@ def _same_class(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def _difference(trained: Detector, exported: Detector, image: np.ndarray) -> float:
+    """Largest, of all probabilities and corners."""
     pairs = zip(
         trained.forward(trained.preprocess([image])), exported.forward(exported.preprocess([image])), strict=True
     )

@@ -11,7 +11,6 @@ cls_prob_output [B, C+1, N] and boxes_output [B, N, 4] (not with compat, where M
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
 from ssd.detection.decode import DecodeParams
@@ -19,9 +18,11 @@ from ssd.engine import mx
 from ssd.errors import UserError
 from ssd.files import whole_folder
 from ssd.interop.description import describe, read_description
-from ssd.interop.graph import with_constants
+from ssd.interop.graph import Graph, with_constants
 from ssd.interop.suppression import check_hard, suppressed
 from ssd.model import Model, ModelSpec, Params, check_params, load_params, load_symbol
+from ssd.symbol.decoding import decode_boxes
+from ssd.symbol.multibox import MultiBox
 
 DESCRIPTION = "model.yaml"
 SYMBOL = "ssd-symbol.json"
@@ -58,7 +59,7 @@ def write_bundle(folder: Path, spec: ModelSpec, graph: Any, arg_params: Params, 
     kept_args = {name: array for name, array in arg_params.items() if name in arguments}
     kept_aux = {name: array for name, array in aux_params.items() if name in states}
     check_params(symbol, Model(spec, symbol, kept_args, kept_aux), str(folder))
-    quantized = any(array.dtype in (np.int8, np.uint8) for array in kept_args.values())
+    quantized = any("quantize" in node.op for node in Graph.of(symbol).nodes())
     precision = "int8" if quantized else "float32"
     with whole_folder(folder) as draft:
         text = yaml.safe_dump(describe(spec, precision), sort_keys=False, allow_unicode=True, width=118,
@@ -82,8 +83,9 @@ def with_detection(graph: Any, spec: ModelSpec) -> Any:
     return suppressed(cls_prob, boxes, params, (classes - 1, anchors))
 
 
-def read_bundle(folder: Path, finished: bool = False) -> Model:
-    """A bundle as a model whose graph gives [cls_prob, boxes], or if `finished`, or with compat, its own detection.
+def read_bundle(folder: Path, finished: bool | None = None) -> Model:
+    """A bundle as a model whose graph gives either [cls_prob, boxes], or if `finished` its own detection, which is what
+    compat takes when nothing is said.
 
     Errors: UserError when a file is missing or damaged.
     """
@@ -92,12 +94,22 @@ def read_bundle(folder: Path, finished: bool = False) -> Model:
     arg_params, aux_params = load_params(folder / PARAMS)
     if symbol.list_outputs() != ["detection_output"]:
         raise UserError(f"{folder / SYMBOL}: its output is not detection; it is not a bundle of this package")
-    if not finished and spec.compat is None:
-        inside = symbol.get_internals()
-        if missing := {"cls_prob_output", "boxes_output"} - set(inside.list_outputs()):
-            raise UserError(f"{folder / SYMBOL}: has no {min(missing)}; it is not a bundle of this package")
-        symbol = mx.sym.Group([inside["cls_prob_output"], inside["boxes_output"]])
+    if not (spec.compat is not None if finished is None else finished):
+        symbol = _opened(symbol, spec, folder / SYMBOL)
     return Model(spec, symbol, arg_params, aux_params)
+
+
+def _opened(symbol: Any, spec: ModelSpec, path: Path) -> Any:
+    """The graph before suppression: [cls_prob, boxes]."""
+    if spec.compat:
+        inputs = symbol.get_children()  # of MultiBoxDetection, which decodes and suppresses at once
+        if inputs is None or len(inputs.list_outputs()) != 3:
+            raise UserError(f"{path}: does not end in MultiBoxDetection; it is not a bundle of this package")
+        return mx.sym.Group([inputs[0], decode_boxes(MultiBox(inputs[0], inputs[1], inputs[2]), spec.variances)])
+    inside = symbol.get_internals()
+    if missing := {"cls_prob_output", "boxes_output"} - set(inside.list_outputs()):
+        raise UserError(f"{path}: has no {min(missing)}; it is not a bundle of this package")
+    return mx.sym.Group([inside["cls_prob_output"], inside["boxes_output"]])
 
 
 def _named(output: Any, name: str) -> Any:

@@ -8,10 +8,12 @@ from ssd.interop.onnx.file import OnnxModel, read_onnx
 from ssd.model import Model, load_model
 
 
-def open_model(path: str | Path, finished: bool = False) -> Model | OnnxModel:
+def open_model(path: str | Path, finished: bool | None = None) -> Model | OnnxModel:
     """A run directory or a prefix-0012.params file (see load_model), the folder of a deploy bundle, or an .onnx file.
 
-    finished: the detector shall take the boxes that the graph of a deployed model arrives at, not choose its own.
+    finished: whether the detector shall take the boxes that the graph of a deployed model arrives at, rather than
+    choose its own by thresholds that can be changed; by default it does so with compat, whose rules only the graph
+    knows.
     Errors: UserError when it is none of these, or damaged.
     """
     path = Path(path)

@@ -19,7 +19,7 @@ from ssd.detection.sources import iterate
 from ssd.errors import DifferentModelError, UserError
 from ssd.evaluation.measure import measure
 from ssd.files import write_atomically
-from ssd.interop.agreement import LIMIT, Agreement, agreement
+from ssd.interop.agreement import LIMIT, Agreement, Answers, agreement
 from ssd.interop.formats import FORMATS, Calibration, Format
 from ssd.interop.models import open_model
 from ssd.interop.onnx.file import OnnxModel
@@ -63,7 +63,7 @@ def run(cfg: DictConfig, folder: Path) -> None:
     done: dict[str, Exported] = {}
     for name, format_ in formats.items():
         log.info("exporting %s", name)
-        done[name] = export(cfg, folder, trained, Job(model, format_, material, maps))
+        done[name] = export(cfg, folder, Job(model, format_, material, maps))
     report = {"model": str(cfg.model), "maps": maps, "formats": {name: asdict(part) for name, part in done.items()}}
     write_atomically(folder / "deploy.json", (json.dumps(report, indent=1) + "\n").encode())
     for line in table(maps, done):
@@ -142,17 +142,16 @@ class Job:
     maps: dict[str, float]
 
 
-def export(cfg: DictConfig, folder: Path, trained: Detector, job: Job) -> Exported:
+def export(cfg: DictConfig, folder: Path, job: Job) -> Exported:
     """Writes under a name of its own, compares, and only then gives it the name that says it is right."""
     unchecked = folder / "unchecked"
     path, target = unchecked / job.format.name, folder / job.format.name
     unchecked.mkdir(parents=True, exist_ok=True)
     try:
         job.format.write(job.model, path, job.material.calibration)
-        detector, finished = (
-            Detector(open_model(path, end), contexts(cfg.device)[0], cfg.batch_size, str(path)) for end in (False, True)
-        )
-        agreed = agreement(trained, detector, finished, job.material.images)
+        device = contexts(cfg.device)[0]
+        agreed = agreement(Answers.of_model(job.model, device), Answers.of_file(path, device), job.material.images)
+        finished = Detector(open_model(path, finished=True), device, cfg.batch_size, str(path))
         maps = mean_precision(cfg, finished, job.material.samples)
         faults = find_faults(job, agreed, maps)
         size = sum(file.stat().st_size for file in [path, *path.rglob("*")] if file.is_file())
@@ -192,7 +191,8 @@ def table(maps: dict[str, float], done: dict[str, Exported]) -> list[str]:
         lines.append(f"{'trained':54}" + "".join(f"  {value:8.4f}" for value in maps.values()))
     for name, part in done.items():
         agreed = part.agreement
-        numbers = f"{part.megabytes:7.2f} {agreed.before:11.2g} {agreed.boxes:6d} {agreed.differing:6d}"
+        differing = "" if FORMATS[name].quantized else agreed.differing
+        numbers = f"{part.megabytes:7.2f} {agreed.before:11.2g} {agreed.boxes:6d} {differing:>6}"
         sure = f"{agreed.found}/{agreed.confident}"
         values = "".join(f"  {value:8.4f}" for value in part.maps.values())
         lines.append(f"{name:10} {numbers} {sure:>9}{values}  {'FAILED' if part.faults else part.path}")

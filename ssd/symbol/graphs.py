@@ -77,7 +77,7 @@ def inference_graph(
 ) -> mx.sym.Symbol:
     """What attach_detection gives; a graph that was deployed, whose heads are no longer open, stays as it is."""
     outputs = symbol.list_outputs()
-    if not has_heads(symbol) and outputs in (["cls_prob_output", "boxes_output"], ["detection_output"]):
+    if not has_heads(symbol) and (len(outputs) == 2 or outputs == ["detection_output"]):
         return symbol
     return attach_detection(symbol, detection, variances, compat)
 

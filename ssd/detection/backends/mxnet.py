@@ -7,6 +7,7 @@ import numpy as np
 
 from ssd.detection.decode import DecodeParams
 from ssd.engine import mx
+from ssd.errors import UserError
 from ssd.model import Model, Params, check_params
 from ssd.symbol.graphs import inference_graph
 
@@ -25,6 +26,7 @@ class MxnetBackend:
         self._context = context
         self._graph = inference_graph(model.symbol, DecodeParams(**spec.detection), spec.variances, spec.compat)
         check_params(self._graph, model, source)
+        _check_classes(self._graph, model, source)
         self._executors: dict[int, Any] = {}
         self._lock = threading.Lock()
         self.set_params(model.arg_params, model.aux_params)
@@ -54,3 +56,11 @@ class MxnetBackend:
             args = {**self._args, "data": mx.nd.zeros(shape, self._context)}
             self._executors[batch] = self._graph.bind(self._context, args=args, aux_states=self._aux, grad_req="null")
         return self._executors[batch]
+
+
+def _check_classes(graph: Any, model: Model, source: str) -> None:
+    """Errors: UserError when the network has another number of classes than are named."""
+    spec = model.spec
+    shape = graph.infer_shape(data=(1, 3, spec.height, spec.width))[1][0]
+    if len(graph.list_outputs()) == 2 and shape[1] != len(spec.classes) + 1:
+        raise UserError(f"model {source}: tells {shape[1] - 1} classes apart, {len(spec.classes)} are named")

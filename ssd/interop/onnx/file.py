@@ -25,17 +25,19 @@ class OnnxModel:
     finished: bool
 
 
-def read_onnx(path: Path, finished: bool = False) -> OnnxModel:
+def read_onnx(path: Path, finished: bool | None = None) -> OnnxModel:
     """Errors: UserError when it is missing, damaged, or written by something else; or without onnxruntime."""
     session = open_session(path, ["CPUExecutionProvider"])
     spec = from_metadata(session.get_modelmeta().custom_metadata_map, path)
     inputs = {node.name: list(node.shape) for node in session.get_inputs()}
-    outputs = {node.name for node in session.get_outputs()}
+    outputs = {node.name: list(node.shape) for node in session.get_outputs()}
     if set(inputs) != {"images"} or inputs["images"][1:] != [3, spec.height, spec.width]:
         raise UserError(f"{path}: its input is not images [B, 3, {spec.height}, {spec.width}], as it describes itself")
-    if missing := {"detection", "cls_prob", "boxes"} - outputs:
+    if missing := {"detection", "cls_prob", "boxes"} - set(outputs):
         raise UserError(f"{path}: has no output {min(missing)}; it was not written by this package")
-    return OnnxModel(spec, path, finished or spec.compat is not None)
+    if outputs["cls_prob"][1] != len(spec.classes) + 1:
+        raise UserError(f"{path}: its output cls_prob is {outputs['cls_prob']}, {len(spec.classes)} classes are named")
+    return OnnxModel(spec, path, spec.compat is not None if finished is None else finished)
 
 
 def open_session(path: Path, providers: list[Any]) -> Any:
