@@ -170,7 +170,7 @@ def find_faults(job: Job, agreed: Agreement, maps: dict[str, float]) -> list[str
         if agreed.differing:
             faults.append(f"{agreed.differing} of {agreed.boxes} boxes differ")
     for name, value in maps.items():
-        if abs(value - job.maps[name]) > job.format.limit:
+        if not np.isclose(value, job.maps[name], rtol=0, atol=job.format.limit, equal_nan=True):
             faults.append(f"{name} is {value:.4f} instead of {job.maps[name]:.4f}, more than {job.format.limit} off")
     return faults
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ssd.engine import mx
-from ssd.interop.agreement import Answers, agreement
+from ssd.interop.agreement import LIMIT, Answers, agreement
 from ssd.interop.formats import FORMATS, Calibration, open_graph
 from ssd.interop.models import open_model
 from ssd.overrides import groups
@@ -14,13 +14,15 @@ from ssd.overrides import groups
 NONE = Calibration(lambda: [], "minmax")
 SMALL = {"small", "mobilenet_025", "mobilenet_050"}  # fast ones; the others are the slow tests
 SHAPES = {"resnet101": "512"}
+ROUNDING = {"resnet101": 2e-4}  # MXNet itself is 1.3e-4 from what it answers in float64, with random weights
 
 
-def check(model, name: str, folder: Path, pictures) -> None:
+def check(model, name: str, folder: Path, pictures, limit: float = LIMIT) -> None:
     path = folder / FORMATS[name].name
     FORMATS[name].write(model, path, NONE)
     found = agreement(Answers.of_model(model, mx.cpu()), Answers.of_file(path, mx.cpu()), pictures)
-    assert found.exact, found
+    assert found.before <= limit, found
+    assert not found.differing, found
     assert found.boxes > 100
 
 
@@ -37,7 +39,7 @@ def test_small_networks(random_model, pictures, backbone: str, compat: str, name
 @pytest.mark.parametrize("backbone", sorted(set(groups()["backbone"]) - SMALL))
 def test_large_networks(random_model, pictures, backbone: str, name: str, tmp_path: Path) -> None:
     model = random_model(f"backbone={backbone}", f"data_shape={SHAPES.get(backbone, '300')}")
-    check(model, name, tmp_path, pictures[:1])
+    check(model, name, tmp_path, pictures[:1], ROUNDING.get(backbone, LIMIT))
 
 
 @pytest.mark.parametrize("words", ["data_shape=[128,192]", "resize_mode=fit"])

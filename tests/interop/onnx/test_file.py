@@ -1,5 +1,6 @@
 """ONNX files: what they say of themselves, and damage."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -92,3 +93,12 @@ def test_others_files_are_told(file: Path, tmp_path: Path) -> None:
         '"mean": [1, 2, 3], "std": [1, 1, 1], "resize_mode": "force"}'))  # fmt: skip
     assert "has no output cls_prob" in changed(without_output)
     assert "3 classes" in changed(replace("classes", '["a", "b", "c"]'))
+
+
+def test_without_the_packages_they_are_named(file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert "pip install 'ssd[onnx]'" in error(file)
+    monkeypatch.setitem(sys.modules, "ssd.interop.onnx.export", None)
+    monkeypatch.delattr("ssd.interop.onnx.export", raising=False)
+    with pytest.raises(UserError, match=r"need the package onnx .* pip install 'ssd\[onnx\]'"):
+        FORMATS["onnx"].write(None, tmp_path / "x.onnx", None)
