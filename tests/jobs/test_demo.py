@@ -1,7 +1,10 @@
 """job=demo from the command line: pictures, videos, and what is wrong with them."""
 
 import json
-from collections.abc import Callable
+import os
+import signal
+import weakref
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -10,6 +13,8 @@ import pytest
 
 from ssd.config import compose
 from ssd.detection import Detector
+from ssd.detection.sources import Frame
+from ssd.detection.video import Clip
 from ssd.engine import mx
 from ssd.errors import UserError
 from ssd.jobs import demo
@@ -161,6 +166,46 @@ def test_a_video_that_is_cut_short(run: Callable[..., Path], photos: Path, caplo
     count = len(json.loads((run("source=film.avi") / "detections.json").read_text())["images"])
     assert 0 < count < 5
     assert f"{count} of the 5 frames it should have" in caplog.text
+
+
+def camera(count: int, alive: list[int]) -> Callable[..., Iterator[Frame]]:
+    """Frames of a camera that is none, and how many of them are kept when the next one comes."""
+
+    def come(*_: object) -> Iterator[Frame]:
+        clip, kept = Clip("camera 0", "camera_0", 25.0, 0, live=True), []
+        for number in range(count):
+            frame = Frame(f"camera_0_{number:06d}.jpg", np.full((48, 64, 3), 9, np.uint8), clip=clip, number=number)
+            kept.append(weakref.ref(frame))
+            alive.append(sum(reference() is not None for reference in kept))
+            yield frame
+            del frame
+            if number == 4:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    return come
+
+
+def test_a_camera_ends_by_hand_and_all_of_it_is_written(
+    run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo, "frames", camera(1000, []))
+    before = signal.getsignal(signal.SIGINT)
+    out = run("source=0")
+    assert signal.getsignal(signal.SIGINT) is before
+    found = json.loads((out / "detections.json").read_text())["images"]
+    assert len(found) in (5, 6)
+    assert cv2.VideoCapture(str(out / "videos" / "camera_0.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == len(found)
+
+
+def test_frames_are_let_go_once_they_are_written(
+    run: Callable[..., Path], photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alive: list[int] = []
+    monkeypatch.setattr(demo, "frames", camera(60, alive))
+    monkeypatch.setattr(os, "kill", lambda *_: None)
+    run("source=film.avi", "batch_size=4", "job.save=[json,csv,images]")
+    assert len(alive) == 60
+    assert max(alive) <= 2 * 4 + 1
 
 
 @pytest.mark.parametrize(
