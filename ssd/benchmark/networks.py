@@ -19,7 +19,6 @@ from ssd.training.trainer import contexts
 AS_IS = "as_is"  # of model=, whatever it is
 NAMES = (*FORMATS, AS_IS)
 CALIBRATED_ON = 2  # pictures of noise: speed does not depend on what they show
-BN_SCALE = 0.1  # of random weights; keeps activations finite in deep networks without their trained statistics
 
 
 def check_format(name: str) -> None:
@@ -57,12 +56,9 @@ def random_model(cfg: DictConfig) -> Model:
     module = mx.mod.Module(graph, data_names=["data"], label_names=None)
     module.bind([("data", (1, 3, spec.height, spec.width))], for_training=False)
     mx.random.seed(0)
-    module.init_params(mx.init.Xavier())
-    args, aux = module.get_params()
-    for name, array in args.items():
-        if name.endswith("_gamma"):
-            array[:] = BN_SCALE
-    return Model(spec, graph, args, aux)
+    # He et al.'s: activations keep their size, so that no layer computes with denormal numbers, which are slow.
+    module.init_params(mx.init.Xavier("gaussian", "in", 2))
+    return Model(spec, graph, *module.get_params())
 
 
 def open_network(cfg: DictConfig, path: str, batch: int) -> Detector:

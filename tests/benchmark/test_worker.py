@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 from ssd.benchmark.networks import check_format, open_network, random_model, write_network
 from ssd.benchmark.worker import LEAST, STAGES, configured, measure, one_line, prepared, timed
 from ssd.config import compose
+from ssd.engine import mx
 from ssd.errors import UserError
 
 
@@ -26,6 +27,21 @@ def test_random_weights_answer_numbers(cfg):
     model = random_model(cfg)
     assert len(model.spec.classes) == 5
     assert all(np.isfinite(array.asnumpy()).all() for array in model.arg_params.values())
+
+
+@pytest.mark.parametrize("backbone", ["mobilenet", "resnet50", "inceptionv3", "densenet_tiny"])
+def test_random_weights_keep_activations_in_range(backbone):
+    """Neither infinite nor so small that processors slow down."""
+    cfg = compose(["job=benchmark", f"backbone={backbone}", "data_shape=256"])
+    model = random_model(cfg)
+    inside = model.symbol.get_internals()
+    names = [name for name in inside.list_outputs() if name.endswith("_pred_conv_output")]
+    graph = mx.sym.Group([inside[name] for name in names])
+    args = {name: model.arg_params[name] for name in graph.list_arguments() if name != "data"}
+    aux = {name: model.aux_params[name] for name in graph.list_auxiliary_states()}
+    args["data"] = mx.nd.random.normal(shape=(1, 3, 256, 256))
+    for output in graph.bind(mx.cpu(), args, aux_states=aux, grad_req="null").forward():
+        assert 1e-6 < float(output.asnumpy().std()) < 1e12
 
 
 def test_stages(cfg, path):
