@@ -196,6 +196,8 @@ def _run_name(*, _root_: DictConfig) -> str:
     """Folder of a run: what it trains, or the model that it takes."""
     if _root_.job.name == "compare":
         return "runs"
+    if _root_.job.name == "convert":
+        return Path(str(_root_.job.prototxt)).stem or "network"
     model = _root_.get("model")
     if _root_.job.name == "train" or not model:
         dataset = _root_.dataset.get("name", "dataset")

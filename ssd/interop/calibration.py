@@ -7,7 +7,7 @@ import numpy as np
 from ssd.engine import mx
 from ssd.errors import UserError
 
-METHODS = ("entropy", "minmax", "percentile")
+METHODS = ("minmax", "entropy", "percentile")
 BINS = 3**8  # odd, so that one is around 0, and three make one when the range grows
 LEVELS = 255  # of 8 bits, around 0
 CUT = 0.0001  # share of the values that percentile leaves out

@@ -21,6 +21,7 @@ from ssd.evaluation.report.files import write_report
 from ssd.evaluation.report.report import About
 from ssd.interop.models import open_model
 from ssd.interop.onnx.file import OnnxModel
+from ssd.interop.released import released_model
 from ssd.model import Model, ModelSpec
 from ssd.symbol.graphs import has_heads
 from ssd.tracking.events import Events, RunInfo, make_writers
@@ -53,7 +54,7 @@ def open_detector(cfg: DictConfig) -> Detector:
 def asked_model(cfg: DictConfig) -> Model | OnnxModel:
     """cfg.model. It decodes as it says itself, but for what is asked otherwise (`asked_for`); cfg.detection then holds
     what it does. Errors: UserError, see open_model and check_fixed."""
-    model = open_model(cfg.model)
+    model = released_model(cfg) or open_model(cfg.model)
     asked = asked_for(cfg)
     if isinstance(model, OnnxModel) or not has_heads(model.symbol):
         check_fixed(model.spec, asked, cfg.model)

@@ -90,7 +90,7 @@ def test_what_cannot_be_written(random_model, bundle: Path, tmp_path: Path) -> N
     with pytest.raises(UserError, match="20 classes apart, 1 are named"):
         with_detection(graph, replace(model.spec, classes=["one"]))
     few = {name: array for name, array in model.arg_params.items() if name != "stage1_1_conv2d_weight"}
-    with pytest.raises(UserError, match="stage1_1_conv2d_weight is missing"):
+    with pytest.raises(UserError, match="missing: stage1_1_conv2d_weight"):
         write_bundle(tmp_path / "new", model.spec, graph, few, model.aux_params)
     with pytest.raises(UserError, match="answers cls_prob_output instead of"):
         write_bundle(tmp_path / "new", model.spec, graph[0], model.arg_params, model.aux_params)

@@ -10,6 +10,7 @@ multiplication) and stand beside what a matrix product of floats reaches in the 
 """
 
 import argparse
+import json
 import tempfile
 from pathlib import Path
 
@@ -111,6 +112,7 @@ def write(model: Model, folder: Path, formats: list[str]) -> None:
     np.savez(folder / "params.npz", **{name: array.asnumpy() for name, array in params.items()})
     np.save(folder / "anchors.npy", corners[0].asnumpy()[0])
     (folder / "graph.json").write_text(model.symbol.tojson())
+    (folder / "size.json").write_text(json.dumps([spec.height, spec.width]))
 
 
 class DetectionOf:

@@ -24,9 +24,7 @@ def main(kind: str, folder: str, batch: str, threads: str) -> None:
 
 def data_for(folder: Path, batch: int) -> np.ndarray:
     """float32 [B, 3, H, W], normalised."""
-    nodes = json.loads((folder / "plain-symbol.json").read_text())
-    spec = json.loads(next(node for node in nodes["nodes"] if node["name"] == "data")["attrs"]["__ssd_model__"])
-    shape = (batch, 3, spec["height"], spec["width"])
+    shape = (batch, 3, *json.loads((folder / "size.json").read_text()))
     return np.random.default_rng(1).normal(0, 1, shape).astype(np.float32)
 
 
