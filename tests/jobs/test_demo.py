@@ -201,10 +201,10 @@ def test_frames_are_let_go_once_they_are_written(
     run: Callable[..., Path], photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alive: list[int] = []
-    monkeypatch.setattr(demo, "frames", camera(60, alive))
+    monkeypatch.setattr(demo, "frames", camera(24, alive))
     monkeypatch.setattr(os, "kill", lambda *_: None)
     run("source=film.avi", "batch_size=4", "job.save=[json,csv,images]")
-    assert len(alive) == 60
+    assert len(alive) == 24
     assert max(alive) <= 2 * 4 + 1
 
 
