@@ -67,8 +67,7 @@ class Detector:
         detections: list[np.ndarray] = []
         for start in range(0, len(images), self.batch_size):
             chunk = images[start : start + self.batch_size]
-            found = self.predict_batch(self.preprocess(chunk))
-            detections += [_on_picture(rows, image, self.spec.input) for rows, image in zip(found, chunk, strict=True)]
+            detections += self.place(self.predict_batch(self.preprocess(chunk)), chunk)
         return detections
 
     def preprocess(self, images: Sequence[np.ndarray]) -> np.ndarray:
@@ -78,14 +77,26 @@ class Detector:
 
     def predict_batch(self, data: np.ndarray) -> list[np.ndarray]:
         """Detections of what `preprocess` gave, as `predict` but in shares (0..1) of the input."""
+        return self.suppress(self.ask(data))
+
+    def ask(self, data: np.ndarray) -> list[np.ndarray]:
+        """`forward`; with detection.flip the candidates of the mirrored images are among the others."""
         outputs = self.forward(data)
+        if len(outputs) == 1 or not self._decode.flip:
+            return outputs
+        mirrored = np.ascontiguousarray(data[:, :, :, ::-1])
+        return list(with_mirrored(*outputs, *self.forward(mirrored)))
+
+    def suppress(self, outputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Detections out of what `ask` gave."""
         if len(outputs) == 1:  # decoded inside the graph
             return rows_to_detections(outputs[0])
         cls_prob, boxes = outputs
-        if self._decode.flip:
-            mirrored = np.ascontiguousarray(data[:, :, :, ::-1])
-            cls_prob, boxes = with_mirrored(cls_prob, boxes, *self.forward(mirrored))
         return decode(cls_prob, boxes, self._decode)
+
+    def place(self, found: Sequence[np.ndarray], images: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Detections of `suppress` in pixels of their images."""
+        return [_on_picture(rows, image, self.spec.input) for rows, image in zip(found, images, strict=True)]
 
     def forward(self, data: np.ndarray) -> list[np.ndarray]:
         """What the network says of what `preprocess` gave, before the detector decodes it: see Backend.forward."""
