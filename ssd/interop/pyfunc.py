@@ -29,7 +29,7 @@ from ssd.interop.pictures import pictures, to_array
 
 PACKAGE = Path(__file__).resolve().parents[1]
 # What a detector imports, beside MLflow, as modules.
-MODULES = ("mlflow", "mxnet", "numpy", "cv2", "hydra", "omegaconf")
+MODULES = ("mlflow", "mxnet", "numpy", "cv2", "hydra", "omegaconf", "yaml")
 DEFAULTS = {"device": "cpu"}  # of model_config: mlflow.pyfunc.load_model(…, model_config={"device": "gpu(1)"})
 
 
