@@ -9,7 +9,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.util.tensor_util import make_ndarray
 
 from ssd.evaluation import evaluate_voc
-from ssd.tracking.tensorboard import TensorBoard, clean, counts_at_thresholds
+from ssd.tracking.tensorboard import Monitoring, TensorBoard
 
 RED = np.full((6, 8, 3), (255, 0, 0), np.uint8)
 
@@ -17,7 +17,7 @@ RED = np.full((6, 8, 3), (255, 0, 0), np.uint8)
 @pytest.fixture
 def board(run):
     """What TensorBoard sees of a small run."""
-    writer = TensorBoard(folder="tensorboard", flush_seconds=10, curve_points=11)
+    writer = TensorBoard(folder="tensorboard", curve_points=11, monitor=Monitoring(interval=10, pattern="^weights"))
     writer.start(run)
     writer.step(1, 10, {"train/loss": 3.0, "train/learning_rate": np.float32(0.5)})
     writer.step(1, 20, {"train/loss": 2.0, "train/learning_rate": 0.25})
@@ -39,7 +39,7 @@ def test_scalars(board):
     assert series("train_epoch/loss") == [(20, 2.5)]
     assert series("val/map_11pt") == [(20, 0.5)]
     assert series("val/ap_11pt/traffic_light") == [(20, 0.5)]
-    assert series("epoch") == [(10, 1.0), (20, 1.0), (20, 1.0)]
+    assert series("train/epoch") == [(10, 1.0), (20, 1.0), (20, 1.0)]
     assert "val/ap_11pt/cat" not in board.Tags()["scalars"]
 
 
@@ -68,7 +68,7 @@ def test_configuration_is_text(board):
 
 
 def test_names_of_classes_cause_no_chatter(run, caplog):
-    writer = TensorBoard(folder="tensorboard", flush_seconds=10, curve_points=11)
+    writer = TensorBoard(folder="tensorboard", curve_points=11, monitor=Monitoring(interval=10, pattern="^weights"))
     writer.start(run)
     with caplog.at_level(logging.INFO):
         writer.epoch(1, 20, {"val/ap_11pt/traffic light": 0.5, "val/ap_11pt/cat": float("nan")})
