@@ -36,6 +36,8 @@ from ssd.tracking.files import encode
 from ssd.tracking.network_graph import graph_def
 from ssd.tracking.summaries import clean, counts_at_thresholds, histogram, session_end, session_start
 
+FINAL = (*HEADLINE, "epoch", "f1", "mean_iou", "precision", "recall")  # what runs are compared by in HPARAMS
+
 
 @dataclass(frozen=True)
 class Monitoring:
@@ -117,8 +119,8 @@ class TensorBoard(Writer):
         self.file.write(Event(graph_def=graph_def(nodes)), self.reached)
 
     def close(self, status: str, metrics: Values) -> None:
-        final = {f"final/{name}": metrics[key] for name in (*HEADLINE, "epoch")
-                 for key in (f"val/{name}", name) if key in metrics}  # fmt: skip
+        names = {key.removeprefix("val/"): key for key in metrics}
+        final = {f"final/{name}": metrics[names[name]] for name in FINAL if name in names}
         self._scalars(final, self.reached)
         self._add(session_end(status == "finished"), self.reached + 1)  # void if the run is resumed
         self.file.close()

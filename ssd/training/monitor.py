@@ -86,7 +86,7 @@ class Monitor:
 
 def operations(symbol: Any) -> dict[str, Any]:
     """Outputs of the operations of a graph: name -> symbol. "conv1" is the only output of that operation; one of
-    several has its number in its name ("multibox_target_output0")."""
+    several has its number in its name ("multibox_target_loc_mask")."""
     variables = {*symbol.list_arguments(), *symbol.list_auxiliary_states()}
     internals = symbol.get_internals()
     names = [name for name in internals.list_outputs() if name not in variables]
