@@ -69,7 +69,7 @@ class DataShape:
 @dataclass
 class Loader:
     name: str = MISSING
-    threads: int | None = MISSING
+    workers: int | None = MISSING
     prefetch: int = MISSING  # batches
 
 
@@ -179,6 +179,8 @@ def _run_name(*, _root_: DictConfig) -> str:
     """Folder of a run: what it trains, or the model that it takes."""
     if _root_.job.name == "compare":
         return "runs"
+    if _root_.job.name == "convert":
+        return Path(str(_root_.job.prototxt)).stem or "network"
     model = _root_.get("model")
     if _root_.job.name == "train" or not model:
         dataset = _root_.dataset.get("name", "dataset")
@@ -245,8 +247,9 @@ def validate(cfg: DictConfig) -> None:
             raise UserError(f"{key}={value}: must be at least 1")
     if cfg.loader.prefetch < 1:
         raise UserError(f"loader.prefetch={cfg.loader.prefetch}: must be at least 1")
-    if cfg.loader.threads is not None and cfg.loader.threads < 1:
-        raise UserError(f"loader.threads={cfg.loader.threads}: must be at least 1, or null for the cores")
+    least = 0 if cfg.loader.name == "fast" else 1
+    if cfg.loader.workers is not None and cfg.loader.workers < least:
+        raise UserError(f"loader.workers={cfg.loader.workers}: must be at least {least}, or null for the cores")
     if not cfg.device.ids:
         raise UserError("device.ids=[]: name at least one device, e.g. device.ids=[0]")
     if len(set(cfg.device.ids)) < len(cfg.device.ids):

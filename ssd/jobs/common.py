@@ -18,6 +18,7 @@ from ssd.evaluation.analysis import analyse
 from ssd.evaluation.measure import Measured
 from ssd.evaluation.report.files import write_report
 from ssd.evaluation.report.report import About
+from ssd.interop.released import released_model
 from ssd.model import load_model
 from ssd.tracking.events import Events, RunInfo, make_writers
 from ssd.tracking.files import RunFiles
@@ -44,7 +45,7 @@ def packed(cfg: DictConfig, dataset: Dataset, split: str, samples: Sequence[Samp
 def open_detector(cfg: DictConfig) -> Detector:
     """The detector of cfg.model. It decodes as the checkpoint says, but for what is asked otherwise (`asked_for`);
     cfg.detection then holds what it does. Errors: UserError, see load_model."""
-    model = load_model(cfg.model)
+    model = released_model(cfg) or load_model(cfg.model)
     asked = asked_for(cfg)
     detection = {**model.spec.detection}
     detection |= {key: value for key, value in asked.items() if key != "compat"}

@@ -59,12 +59,15 @@ def build_test(cfg: DictConfig, num_classes: int | None = None) -> mx.sym.Symbol
 def attach_detection(
     symbol: mx.sym.Symbol, detection: DetectionSettings, variances: Sequence[float], compat: str | None
 ) -> mx.sym.Symbol:
-    """Test graph from a train graph, or any other with the nodes multibox_cls_pred, _loc_pred and _anchors.
+    """Test graph from a train graph, or any other with the nodes multibox_cls_pred, _loc_pred and _anchors; a graph
+    that gives the outputs below already, from wherever, is taken as it is.
 
     Outputs: cls_prob [B, C + 1, N] and boxes [B, N, 4], corners normalised and clipped to 0..1. With compat one,
     detection [B, N, 6] rows (class or -1, score, xmin, ymin, xmax, ymax), after the original's NMS.
     Errors: UserError when a node is missing.
     """
+    if not compat and symbol.list_outputs() == ["cls_prob_output", "boxes_output"]:
+        return symbol
     internals = symbol.get_internals()
     outputs = internals.list_outputs()
     missing = [name for name in (CLS, LOC, ANCHORS) if f"{name}_output" not in outputs]

@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ssd.engine import mx
 from ssd.errors import UserError
+from ssd.interop.released import renamed
 from ssd.model import Params, load_params
 from ssd.symbol import build_train
 from ssd.training.losses import StepLosses, read_losses
@@ -73,7 +74,8 @@ class Trainer:
         if cfg.pretrained is None:
             return ({}, {}), frozen_names(self.symbol, cfg.freeze)
         shapes = dict([*data.provide_data, *data.provide_label])
-        taken = take_over(self.symbol, shapes, load_params(cfg.pretrained), cfg.pretrained)
+        source = renamed(load_params(cfg.pretrained), self.symbol)
+        taken = take_over(self.symbol, shapes, source, cfg.pretrained)
         return taken, frozen_names(self.symbol, cfg.freeze or cfg.backbone.freeze)
 
     def _init_optimizer(self, cfg: DictConfig, total_steps: int) -> None:
