@@ -15,6 +15,7 @@ from ssd.engine import mx
 from ssd.evaluation.measure import measure
 from ssd.jobs.common import METRIC, Subject, ap_table, open_dataset, packed, report, start_events, tell_results
 from ssd.model import Model, ModelSpec, load_model, stamp
+from ssd.symbol.nodes import graph_nodes
 from ssd.training.checkpoint import Checkpoints
 from ssd.training.fit import Plan, fit
 from ssd.training.trainer import Trainer
@@ -40,6 +41,7 @@ def run(cfg: DictConfig, folder: Path) -> float:
         log.info(
             "training on %d images, validating on %d; classes: %s", len(train), len(val), ", ".join(dataset.classes)
         )
+        events.graph(graph_nodes(trainer.symbol, dict([*loader.provide_data, *loader.provide_label])))
         checkpoints = Checkpoints(folder / "checkpoints", trainer.symbol, METRIC)
 
         def validate(epoch: int, step: int) -> dict[str, float]:

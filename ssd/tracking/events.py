@@ -6,7 +6,8 @@ steps go on counting through all epochs.
 
 import logging
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -57,6 +58,17 @@ class Pruned(Exception):  # noqa: N818 - a decision, not an error
     """What a writer raises to end the run here, because going on is not worth its time; the message says why."""
 
 
+@dataclass(frozen=True)
+class GraphNode:
+    """One operation, input or parameter of the network."""
+
+    name: str  # a path: nodes that belong together share its beginning
+    operator: str
+    inputs: Sequence[str]  # names of nodes, "name:1" for an output that is not the first
+    shapes: Sequence[tuple[int, ...]]  # of its outputs
+    attributes: Mapping[str, str]
+
+
 class Writer:
     """Writes some of a run down somewhere. Every method may be left as it is: it does nothing."""
 
@@ -87,6 +99,19 @@ class Writer:
         Best score first, one entry per detection that counts (those on difficult objects do not). `positives` is the
         number of ground-truth boxes that count, so true positives = recall * positives.
         """
+
+    def wants_histograms(self, step: int) -> re.Pattern[str] | None:
+        """Which arrays' values it wants to be told at this step: those in whose tag the pattern is found."""
+        return None
+
+    def histogram(self, tag: str, values: np.ndarray, step: int) -> None:
+        """Values of one array, [N] floats that need not be finite: all of them, or of a large array an even sample.
+
+        "weights/<parameter>", "gradients/<parameter>" or "activations/<output of an operation>".
+        """
+
+    def graph(self, nodes: Sequence[GraphNode]) -> None:
+        """The network, inputs before what uses them; told once, after `start`."""
 
     def artifact(self, path: Path, folder: str = "") -> None:
         """A finished file or directory worth keeping (checkpoint, report); `folder` groups it where it is kept."""
@@ -138,6 +163,17 @@ class Events:
         self, tag: str, precision: np.ndarray, recall: np.ndarray, scores: np.ndarray, positives: int, step: int
     ) -> None:
         self._tell("curve", tag, precision, recall, scores, positives, step)
+
+    def wants_histograms(self, step: int) -> list[re.Pattern[str]]:
+        """Patterns of the tags that anybody wants to be told at this step; whoever asks spares itself the rest."""
+        wanted = (writer.wants_histograms(step) for writer in self._writers.values())
+        return [pattern for pattern in wanted if pattern is not None]
+
+    def histogram(self, tag: str, values: np.ndarray, step: int) -> None:
+        self._tell("histogram", tag, values, step)
+
+    def graph(self, nodes: Sequence[GraphNode]) -> None:
+        self._tell("graph", nodes)
 
     def artifact(self, path: Path, folder: str = "") -> None:
         self._tell("artifact", path, folder)

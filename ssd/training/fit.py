@@ -9,6 +9,7 @@ from ssd.errors import UserError
 from ssd.tracking.events import Events
 from ssd.training.checkpoint import Checkpoints, optimizer_states
 from ssd.training.losses import StepLosses
+from ssd.training.monitor import Monitor
 from ssd.training.trainer import Trainer
 
 # Called with (epoch, step) after an epoch; returns what it measured, named val/….
@@ -58,11 +59,12 @@ def fit(
     Errors: UserError for a loss that is not finite.
     """
     step = 0
+    monitor = Monitor(trainer, events)
     for epoch in range(1, plan.epochs + 1):
         whole, recent = Meter(), Meter()
         for done, (batch, waited) in enumerate(timed(loader), start=1):
             step += 1
-            losses = trainer.step(batch)
+            losses = monitor.step(batch, step)
             if not losses.finite:
                 raise UserError(
                     f"the loss is not finite in epoch {epoch}, step {done} "

@@ -84,27 +84,38 @@ class Trainer:
         if options["clip_gradient"] is None:
             del options["clip_gradient"]
         options["lr_scheduler"] = self.schedule = Schedule(cfg.schedule, rate, total_steps)
-        devices = len(self.devices)
-        options["rescale_grad"] = 1.0 / devices
+        options["rescale_grad"] = 1.0 / len(self.devices)
+        kvstore = "local" if len(self.devices) > 1 else None
         try:
-            self.module.init_optimizer(
-                kvstore="local" if devices > 1 else None, optimizer=name, optimizer_params=options
-            )
+            self.module.init_optimizer(kvstore=kvstore, optimizer=name, optimizer_params=options)
         except (ValueError, TypeError) as error:
             raise UserError(f"optimizer {name}: {str(error).splitlines()[0]}") from error
 
     def step(self, batch: Any) -> StepLosses:
         """Forward, backward and update on one batch; with a non-finite loss the parameters are left as they were."""
-        self.module.forward_backward(batch)
-        outputs = self.module.get_outputs(merge_multi_context=False)
-        losses = read_losses([list(device) for device in zip(*outputs, strict=True)], self._negative_ratio)
-        if losses.finite:
-            if self._batch_normalised:
-                # The sum of gradients over all devices, divided by the positives of the whole batch: the result does
-                # not depend on how many devices share the batch.
-                self.module._optimizer.rescale_grad = 1.0 / losses.divisor
-            self.module.update()
+        losses = self.backward(batch, self.module)
+        self.update(losses)
         return losses
+
+    def backward(self, batch: Any, module: Any) -> StepLosses:
+        """Losses and gradients of a batch, through `module`: this one's, or one that shares its arrays and shows more
+        outputs."""
+        module.forward_backward(batch)
+        outputs = module.get_outputs(merge_multi_context=False)[:OUTPUTS]
+        return read_losses([list(device) for device in zip(*outputs, strict=True)], self._negative_ratio)
+
+    def update(self, losses: StepLosses) -> None:
+        """One step along the gradients of the batch that these losses are of, unless they are not finite."""
+        if losses.finite:
+            self.module._optimizer.rescale_grad = self.gradient_scale(losses)
+            self.module.update()
+
+    def gradient_scale(self, losses: StepLosses) -> float:
+        """What the gradients, summed over the devices, are multiplied with to be those of the loss.
+
+        The positives of the whole batch divide them, so that the result does not depend on how many devices share it.
+        """
+        return 1.0 / losses.divisor if self._batch_normalised else 1.0 / len(self.devices)
 
     @property
     def learning_rate(self) -> float:
