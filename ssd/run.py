@@ -3,7 +3,7 @@
 Imports nothing heavy, so that help, completion and errors answer at once; the job imports what it needs.
 """
 
-import importlib
+import json
 import logging
 import os
 import sys
@@ -16,14 +16,21 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from ssd.config import CONF, compose, validate
+from ssd import jobs
+from ssd.config import CONF, compose
 from ssd.errors import UserError
-from ssd.overrides import explain, inherit, normalise, sweep_points
+from ssd.overrides import COMMAND, explain, inherit, lacks_plugin, normalise, sweep_points
+from ssd.rerun import saved_words
+from ssd.sweeps.callback import Sweep
+from ssd.sweeps.job import run_apart
 
 # Flags that make Hydra print something instead of running; their words need not be a whole configuration.
 INFORMATION = {"-h", "--help", "--hydra-help", "--version", "-c", "--cfg", "-i", "--info", "-sc", "--shell-completion"}
 CONFIG_DIR = {"-cd", "--config-dir"}  # a folder of one's own beside conf/
+MULTIRUN = {"-m", "--multirun"}
 WITH_VALUE = {"-c", "--cfg", "-p", "--package", "-cp", "--config-path", "-cn", "--config-name", *CONFIG_DIR}
+
+MISSING_PLUGIN = "this hydra/launcher= or hydra/sweeper= is not installed: pip install 'ssd[sweep]'"
 
 log = logging.getLogger(__name__)
 
@@ -31,16 +38,15 @@ log = logging.getLogger(__name__)
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def run_job(cfg: DictConfig) -> float | None:
     """Runs the configured job; returns the number a sweep optimises (validation mAP), where the job has one."""
-    validate(cfg)
-    if cfg.device.threads is not None:
-        os.environ["OMP_NUM_THREADS"] = str(cfg.device.threads)
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        return run_apart(cfg, folder)
     try:
-        job = importlib.import_module(f"ssd.jobs.{cfg.job.name}")
-        return job.run(cfg, Path(HydraConfig.get().runtime.output_dir))
+        return jobs.run(cfg, folder)
     except UserError as error:
         log.error("error: %s", error)
-        if HydraConfig.get().mode == RunMode.MULTIRUN or full_errors():
-            raise  # the other jobs of a sweep go on
+        if full_errors():
+            raise
         sys.exit(error.exit_code)
 
 
@@ -50,17 +56,45 @@ def main() -> None:
     os.environ["SSD_FULL_ERROR"] = os.environ["HYDRA_FULL_ERROR"]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise instead of printing its own report
     try:
-        sys.argv[1:] = inherit(normalise(sys.argv[1:]))
+        words = inherit(normalise(sys.argv[1:]))
+        sys.argv[1:] = [*again(words), *words]
+        os.environ[COMMAND] = json.dumps(sys.argv[1:])
         check(sys.argv[1:])
-        run_job()
+        try:
+            run_job()
+        finally:
+            failed = conclude()
+        if failed:
+            sys.exit(1)
     except KeyboardInterrupt:
         sys.exit("interrupted")
     except (UserError, HydraException, OmegaConfBaseException) as error:
         if full_errors():
             raise
-        if not (isinstance(error, UserError) and logging.getLogger().handlers):  # the job has said its own
-            print(f"error: {explain(error, sys.argv[1:])}", file=sys.stderr)
+        text = MISSING_PLUGIN if lacks_plugin(error) else explain(error, sys.argv[1:])
+        print(f"error: {text}", file=sys.stderr)
         sys.exit(error.exit_code if isinstance(error, UserError) else UserError.exit_code)
+    except (RuntimeError, ImportError) as error:
+        if not lacks_plugin(error):
+            raise
+        print(f"error: {MISSING_PLUGIN}", file=sys.stderr)
+        sys.exit(UserError.exit_code)
+
+
+def again(words: list[str]) -> list[str]:
+    """What rerun= stands for: the words of the saved run. If that was a job of a sweep, it was this one job."""
+    said = saved_words(words)
+    sweep = bool(MULTIRUN & set(words))
+    return [*said, "hydra.sweeper.params=null" if sweep else "hydra.mode=RUN"] if said else []
+
+
+def conclude() -> int:
+    """Makes the leaderboard of a sweep, however it ended; returns how many of its jobs failed, 0 for a single run."""
+    if Sweep.folder is None:
+        return 0
+    from ssd.sweeps.leaderboard import make_leaderboard
+
+    return make_leaderboard(Sweep.folder)
 
 
 def full_errors() -> bool:
@@ -85,7 +119,7 @@ def check(arguments: list[str]) -> None:
     words = [
         word for word in words if word.startswith("hydra.searchpath=") or not word.lstrip("+~").startswith("hydra")
     ]
-    sweep = bool({"-m", "--multirun"} & set(arguments))
+    sweep = bool(MULTIRUN & set(arguments))
     try:
         points = list(sweep_points(words)) if sweep else [words]
     except Exception as error:

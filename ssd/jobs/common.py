@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,17 +14,25 @@ from ssd.config import CONF
 from ssd.data.dataset import Dataset, Sample, make_dataset
 from ssd.data.records import Records, ensure_records
 from ssd.detection.detector import Detector
+from ssd.errors import UserError
 from ssd.evaluation.analysis import analyse
 from ssd.evaluation.measure import Measured
 from ssd.evaluation.report.files import write_report
 from ssd.evaluation.report.report import About
+from ssd.interop.models import open_model
+from ssd.interop.onnx.file import OnnxModel
 from ssd.interop.released import released_model
-from ssd.model import load_model
+from ssd.jobs.facts import facts, sweep
+from ssd.model import Model, ModelSpec
+from ssd.sweeps.trial import trial_writers
+from ssd.symbol.graphs import has_heads
 from ssd.tracking.events import Events, RunInfo, make_writers
 from ssd.tracking.files import RunFiles
 from ssd.training.trainer import contexts
 
 log = logging.getLogger(__name__)
+
+METRIC = "val/map_11pt"  # picks the best epoch, and is what a sweep optimises
 
 
 def open_dataset(cfg: DictConfig) -> Dataset:
@@ -43,15 +51,31 @@ def packed(cfg: DictConfig, dataset: Dataset, split: str, samples: Sequence[Samp
 
 
 def open_detector(cfg: DictConfig) -> Detector:
-    """The detector of cfg.model. It decodes as the checkpoint says, but for what is asked otherwise (`asked_for`);
-    cfg.detection then holds what it does. Errors: UserError, see load_model."""
-    model = released_model(cfg) or load_model(cfg.model)
+    """The detector of cfg.model, see asked_model."""
+    return Detector(asked_model(cfg), contexts(cfg.device)[0], cfg.batch_size, cfg.model)
+
+
+def asked_model(cfg: DictConfig) -> Model | OnnxModel:
+    """cfg.model. It decodes as it says itself, but for what is asked otherwise (`asked_for`); cfg.detection then holds
+    what it does. Errors: UserError, see open_model and check_fixed."""
+    model = released_model(cfg) or open_model(cfg.model)
     asked = asked_for(cfg)
+    if isinstance(model, OnnxModel) or not has_heads(model.symbol):
+        check_fixed(model.spec, asked, cfg.model)
     detection = {**model.spec.detection}
     detection |= {key: value for key, value in asked.items() if key != "compat"}
     spec = replace(model.spec, detection=detection, compat=asked.get("compat", model.spec.compat))
     cfg.detection.update(detection)
-    return Detector(replace(model, spec=spec), contexts(cfg.device)[0], cfg.batch_size, cfg.model)
+    return replace(model, spec=spec)
+
+
+def check_fixed(spec: ModelSpec, asked: dict[str, Any], source: str) -> None:
+    """A deployed model cannot change compat, nor, decoding as the original does, its thresholds. Errors: UserError."""
+    said = {**spec.detection, "compat": spec.compat}
+    for key, value in asked.items():
+        if value != said[key] and (key == "compat" or spec.compat):
+            name = key if key == "compat" else f"detection.{key}"
+            raise UserError(f"model {source}: {name} is {said[key]} inside this file; take the checkpoint it came from")
 
 
 def asked_for(cfg: DictConfig) -> dict[str, Any]:
@@ -68,16 +92,28 @@ def asked_for(cfg: DictConfig) -> dict[str, Any]:
     }
 
 
-def start_events(cfg: DictConfig, folder: Path, epochs: int, steps: int) -> Events:
+def start_events(
+    cfg: DictConfig, folder: Path, epochs: int, steps: int, splits: Mapping[str, Sequence[Sample]]
+) -> Events:
     """Saves the resolved configuration in the run directory and starts its writers.
 
-    epochs: 0 for a job that has none. steps: per epoch, or of the whole job.
+    epochs: 0 for a job that has none. steps: per epoch, or of the whole job. splits: the samples it uses.
     """
     OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
-    events = Events({"files": RunFiles(), **make_writers(cfg.logger)})
+    events = Events({"files": RunFiles(), **make_writers(cfg.logger), **trial_writers(METRIC)})
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
     events.start(
-        RunInfo("/".join(folder.parts[-2:]), cfg.job.name, plain, folder, plain["dataset"]["classes"], epochs, steps)
+        RunInfo(
+            name="/".join(folder.parts[-2:]),
+            job=cfg.job.name,
+            config=plain,
+            folder=folder,
+            classes=plain["dataset"]["classes"],
+            epochs=epochs,
+            steps=steps,
+            facts=facts(cfg, splits),
+            sweep=sweep(),
+        )
     )
     return events
 

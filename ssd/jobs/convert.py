@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from ssd.detection.sources import find_images, iterate
+from ssd.detection.sources import find, iterate
 from ssd.errors import UserError
 from ssd.files import write_atomically
 from ssd.interop.caffe.convert import Converted, Options, Row, convert, load
@@ -68,7 +68,7 @@ def check(cfg: DictConfig) -> None:
     if not isfinite(job.scale) or job.scale <= 0:
         raise UserError(f"job.scale={job.scale}: expected a positive number")
     if cfg.source is not None:
-        find_images(cfg.source)
+        find(cfg.source)
 
 
 def conversion(cfg: DictConfig) -> Conversion:

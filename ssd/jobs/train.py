@@ -13,7 +13,7 @@ from ssd.data.records import label_width
 from ssd.detection.detector import Detector
 from ssd.engine import mx
 from ssd.evaluation.measure import measure
-from ssd.jobs.common import Subject, ap_table, open_dataset, packed, report, start_events, tell_results
+from ssd.jobs.common import METRIC, Subject, ap_table, open_dataset, packed, report, start_events, tell_results
 from ssd.model import Model, ModelSpec, load_model, stamp
 from ssd.symbol.nodes import graph_nodes
 from ssd.training.checkpoint import Checkpoints
@@ -21,8 +21,6 @@ from ssd.training.fit import Plan, fit
 from ssd.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
-
-METRIC = "val/map_11pt"  # picks the best epoch, and is what a sweep optimises
 
 
 def run(cfg: DictConfig, folder: Path) -> float:
@@ -38,7 +36,8 @@ def run(cfg: DictConfig, folder: Path) -> float:
     trainer = Trainer(cfg, dataset.classes, loader, cfg.epochs * loader.steps)
     stamp(trainer.symbol, spec)
     detector = Detector(Model(spec, trainer.symbol, *trainer.params()), trainer.devices[0], cfg.batch_size)
-    with loader, start_events(cfg, folder, cfg.epochs, loader.steps) as events:
+    splits = {"train": train, "val": val}
+    with loader, start_events(cfg, folder, cfg.epochs, loader.steps, splits) as events:
         log.info(
             "training on %d images, validating on %d; classes: %s", len(train), len(val), ", ".join(dataset.classes)
         )
@@ -65,6 +64,7 @@ def run(cfg: DictConfig, folder: Path) -> float:
         events.artifact(folder / "report.html", "report")
         for file in (checkpoints.best, checkpoints.symbol):
             events.artifact(file, "checkpoints")
+        events.model(checkpoints.best, values)
         places = events.where()
         events.close("finished", values | {"epoch": checkpoints.best_epoch})
     tell_results(folder, places, ap_table(values, detector.classes))

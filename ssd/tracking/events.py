@@ -8,7 +8,7 @@ import logging
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -25,8 +25,22 @@ Values = Mapping[str, float]
 
 
 @dataclass(frozen=True)
+class Sweep:
+    """The sweep that a run is one job of."""
+
+    folder: Path  # the same for all its jobs
+    number: int  # of this job, from 0
+    own: list[str]  # this job's words of those swept over: ["batch_size=8"]
+    swept: list[str]  # the words that were swept over: ["batch_size=8,16"]
+
+
+@dataclass(frozen=True)
 class RunInfo:
-    """What is known before the first step."""
+    """What is known before the first step.
+
+    facts: where the run comes from, name -> text: "git.commit", "dataset.hash", "python", "device", ...
+    resumed_at: steps that were done before in this run directory, where the run goes on; None for a fresh run.
+    """
 
     name: str
     job: str  # train, eval, ...
@@ -35,7 +49,13 @@ class RunInfo:
     classes: list[str]
     epochs: int
     steps: int  # per epoch
-    resumed_at: int | None = None  # steps done before, of a run that goes on; what was told of later ones is void
+    facts: dict[str, str] = field(default_factory=dict)
+    sweep: Sweep | None = None
+    resumed_at: int | None = None
+
+
+class Pruned(Exception):  # noqa: N818 - a decision, not an error
+    """What a writer raises to end the run here, because going on is not worth its time; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -96,11 +116,14 @@ class Writer:
     def artifact(self, path: Path, folder: str = "") -> None:
         """A finished file or directory worth keeping (checkpoint, report); `folder` groups it where it is kept."""
 
+    def model(self, params: Path, values: Values) -> None:
+        """The run's best model: its parameter file, symbol beside it, and what validation measured of it."""
+
     def message(self, text: str) -> None:
         """One line for whoever watches."""
 
     def close(self, status: str, metrics: Values) -> None:
-        """Called once, last. `status`: "finished", "failed" or "interrupted"; `metrics`: the final numbers."""
+        """Called once, last. `status`: "finished", "failed", "interrupted", "pruned"; `metrics`: the final numbers."""
 
     def where(self) -> str | None:
         """Path, address or command with which a person finds what was written."""
@@ -109,6 +132,7 @@ class Writer:
 
 class Events:
     """Passes everything on to its writers, in their order; one that fails is named once in the log and left out.
+    `Pruned` is no failure: it ends the run.
 
     As a context manager it closes the writers with the status that fits the way the block was left, and with the
     values of the last epoch unless `close` was called with better ones inside.
@@ -154,6 +178,9 @@ class Events:
     def artifact(self, path: Path, folder: str = "") -> None:
         self._tell("artifact", path, folder)
 
+    def model(self, params: Path, values: Values) -> None:
+        self._tell("model", params, values)
+
     def message(self, text: str) -> None:
         self._tell("message", text)
 
@@ -171,6 +198,8 @@ class Events:
         for name, writer in list(self._writers.items()):
             try:
                 getattr(writer, method)(*what)
+            except Pruned:
+                raise
             except Exception as error:
                 del self._writers[name]
                 reason = f"{type(error).__name__}: {error}".splitlines()[0]
@@ -182,8 +211,8 @@ class Events:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        ended = "failed" if kind else "finished"
-        self.close("interrupted" if kind is KeyboardInterrupt else ended, self._latest)
+        statuses: dict[Any, str] = {None: "finished", KeyboardInterrupt: "interrupted", Pruned: "pruned"}
+        self.close(statuses.get(kind, "failed"), self._latest)
 
 
 def make_writers(loggers: Mapping[str, Any] | None) -> dict[str, Writer]:

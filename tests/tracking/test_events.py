@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 
 from ssd.errors import UserError
 from ssd.tracking import Events, Writer, make_writers
-from ssd.tracking.events import GraphNode, apart, finite
+from ssd.tracking.events import GraphNode, Pruned, apart, finite
 
 LOGGERS = Path(__file__).resolve().parents[2] / "conf" / "logger"
 
@@ -47,6 +47,7 @@ def tell_everything(events: Events, run) -> None:
     events.histogram("weights/a", np.ones(3, np.float32), 1)
     events.graph([GraphNode("data", "Input", [], [(1, 3, 4, 4)], {})])
     events.artifact(run.folder)
+    events.model(run.folder / "ssd-0001.params", {"val/map_11pt": 0.5})
     events.message("hello")
     events.epoch(1, 1, {"train/loss": 2.0})
     events.close("finished", {"map_11pt": 0.5})
@@ -164,7 +165,7 @@ def test_wrong_logger_is_one_line(options, message):
 
 def test_user_error_of_a_writer_stays_itself():
     options = {"_target_": "ssd.tracking.mlflow.MLflow", "tracking_uri": "file:./mlruns", "artifacts": "a",
-               "experiment": "e", "flush_seconds": 1, "retry_seconds": 1}  # fmt: skip
+               "experiment": "e", "register": None, "flush_seconds": 1, "retry_seconds": 1}  # fmt: skip
     with pytest.raises(UserError, match=r"tracking_uri=file:./mlruns: .*sqlite:///"):
         make_writers({"mlflow": options})
 
@@ -181,3 +182,14 @@ def test_forwarding_is_silent_when_all_is_well(run, caplog):
     with caplog.at_level(logging.DEBUG):
         tell_everything(Events({"recorder": Recorder()}), run)
     assert not caplog.records
+
+
+def test_a_writer_may_end_the_run() -> None:
+    class Judge(Writer):
+        def epoch(self, epoch, step, values):
+            raise Pruned("no hope")
+
+    recorder = Recorder()
+    with pytest.raises(Pruned), Events({"recorder": recorder, "judge": Judge()}) as events:
+        events.epoch(1, 1, {})
+    assert recorder.heard[-1] == ("close", "pruned", {})

@@ -5,6 +5,7 @@ from typing import Any
 
 from ssd.engine import mx
 from ssd.files import whole_folder
+from ssd.interop.bundle import write_bundle
 from ssd.model import ModelSpec, Params, stamp
 
 NETWORK = "network"  # network-symbol.json and network-0000.params
@@ -12,7 +13,7 @@ NETWORK = "network"  # network-symbol.json and network-0000.params
 
 def write_detector(folder: Path, spec: ModelSpec, graph: Any, arg_params: Params, aux_params: Params) -> Path:
     """What model= takes."""
-    return write_network(folder, spec, graph, arg_params, aux_params)
+    return write_bundle(folder, spec, graph, arg_params, aux_params)
 
 
 def write_network(folder: Path, spec: ModelSpec, graph: Any, arg_params: Params, aux_params: Params) -> Path:
