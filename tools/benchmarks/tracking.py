@@ -5,7 +5,8 @@
 A round trains once in each way, always one process at a time; the first epoch, in which memory is planned and kernels
 are chosen, is left out. "wall" is the time from the end of one epoch to the end of the next, validation and checkpoint
 included; "CPU" the processor time of the whole process in it, which other work on the machine disturbs less. The share
-is that of the median epoch. "histograms" adds those of every array, every --interval steps.
+is that of the median epoch, in brackets that of the quickest. "and histograms" adds those of every array, every
+--interval steps; --interval 0 leaves them out.
 """
 
 import argparse
@@ -63,8 +64,9 @@ def main() -> None:
     ways = {
         "no logger": ["logger=[]"],
         "all loggers": [],
-        "and histograms": [f"logger.tensorboard.monitor.interval={options.interval}"],
     }
+    if options.interval:
+        ways["and histograms"] = [f"logger.tensorboard.monitor.interval={options.interval}"]
     epochs: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
     names = list(ways)
     with tempfile.TemporaryDirectory() as place:
@@ -74,13 +76,13 @@ def main() -> None:
                 epochs[name] += seconds
                 print(".", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
-    print(f"{len(epochs['no logger'])} epochs of {steps} steps each; medians and quartiles of seconds per epoch")
+    print(f"{len(epochs['no logger'])} epochs of {steps} steps each; median (quickest) of seconds per epoch")
     for name, found in epochs.items():
         line = f"{name:16}"
         for index, kind in enumerate(("wall", "CPU")):
-            quarter, middle, three = statistics.quantiles([epoch[index] for epoch in found], n=4)
-            base = statistics.median(epoch[index] for epoch in epochs["no logger"])
-            line += f"  {kind} {middle:7.3f} ({quarter:.3f} to {three:.3f}) {100 * (middle / base - 1):+6.2f} %"
+            middle, best = (of([epoch[index] for epoch in found]) for of in (statistics.median, min))
+            base, least = (of([epoch[index] for epoch in epochs["no logger"]]) for of in (statistics.median, min))
+            line += f"  {kind} {middle:7.3f} ({best:.3f}) {middle / base - 1:+7.2%} ({best / least - 1:+.2%})"
         print(line)
 
 
