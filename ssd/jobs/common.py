@@ -18,6 +18,7 @@ from ssd.evaluation.analysis import analyse
 from ssd.evaluation.measure import Measured
 from ssd.evaluation.report.files import write_report
 from ssd.evaluation.report.report import About
+from ssd.files import write_atomically
 from ssd.model import load_model
 from ssd.tracking.events import Events, RunInfo, make_writers
 from ssd.tracking.files import RunFiles
@@ -67,17 +68,16 @@ def asked_for(cfg: DictConfig) -> dict[str, Any]:
     }
 
 
-def start_events(cfg: DictConfig, folder: Path, epochs: int, steps: int) -> Events:
+def start_events(cfg: DictConfig, folder: Path, epochs: int, steps: int, resumed_at: int | None = None) -> Events:
     """Saves the resolved configuration in the run directory and starts its writers.
 
-    epochs: 0 for a job that has none. steps: per epoch, or of the whole job.
+    epochs: 0 for a job that has none. steps: per epoch, or of the whole job. resumed_at: see RunInfo.
     """
-    OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
+    write_atomically(folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True).encode())
     events = Events({"files": RunFiles(), **make_writers(cfg.logger)})
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
-    events.start(
-        RunInfo("/".join(folder.parts[-2:]), cfg.job.name, plain, folder, plain["dataset"]["classes"], epochs, steps)
-    )
+    name, classes = "/".join(folder.parts[-2:]), plain["dataset"]["classes"]
+    events.start(RunInfo(name, cfg.job.name, plain, folder, classes, epochs, steps, resumed_at))
     return events
 
 
