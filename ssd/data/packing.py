@@ -22,8 +22,8 @@ log = logging.getLogger(__name__)
 
 HEADER = (2, BOX_COLUMNS)
 NO_OBJECT = np.array([[-1, -1, -1, -1, -1, 0]], np.float64)
-BATCH = 16  # pictures that a thread reads in one go
-THREADS = 4  # they mostly wait for the disk; two batches for each are held in memory
+BATCH = 16  # pictures that a thread reads in one go; two batches for each thread are held in memory
+THREADS = 2  # one waits for the disk while the other computes; more wait for each other's interpreter lock
 MOST_PIECES = 1024  # that Linux writes in one call
 JPEG_QUALITY = 95  # of pictures that are made smaller
 
@@ -48,7 +48,8 @@ def write_records(packing: Packing, prefix: Path, done: Callable[[int], None] | 
     .lst are relative to the folder that all pictures share. done: told the number of packed pictures.
     """
     order = packing.order()
-    root = os.path.commonpath([sample.path.absolute().parent for sample in packing.samples])
+    folders = {sample.path.absolute().parent for sample in packing.samples}
+    root = os.path.join(os.path.commonpath(folders), "")
     files = [prefix.with_name(prefix.name + suffix) for suffix in (".rec", ".idx", ".lst")]
     count, sizes = _whole(files, packing, order)
     if count:
@@ -90,7 +91,7 @@ def _batch(packing: Packing, indices: Sequence[int], root: str) -> _Batch:
         record = encode_pieces(index, label, _checked(sample, packing.max_side))
         pieces += record
         lengths.append(sum(map(len, record)))
-        lines.append(list_line(index, label, os.path.relpath(sample.path.absolute(), root)))
+        lines.append(list_line(index, label, str(sample.path.absolute()).removeprefix(root)))
     return _Batch(indices, pieces, lengths, "".join(lines).encode(errors="surrogateescape"))
 
 

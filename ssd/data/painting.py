@@ -18,7 +18,7 @@ from ssd.data.dataset import no_boxes
 from ssd.data.geometry import centres_inside, sample_windows
 from ssd.data.images import decode_reduced
 from ssd.data.placement import InputSpec, Placement, Rectangle, Size, Window, place, region_of
-from ssd.data.recordio import Picture
+from ssd.data.record_file import Picture
 from ssd.errors import UserError
 
 INTERPOLATIONS = (cv2.INTER_NEAREST, cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_AREA, cv2.INTER_LANCZOS4)
@@ -54,6 +54,7 @@ class Painter:
     def __init__(self, augment: Augment, spec: InputSpec) -> None:
         self._augment = augment
         self._spec = spec
+        self._whole = Rectangle(0, 0, spec.width, spec.height)
         self._background = np.empty((spec.height, spec.width, 3), np.uint8)
         self._background[:] = spec.border[::-1]
         self._scale = np.array((spec.width, spec.height) * 2, np.float64)
@@ -126,8 +127,14 @@ class Painter:
         return rows[size.min(axis=1) > LEAST_SIDE]
 
     def _single(self, picture: Picture, view: View) -> Painted:
-        covered = not view.expanded and view.region.size == (self._spec.width, self._spec.height)
-        canvas = np.empty_like(self._background) if covered else self._background.copy()
+        if view.placement and view.region == self._whole:
+            # All around it is of one colour: none, where the picture covers the input.
+            part, (left, top, right, bottom) = _shown(picture, view, view.placement), view.placement.target
+            below, beside = self._spec.height - bottom, self._spec.width - right
+            fill = (self._augment.pad.fill,) * 3
+            canvas = cv2.copyMakeBorder(part, top, below, left, beside, cv2.BORDER_CONSTANT, value=fill)
+            return canvas, view.rows
+        canvas = self._background.copy()
         if view.expanded:
             canvas[: view.region.bottom, : view.region.right] = self._augment.pad.fill
         self._paint(canvas, picture, view)
@@ -135,15 +142,19 @@ class Painter:
 
     def _paint(self, canvas: np.ndarray, picture: Picture, view: View) -> None:
         """Paints what a view shows of its picture onto the canvas, in place."""
-        if view.placement is None:
-            return
-        part, target = _decoded(picture, view.placement), view.placement.target
-        fewer = part.shape[0] * part.shape[1] < target.size.width * target.size.height
-        part = shifted(part, view.shift) if fewer else part
-        part = _resized(part, target.size, view.interpolation)
-        part = part if fewer else shifted(part, view.shift)
-        part = cv2.flip(part, 1) if view.placement.flipped else part
-        canvas[target.top : target.bottom, target.left : target.right] = part
+        if view.placement:
+            target = view.placement.target
+            canvas[target.top : target.bottom, target.left : target.right] = _shown(picture, view, view.placement)
+
+
+def _shown(picture: Picture, view: View, placement: Placement) -> np.ndarray:
+    """What a view shows of its picture, as large as on the input."""
+    part, size = _decoded(picture, placement), placement.target.size
+    fewer = part.shape[0] * part.shape[1] < size.width * size.height
+    part = shifted(part, view.shift) if fewer else part
+    part = _resized(part, size, view.interpolation)
+    part = part if fewer else shifted(part, view.shift)
+    return cv2.flip(part, 1) if placement.flipped else part
 
 
 def _padded(pictures: Sequence[Picture]) -> np.ndarray:

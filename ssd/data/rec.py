@@ -20,7 +20,7 @@ from ssd.data.files import existing_root, read_text
 from ssd.data.images import check_header
 from ssd.data.packing import list_line
 from ssd.data.problems import skipping
-from ssd.data.record_format import Record, opened, read_at, scan
+from ssd.data.record_format import Record, objects, opened, read_at, scan
 from ssd.data.records import Records
 from ssd.data.splits import HoldOut
 from ssd.errors import UserError
@@ -192,22 +192,6 @@ def _names(lst: Path) -> dict[int, str]:
 
 
 def _entry(record: Record, names: Mapping[int, str], where: str) -> Entry:
-    label = record.label.astype(np.float64)
-    head, width = (label[0], label[1]) if len(label) > 1 else (np.nan, np.nan)
-    if not (head == head // 1 and width == width // 1 and 2 <= head <= len(label) and 5 <= width <= 100):
-        raise UserError(f"{where}: the label must start with its own width (2) and that of an object (5 or 6)")
-    objects = label[int(head) :]
-    if len(objects) % int(width) or not np.isfinite(objects).all() or np.abs(objects).max(initial=0) > 1e6:
-        raise UserError(f"{where}: the label holds {len(objects)} numbers, not a multiple of {width:g} finite ones")
-    rows = objects.reshape(-1, int(width))
-    rows = rows[rows[:, 0] >= 0]  # class -1 pads, and is all that a picture without objects has
-    if np.any(rows[:, 0] != rows[:, 0] // 1):
-        raise UserError(f"{where}: a class is no whole number")
-    boxes = np.zeros((len(rows), 6))
-    boxes[:, :5] = rows[:, :5]
-    if width == 6:
-        boxes[:, 5] = rows[:, 5] > 0
-    if np.abs(boxes[:, 1:5]).max(initial=0) > 10:
-        raise UserError(f"{where}: corners must be shares 0..1 of the picture")
+    boxes = objects(record.label, where)
     size = check_header(record.data, where)
     return Entry(record.id, names.get(record.id) or f"{record.id:08d}", size, boxes, record.label, record.start)

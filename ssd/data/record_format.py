@@ -25,6 +25,8 @@ PICTURE = struct.Struct("<IfQQ")
 LENGTH_BITS = 29
 WHOLE, FIRST, MIDDLE, LAST = range(4)
 MAX_LABEL = 1_000_000  # floats
+MAX_OBJECT_WIDTH = 100
+MAX_SHARE = 10  # corners a little outside of 0..1 are a matter for the checks of boxes, pixels are a mistake
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def read_at(view: bytes | mmap.mmap, start: int, where: str) -> Record:
         if place in (WHOLE, LAST):
             break
         expected = (MIDDLE, LAST)
-    payload = MAGIC.join(pieces)
+    payload = pieces[0] if len(pieces) == 1 else MAGIC.join(pieces)
     if len(payload) < PICTURE.size:
         raise UserError(f"{where} is too short for a picture")
     flag, single, number, _ = PICTURE.unpack_from(payload)
@@ -88,6 +90,31 @@ def read_at(view: bytes | mmap.mmap, start: int, where: str) -> Record:
         raise UserError(f"{where} has a label of {flag} numbers, more than it holds")
     label = np.frombuffer(payload, "<f4", flag, PICTURE.size) if flag else np.array([single], np.float32)
     return Record(number, label, payload[PICTURE.size + 4 * flag :], start, min(position, len(view)))
+
+
+def objects(label: np.ndarray, where: str) -> np.ndarray:
+    """Boxes of a picture's label: float64 [N, 6] (class, xmin, ymin, xmax, ymax, difficult), corners as shares 0..1.
+
+    label: [A, W, A - 2 other numbers, then W per object: class xmin ymin xmax ymax difficult ...], W at least 5; rows
+    of a negative class pad it. UserError starting with `where` when it is none.
+    """
+    head, width = (float(label[0]), float(label[1])) if len(label) > 1 else (0.0, 0.0)
+    if not (head.is_integer() and width.is_integer() and 2 <= head <= len(label) and 5 <= width <= MAX_OBJECT_WIDTH):
+        raise UserError(f"{where}: the label must start with its own width (2) and that of an object (5 or 6)")
+    numbers = label[int(head) :].astype(np.float64)
+    if len(numbers) % int(width) or not np.isfinite(numbers).all():
+        raise UserError(f"{where}: the label holds {len(numbers)} numbers, not a multiple of {width:g} finite ones")
+    rows = numbers.reshape(-1, int(width))
+    rows = rows[rows[:, 0] >= 0]
+    boxes = np.zeros((len(rows), 6))
+    boxes[:, :5] = rows[:, :5]
+    if width > 5:
+        boxes[:, 5] = rows[:, 5] > 0
+    if (boxes[:, 0] % 1).any():
+        raise UserError(f"{where}: a class is no whole number")
+    if len(boxes) and np.abs(boxes[:, 1:5]).max() > MAX_SHARE:
+        raise UserError(f"{where}: corners must be shares 0..1 of the picture")
+    return boxes
 
 
 def encode(number: int, label: np.ndarray, data: bytes) -> bytes:

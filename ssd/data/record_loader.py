@@ -47,7 +47,7 @@ class RecordLoader(TrainLoader):
             shuffle_chunk_seed=cfg.seed,
             round_batch=True,
             prefetch_buffer=cfg.loader.prefetch,
-            preprocess_threads=cfg.loader.threads or usable_cores(),
+            preprocess_threads=cfg.loader.workers or usable_cores(),
             resize_mode="force",
             verbose=False,
             ctx=cfg.device.name,

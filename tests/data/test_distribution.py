@@ -152,7 +152,7 @@ def test_our_views_are_found_in_our_pictures(records, make_cfg):
     """The measuring itself: the windows read off the pixels are those that were drawn."""
     from ssd.data.painting import Painter
     from ssd.data.placement import InputSpec
-    from ssd.data.recordio import RecordFile
+    from ssd.data.record_file import RecordFile
 
     augment = read_augment(make_cfg("ssd").augment)
     augment.mirror, augment.interpolation = 0, "bilinear"

@@ -1,12 +1,18 @@
 import gc
+import os
+import signal
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from ssd.data.fast_loader import MOSAIC_ROWS, FastLoader
+from ssd.data.maker import BatchMaker
 from ssd.data.records import ensure_records
 from ssd.errors import UserError
 
@@ -26,10 +32,10 @@ def packed(voc, tmp_path, jpeg):
 
 @pytest.fixture
 def make(packed, make_cfg):
-    """FastLoader of the pictures; threads and prefetch by name, anything else as in make_cfg."""
+    """FastLoader of the pictures; workers and prefetch by name, anything else as in make_cfg."""
 
-    def loader(augment: str = "ssd", threads: int = 2, prefetch: int = 2, **values) -> FastLoader:
-        cfg = make_cfg(augment, loader=SimpleNamespace(name="fast", threads=threads, prefetch=prefetch), **values)
+    def loader(augment: str = "ssd", workers: int = 0, prefetch: int = 2, **values) -> FastLoader:
+        cfg = make_cfg(augment, loader=SimpleNamespace(name="fast", workers=workers, prefetch=prefetch), **values)
         return FastLoader(packed, cfg, packed.label_width)
 
     return loader
@@ -52,8 +58,16 @@ def assert_same(first, second):
         np.testing.assert_array_equal(label, label2)
 
 
-def workers() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name.startswith("loader")]
+def workers() -> list:
+    """Threads and processes that load."""
+    threads = [thread for thread in threading.enumerate() if thread.name.startswith("loader")]
+    return threads + processes()
+
+
+def processes() -> list[int]:
+    """Numbers of the worker processes that this process has."""
+    found = subprocess.run(["pgrep", "-P", str(os.getpid()), "-f", "ssd.data.crew"], stdout=subprocess.PIPE, text=True)
+    return [int(line) for line in found.stdout.split()]
 
 
 def assert_no_workers():
@@ -65,10 +79,64 @@ def assert_no_workers():
 
 
 @pytest.mark.parametrize("augment", ["ssd", "ssd_plus"])
-def test_the_same_batches_with_any_number_of_threads(make, augment):
-    one = epochs(make(augment, threads=1, prefetch=1, batch_size=4), 3)
-    for threads, prefetch in ((2, 1), (4, 3)):
-        assert_same(one, epochs(make(augment, threads=threads, prefetch=prefetch, batch_size=4), 3))
+def test_the_same_batches_with_any_number_of_workers(make, augment):
+    one = epochs(make(augment, workers=0, prefetch=1, batch_size=4), 3)
+    for workers, prefetch in ((1, 1), (3, 2)):
+        assert_same(one, epochs(make(augment, workers=workers, prefetch=prefetch, batch_size=4), 3))
+
+
+def test_batches_made_in_portions(make, monkeypatch):
+    """Pictures of one portion share their random numbers; every part of a batch is made, whoever makes it."""
+    monkeypatch.setattr("ssd.data.maker.GROUP", 3)
+    for data, label, index in epochs(make(batch_size=8), 2):
+        assert len(set(index)) == 8
+        assert all(picture.std() > 1 for picture in data)
+        assert (label[:, 0, 0] >= -1).all()
+
+
+def test_batches_that_are_kept_stay_as_they_are(make):
+    """However many are held, more than there is room for in the shared memory."""
+    loader = make(batch_size=1, epochs=2)
+    held = []
+    for _ in range(2):
+        loader.reset()
+        held += list(loader)
+    assert_same(
+        [(batch.data[0].asnumpy(), batch.label[0].asnumpy(), batch.index) for batch in held],
+        epochs(make(batch_size=1, epochs=2), 2),
+    )
+
+
+def test_a_worker_that_is_killed_is_an_error_not_a_hang(make):
+    loader = make(batch_size=2, workers=2, epochs=200)
+    loader.next()
+    os.kill(processes()[0], signal.SIGKILL)
+    with pytest.raises(UserError, match="a process that loads pictures ended .killed by signal 9.; .*loader.workers=1"):
+        epochs(loader, 200)
+    assert_no_workers()
+
+
+def test_workers_end_with_their_parent(packed):
+    """Also when it has no time to end them."""
+    code = f"""
+import os, signal, sys
+from pathlib import Path
+from ssd.data.crew import Memory, Processes
+from ssd.data.maker import Recipe
+from ssd.data.augment import Augment
+from ssd.data.placement import InputSpec
+from ssd.data.records import Records
+records = Records(*(Path(path) for path in {[str(packed.rec), str(packed.idx), str(packed.lst)]}), {COUNT}, 20)
+recipe = Recipe(records, Augment(), InputSpec(8, 8, (0, 0, 0), (1, 1, 1), "force", True), 0, 2, 3, 0)
+crew = Processes(recipe, Memory(recipe, 2), 2, 1)
+print(crew._workers[0]._process.pid, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    number = int(subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True).stdout)
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{number}/cmdline").exists() and Path(f"/proc/{number}/cmdline").read_bytes():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_every_epoch_is_different_and_the_seed_decides(make):
@@ -114,21 +182,18 @@ def test_the_whole_file_is_shuffled(voc, tmp_path, make_cfg, jpeg):
 
 
 def test_batches_are_made_ahead_and_no_more_than_asked_for(make, monkeypatch):
-    def positions(batch, slots) -> list[int]:
-        return [batch.number * 2 + slot for slot in slots]
-
     begun: list[int] = []
-    fill = FastLoader._fill
-    monkeypatch.setattr(FastLoader, "_fill", lambda *args: (begun.extend(positions(*args[1:])), fill(*args))[1])
+    fill = BatchMaker.make
+    monkeypatch.setattr(BatchMaker, "make", lambda *args: (begun.append(args[1].batch), fill(*args))[1])
     loader = make(batch_size=2, prefetch=2, epochs=2)
     loader.next()
     deadline = time.monotonic() + 5
-    while len(begun) < 6 and time.monotonic() < deadline:
+    while len(begun) < 3 and time.monotonic() < deadline:
         time.sleep(0.01)
     time.sleep(0.05)
-    assert sorted(begun) == [0, 1, 2, 3, 4, 5]  # the batch that was asked for and two more
+    assert begun == [0, 1, 2]  # the batch that was asked for and two more
     epochs(loader, 1)
-    assert sorted(begun) == [*range(6), *range(12, 24)]  # the second epoch, and nothing beyond the end of the run
+    assert begun == [*range(3), *range(6, 12)]  # the second epoch, and nothing beyond the end of the run
     loader.close()
 
 
@@ -158,13 +223,13 @@ def test_labels_that_would_overflow_are_not_mixed(make, monkeypatch):
         assert label.shape == (4, 4, 6)
 
 
-@pytest.mark.parametrize("threads", [1, 4])
-def test_a_damaged_picture_ends_in_one_line_and_no_thread_is_left(make, packed, threads):
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_damaged_picture_ends_in_one_line_and_nothing_is_left(make, packed, workers):
     data = bytearray(packed.rec.read_bytes())
     start = data.rfind(b"\xff\xd8\xff")
     data[start : start + 3] = b"bad"
     packed.rec.write_bytes(data)
-    loader = make(threads=threads, batch_size=4, epochs=50)
+    loader = make(workers=workers, batch_size=4, epochs=50)
     with pytest.raises(UserError, match=r"train.rec: picture \d+ \(x\d\d.jpg\): the image file is no JPEG") as error:
         epochs(loader, 50)
     assert "\n" not in str(error.value)
@@ -183,8 +248,8 @@ def test_a_picture_that_only_the_decoder_refuses(make, packed):
     assert_no_workers()
 
 
-def test_leaving_an_epoch_or_an_exception_leaves_no_thread(make):
-    with make(batch_size=2, threads=3) as loader:
+def test_leaving_an_epoch_or_an_exception_leaves_nothing(make):
+    with make(batch_size=2, workers=2) as loader:
         for _ in loader:
             break
         assert workers()
@@ -198,7 +263,7 @@ def test_leaving_an_epoch_or_an_exception_leaves_no_thread(make):
     with pytest.raises(RuntimeError, match="stop"):
         fail()
     assert_no_workers()
-    loader = make(batch_size=2)
+    loader = make(batch_size=2, workers=1)
     loader.next()
     del loader  # nobody closed it
     assert_no_workers()

@@ -28,7 +28,7 @@ def packed(voc, tmp_path, jpeg):
 @pytest.fixture(params=["fast", "record"])
 def cfg_of(request, make_cfg):
     """make_cfg for one loader, then for the other."""
-    loader = SimpleNamespace(name=request.param, threads=2, prefetch=2)
+    loader = SimpleNamespace(name=request.param, workers=2, prefetch=2)
     return lambda augment="none", **values: make_cfg(augment, loader=loader, **values)
 
 
@@ -187,7 +187,7 @@ def test_an_unknown_loader(packed, make_cfg):
     ],
 )
 def test_what_only_ours_can(packed, make_cfg, augment, values, message):
-    loader = SimpleNamespace(name="record", threads=2, prefetch=2)
+    loader = SimpleNamespace(name="record", workers=2, prefetch=2)
     with pytest.raises(UserError, match=message) as error:
         loader_of(packed, make_cfg(augment, loader=loader, **values))
     assert "\n" not in str(error.value)

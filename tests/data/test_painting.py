@@ -5,7 +5,7 @@ import pytest
 from ssd.data.augment import read_augment
 from ssd.data.painting import Painter
 from ssd.data.placement import InputSpec, Size
-from ssd.data.recordio import Picture
+from ssd.data.record_file import Picture
 from ssd.errors import UserError
 
 RED, FILL, BORDER = 250, 127, 60

@@ -78,7 +78,7 @@ def test_the_originals_files_train_as_they_lie(put, tmp_path, make_cfg, width, k
     reader = mx.recordio.MXIndexedRecordIO(str(records.idx), str(records.rec), "r")
     assert [mx.recordio.unpack(reader.read_idx(key))[0].id for key in (10, 11, 12)] == [10, 11, 12]
     for name, columns in (("fast", 6), ("record", width)):
-        cfg = make_cfg(batch_size=3, loader=SimpleNamespace(name=name, threads=1, prefetch=1))
+        cfg = make_cfg(batch_size=3, loader=SimpleNamespace(name=name, workers=1, prefetch=1))
         with make_train_loader(records, cfg, label_width(samples)) as loader:
             batch = loader.next()
             assert batch.label[0].shape == (3, 3, columns)

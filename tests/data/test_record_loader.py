@@ -12,7 +12,7 @@ from ssd.errors import UserError
 
 @pytest.fixture
 def cfg_of(make_cfg):
-    loader = SimpleNamespace(name="record", threads=2, prefetch=2)
+    loader = SimpleNamespace(name="record", workers=2, prefetch=2)
     return lambda augment="none", **values: make_cfg(augment, loader=loader, **values)
 
 

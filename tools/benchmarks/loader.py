@@ -3,7 +3,7 @@
     python tools/benchmarks/loader.py DEVKIT [--rounds 5] [--threads N] [--batch-size 32] [--data-shape 300]
 
 DEVKIT: a folder with VOC2007 in it, or any other VOC folder. Every contender makes whole epochs of augment=ssd, in
-turns, on the same number of threads.
+turns, on the same number of threads or processes.
 """
 
 import argparse
@@ -51,9 +51,9 @@ def main() -> None:
         "backbone=vgg16_reduced",
         "augment=ssd",
         f"batch_size={options.batch_size}",
-        f"loader.threads={options.threads}",
     ]
-    cfg, record = compose(words), compose([*words, "loader=record"])
+    cfg = compose([*words, f"loader.workers={options.threads}"])
+    record = compose([*words, "loader=record", f"loader.workers={options.threads}"])
     samples = make_dataset(cfg.dataset).split("train")
     with tempfile.TemporaryDirectory() as folder:
         records = ensure_records(samples, Path(folder), "train", seed=0)
@@ -134,7 +134,7 @@ def processes(samples: list[Sample], cfg: DictConfig) -> Iterator[Epoch]:
     """A usual Python loader: workers make samples in the order of the paper, step by step on the whole canvas."""
     make = partial(_stepwise, augment=read_augment(cfg.augment), side=(cfg.data_shape.width, cfg.data_shape.height))
     rng = np.random.default_rng(0)
-    with multiprocessing.get_context("spawn").Pool(cfg.loader.threads) as pool:
+    with multiprocessing.get_context("spawn").Pool(cfg.loader.workers) as pool:
 
         def epoch() -> int:
             order = rng.permutation(len(samples)).tolist()

@@ -1,0 +1,87 @@
+"""Random access to the pictures of a .rec file, from any number of threads at once."""
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from ssd.data.images import check_header
+from ssd.data.placement import Size
+from ssd.data.record_format import LENGTH_BITS, objects, read_at
+from ssd.data.records import Records
+from ssd.errors import UserError
+
+MAX_RECORD = 1 << LENGTH_BITS  # bytes of one piece, headers left aside
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An encoded picture with its boxes: float64 [N, 6] (class, xmin, ymin, xmax, ymax, difficult), corners 0..1.
+
+    what: names it in messages.
+    """
+
+    data: bytes
+    size: Size
+    boxes: np.ndarray
+    what: str
+
+
+class RecordFile:
+    """The pictures of a .rec by number, 0 .. len - 1, in the order of its .idx."""
+
+    def __init__(self, records: Records) -> None:
+        """Errors: UserError when a file is missing or the .idx is none."""
+        self._records = records
+        self.indices, self._starts = _read_index(records)
+        try:
+            self._file = open(records.rec, "rb", buffering=0)  # noqa: SIM115 - open as long as this object
+        except OSError as error:
+            raise UserError(f"{records.rec}: cannot be read ({error.strerror})") from error
+        # A record ends where the next one starts at the latest: it is read at once, before its length is known.
+        starts = np.array([*sorted(self._starts), os.fstat(self._file.fileno()).st_size])
+        self._ends = starts[np.searchsorted(starts[:-1], self._starts, side="right")].tolist()
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def read(self, number: int) -> Picture:
+        """Errors: UserError naming file and record when it is damaged or holds no picture."""
+        start, what = self._starts[number], self.what(number)
+        try:
+            piece = os.pread(self._file.fileno(), min(max(0, self._ends[number] - start), MAX_RECORD), start)
+            record = read_at(piece, 0, what)
+        except OSError as error:
+            raise UserError(f"{what} cannot be read: {error.strerror}") from error
+        boxes = objects(record.label, what)
+        whole = (boxes[:, 3:5] > boxes[:, 1:3]).all(axis=1)  # what has no area is no object
+        return Picture(record.data, Size(*check_header(record.data, what)), boxes[whole], what)
+
+    def what(self, number: int) -> str:
+        index = self.indices[number]
+        return f"{self._records.rec}: picture {index} ({self.names.get(index, 'not in the .lst')})"
+
+    @cached_property
+    def names(self) -> dict[int, str]:
+        """Index of a picture -> its file as the .lst names it; empty without a .lst."""
+        if not self._records.lst.is_file():
+            return {}
+        lines = (line.split("\t") for line in self._records.lst.read_text(encoding="utf-8").splitlines())
+        return {int(float(columns[0])): columns[-1] for columns in lines if len(columns) > 1}
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _read_index(records: Records) -> tuple[list[int], list[int]]:
+    try:
+        lines = [line.split() for line in records.idx.read_text().splitlines() if line.strip()]
+        pairs = [(int(index), int(offset)) for index, offset in lines]
+    except OSError as error:
+        raise UserError(f"{records.idx}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise UserError(f"{records.idx}: not an index, its lines must be: number, tab, offset") from error
+    if not pairs or min(offset for _, offset in pairs) < 0:
+        raise UserError(f"{records.idx}: not an index of pictures")
+    return [index for index, _ in pairs], [offset for _, offset in pairs]
