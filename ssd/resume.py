@@ -22,7 +22,7 @@ from ssd.overrides import composable
 AUTO = "auto"
 # What may change in a run that is gone on with: how long it is, what it writes, shows and keeps, and on what it runs.
 FREE = (
-    "epochs", "max_hours", "resume", "guard", "checkpoint", "logger", "device", "loader.threads", "loader.prefetch",
+    "epochs", "max_hours", "resume", "guard", "checkpoint", "logger", "device", "loader.workers", "loader.prefetch",
     "training.log_every", "training.validate_every", "training.samples", "training.records", "metric.coco",
     "metric.threshold", "metric.gallery", "model", "source", "dataset.root", "dataset.download", "dataset.mirror",
     "hydra",
@@ -111,8 +111,10 @@ def differences(saved: Any, cfg: DictConfig) -> Iterator[tuple[str, Any, Any]]:
     has changed since, does not count, nor do class names that are found in the files later."""
     before, now = _leaves(saved), _leaves(cfg)
     for key, value in before.items():
-        found = any(key.split(".")[: part.count(".") + 1] == part.split(".") for part in FREE)
-        if found or key not in now or (key == "dataset.classes" and now[key] is None):
+        free = any(f"{key}.".startswith(f"{part}.") for part in FREE)
+        if key == "loader.workers" and before.get("loader.name") == "record":
+            free = False  # MXNet's iterator makes other batches with another number
+        if free or key not in now or (key == "dataset.classes" and now[key] is None):
             continue
         if now[key] != value:
             yield key, value, now[key]
