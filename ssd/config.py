@@ -160,6 +160,7 @@ class Config:
     schedule: Any = MISSING
     device: Device = MISSING
     logger: Any = None  # absent when no logger is chosen
+    check: Any = None  # of job=check
     matching: Matching = MISSING
     detection: Detection = MISSING
     metric: Metric = MISSING

@@ -13,6 +13,10 @@ def check_training(cfg: DictConfig) -> None:
                 "guard.explode.steps"):  # fmt: skip
         if (value := OmegaConf.select(cfg, key)) is not None and value < 1:
             raise UserError(f"{key}={value}: must be at least 1")
+    if cfg.check is not None:
+        for key in ("check.overfit", "check.steps", "check.measure_every"):
+            if (value := OmegaConf.select(cfg, key)) is not None and (type(value) is not int or value < 1):
+                raise UserError(f"{key}={value}: must be a number of at least 1")
     for key in ("checkpoint.every_minutes", "max_hours"):
         if (value := OmegaConf.select(cfg, key)) is not None and value <= 0:
             raise UserError(f"{key}={value}: must be more than 0, or null")

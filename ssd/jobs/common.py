@@ -1,12 +1,14 @@
 """What every job starts and ends with."""
 
 import logging
+import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
@@ -14,6 +16,7 @@ from ssd.config import CONF
 from ssd.data.dataset import Dataset, Sample, make_dataset
 from ssd.data.records import Records, ensure_records
 from ssd.detection.detector import Detector
+from ssd.engine import mx
 from ssd.evaluation.analysis import analyse
 from ssd.evaluation.measure import Measured
 from ssd.evaluation.report.files import write_report
@@ -25,6 +28,12 @@ from ssd.tracking.files import RunFiles
 from ssd.training.trainer import contexts
 
 log = logging.getLogger(__name__)
+
+
+def seed_everything(seed: int) -> None:
+    random.seed(seed)
+    np.random.seed(seed)
+    mx.random.seed(seed)
 
 
 def open_dataset(cfg: DictConfig) -> Dataset:

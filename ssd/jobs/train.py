@@ -1,11 +1,9 @@
 """job=train: data to records, records to batches, batches to a network; then the best epoch measured and shown."""
 
 import logging
-import random
 import time
 from pathlib import Path
 
-import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
@@ -13,12 +11,20 @@ from ssd.data.batches import TrainLoader
 from ssd.data.loader import make_train_loader
 from ssd.data.records import Records, label_width
 from ssd.detection.detector import Detector
-from ssd.engine import mx
 from ssd.errors import InterruptedRun, UserError
 from ssd.evaluation.measure import measure
 from ssd.files import held
 from ssd.index import FOLDER, LOCK, sha256
-from ssd.jobs.common import Subject, ap_table, open_dataset, packed, report, start_events, tell_results
+from ssd.jobs.common import (
+    Subject,
+    ap_table,
+    open_dataset,
+    packed,
+    report,
+    seed_everything,
+    start_events,
+    tell_results,
+)
 from ssd.model import Model, ModelSpec, load_model, stamp
 from ssd.resume import AUTO, check_same, command
 from ssd.training.checkpoint import Checkpoints, Keep
@@ -120,9 +126,3 @@ def start(cfg: DictConfig, folder: Path, spec: ModelSpec, loader: TrainLoader, r
 
 def is_resumed(cfg: DictConfig) -> bool:
     return cfg.resume not in (None, AUTO)
-
-
-def seed_everything(seed: int) -> None:
-    random.seed(seed)
-    np.random.seed(seed)
-    mx.random.seed(seed)
