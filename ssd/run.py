@@ -3,6 +3,7 @@
 Imports nothing heavy, so that help, completion and errors answer at once; the job imports what it needs.
 """
 
+import errno
 import importlib
 import logging
 import os
@@ -17,13 +18,15 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from ssd.config import CONF, compose, validate
-from ssd.errors import UserError
-from ssd.overrides import explain, inherit, normalise, sweep_points
+from ssd.errors import InterruptedRun, UserError
+from ssd.overrides import composable, explain, inherit, normalise, sweep_points
+from ssd.resume import resume_words
 
 # Flags that make Hydra print something instead of running; their words need not be a whole configuration.
 INFORMATION = {"-h", "--help", "--hydra-help", "--version", "-c", "--cfg", "-i", "--info", "-sc", "--shell-completion"}
-CONFIG_DIR = {"-cd", "--config-dir"}  # a folder of one's own beside conf/
-WITH_VALUE = {"-c", "--cfg", "-p", "--package", "-cp", "--config-path", "-cn", "--config-name", *CONFIG_DIR}
+
+# Where a file system says no, to Hydra or to a job: one line, not a traceback.
+OUTSIDE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EFBIG, errno.EIO}
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +40,9 @@ def run_job(cfg: DictConfig) -> float | None:
     try:
         job = importlib.import_module(f"ssd.jobs.{cfg.job.name}")
         return job.run(cfg, Path(HydraConfig.get().runtime.output_dir))
+    except InterruptedRun as error:
+        log.warning("%s", error)
+        sys.exit(error.exit_code)  # of a sweep, too
     except UserError as error:
         log.error("error: %s", error)
         if HydraConfig.get().mode == RunMode.MULTIRUN or full_errors():
@@ -50,11 +56,16 @@ def main() -> None:
     os.environ["SSD_FULL_ERROR"] = os.environ["HYDRA_FULL_ERROR"]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise instead of printing its own report
     try:
-        sys.argv[1:] = inherit(normalise(sys.argv[1:]))
+        sys.argv[1:] = resume_words(inherit(normalise(sys.argv[1:])))
         check(sys.argv[1:])
         run_job()
     except KeyboardInterrupt:
         sys.exit("interrupted")
+    except OSError as error:
+        if error.errno not in OUTSIDE or full_errors():
+            raise
+        print(f"error: {error.filename or 'output'}: {error.strerror}", file=sys.stderr)
+        sys.exit(UserError.exit_code)
     except (UserError, HydraException, OmegaConfBaseException) as error:
         if full_errors():
             raise
@@ -72,19 +83,7 @@ def check(arguments: list[str]) -> None:
     """Composes the configuration, for a sweep once per value, so that a typo is told before anything runs."""
     if INFORMATION & {argument.split("=")[0] for argument in arguments}:
         return
-    words: list[str] = []
-    flag = ""  # whose value comes next
-    for argument in arguments:
-        name, equals, value = argument.partition("=")
-        if flag or argument.startswith("-"):
-            if flag in CONFIG_DIR or (name in CONFIG_DIR and equals):
-                words.append(f"hydra.searchpath=['{Path(argument if flag else value).absolute()}']")
-            flag = "" if flag or equals or argument not in WITH_VALUE else argument
-            continue
-        words.append(argument)
-    words = [
-        word for word in words if word.startswith("hydra.searchpath=") or not word.lstrip("+~").startswith("hydra")
-    ]
+    words = composable(arguments)
     sweep = bool({"-m", "--multirun"} & set(arguments))
     try:
         points = list(sweep_points(words)) if sweep else [words]

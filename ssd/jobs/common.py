@@ -1,12 +1,14 @@
 """What every job starts and ends with."""
 
 import logging
+import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
@@ -14,10 +16,12 @@ from ssd.config import CONF
 from ssd.data.dataset import Dataset, Sample, make_dataset
 from ssd.data.records import Records, ensure_records
 from ssd.detection.detector import Detector
+from ssd.engine import mx
 from ssd.evaluation.analysis import analyse
 from ssd.evaluation.measure import Measured
 from ssd.evaluation.report.files import write_report
 from ssd.evaluation.report.report import About
+from ssd.files import write_atomically
 from ssd.interop.released import released_model
 from ssd.model import load_model
 from ssd.tracking.events import Events, RunInfo, make_writers
@@ -25,6 +29,12 @@ from ssd.tracking.files import RunFiles
 from ssd.training.trainer import contexts
 
 log = logging.getLogger(__name__)
+
+
+def seed_everything(seed: int) -> None:
+    random.seed(seed)
+    np.random.seed(seed)
+    mx.random.seed(seed)
 
 
 def open_dataset(cfg: DictConfig) -> Dataset:
@@ -68,17 +78,16 @@ def asked_for(cfg: DictConfig) -> dict[str, Any]:
     }
 
 
-def start_events(cfg: DictConfig, folder: Path, epochs: int, steps: int) -> Events:
+def start_events(cfg: DictConfig, folder: Path, epochs: int, steps: int, resumed_at: int | None = None) -> Events:
     """Saves the resolved configuration in the run directory and starts its writers.
 
-    epochs: 0 for a job that has none. steps: per epoch, or of the whole job.
+    epochs: 0 for a job that has none. steps: per epoch, or of the whole job. resumed_at: see RunInfo.
     """
-    OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
+    write_atomically(folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True).encode())
     events = Events({"files": RunFiles(), **make_writers(cfg.logger)})
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
-    events.start(
-        RunInfo("/".join(folder.parts[-2:]), cfg.job.name, plain, folder, plain["dataset"]["classes"], epochs, steps)
-    )
+    name, classes = "/".join(folder.parts[-2:]), plain["dataset"]["classes"]
+    events.start(RunInfo(name, cfg.job.name, plain, folder, classes, epochs, steps, resumed_at))
     return events
 
 

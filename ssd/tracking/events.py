@@ -17,7 +17,7 @@ import numpy as np
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
-from ssd.errors import UserError
+from ssd.errors import InterruptedRun, UserError
 
 log = logging.getLogger(__name__)
 
@@ -182,8 +182,8 @@ class Events:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        ended = "failed" if kind else "finished"
-        self.close("interrupted" if kind is KeyboardInterrupt else ended, self._latest)
+        stopped = kind is not None and issubclass(kind, (KeyboardInterrupt, InterruptedRun))
+        self.close("interrupted" if stopped else "failed" if kind else "finished", self._latest)
 
 
 def make_writers(loggers: Mapping[str, Any] | None) -> dict[str, Writer]:
