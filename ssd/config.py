@@ -21,6 +21,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from ssd.errors import UserError
+from ssd.limits import check_training
 
 PACKAGE = Path(__file__).resolve().parent
 # Beside the package in a checkout, inside it in an installed wheel.
@@ -145,6 +146,35 @@ class Deploy:
 
 
 @dataclass
+class Explode:
+    factor: float | None = MISSING
+    steps: int = MISSING
+    window: int = MISSING
+
+
+@dataclass
+class Guard:
+    non_finite: str = MISSING
+    max_skipped: int = MISSING
+    explode: Explode = MISSING
+    patience: int | None = MISSING  # validations
+    min_gain: float = MISSING
+
+
+@dataclass
+class Keep:
+    last: int = MISSING
+    every: int | None = MISSING  # epochs
+
+
+@dataclass
+class Checkpoint:
+    keep: Keep = MISSING
+    every_steps: int | None = MISSING
+    every_minutes: float | None = MISSING
+
+
+@dataclass
 class Config:
     job: Any = MISSING
     backbone: Backbone = MISSING
@@ -157,12 +187,17 @@ class Config:
     schedule: Any = MISSING
     device: Device = MISSING
     logger: Any = None  # absent when no logger is chosen
+    check: Any = None  # of job=check
     matching: Matching = MISSING
     detection: Detection = MISSING
     metric: Metric = MISSING
     training: Training = MISSING
     sweep: Sweep = MISSING
     deploy: Deploy = MISSING
+    checkpoint: Checkpoint = MISSING
+    guard: Guard = MISSING
+    max_hours: float | None = MISSING
+    resume: str | None = MISSING
     seed: int = MISSING
     batch_size: int = MISSING
     epochs: int = MISSING
@@ -292,6 +327,7 @@ def validate(cfg: DictConfig) -> None:
                 "training.validate_every", "sweep.parallel"):  # fmt: skip
         if (value := OmegaConf.select(cfg, key)) < 1:
             raise UserError(f"{key}={value}: must be at least 1")
+    check_training(cfg)
     if cfg.loader.prefetch < 1:
         raise UserError(f"loader.prefetch={cfg.loader.prefetch}: must be at least 1")
     least = 0 if cfg.loader.name == "fast" else 1

@@ -11,6 +11,12 @@ class UserError(Exception):
     exit_code = 2
 
 
+class InterruptedRun(UserError):  # noqa: N818 - not a mistake of anybody's
+    """A signal stopped a training after a step; it is saved, and can be resumed."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h: try again later
+
+
 class UnsafeDataError(UserError):
     """The data set was looked at, and training on it would stop or go wrong."""
 

@@ -24,6 +24,23 @@ def whole_file(target: Path) -> Iterator[Path]:
         draft.unlink(missing_ok=True)
 
 
+@contextmanager
+def durable_file(target: Path) -> Iterator[Path]:
+    """whole_file that has reached the disk, and so has its name, when the block is left: a power cut spares it."""
+    with whole_file(target) as draft:
+        yield draft
+        _sync(draft)
+    _sync(target.parent)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """Readers see the old file or the new one, never a part of it."""
     with whole_file(path) as draft:
@@ -54,6 +71,33 @@ def whole_folder(target: Path) -> Iterator[Path]:
 
 def _draft(target: Path) -> Path:
     return target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}.tmp")
+
+
+@contextmanager
+def held(lock: Path, what: str) -> Iterator[None]:
+    """Keeps other processes from holding the same file. Errors: UserError, that `what` is in use, when one does."""
+    try:
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise UserError(f"cannot write {lock}: {error.strerror}") from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"{what}: another process is at work on it") from error
+        yield
+    finally:
+        os.close(handle)
+
+
+def is_held(lock: Path) -> bool:
+    if not lock.is_file():
+        return False
+    try:
+        with held(lock, ""):
+            return False
+    except UserError:
+        return True
 
 
 @contextmanager

@@ -17,12 +17,14 @@ from omegaconf import DictConfig, OmegaConf
 from ssd.data.placement import InputSpec
 from ssd.engine import mx
 from ssd.errors import UserError
+from ssd.index import FOLDER, NAME, check_file, read_index
 
 SPEC_ATTRIBUTE = "__ssd_model__"
 EARLIER = {"soft_nms": None, "sigma": 0.5, "flip": False}  # what checkpoints meant that do not say these
-INDEX = "checkpoints.json"
 MAX_TOLD = 4  # parameters in one message
-PARAMS_NAME = re.compile(r"(?P<prefix>.+)-(?P<epoch>\d{4,})\.params")
+PARAMS_NAME = re.compile(
+    r"(?P<prefix>.+)-(?P<epoch>\d{4,})(\+\d+)?\.params"
+)  # after a whole epoch, or so many steps more
 
 Params = dict[str, Any]  # name -> mx.nd.NDArray
 
@@ -103,17 +105,18 @@ def spec_of(symbol: Any, path: Path) -> ModelSpec:
 
 
 def find_params(path: str | Path) -> Path:
-    """The parameter file behind a run directory (its best checkpoint) or a file name.
+    """The parameter file behind a run directory (its best checkpoint, the last before one is measured) or a file name.
 
     Errors: UserError when there is nothing, or a directory without checkpoints.
     """
     path = Path(path)
     if path.is_dir():
-        for folder in (path / "checkpoints", path):
-            index = folder / INDEX
+        for folder in (path / FOLDER, path):
+            index = folder / NAME
             if index.is_file():
-                return folder / read_index(index)["best"]["params"]
-        raise UserError(f"model {path}: no {INDEX} here or in checkpoints/; name a run directory or a .params file")
+                found = read_index(index)
+                return folder / found.get("best", found["last"])["params"]
+        raise UserError(f"model {path}: no {NAME} here or in {FOLDER}/; name a run directory or a .params file")
     if not path.is_file():
         raise UserError(f"model {path}: does not exist; name a run directory or a prefix-0012.params file")
     if not PARAMS_NAME.fullmatch(path.name):
@@ -121,21 +124,10 @@ def find_params(path: str | Path) -> Path:
     return path
 
 
-def read_index(path: Path) -> dict[str, Any]:
-    """checkpoints.json: {"best": {"epoch", "params", …}, "last": {…}}. Errors: UserError when damaged."""
-    try:
-        index = json.loads(path.read_text())
-        for name in ("best", "last"):
-            if Path(index[name]["params"]).name != index[name]["params"]:
-                raise ValueError(f"{name} points outside of its folder")
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: damaged ({error}); name the .params file instead") from error
-    return index
-
-
 def load_params(path: str | Path) -> tuple[Params, Params]:
     """Argument and auxiliary arrays of a checkpoint. Errors: UserError when the file is damaged or not parameters."""
     file = find_params(path)
+    check_file(file)
     try:
         arrays = mx.nd.load(str(file))
         mx.nd.waitall()

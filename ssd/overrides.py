@@ -14,6 +14,8 @@ from ssd.errors import UserError
 COMMAND = "SSD_COMMAND"  # environment variable: the words as JSON, for the processes that run a sweep's jobs
 WORD = re.compile(r"(?P<key>[A-Za-z_]\w*)=(?P<value>.*)", re.DOTALL)
 NUMBER = re.compile(r"\d+")
+CONFIG_DIR = {"-cd", "--config-dir"}  # flags for a folder of one's own beside conf/
+WITH_VALUE = {"-c", "--cfg", "-p", "--package", "-cp", "--config-path", "-cn", "--config-name", *CONFIG_DIR}
 PAIR = re.compile(r"\[\s*(\d+)\s*,\s*(\d+)\s*\]")
 
 
@@ -71,6 +73,21 @@ def inherit(words: Sequence[str]) -> list[str]:
         return list(words)
     said = [str(word) for word in OmegaConf.load(saved)]
     return [word for word in said if re.match(r"[+~]*dataset[.=]", word)] + list(words)
+
+
+def composable(arguments: Sequence[str]) -> list[str]:
+    """Of a command line what compose() takes: without flags and Hydra's own keys, but with the user's --config-dir."""
+    words: list[str] = []
+    flag = ""  # whose value comes next
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if flag or argument.startswith("-"):
+            if flag in CONFIG_DIR or (name in CONFIG_DIR and equals):
+                words.append(f"hydra.searchpath=['{Path(argument if flag else value).absolute()}']")
+            flag = "" if flag or equals or argument not in WITH_VALUE else argument
+        elif not argument.lstrip("+~").startswith("hydra") or argument.startswith("hydra.searchpath="):
+            words.append(argument)
+    return words
 
 
 def _quoted_if_needed(word: str) -> str:

@@ -3,6 +3,7 @@
 Imports nothing heavy, so that help, completion and errors answer at once; the job imports what it needs.
 """
 
+import errno
 import json
 import logging
 import os
@@ -18,17 +19,19 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ssd import jobs
 from ssd.config import CONF, compose
-from ssd.errors import UserError
-from ssd.overrides import COMMAND, explain, inherit, lacks_plugin, normalise, sweep_points
+from ssd.errors import InterruptedRun, UserError
+from ssd.overrides import COMMAND, composable, explain, inherit, lacks_plugin, normalise, sweep_points
 from ssd.rerun import saved_words
+from ssd.resume import resume_words
 from ssd.sweeps.callback import Sweep
 from ssd.sweeps.job import run_apart
 
 # Flags that make Hydra print something instead of running; their words need not be a whole configuration.
 INFORMATION = {"-h", "--help", "--hydra-help", "--version", "-c", "--cfg", "-i", "--info", "-sc", "--shell-completion"}
-CONFIG_DIR = {"-cd", "--config-dir"}  # a folder of one's own beside conf/
 MULTIRUN = {"-m", "--multirun"}
-WITH_VALUE = {"-c", "--cfg", "-p", "--package", "-cp", "--config-path", "-cn", "--config-name", *CONFIG_DIR}
+
+# Where a file system says no, to Hydra or to a job: one line, not a traceback.
+OUTSIDE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EFBIG, errno.EIO}
 
 MISSING_PLUGIN = "this hydra/launcher= or hydra/sweeper= is not installed: pip install 'ssd[sweep]'"
 
@@ -43,6 +46,9 @@ def run_job(cfg: DictConfig) -> float | None:
         return run_apart(cfg, folder)
     try:
         return jobs.run(cfg, folder)
+    except InterruptedRun as error:
+        log.warning("%s", error)
+        sys.exit(error.exit_code)
     except UserError as error:
         log.error("error: %s", error)
         if full_errors():
@@ -57,7 +63,7 @@ def main() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise instead of printing its own report
     try:
         words = inherit(normalise(sys.argv[1:]))
-        sys.argv[1:] = [*again(words), *words]
+        sys.argv[1:] = resume_words([*again(words), *words])
         os.environ[COMMAND] = json.dumps(sys.argv[1:])
         check(sys.argv[1:])
         try:
@@ -68,6 +74,11 @@ def main() -> None:
             sys.exit(1)
     except KeyboardInterrupt:
         sys.exit("interrupted")
+    except OSError as error:
+        if error.errno not in OUTSIDE or full_errors():
+            raise
+        print(f"error: {error.filename or 'output'}: {error.strerror}", file=sys.stderr)
+        sys.exit(UserError.exit_code)
     except (UserError, HydraException, OmegaConfBaseException) as error:
         if full_errors():
             raise
@@ -106,19 +117,7 @@ def check(arguments: list[str]) -> None:
     """Composes the configuration, for a sweep once per value, so that a typo is told before anything runs."""
     if INFORMATION & {argument.split("=")[0] for argument in arguments}:
         return
-    words: list[str] = []
-    flag = ""  # whose value comes next
-    for argument in arguments:
-        name, equals, value = argument.partition("=")
-        if flag or argument.startswith("-"):
-            if flag in CONFIG_DIR or (name in CONFIG_DIR and equals):
-                words.append(f"hydra.searchpath=['{Path(argument if flag else value).absolute()}']")
-            flag = "" if flag or equals or argument not in WITH_VALUE else argument
-            continue
-        words.append(argument)
-    words = [
-        word for word in words if word.startswith("hydra.searchpath=") or not word.lstrip("+~").startswith("hydra")
-    ]
+    words = composable(arguments)
     sweep = bool(MULTIRUN & set(arguments))
     try:
         points = list(sweep_points(words)) if sweep else [words]

@@ -28,6 +28,10 @@ class TrainLoader(mx.io.DataIter):
         """Starts the next epoch, also in the middle of one."""
 
     @abstractmethod
+    def start(self, epoch: int, batch: int) -> None:
+        """Makes `epoch`, counted from 0, the one that is iterated, from its batch of that number on."""
+
+    @abstractmethod
     def next(self) -> Any:
         """The next mx.io.DataBatch; its `index` holds the numbers of the pictures in the .lst. StopIteration at the
         end of the epoch; UserError for a picture that cannot be read."""

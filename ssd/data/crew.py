@@ -143,7 +143,8 @@ class Worker:
 
 def work(connection: Connection, descriptor: int) -> None:
     """What a worker does until its parent is gone or says so by closing the connection."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is meant for the parent
+    for number in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group, they are meant for the parent
+        signal.signal(number, signal.SIG_IGN)
     cv2.setNumThreads(1)
     with contextlib.suppress(EOFError, ConnectionError):
         recipe, slots = connection.recv()

@@ -60,11 +60,10 @@ class FastLoader(TrainLoader):
 
     def reset(self) -> None:
         begun = self._next > self._end - self.steps
-        self.start(self._end // self.steps - (0 if begun else 1))
+        self.start(self._end // self.steps - (0 if begun else 1), 0)
 
-    def start(self, epoch: int) -> None:
-        """Makes `epoch`, counted from 0, the one that is iterated."""
-        self._next, self._end = epoch * self.steps, (epoch + 1) * self.steps
+    def start(self, epoch: int, batch: int) -> None:
+        self._next, self._end = epoch * self.steps + batch, (epoch + 1) * self.steps
         if self._pending and self._pending[0].number != self._next:
             self._drop()
 

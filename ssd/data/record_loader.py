@@ -1,5 +1,6 @@
 """Training batches from records, by the C++ iterator of MXNet."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +14,8 @@ from ssd.data.batches import TrainLoader, describe, label_rows
 from ssd.data.records import HEADER, Records
 from ssd.engine import mx
 from ssd.errors import UserError
+
+log = logging.getLogger(__name__)
 
 ROW_HEADER = 4  # MXNet puts [channels, rows, columns, label length] before each picture's label
 READ_BYTES = 8 << 20  # MXNet reads, decodes and shuffles this much of the records at a time
@@ -56,6 +59,7 @@ class RecordLoader(TrainLoader):
             self._iterator = mx.io.ImageDetRecordIter(**options)
         self._records = records
         self._step = 0
+        self._given = 0  # batches, of all epochs
         self.steps = records.count // cfg.batch_size
         self.provide_data, self.provide_label = describe(
             (cfg.batch_size, 3, *size), (rows, records.object_width), "float32"
@@ -63,6 +67,17 @@ class RecordLoader(TrainLoader):
 
     def reset(self) -> None:
         self._step = 0
+
+    def start(self, epoch: int, batch: int) -> None:
+        """MXNet's iterator cannot jump: the batches before are made and thrown away. Errors: UserError to go back."""
+        missing = epoch * self.steps + batch - self._given
+        if missing < 0:
+            raise UserError("MXNet's iterator cannot go back; use loader=fast")
+        if missing:
+            log.info("making %d batches again to be where the run was; loader=fast need not", missing)
+        for _ in range(missing):
+            self._next_of_stream()
+        self._step = batch
 
     def next(self) -> Any:
         if self._step == self.steps:
@@ -88,10 +103,12 @@ class RecordLoader(TrainLoader):
         """The next batch of the pictures in endless passes; the last batch of a pass is filled from the next pass."""
         with _damage_named(self._records):
             try:
-                return self._iterator.next()
+                found = self._iterator.next()
             except StopIteration:
                 self._iterator.reset()
-                return self._iterator.next()
+                found = self._iterator.next()
+        self._given += 1
+        return found
 
 
 def iterator_options(augment: Augment) -> dict[str, Any]:

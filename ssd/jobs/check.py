@@ -3,6 +3,7 @@
 import json
 import logging
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,10 @@ from ssd.doctor.page import page
 from ssd.doctor.report import make_report
 from ssd.doctor.sheet import draw_batch, draw_sample, grid, spread
 from ssd.doctor.table import tables
-from ssd.errors import UnsafeDataError
+from ssd.errors import UnsafeDataError, UserError
 from ssd.files import write_atomically
+from ssd.jobs.common import open_dataset, seed_everything
+from ssd.training.overfit import overfit
 
 log = logging.getLogger(__name__)
 
@@ -28,8 +31,13 @@ BATCHES = 2  # passes over the pictures shown augmented
 
 
 def run(cfg: DictConfig, folder: Path) -> None:
-    """Writes check.json and check.html. Errors: UnsafeDataError for findings that are errors; UserError when nothing
-    can be read."""
+    """Writes check.json and check.html, or does the self-test of cfg.check.overfit.
+
+    Errors: UnsafeDataError for findings that are errors, or a network that cannot learn; UserError when nothing can be
+    read.
+    """
+    if cfg.check.overfit is not None:
+        return self_test(cfg, folder)
     target = Input(cfg.data_shape.width, cfg.data_shape.height, cfg.job.small, cfg.resize_mode == "fit")
     found = examine(make_dataset(cfg.dataset), cfg.job.splits, target, cfg.job.findings)
     cfg.dataset.classes = list(found.classes)
@@ -44,6 +52,33 @@ def run(cfg: DictConfig, folder: Path) -> None:
     if not report["safe"]:
         raise UnsafeDataError(f"not safe to train: {report['summary']}; see {folder / 'check.html'}")
     log.info("safe to train: %s", report["summary"])
+
+
+def self_test(cfg: DictConfig, folder: Path) -> None:
+    """Errors: UnsafeDataError when the pictures cannot be learned by heart."""
+    seed_everything(cfg.seed)
+    dataset = open_dataset(cfg)
+    OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
+    with_objects = [sample for sample in dataset.split("train") if len(sample.boxes) and not sample.boxes[:, 5].all()]
+    samples = spread(with_objects, cfg.check.overfit)
+    if not samples:
+        raise UserError(f"check.overfit={cfg.check.overfit}: there is no training picture with an object")
+    log.info("learning %d pictures by heart: %s", len(samples), ", ".join(sample.path.name for sample in samples))
+    started = time.perf_counter()
+    learned = overfit(cfg, samples, dataset.classes, folder)
+    seconds = time.perf_counter() - started
+    numbers = {"map_area": learned.mean, "steps": learned.steps, "seconds": round(seconds, 1), **learned.by_class}
+    write_atomically(folder / "check.json", (json.dumps(numbers, indent=1) + "\n").encode())
+    network = f"{cfg.backbone.name} at {cfg.data_shape.height}x{cfg.data_shape.width}"
+    if not learned.everything:
+        classes = ", ".join(f"{name} {ap:.2f}" for name, ap in sorted(learned.by_class.items()) if ap < 1)
+        raise UnsafeDataError(
+            f"{network} cannot learn {len(samples)} pictures by heart: mAP {learned.mean:.4f} at best, after step "
+            f"{learned.steps} of {cfg.check.steps} ({classes or 'no object found'}); boxes and anchors are examined by "
+            "job=check alone, more check.steps or another check.learning_rate may do"
+        )
+    log.info("%s has learned %d pictures by heart: mAP 1.0 after %d steps, %.0f s", network, len(samples),
+             learned.steps, seconds)  # fmt: skip
 
 
 def pictures(cfg: DictConfig, found: Examination, folder: Path) -> dict[str, np.ndarray]:

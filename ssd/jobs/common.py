@@ -1,12 +1,14 @@
 """What every job starts and ends with."""
 
 import logging
+import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
@@ -14,11 +16,13 @@ from ssd.config import CONF
 from ssd.data.dataset import Dataset, Sample, make_dataset
 from ssd.data.records import Records, ensure_records
 from ssd.detection.detector import Detector
+from ssd.engine import mx
 from ssd.errors import UserError
 from ssd.evaluation.analysis import analyse
 from ssd.evaluation.measure import Measured
 from ssd.evaluation.report.files import write_report
 from ssd.evaluation.report.report import About
+from ssd.files import write_atomically
 from ssd.interop.models import open_model
 from ssd.interop.onnx.file import OnnxModel
 from ssd.interop.released import released_model
@@ -33,6 +37,12 @@ from ssd.training.trainer import contexts
 log = logging.getLogger(__name__)
 
 METRIC = "val/map_11pt"  # picks the best epoch, and is what a sweep optimises
+
+
+def seed_everything(seed: int) -> None:
+    random.seed(seed)
+    np.random.seed(seed)
+    mx.random.seed(seed)
 
 
 def open_dataset(cfg: DictConfig) -> Dataset:
@@ -92,14 +102,19 @@ def asked_for(cfg: DictConfig) -> dict[str, Any]:
     }
 
 
-def start_events(
-    cfg: DictConfig, folder: Path, epochs: int, steps: int, splits: Mapping[str, Sequence[Sample]]
-) -> Events:
-    """Saves the resolved configuration in the run directory and starts its writers.
+@dataclass(frozen=True)
+class Course:
+    """How long a job is: its epochs (0 for one that has none) of so many steps, or the steps of all of it; and how many
+    steps were done before, where a run is gone on with."""
 
-    epochs: 0 for a job that has none. steps: per epoch, or of the whole job. splits: the samples it uses.
-    """
-    OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
+    epochs: int
+    steps: int
+    resumed_at: int | None = None
+
+
+def start_events(cfg: DictConfig, folder: Path, course: Course, splits: Mapping[str, Sequence[Sample]]) -> Events:
+    """Saves the resolved configuration in the run directory and starts its writers. splits: the samples it uses."""
+    write_atomically(folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True).encode())
     events = Events({"files": RunFiles(), **make_writers(cfg.logger), **trial_writers(METRIC)})
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
     events.start(
@@ -109,10 +124,11 @@ def start_events(
             config=plain,
             folder=folder,
             classes=plain["dataset"]["classes"],
-            epochs=epochs,
-            steps=steps,
+            epochs=course.epochs,
+            steps=course.steps,
             facts=facts(cfg, splits),
             sweep=sweep(),
+            resumed_at=course.resumed_at,
         )
     )
     return events

@@ -1,78 +1,132 @@
 """job=train: data to records, records to batches, batches to a network; then the best epoch measured and shown."""
 
 import logging
-import random
 import time
 from pathlib import Path
 
-import numpy as np
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from ssd.data.batches import TrainLoader
 from ssd.data.loader import make_train_loader
-from ssd.data.records import label_width
+from ssd.data.records import Records, label_width
 from ssd.detection.detector import Detector
-from ssd.engine import mx
+from ssd.errors import InterruptedRun, UserError
 from ssd.evaluation.measure import measure
-from ssd.jobs.common import METRIC, Subject, ap_table, open_dataset, packed, report, start_events, tell_results
+from ssd.files import held
+from ssd.index import FOLDER, LOCK, sha256
+from ssd.jobs.common import (
+    METRIC,
+    Course,
+    Subject,
+    ap_table,
+    open_dataset,
+    packed,
+    report,
+    seed_everything,
+    start_events,
+    tell_results,
+)
 from ssd.model import Model, ModelSpec, load_model, stamp
+from ssd.resume import AUTO, check_same, command
 from ssd.symbol.nodes import graph_nodes
-from ssd.training.checkpoint import Checkpoints
-from ssd.training.fit import Plan, fit
+from ssd.training.checkpoint import Checkpoints, Keep
+from ssd.training.fit import Fit, Plan
+from ssd.training.guards import Guards
+from ssd.training.keeper import Keeper, Often
+from ssd.training.signals import StopSignals
 from ssd.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
 
 def run(cfg: DictConfig, folder: Path) -> float:
-    """Trains as configured into the run directory `folder`; returns the validation mAP of the best epoch."""
+    """Trains as configured into the run directory `folder`, or goes on in that of cfg.resume; returns the validation
+    mAP of the best epoch."""
+    if cfg.resume == AUTO:
+        log.info("resume=auto: no unfinished run of this configuration to go on with; a new one")
+    elif is_resumed(cfg):
+        folder = Path(cfg.resume)
+    (folder / FOLDER).mkdir(parents=True, exist_ok=True)
+    with held(folder / FOLDER / LOCK, f"resume={folder}"):
+        try:
+            return _train(cfg, folder)
+        except InterruptedRun as error:
+            raise InterruptedRun(f"{error}; go on with: {command(folder)}") from error
+
+
+def _train(cfg: DictConfig, folder: Path) -> float:
     seed_everything(cfg.seed)
     dataset = open_dataset(cfg)
+    resumed = is_resumed(cfg)
+    if resumed:
+        check_same(folder, cfg)
     train, val = dataset.split("train"), dataset.split("val")
     # One width for both splits: a Module is bound to one shape, whichever split it is fed.
     width = max(label_width(train), label_width(val))
     records = packed(cfg, dataset, "train", train)
     loader = make_train_loader(records, cfg, width)
     spec = ModelSpec.from_config(cfg, dataset.classes, dataset.category_ids)
-    trainer = Trainer(cfg, dataset.classes, loader, cfg.epochs * loader.steps)
-    stamp(trainer.symbol, spec)
-    detector = Detector(Model(spec, trainer.symbol, *trainer.params()), trainer.devices[0], cfg.batch_size)
-    splits = {"train": train, "val": val}
-    with loader, start_events(cfg, folder, cfg.epochs, loader.steps, splits) as events:
-        log.info(
-            "training on %d images, validating on %d; classes: %s", len(train), len(val), ", ".join(dataset.classes)
-        )
-        events.graph(graph_nodes(trainer.symbol, dict([*loader.provide_data, *loader.provide_label])))
-        checkpoints = Checkpoints(folder / "checkpoints", trainer.symbol, METRIC)
+    with loader, StopSignals() as signals:
+        keeper = start(cfg, folder, spec, loader, records)
+        trainer, checkpoints, step = keeper.trainer, keeper.checkpoints, keeper.progress.step
+        detector = Detector(Model(spec, trainer.symbol, *trainer.params()), trainer.devices[0], cfg.batch_size)
+        splits = {"train": train, "val": val}
+        with start_events(cfg, folder, Course(cfg.epochs, loader.steps, step if resumed else None), splits) as events:
+            log.info(
+                "training on %d images, validating on %d; classes: %s", len(train), len(val), ", ".join(dataset.classes)
+            )
+            events.graph(graph_nodes(trainer.symbol, dict([*loader.provide_data, *loader.provide_label])))
+            plan = Plan(cfg.epochs, cfg.training.log_every, cfg.training.validate_every, METRIC)
+            fit = Fit(keeper, loader, plan, events, signals)
 
-        def validate(epoch: int, step: int) -> dict[str, float]:
-            started = time.perf_counter()
-            detector.set_params(*trainer.params())
-            measured = measure(detector, val, cfg.metric)
-            measured.tell(events, step, cfg.training.samples)
-            return measured.values() | {"val/seconds": time.perf_counter() - started}
+            def validate(epoch: int, step: int) -> dict[str, float]:
+                started = time.perf_counter()
+                detector.set_params(*trainer.params())
+                measured = measure(detector, val, cfg.metric, lambda done: fit.heed_signal())
+                measured.tell(events, step, cfg.training.samples)
+                return measured.values() | {"val/seconds": time.perf_counter() - started}
 
-        fit(trainer, loader, Plan(cfg.epochs, cfg.training.log_every, cfg.training.validate_every),
-            events, validate, checkpoints)  # fmt: skip
+            if ended := fit.run(validate):
+                events.message(f"training ends early: {ended}")
 
-        # What counts is the file: the best epoch is read back and measured as anyone would.
-        best = load_model(checkpoints.best)
-        detector.set_params(best.arg_params, best.aux_params)
-        measured = measure(detector, val, cfg.metric)
-        measured.tell(events, cfg.epochs * loader.steps, cfg.training.samples)
-        subject = Subject(str(checkpoints.best), "val", dataset.category_ids)
-        values = report(cfg, folder, measured, subject)
-        events.artifact(folder / "report.html", "report")
-        for file in (checkpoints.best, checkpoints.symbol):
-            events.artifact(file, "checkpoints")
-        events.model(checkpoints.best, values)
-        places = events.where()
-        events.close("finished", values | {"epoch": checkpoints.best_epoch})
+            # What counts is the file: the best epoch is read back and measured as anyone would.
+            best = load_model(checkpoints.best)
+            detector.set_params(best.arg_params, best.aux_params)
+            measured = measure(detector, val, cfg.metric, lambda done: fit.heed_signal())
+            measured.tell(events, keeper.progress.step, cfg.training.samples)
+            subject = Subject(str(checkpoints.best), "val", dataset.category_ids)
+            values = report(cfg, folder, measured, subject)
+            events.artifact(folder / "report.html", "report")
+            for file in (checkpoints.best, checkpoints.symbol):
+                events.artifact(file, "checkpoints")
+            events.model(checkpoints.best, values)
+            places = events.where()
+            checkpoints.finish()
+            events.close("finished", values | {"epoch": checkpoints.best_epoch})
     tell_results(folder, places, ap_table(values, detector.classes))
     log.info("%-12s %s (epoch %d)", "checkpoint", checkpoints.best, checkpoints.best_epoch)
     return values[METRIC]
 
 
-def seed_everything(seed: int) -> None:
-    random.seed(seed)
-    np.random.seed(seed)
-    mx.random.seed(seed)
+def start(cfg: DictConfig, folder: Path, spec: ModelSpec, loader: TrainLoader, records: Records) -> Keeper:
+    """The network at its beginning, or where an interrupted run left it."""
+    resumed = is_resumed(cfg)
+    keep, often = cfg.checkpoint.keep, Often(cfg.checkpoint.every_steps, cfg.checkpoint.every_minutes)
+    checkpoints = Checkpoints(folder / FOLDER, METRIC, Keep(keep.last, keep.every))
+    words = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+    if resumed and checkpoints.complete(cfg.epochs):
+        raise UserError(f"resume={folder}: finished, all {cfg.epochs} epochs are done; more of them go on: epochs=")
+    saved = checkpoints.resume(words) if resumed else checkpoints.begin(words)
+    trainer = Trainer(cfg, spec.classes, loader, cfg.epochs * loader.steps, saved.params if saved else None)
+    checkpoints.write_symbol(stamp(trainer.symbol, spec))
+    keeper = Keeper(trainer, Guards(cfg.guard, cfg.max_hours), checkpoints, often, sha256(records.idx))
+    if saved:
+        keeper.restore(saved)
+    if resumed:
+        log.info("going on after step %d of %d in %s", keeper.progress.step, cfg.epochs * loader.steps, folder)
+    return keeper
+
+
+def is_resumed(cfg: DictConfig) -> bool:
+    return cfg.resume not in (None, AUTO)

@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ssd import jobs
 from ssd.config import Config, register
-from ssd.errors import UserError
+from ssd.errors import InterruptedRun, UserError
 from ssd.logs import StderrHandler
 from ssd.sweeps.outcome import FAILED, FINISHED, INTERRUPTED, PRUNED, Outcome, read
 from ssd.sweeps.share import places, take
@@ -62,6 +62,8 @@ def attempt(cfg: DictConfig, folder: Path, sweep: Path) -> Outcome:
         return replace(begun.ended(PRUNED, str(verdict)), parameters=count_parameters(folder))
     except KeyboardInterrupt:
         return begun.ended(INTERRUPTED, "interrupted")
+    except InterruptedRun as error:
+        return begun.ended(INTERRUPTED, str(error))
     except UserError as error:
         log.error("error: %s", error)
         return begun.ended(FAILED, str(error))
@@ -74,9 +76,10 @@ def count_parameters(folder: Path) -> int | None:
     """Numbers in the trained network, batch statistics not counted; None where the job trained none."""
     if not (folder / "checkpoints").is_dir():
         return None
-    from ssd.model import INDEX, load_params
+    from ssd.index import NAME
+    from ssd.model import load_params
 
-    if not (folder / "checkpoints" / INDEX).is_file():
+    if not (folder / "checkpoints" / NAME).is_file():
         return None
     return sum(array.size for array in load_params(folder)[0].values())
 

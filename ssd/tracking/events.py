@@ -17,7 +17,7 @@ import numpy as np
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
-from ssd.errors import UserError
+from ssd.errors import InterruptedRun, UserError
 
 log = logging.getLogger(__name__)
 
@@ -211,8 +211,10 @@ class Events:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        statuses: dict[Any, str] = {None: "finished", KeyboardInterrupt: "interrupted", Pruned: "pruned"}
-        self.close(statuses.get(kind, "failed"), self._latest)
+        ended = "failed"
+        for reason, status in ((KeyboardInterrupt, "interrupted"), (InterruptedRun, "interrupted"), (Pruned, "pruned")):
+            ended = status if kind and issubclass(kind, reason) else ended
+        self.close(ended if kind else "finished", self._latest)
 
 
 def make_writers(loggers: Mapping[str, Any] | None) -> dict[str, Writer]:

@@ -28,6 +28,9 @@ class RunFiles(Writer):
     def start(self, run: RunInfo) -> None:
         self.folder = run.folder
         self.table = Table(run.folder / "metrics.csv", key="epoch")
+        if run.resumed_at is not None:
+            # Whole epochs only: one that time ran out in has a row, too, and is gone on with.
+            self.table.cut(run.resumed_at // run.steps)
 
     def epoch(self, epoch: int, step: int, values: Values) -> None:
         row = {"epoch": epoch, "step": step, **values}
@@ -60,6 +63,8 @@ class StepsCsv(Writer):
 
     def start(self, run: RunInfo) -> None:
         self.table = Table(run.folder / self.file, key="step")
+        if run.resumed_at is not None:
+            self.table.cut(run.resumed_at)
 
     def step(self, epoch: int, step: int, values: Values) -> None:
         self.table.add({"epoch": epoch, "step": step, **values})
@@ -72,7 +77,7 @@ class Table:
     """A CSV file that grows by rows, the column `key` rising.
 
     A row is appended. Only when it brings new columns is the file written anew, the old rows empty in those columns.
-    A file that is there already belongs to a run that is resumed: its rows from the first new `key` on are replaced.
+    In a file that is there already, the rows from the first new `key` on are replaced.
     """
 
     def __init__(self, path: Path, key: str) -> None:
@@ -90,6 +95,13 @@ class Table:
         kept = [old for old in rows if float(old[self.key]) < row[self.key]]
         head = {name: name for name in self.columns}
         write_atomically(self.path, self._lines([head, *kept, _cells(row)]))
+
+    def cut(self, last: int) -> None:
+        """Forgets the rows whose `key` is beyond `last`; a new file stays none."""
+        self.columns, rows = self._read()
+        if self.columns:
+            kept = [row for row in rows if float(row[self.key]) <= last]
+            write_atomically(self.path, self._lines([{name: name for name in self.columns}, *kept]))
 
     def _lines(self, rows: list[dict[str, str]]) -> bytes:
         text = io.StringIO(newline="")

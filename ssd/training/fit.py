@@ -1,16 +1,20 @@
 """The training loop, and nothing else."""
 
+import logging
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from ssd.errors import UserError
+from ssd.errors import InterruptedRun, UserError
 from ssd.tracking.events import Events
-from ssd.training.checkpoint import Checkpoints, optimizer_states
+from ssd.training.keeper import Keeper
 from ssd.training.losses import StepLosses
 from ssd.training.monitor import Monitor
-from ssd.training.trainer import Trainer
+from ssd.training.progress import Meter
+from ssd.training.signals import StopSignals
+
+log = logging.getLogger(__name__)
 
 # Called with (epoch, step) after an epoch; returns what it measured, named val/….
 Validate = Callable[[int, int], dict[str, float]]
@@ -18,79 +22,110 @@ Validate = Callable[[int, int], dict[str, float]]
 
 @dataclass(frozen=True)
 class Plan:
-    """How long, and how often the rest happens."""
+    """How long, how often the rest happens, and what of a validation says how good it is."""
 
     epochs: int
     log_every: int  # steps
     validate_every: int  # epochs
+    metric: str
 
 
-@dataclass
-class Meter:
-    """Losses, images and times since its creation."""
+class Fit:
+    """Trains from where keeper.progress is, validating and saving after each epoch.
 
-    losses: StepLosses = StepLosses()
-    images: int = 0
-    waited: float = 0.0
-    started: float = field(default_factory=time.perf_counter)
-
-    def add(self, losses: StepLosses, images: int, waited: float) -> None:
-        self.losses += losses
-        self.images += images
-        self.waited += waited
-
-    def values(self) -> dict[str, float]:
-        elapsed = time.perf_counter() - self.started
-        return {
-            "train/loss": self.losses.loss,
-            "train/cross_entropy": self.losses.cross_entropy,
-            "train/smooth_l1": self.losses.smooth_l1,
-            "train/images_per_second": self.images / elapsed,
-            "train/data_wait": self.waited / elapsed,
-        }
-
-
-def fit(
-    trainer: Trainer, loader: Any, plan: Plan, events: Events, validate: Validate, checkpoints: Checkpoints
-) -> None:
-    """Trains for `plan.epochs`, validating and saving after each.
-
-    loader: batches by next() until StopIteration, reset(), and names(batch) of the pictures in it.
-    Errors: UserError for a loss that is not finite.
+    loader: start(epoch, batch) of an epoch counted from 0, next() until StopIteration, steps, and names(batch).
     """
-    step = 0
-    monitor = Monitor(trainer, events)
-    for epoch in range(1, plan.epochs + 1):
-        whole, recent = Meter(), Meter()
-        for done, (batch, waited) in enumerate(timed(loader), start=1):
-            step += 1
-            losses = monitor.step(batch, step)
-            if not losses.finite:
-                raise UserError(
-                    f"the loss is not finite in epoch {epoch}, step {done} "
-                    f"(cross-entropy {losses.cross_entropy:.4g}, smooth L1 {losses.smooth_l1:.4g}); "
-                    f"pictures: {', '.join(loader.names(batch))}; {checkpoints.advice()}"
-                )
-            for meter in (whole, recent):
-                meter.add(losses, batch.data[0].shape[0], waited)
-            events.progress(epoch, done, {"train/loss": losses.loss})
-            if step % plan.log_every == 0:
-                events.step(epoch, step, recent.values() | {"train/learning_rate": trainer.learning_rate})
-                recent = Meter()
-        row = whole.values() | {"train/learning_rate": trainer.learning_rate}
-        if epoch % plan.validate_every == 0 or epoch == plan.epochs:
-            row |= validate(epoch, step)
-        events.epoch(epoch, step, row)
-        checkpoints.save(epoch, trainer.params(), optimizer_states(trainer.module), row)
+
+    def __init__(self, keeper: Keeper, loader: Any, plan: Plan, events: Events, signals: StopSignals) -> None:
+        self.keeper = keeper
+        self.loader = loader
+        self.plan = plan
+        self.events = events
+        self.signals = signals
+        self.monitor = Monitor(keeper.trainer, events)
+
+    def run(self, validate: Validate) -> str | None:
+        """Returns why it ended before its epochs were over, or None.
+
+        validate may raise InterruptedRun. Errors: InterruptedRun, saved, after a signal; UserError when a guard stops.
+        """
+        keeper, progress, plan = self.keeper, self.keeper.progress, self.plan
+        while progress.epochs < plan.epochs:
+            if ended := keeper.guards.ended(progress.run.elapsed):
+                return ended
+            epoch = progress.epochs + 1
+            ended = self._epoch(epoch)
+            row = progress.whole.values() | {"train/learning_rate": keeper.trainer.learning_rate}
+            if epoch % plan.validate_every == 0 or epoch == plan.epochs or ended:
+                try:
+                    row |= validate(epoch, progress.step)
+                except InterruptedRun:
+                    self._save_in_epoch()  # all of its steps are done, but the validation
+                    raise
+            self.events.epoch(epoch, progress.step, row)
+            keeper.guards.validated(row.get(plan.metric))
+            if progress.step == epoch * self.loader.steps:  # else time ran out in it
+                progress.epochs = epoch
+            keeper.save(self.loader.steps, row)
+            if ended:
+                return ended
+            self.heed_signal()
+        return None
+
+    def heed_signal(self) -> None:
+        """Errors: InterruptedRun when a signal has come."""
+        if self.signals.name:
+            raise InterruptedRun(f"{self.signals.name}: stopped and saved after step {self.keeper.progress.step}")
+
+    def _epoch(self, epoch: int) -> str | None:
+        """The steps of an epoch that are not done yet; returns why they end early, if they do."""
+        keeper, progress = self.keeper, self.keeper.progress
+        done = progress.step - progress.epochs * self.loader.steps
+        if not done:
+            progress.whole, progress.recent = Meter(), Meter()
+        for batch, waited in timed(self.loader, epoch - 1, done):
+            losses = self.monitor.step(batch, progress.step)
+            progress.step, done = progress.step + 1, done + 1
+            self._check(losses, epoch, batch)
+            if losses.finite:
+                for meter in (progress.whole, progress.recent):
+                    meter.add(losses, batch.data[0].shape[0], waited)
+            self.events.progress(epoch, done, {"train/loss": losses.loss})
+            if progress.step % self.plan.log_every == 0:
+                rate = {"train/learning_rate": keeper.trainer.learning_rate}
+                self.events.step(epoch, progress.step, progress.recent.values() | rate)
+                progress.recent = Meter()
+            if self.signals.name or (keeper.due() and done < self.loader.steps):
+                self._save_in_epoch()
+            self.heed_signal()
+            if ended := keeper.guards.out_of_time(progress.run.elapsed):
+                return ended
+        return None
+
+    def _check(self, losses: StepLosses, epoch: int, batch: Any) -> None:
+        keeper = self.keeper
+        if wrong := keeper.guards.step(losses):
+            raise UserError(
+                f"{wrong} in epoch {epoch}, step {keeper.progress.step}; "
+                f"pictures: {', '.join(self.loader.names(batch))}; {keeper.checkpoints.advice()}"
+            )
+        if not losses.finite:
+            log.warning(
+                "step %d skipped, number %d: loss or gradient is not finite; pictures: %s",
+                keeper.progress.step, keeper.guards.skipped, ", ".join(self.loader.names(batch)),
+            )  # fmt: skip
+
+    def _save_in_epoch(self) -> None:
+        self.keeper.save(self.loader.steps)
 
 
-def timed(loader: Any) -> Iterator[tuple[Any, float]]:
-    """One epoch's batches, each with the seconds it was waited for."""
-    loader.reset()
+def timed(loader: Any, epoch: int, batch: int) -> Iterator[tuple[Any, float]]:
+    """The batches of an epoch (counted from 0) from a number on, each with the seconds it was waited for."""
+    loader.start(epoch, batch)
     while True:
         asked = time.perf_counter()
         try:
-            batch = loader.next()
+            found = loader.next()
         except StopIteration:
             return
-        yield batch, time.perf_counter() - asked
+        yield found, time.perf_counter() - asked

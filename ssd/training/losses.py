@@ -15,7 +15,8 @@ class StepLosses:
     """Sums over one step's batch, all devices together; add them to get an epoch's.
 
     cross_entropy: over the anchors that learn (positives and mined negatives); smooth_l1: over the four offsets of
-    the positives (SSD paper, eq. 1-3). divisor: what both are divided by to get the loss.
+    the positives (SSD paper, eq. 1-3). divisor: what both are divided by to get the loss. gradients_finite: whether
+    the step's gradients are.
     """
 
     cross_entropy_sum: float = 0.0
@@ -23,6 +24,7 @@ class StepLosses:
     smooth_l1_sum: float = 0.0
     positives: float = 0.0
     divisor: float = 0.0
+    gradients_finite: bool = True
 
     def __add__(self, other: "StepLosses") -> "StepLosses":
         return StepLosses(
@@ -31,10 +33,16 @@ class StepLosses:
             self.smooth_l1_sum + other.smooth_l1_sum,
             self.positives + other.positives,
             self.divisor + other.divisor,
+            self.gradients_finite and other.gradients_finite,
         )
 
     @property
     def finite(self) -> bool:
+        """Whether the step teaches something."""
+        return self.loss_finite and self.gradients_finite
+
+    @property
+    def loss_finite(self) -> bool:
         return bool(np.isfinite(self.cross_entropy_sum) and np.isfinite(self.smooth_l1_sum))
 
     @property

@@ -33,15 +33,19 @@ class Monitor:
         self._modules: dict[tuple[str, ...], Any] = {}  # by their activations
         self._fruitless: set[str] = set()
 
-    def step(self, batch: Any, step: int) -> StepLosses:
-        """As `Trainer.step`; tells the weights after the step, the gradients and activations that led to it."""
+    def step(self, batch: Any, number: int) -> StepLosses:
+        """As `Trainer.step`; tells the weights after the step, the gradients and activations that led to it.
+
+        number: of the steps before this one.
+        """
+        step = number + 1
         patterns = self._events.wants_histograms(step)
         if not patterns:
-            return self._trainer.step(batch)
+            return self._trainer.step(batch, number)
         self._warn(patterns)
         activations = tuple(chosen(ACTIVATIONS, self._operations, patterns))
         module = self._module(activations)
-        losses = self._trainer.backward(batch, module)
+        losses = self._trainer.backward(batch, number, module)
         shown = module.get_outputs(merge_multi_context=False)[OUTPUTS:]
         for name, devices in zip(activations, shown, strict=True):
             self._tell(ACTIVATIONS, name, np.concatenate([sample(array) for array in devices]), step)

@@ -3,6 +3,7 @@
 import logging
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,14 @@ from ssd.model import Params, load_params
 from ssd.symbol import build_train
 from ssd.training.losses import StepLosses, read_losses
 from ssd.training.schedules import Schedule
+from ssd.training.state import (
+    all_finite,
+    device_statistics,
+    draws,
+    optimizer_states,
+    restore_device_statistics,
+    restore_optimizer,
+)
 
 log = logging.getLogger(__name__)
 
@@ -35,14 +44,24 @@ def contexts(device: DictConfig) -> list[Any]:
 class Trainer:
     """A bound, initialised Module with its optimizer."""
 
-    def __init__(self, cfg: DictConfig, classes: Sequence[str], data: Any, total_steps: int) -> None:
-        """data: anything with provide_data and provide_label, the shapes of one batch."""
+    def __init__(
+        self,
+        cfg: DictConfig,
+        classes: Sequence[str],
+        data: Any,
+        total_steps: int,
+        start: tuple[Params, Params] | None = None,
+    ) -> None:
+        """data: anything with provide_data and provide_label, the shapes of one batch. start: the parameters of a run
+        that is gone on with; None = those that cfg says."""
+        self._seed = cfg.seed
         self._batch_normalised = cfg.compat is None  # else the graph divides by itself, per device
         self._negative_ratio = cfg.matching.negative_ratio
         graph = build_train(cfg, len(classes))
         self.symbol = mx.sym.Group([graph[index] for index in range(OUTPUTS)])
         self.devices = contexts(cfg.device)
-        arg_params, frozen = self._start_values(cfg, data)
+        self._draws = draws(self.symbol)
+        arg_params, frozen = self._start_values(cfg, data, start)
         self.module = mx.mod.Module(
             self._on_batches(self.symbol, cfg, data),
             data_names=[name for name, _ in data.provide_data],
@@ -56,6 +75,10 @@ class Trainer:
             mx.init.Xavier(), arg_params=arg_params[0], aux_params=arg_params[1], allow_missing=True, allow_extra=True
         )
         self._init_optimizer(cfg, total_steps)
+        # A skipped step must leave no trace in BatchNorm's running statistics either, which its forward pass changes.
+        self._statistics: list[Any] | None = None
+        if cfg.guard.non_finite == "skip":
+            self._statistics = [array.copy() for array in self._statistic_arrays()]
 
     @staticmethod
     def _on_batches(symbol: Any, cfg: DictConfig, data: Any) -> Any:
@@ -69,8 +92,12 @@ class Trainer:
         pixels = mx.sym.Cast(mx.sym.Variable("data"), dtype="float32", name="data_float")
         return symbol(data=mx.sym.image.normalize(pixels, mean=mean, std=std, name="data_normalised"))
 
-    def _start_values(self, cfg: DictConfig, data: Any) -> tuple[tuple[Params, Params], list[str]]:
-        """Parameters taken over from `pretrained`, and the names that stay fixed."""
+    def _start_values(
+        self, cfg: DictConfig, data: Any, start: tuple[Params, Params] | None
+    ) -> tuple[tuple[Params, Params], list[str]]:
+        """Parameters to start with, those of `pretrained` if it is set, and the names that stay fixed."""
+        if start is not None:
+            return start, frozen_names(self.symbol, cfg.freeze or (cfg.pretrained and cfg.backbone.freeze))
         if cfg.pretrained is None:
             return ({}, {}), frozen_names(self.symbol, cfg.freeze)
         shapes = dict([*data.provide_data, *data.provide_label])
@@ -91,24 +118,32 @@ class Trainer:
         except (ValueError, TypeError) as error:
             raise UserError(f"optimizer {name}: {str(error).splitlines()[0]}") from error
 
-    def step(self, batch: Any) -> StepLosses:
-        """Forward, backward and update on one batch; with a non-finite loss the parameters are left as they were."""
-        losses = self.backward(batch, self.module)
+    def step(self, batch: Any, number: int = 0) -> StepLosses:
+        """Forward, backward and update on one batch; with a loss or gradient that is not finite, parameters and
+        optimizer are left as they were. number: of the step, which decides what Dropout draws."""
+        losses = self.backward(batch, number, self.module)
         self.update(losses)
         return losses
 
-    def backward(self, batch: Any, module: Any) -> StepLosses:
+    def backward(self, batch: Any, number: int, module: Any) -> StepLosses:
         """Losses and gradients of a batch, through `module`: this one's, or one that shares its arrays and shows more
         outputs."""
+        if self._draws:
+            mx.random.seed((self._seed * 1_000_003 + number) % 2**31)
         module.forward_backward(batch)
         outputs = module.get_outputs(merge_multi_context=False)[:OUTPUTS]
-        return read_losses([list(device) for device in zip(*outputs, strict=True)], self._negative_ratio)
+        losses = read_losses([list(device) for device in zip(*outputs, strict=True)], self._negative_ratio)
+        return replace(losses, gradients_finite=all(all_finite(arrays) for arrays in self._gradients()))
 
     def update(self, losses: StepLosses) -> None:
         """One step along the gradients of the batch that these losses are of, unless they are not finite."""
         if losses.finite:
             self.module._optimizer.rescale_grad = self.gradient_scale(losses)
             self.module.update()
+        if self._statistics is not None:
+            pairs = list(zip(self._statistic_arrays(), self._statistics, strict=True))
+            for current, good in pairs:
+                (current.copyto(good) if losses.finite else good.copyto(current))
 
     def gradient_scale(self, losses: StepLosses) -> float:
         """What the gradients, summed over the devices, are multiplied with to be those of the loss.
@@ -116,6 +151,28 @@ class Trainer:
         The positives of the whole batch divide them, so that the result does not depend on how many devices share it.
         """
         return 1.0 / losses.divisor if self._batch_normalised else 1.0 / len(self.devices)
+
+    def _gradients(self) -> list[list[Any]]:
+        """Of every device."""
+        arrays = [device for device in self.module._exec_group.grad_arrays if device[0] is not None]
+        return [list(device) for device in zip(*arrays, strict=True)]
+
+    def _statistic_arrays(self) -> list[Any]:
+        return [array for devices in self.module._exec_group.aux_arrays for array in devices]
+
+    @property
+    def updates(self) -> int:
+        """Steps that changed the parameters."""
+        return int(self.module._optimizer.num_update)
+
+    def state(self) -> dict[str, Params]:
+        """All that is learned beside the parameters, in named groups of named arrays."""
+        return {"optimizer": optimizer_states(self.module), "statistics": device_statistics(self.module)}
+
+    def restore(self, state: dict[str, Params], updates: int) -> None:
+        """Goes on from what state() and updates were. Errors: UserError when it is of another network or optimizer."""
+        restore_optimizer(self.module, state.get("optimizer", {}), updates)
+        restore_device_statistics(self.module, state.get("statistics", {}))
 
     @property
     def learning_rate(self) -> float:

@@ -151,10 +151,10 @@ def test_every_epoch_is_different_and_the_seed_decides(make):
 def test_any_epoch_can_be_made_first(make):
     whole = epochs(make(batch_size=4), 5)
     loader = make(batch_size=4)
-    loader.start(3)
+    loader.start(3, 0)
     assert_same(whole[9:12], [(b.data[0].asnumpy(), b.label[0].asnumpy(), b.index) for b in loader])
     assert_same(whole[12:15], epochs(loader, 1))
-    loader.start(1)
+    loader.start(1, 0)
     loader.next()
     assert_same(whole[6:9], epochs(loader, 1))  # reset in the middle of epoch 1 starts epoch 2
 

@@ -64,7 +64,7 @@ def trained(cfg: DictConfig, pattern: str | None, steps: int = 4) -> tuple[Curio
     trainer = Trainer(cfg, CLASSES, Batches, 100)
     curious = Curious(pattern or "")
     monitor = Monitor(trainer, Events({"curious": curious} if pattern else {}))
-    losses = [monitor.step(Batches.batch(step), step).loss for step in range(1, steps + 1)]
+    losses = [monitor.step(Batches.batch(step), step).loss for step in range(steps)]
     return curious, trainer, losses
 
 
@@ -130,7 +130,7 @@ def test_a_loss_that_is_not_finite_is_told_all_the_same() -> None:
     curious = Curious("loc_pred")
     trainer.module._exec_group.execs[0].arg_dict[f"{FEATURE}_loc_pred_conv_bias"][:] = np.inf
     before = state(trainer)
-    assert not Monitor(trainer, Events({"curious": curious})).step(Batches.batch(0), 2).finite
+    assert not Monitor(trainer, Events({"curious": curious})).step(Batches.batch(0), 1).finite
     assert np.isposinf(curious.heard[2][f"activations/{FEATURE}_loc_pred_conv"]).all()
     for name, values in state(trainer).items():
         np.testing.assert_array_equal(values, before[name])

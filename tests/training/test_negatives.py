@@ -12,7 +12,7 @@ from ssd.data.loader import make_train_loader
 from ssd.data.records import ensure_records, label_width
 from ssd.detection.detector import Detector
 from ssd.evaluation.measure import measure
-from ssd.jobs.train import seed_everything
+from ssd.jobs.common import seed_everything
 from ssd.model import Model, ModelSpec
 from ssd.training.trainer import Trainer
 

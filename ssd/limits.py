@@ -1,0 +1,29 @@
+"""What the keys of the configuration that guard and save a training may be, beyond their types."""
+
+from omegaconf import DictConfig, OmegaConf
+
+from ssd.errors import UserError
+
+NON_FINITE = ("stop", "skip")
+
+
+def check_training(cfg: DictConfig) -> None:
+    """Errors: UserError naming the key."""
+    for key in ("checkpoint.keep.last", "checkpoint.keep.every", "checkpoint.every_steps", "guard.patience",
+                "guard.explode.steps"):  # fmt: skip
+        if (value := OmegaConf.select(cfg, key)) is not None and value < 1:
+            raise UserError(f"{key}={value}: must be at least 1")
+    if cfg.check is not None:
+        for key in ("check.overfit", "check.steps", "check.measure_every"):
+            if (value := OmegaConf.select(cfg, key)) is not None and (type(value) is not int or value < 1):
+                raise UserError(f"{key}={value}: must be a number of at least 1")
+    for key in ("checkpoint.every_minutes", "max_hours"):
+        if (value := OmegaConf.select(cfg, key)) is not None and value <= 0:
+            raise UserError(f"{key}={value}: must be more than 0, or null")
+    if cfg.guard.non_finite not in NON_FINITE:
+        raise UserError(f"guard.non_finite={cfg.guard.non_finite}: choose {' or '.join(NON_FINITE)}")
+    explode = cfg.guard.explode
+    if explode.factor is not None and explode.factor <= 1:
+        raise UserError(f"guard.explode.factor={explode.factor}: must be more than 1, or null")
+    if explode.steps > explode.window:
+        raise UserError(f"guard.explode.steps={explode.steps}: must be at most guard.explode.window={explode.window}")

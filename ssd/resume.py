@@ -1,0 +1,142 @@
+"""resume=: which run is gone on with, and what may differ from how it began. Imports nothing heavy."""
+
+import os
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ssd.config import CONF
+from ssd.errors import UserError
+from ssd.files import is_held
+from ssd.index import FOLDER, LOCK, NAME, read_index
+from ssd.overrides import composable
+
+AUTO = "auto"
+# What may change in a run that is gone on with: how long it is, what it writes, shows and keeps, and on what it runs.
+FREE = (
+    "epochs", "max_hours", "resume", "guard", "checkpoint", "logger", "device", "loader.workers", "loader.prefetch",
+    "training.log_every", "training.validate_every", "training.samples", "training.records", "metric.coco",
+    "metric.threshold", "metric.gallery", "model", "source", "dataset.root", "dataset.download", "dataset.mirror",
+    "hydra",
+)  # fmt: skip
+
+
+def resume_words(words: Sequence[str]) -> list[str]:
+    """The command line of the run that resume= names, changed by these words, in the run's own directory.
+
+    resume=auto names the newest one of the same configuration that has not come to its end; where there is none, the
+    words stay as they are. Errors: UserError for what is no training.
+    """
+    said = next((word.partition("=")[2].strip("'\"") for word in reversed(words) if word.startswith("resume=")), "null")
+    if said in ("null", ""):
+        return list(words)
+    if {"-m", "--multirun"} & set(words):
+        raise UserError("resume=: goes on with one run, not with a sweep; name the directory of one of its jobs")
+    rest = [word for word in words if not word.startswith("resume=")]
+    if said == AUTO:
+        run = _newest(rest)
+        return list(words) if run is None else [*rest, *_in(run)]
+    run = Path(said)
+    begun = _words_of(run)
+    changed = {_key(word) for word in rest}
+    return [*(word for word in begun if _key(word) not in changed), *rest, *_in(run)]
+
+
+def _in(run: Path) -> list[str]:
+    path = str(run).replace("\\", "\\\\").replace("'", "\\'")
+    return [f"resume='{path}'", f"hydra.run.dir='{path}'"]
+
+
+def _key(word: str) -> str:
+    return word.lstrip("+~").partition("=")[0]
+
+
+def _words_of(run: Path) -> list[str]:
+    """What the command line of a run said, but for resume= and Hydra's own keys."""
+    index, saved = run / FOLDER / NAME, run / ".hydra" / "overrides.yaml"
+    if index.is_file():
+        words = read_index(index)["words"]
+    elif saved.is_file():  # ended before its first checkpoint
+        words = [str(word) for word in OmegaConf.load(saved)]
+    else:
+        raise UserError(f"resume={run}: no training; name its run directory, such as outputs/train/NAME/TIME")
+    return [word for word in words if not re.match(r"(resume|hydra\b)", _key(word))]
+
+
+def _newest(words: Sequence[str]) -> Path | None:
+    """The latest run of this configuration that can be gone on with."""
+    plain = [*composable(words), *(word for word in words if word.startswith("hydra.run."))]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = hydra_compose("config", overrides=plain, return_hydra_config=True)
+        folder = Path(cfg.hydra.run.dir).parent
+    OmegaConf.set_struct(cfg, False)
+    runs = sorted(
+        (path.parent.parent for path in folder.glob(f"*/{FOLDER}/{NAME}")),
+        key=lambda run: (run / FOLDER / NAME).stat().st_mtime,
+    )
+    return next((run for run in reversed(runs) if _fits(run, cfg)), None)
+
+
+def _fits(run: Path, cfg: DictConfig) -> bool:
+    try:
+        index = read_index(run / FOLDER / NAME)
+        saved = OmegaConf.load(run / "config.yaml")
+        resumable = any(entry["states"] for entry in index["kept"]) and not index["finished"]
+        return resumable and not is_held(run / FOLDER / LOCK) and next(differences(saved, cfg), None) is None
+    except (UserError, OSError, OmegaConfBaseException):
+        return False
+
+
+def check_same(run: Path, cfg: DictConfig) -> None:
+    """Only what is FREE may differ from how the run began. Errors: UserError naming the first other key."""
+    if not (run / "config.yaml").is_file():
+        return  # ended before it wrote anything
+    for key, before, now in differences(OmegaConf.load(run / "config.yaml"), cfg):
+        raise UserError(
+            f"resume={run}: {key}={now} here, {before} in that run; leave it as it was, or start a new run "
+            f"(pretrained={run} takes its weights)"
+        )
+
+
+def differences(saved: Any, cfg: DictConfig) -> Iterator[tuple[str, Any, Any]]:
+    """(key, value then, value now) of what must not differ and does. A key that one of them lacks, because the program
+    has changed since, does not count, nor do class names that are found in the files later."""
+    before, now = _leaves(saved), _leaves(cfg)
+    for key, value in before.items():
+        free = any(f"{key}.".startswith(f"{part}.") for part in FREE)
+        if key == "loader.workers" and before.get("loader.name") == "record":
+            free = False  # MXNet's iterator makes other batches with another number
+        if free or key not in now or (key == "dataset.classes" and now[key] is None):
+            continue
+        if now[key] != value:
+            yield key, value, now[key]
+
+
+def _leaves(cfg: Any) -> dict[str, Any]:
+    def walk(node: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+        for name, value in node.items():
+            if isinstance(value, dict) and value:
+                yield from walk(value, f"{prefix}{name}.")
+            else:
+                yield f"{prefix}{name}", value
+
+    plain = OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"])
+    return dict(walk(OmegaConf.to_container(plain, resolve=True), ""))  # type: ignore[arg-type]
+
+
+def command(run: Path) -> str:
+    """What a person types to go on with a run."""
+    words = ["python", "-m", "ssd.run"]
+    if HydraConfig.initialized():
+        sources = HydraConfig.get().runtime.config_sources
+        words += [word for source in sources if source.provider == "command-line" and source.schema == "file"
+                  for word in ("--config-dir", source.path)]  # fmt: skip
+    return shlex.join([*words, f"resume={os.path.relpath(run)}"])

@@ -1,0 +1,84 @@
+"""A running training's way into checkpoints and back: what belongs to its state, and when it is saved."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from ssd.errors import UserError
+from ssd.training.checkpoint import Checkpoints, Position, Saved
+from ssd.training.guards import Guards
+from ssd.training.progress import ARRAY, Progress, pack, unpack
+from ssd.training.state import random_state, restore_random
+from ssd.training.trainer import Trainer
+
+
+@dataclass(frozen=True)
+class Often:
+    """When a checkpoint is written in the middle of an epoch, too; None: not for this reason."""
+
+    steps: int | None
+    minutes: float | None
+
+
+class Keeper:
+    """Saves and restores `trainer`, `guards`, the random generators and `progress`.
+
+    data: a digest of the pictures the batches are of; with others a run cannot be gone on with.
+    """
+
+    def __init__(self, trainer: Trainer, guards: Guards, checkpoints: Checkpoints, often: Often, data: str) -> None:
+        self.trainer = trainer
+        self.guards = guards
+        self.checkpoints = checkpoints
+        self.progress = Progress()
+        self._often = often
+        self._data = data
+        self._saved_at = time.monotonic()
+
+    def due(self) -> bool:
+        """Whether it is time to save after this step."""
+        steps, minutes = self._often.steps, self._often.minutes
+        if steps is not None and self.progress.step % steps == 0:
+            return True
+        return minutes is not None and time.monotonic() - self._saved_at >= 60 * minutes
+
+    def save(self, steps: int, metrics: dict[str, float] | None = None) -> None:
+        """steps: of an epoch. metrics: of an epoch that has just ended."""
+        progress = self.progress
+        facts = {
+            "progress": progress.to_json(),
+            "guards": self.guards.to_json(),
+            "random": random_state(),
+            "updates": self.trainer.updates,
+            "data": self._data,
+        }
+        states = {
+            f"{group}/{name}": array for group, part in self.trainer.state().items() for name, array in part.items()
+        }
+        position = Position(progress.epochs, progress.step - progress.epochs * steps, progress.step)
+        self.checkpoints.save(position, self.trainer.params(), {**states, ARRAY: pack(facts)}, metrics)
+        self._saved_at = time.monotonic()
+
+    def restore(self, saved: Saved) -> None:
+        """Puts everything back but the parameters, which the trainer has started with.
+
+        Errors: UserError for a checkpoint of other pictures, or of another version of this program.
+        """
+        facts = unpack(saved.states[ARRAY]) if ARRAY in saved.states else {}
+        groups: dict[str, dict[str, Any]] = {}
+        for name, array in saved.states.items():
+            group, slash, rest = name.partition("/")
+            if slash:
+                groups.setdefault(group, {})[rest] = array
+        try:
+            if facts["data"] != self._data:
+                raise UserError(
+                    f"{self.checkpoints.folder.parent}: the training pictures or their objects are no longer those "
+                    "this run was trained on; start a new run"
+                )
+            self.progress = Progress.from_json(facts["progress"])
+            self.guards.restore(facts["guards"])
+            self.trainer.restore(groups, facts["updates"])
+            restore_random(facts["random"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{self.checkpoints.folder}: its checkpoint is of another version ({error!r})") from error

@@ -1,0 +1,93 @@
+"""How far a training is: everything that is no array and must survive an interruption."""
+
+import json
+import time
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ssd.engine import mx
+from ssd.errors import UserError
+from ssd.training.losses import StepLosses
+
+ARRAY = "progress"  # its name in the states file
+
+
+@dataclass
+class Meter:
+    """Losses, images and times since its creation; `seconds` are those before an interruption."""
+
+    losses: StepLosses = StepLosses()
+    images: int = 0
+    waited: float = 0.0
+    seconds: float = 0.0
+    started: float = field(default_factory=time.perf_counter)
+
+    def add(self, losses: StepLosses, images: int, waited: float) -> None:
+        self.losses += losses
+        self.images += images
+        self.waited += waited
+
+    @property
+    def elapsed(self) -> float:
+        return self.seconds + time.perf_counter() - self.started
+
+    def values(self) -> dict[str, float]:
+        elapsed = self.elapsed
+        return {
+            "train/loss": self.losses.loss,
+            "train/cross_entropy": self.losses.cross_entropy,
+            "train/smooth_l1": self.losses.smooth_l1,
+            "train/images_per_second": self.images / elapsed,
+            "train/data_wait": self.waited / elapsed,
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "losses": asdict(self.losses),
+            "images": self.images,
+            "waited": self.waited,
+            "seconds": self.elapsed,
+        }
+
+    @classmethod
+    def from_json(cls, saved: dict[str, Any]) -> "Meter":
+        return cls(**{**saved, "losses": StepLosses(**saved["losses"])})
+
+
+@dataclass
+class Progress:
+    """epochs: whole ones done, with their validation; step: of all epochs, done.
+
+    whole, recent: of the epoch under way, and since the last row of the logs. run: the time of the whole run.
+    """
+
+    epochs: int = 0
+    step: int = 0
+    whole: Meter = field(default_factory=Meter)
+    recent: Meter = field(default_factory=Meter)
+    run: Meter = field(default_factory=Meter)
+
+    def to_json(self) -> dict[str, Any]:
+        meters = {name: getattr(self, name).to_json() for name in ("whole", "recent", "run")}
+        return {"epochs": self.epochs, "step": self.step, **meters}
+
+    @classmethod
+    def from_json(cls, saved: dict[str, Any]) -> "Progress":
+        meters = {name: Meter.from_json(saved[name]) for name in ("whole", "recent", "run")}
+        return cls(saved["epochs"], saved["step"], **meters)
+
+
+def pack(facts: dict[str, Any]) -> Any:
+    """Facts as an array of bytes, JSON, to lie among the arrays of a checkpoint; floats come back to the last bit."""
+    return mx.nd.array(np.frombuffer(json.dumps(facts).encode(), np.uint8), dtype=np.uint8)
+
+
+def unpack(array: Any) -> dict[str, Any]:
+    """Errors: UserError when it holds something else."""
+    try:
+        facts = json.loads(array.asnumpy().astype(np.uint8).tobytes())
+    except ValueError as error:
+        raise UserError(f"the checkpoint's progress cannot be read ({error})") from error
+    return dict(facts)

@@ -1,0 +1,246 @@
+"""A training that is interrupted and gone on with ends as one that was not, to the last bit."""
+
+import csv
+import json
+import logging
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ssd.config import compose
+from ssd.data.fast_loader import FastLoader
+from ssd.errors import InterruptedRun, UserError
+from ssd.index import read_index
+from ssd.jobs import train
+from ssd.training.fit import Fit
+from ssd.training.trainer import Trainer
+
+TINY = [
+    "dataset.train=17", "dataset.val=4", "dataset.image_size=64", "data_shape=64", "batch_size=4", "epochs=3",
+    "training.samples=1", "training.log_every=3", "metric.gallery=0", "loader.workers=0", "logger=[csv]",
+]  # fmt: skip
+STEPS = 4  # of an epoch
+TIMES = ("train/images_per_second", "train/data_wait", "val/seconds")
+
+Train = Callable[..., Path]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Train:
+    """run(name, words…): trains in tmp_path/name; resume=True goes on there; stop_at: a signal comes in that step."""
+    monkeypatch.chdir(tmp_path)
+
+    def do(name: str, *words: str, resume: bool = False, stop_at: int | None = None) -> Path:
+        folder = tmp_path / name
+        folder.mkdir(exist_ok=True)
+        if stop_at is not None:
+            interrupt_at(stop_at, monkeypatch)
+        train.run(compose([*TINY, *words, *([f"resume={folder}"] if resume else [])]), folder)
+        return folder
+
+    return do
+
+
+def interrupt_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGTERM while the step is taken."""
+    take = Trainer.step
+
+    def taken(self: Trainer, batch: object, number: int) -> object:
+        if number == step - 1:
+            monkeypatch.setattr(Trainer, "step", take)
+            signal.raise_signal(signal.SIGTERM)
+        return take(self, batch, number)
+
+    monkeypatch.setattr(Trainer, "step", taken)
+
+
+def rows(file: Path) -> list[dict[str, str]]:
+    with open(file, newline="") as opened:
+        return [{name: value for name, value in row.items() if name not in TIMES} for row in csv.DictReader(opened)]
+
+
+def assert_same(first: Path, second: Path) -> None:
+    for file in ("metrics.csv", "steps.csv"):
+        assert rows(first / file) == rows(second / file), file
+        assert len(rows(first / file)) > 1
+    indices = [read_index(folder / "checkpoints" / "checkpoints.json") for folder in (first, second)]
+    for name in ("best", "last"):
+        assert indices[0][name]["params"] == indices[1][name]["params"]
+        assert indices[0][name]["sha256"]["params"] == indices[1][name]["sha256"]["params"]
+    assert json.loads((first / "metrics.json").read_text()) == json.loads((second / "metrics.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("words", "stops"),
+    [
+        (["optimizer=adam", "augment=ssd"], [1, 6]),
+        (["optimizer=sgd", "schedule=step"], [STEPS]),  # at the end of an epoch, before its validation
+        (["optimizer=rmsprop", "device.ids=[0,1]"], [7]),
+        (["optimizer=adadelta", "compat=mxnet_ssd"], [6]),
+        (["guard.non_finite=skip", "training.validate_every=2", "checkpoint.keep.last=1", "seed=5"], [5, 6, 7]),
+        (["loader=record", "loader.workers=1"], [6]),
+    ],
+    ids=lambda value: " ".join(map(str, value)),
+)
+def test_an_interrupted_run_ends_like_any_other(words: list[str], stops: list[int], run: Train) -> None:
+    whole = run("whole", *words)
+    for count, step in enumerate(stops):
+        with pytest.raises(InterruptedRun, match=f"stopped and saved after step {step}; go on with: .* resume=parts"):
+            run("parts", *words, resume=count > 0, stop_at=step)
+        index = read_index(whole.parent / "parts" / "checkpoints" / "checkpoints.json")
+        assert (index["last"]["step"], index["finished"]) == (step, False)
+    assert_same(whole, run("parts", *words, resume=True))
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adam"])
+def test_several_devices_that_update_by_themselves(kind: str, run: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parameters of more than 16 million numbers do so; here it is asked for."""
+    monkeypatch.setenv("MXNET_UPDATE_ON_KVSTORE", "0")
+    words = [f"optimizer={kind}", "device.ids=[0,1]"]
+    whole = run("whole", *words)
+    with pytest.raises(InterruptedRun):
+        run("parts", *words, stop_at=6)
+    assert_same(whole, run("parts", *words, resume=True))
+
+
+def test_interrupted_in_validation(run: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = run("whole")
+    heed = Fit.heed_signal
+    calls = []
+
+    def heed_or_be_told(self: Fit) -> None:
+        calls.append(self.keeper.progress.step)
+        if calls.count(2 * STEPS) == 2:  # after the epoch's last step, and then in its validation
+            signal.raise_signal(signal.SIGINT)
+        heed(self)
+
+    monkeypatch.setattr(Fit, "heed_signal", heed_or_be_told)
+    with pytest.raises(InterruptedRun, match="SIGINT"):
+        run("parts")
+    monkeypatch.setattr(Fit, "heed_signal", heed)
+    assert (whole.parent / "parts" / "checkpoints" / f"ssd-0001+{STEPS}.params").is_file()
+    assert len(rows(whole.parent / "parts" / "metrics.csv")) == 1
+    assert_same(whole, run("parts", resume=True))
+
+
+def test_killed_between_two_checkpoints(run: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was written after the last checkpoint is not there twice."""
+    whole = run("whole", "checkpoint.every_steps=5")
+    monkeypatch.setattr(Trainer, "step", dies_at(9))
+    with pytest.raises(SystemError):
+        run("parts", "checkpoint.every_steps=5")
+    monkeypatch.undo()
+    monkeypatch.chdir(whole.parent)
+    assert [row["step"] for row in rows(whole.parent / "parts" / "steps.csv")] == ["3", "6"]
+    with pytest.raises(InterruptedRun):
+        run("parts", "checkpoint.every_steps=5", resume=True, stop_at=9)
+    assert_same(whole, run("parts", resume=True))
+
+
+def dies_at(step: int) -> Callable[..., object]:
+    take = Trainer.step
+
+    def taken(self: Trainer, batch: object, number: int) -> object:
+        if number == step - 1:
+            raise SystemError("as if killed")
+        return take(self, batch, number)
+
+    return taken
+
+
+def test_killed_before_the_first_checkpoint(run: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = run("whole")
+    monkeypatch.setattr(Trainer, "step", dies_at(4))
+    with pytest.raises(SystemError):
+        run("parts")
+    monkeypatch.undo()
+    monkeypatch.chdir(whole.parent)
+    assert_same(whole, run("parts", resume=True))
+
+
+def test_a_damaged_checkpoint_costs_some_steps_only(run: Train, caplog: pytest.LogCaptureFixture) -> None:
+    whole = run("whole")
+    with pytest.raises(InterruptedRun):
+        run("parts", stop_at=10)
+    folder = whole.parent / "parts" / "checkpoints"
+    last = folder / "ssd-0002+2.params"
+    last.write_bytes(last.read_bytes()[:1000])
+    assert_same(whole, run("parts", resume=True))
+    assert "checksum differs" in caplog.text
+    assert "going on from the one before, step 8" in caplog.text
+
+
+def test_a_run_can_be_made_longer(run: Train, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    folder = run("run", "epochs=1")
+    with pytest.raises(UserError, match="finished, all 1 epochs are done; more of them go on: epochs="):
+        run("run", "epochs=1", resume=True)
+    run("run", "epochs=2", "training.log_every=1", "logger=[]", resume=True)
+    assert [row["epoch"] for row in rows(folder / "metrics.csv")] == ["1", "2"]
+    assert "going on after step 4 of 8" in caplog.text
+    # The rate is what a run of two epochs has at that step: not zero, as at the end of one.
+    assert float(rows(folder / "metrics.csv")[1]["train/learning_rate"]) > 0
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["batch_size=8"], "batch_size=8 here, 4 in that run"),
+        (["backbone=mobilenet_025"], "backbone.name=mobilenet_025 here, small in that run"),
+        (["dataset.classes=[circle,rectangle]"], "dataset.classes="),
+        (["optimizer=sgd"], "optimizer.name=sgd here, adam"),
+        (["dataset.train=16", "dataset.val=5"], "dataset.train=16 here, 17"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_contradicts_is_named(words: list[str], part: str, run: Train, tmp_path: Path) -> None:
+    with pytest.raises(InterruptedRun):
+        run("run", stop_at=1)
+    with pytest.raises(UserError, match=part) as error:
+        run("run", *words, resume=True)
+    assert "\n" not in str(error.value)
+
+
+def test_other_pictures_under_the_same_name(run: Train, tmp_path: Path) -> None:
+    with pytest.raises(InterruptedRun):
+        run("run", stop_at=1)
+    first = sorted(tmp_path.glob("outputs/datasets/*/ImageSets/Main/train.txt"))[0]
+    first.write_text("".join(f"{name}\n" for name in first.read_text().split()[:-1]))
+    with pytest.raises(UserError, match="no longer those this run was trained on"):
+        run("run", resume=True)
+
+
+def test_a_loss_that_is_not_finite_can_be_skipped(run: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    give = FastLoader.next
+
+    def spoiled(self: FastLoader) -> object:
+        batch = give(self)
+        if self._next == 3:
+            batch.label[0][:, 0, 1:5] = np.nan
+            batch.label[0][:, 0, 0] = 0
+        return batch
+
+    monkeypatch.setattr(FastLoader, "next", spoiled)
+    with pytest.raises(UserError, match=r"not finite .* in epoch 1, step 3; pictures: .*\.jpg"):
+        run("stopped")
+    folder = run("skipped", "guard.non_finite=skip")
+    assert all(np.isfinite(float(row["train/loss"])) for row in rows(folder / "metrics.csv"))
+    with pytest.raises(UserError, match="not finite"):
+        run("limited", "guard.non_finite=skip", "guard.max_skipped=1", "dataset.train=4", "epochs=9", "batch_size=1")
+
+
+def test_time_and_patience_end_a_run_with_a_report(run: Train, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    folder = run("late", "max_hours=1e-6")
+    assert "training ends early: max_hours=1e-06 are over" in caplog.text
+    assert [row["step"] for row in rows(folder / "metrics.csv")] == ["1"]
+    assert (folder / "report.html").is_file()
+    assert read_index(folder / "checkpoints" / "checkpoints.json")["finished"]
+    whole = run("whole")
+    assert_same(whole, run("late", resume=True))  # with more time it goes on
+    folder = run("patient", "guard.patience=1", "guard.min_gain=1.0", "epochs=9")
+    assert "no better than" in caplog.text
+    assert len(rows(folder / "metrics.csv")) == 2
