@@ -241,8 +241,10 @@ class Checkpoints:
     def _write(self, path: Path, write: Callable[[Path], Any]) -> Any:
         try:
             with durable_file(path) as draft:
+                draft.touch()  # a folder that takes no files says why
                 return write(draft)
         except (OSError, mx.base.MXNetError) as error:
-            reason = error.strerror if isinstance(error, OSError) else str(error).strip().splitlines()[-1]
+            # MXNet only says that not everything could be written.
+            reason = error.strerror if isinstance(error, OSError) else os.strerror(errno.ENOSPC)
             saved = f"step {self._index['last']['step']} is saved" if self._index["kept"] else "nothing is saved yet"
-            raise UserError(f"cannot write {path}: {reason or error}; {saved}") from error
+            raise UserError(f"cannot write {path}: {reason}; {saved}") from error
