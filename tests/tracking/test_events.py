@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from ssd.errors import UserError
+from ssd.errors import InterruptedRun, UserError
 from ssd.tracking import Events, Writer, make_writers
 from ssd.tracking.events import apart, finite
 
@@ -81,6 +81,7 @@ def test_broken_writer_is_named_once_and_left_out(run, caplog):
     (ValueError, "failed"),
     (UserError, "failed"),
     (KeyboardInterrupt, "interrupted"),
+    (InterruptedRun, "interrupted"),
 ])  # fmt: skip
 def test_context_closes_with_the_status_that_fits(error, status):
     recorder = Recorder()
