@@ -96,7 +96,7 @@ def _fits(run: Path, cfg: DictConfig) -> bool:
         index = read_index(run / FOLDER / NAME)
         saved = OmegaConf.load(run / "config.yaml")
         resumable = any(entry["states"] for entry in index["kept"]) and not index["finished"]
-        return resumable and not is_held(run / FOLDER / LOCK) and next(differences(saved, cfg), None) is None
+        return resumable and not is_held(run / LOCK) and next(differences(saved, cfg), None) is None
     except (UserError, OSError, OmegaConfBaseException):
         return False
 

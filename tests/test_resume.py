@@ -84,7 +84,7 @@ def test_auto_takes_the_newest_that_fits(outputs: Path) -> None:
     for place, run in enumerate(sorted(outputs.iterdir())):
         os.utime(run / "checkpoints" / "checkpoints.json", (place, place))
     assert f"resume='{newer.relative_to(Path.cwd())}'" in resume_words(words)
-    with held(newer / "checkpoints" / ".lock", "x"):  # somebody is at work on it
+    with held(newer / ".lock", "x"):  # somebody is at work on it
         assert f"resume='{older.relative_to(Path.cwd())}'" in resume_words(words)
     (newer / "checkpoints" / "checkpoints.json").write_text("{")
     assert f"resume='{older.relative_to(Path.cwd())}'" in resume_words(words)

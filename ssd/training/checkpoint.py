@@ -68,12 +68,12 @@ class Checkpoints:
         self.folder = folder
         self.metric = metric
         self._keep = keep
-        folder.mkdir(parents=True, exist_ok=True)
         self._index: dict[str, Any] = read_index(folder / NAME) if (folder / NAME).is_file() else {"kept": []}
         self.symbol = folder / f"{PREFIX}-symbol.json"
 
     def write_symbol(self, symbol: Any) -> None:
-        """The graph that all checkpoints are of."""
+        """The graph that all checkpoints are of. Nothing is written before."""
+        self.folder.mkdir(parents=True, exist_ok=True)
         self._write(self.symbol, lambda draft: draft.write_bytes(symbol.tojson().encode()))
 
     def complete(self, epochs: int) -> bool:

@@ -255,7 +255,8 @@ def test_time_and_patience_end_a_run_with_a_report(run: Train, caplog: pytest.Lo
     assert (folder / "report.html").is_file()
     assert read_index(folder / "checkpoints" / "checkpoints.json")["finished"]
     whole = run("whole")
-    assert_same(whole, run("late", resume=True))  # with more time it goes on
+    run("late", resume=True)  # with more time it goes on
+    assert rows(folder / "metrics.csv") == rows(whole / "metrics.csv")
     folder = run("patient", "guard.patience=1", "guard.min_gain=1.0", "epochs=9")
     assert "no better than" in caplog.text
     assert len(rows(folder / "metrics.csv")) == 2
