@@ -19,7 +19,7 @@ from ssd.errors import UserError
 
 NAME = "checkpoints.json"
 FOLDER = "checkpoints"  # of a run directory
-LOCK = ".lock"  # in it, held by the process that trains
+LOCK = ".lock"  # in the run directory, held by the process that trains
 
 Entry = dict[str, Any]
 

@@ -35,7 +35,7 @@ def resume_words(words: Sequence[str]) -> list[str]:
     resume=auto names the newest one of the same configuration that has not come to its end; where there is none, the
     words stay as they are. Errors: UserError for what is no training.
     """
-    said = next((word.partition("=")[2].strip("'\"") for word in reversed(words) if word.startswith("resume=")), "null")
+    said = next((_unquoted(word.partition("=")[2]) for word in reversed(words) if word.startswith("resume=")), "null")
     if said in ("null", ""):
         return list(words)
     if {"-m", "--multirun"} & set(words):
@@ -48,6 +48,12 @@ def resume_words(words: Sequence[str]) -> list[str]:
     begun = _words_of(run)
     changed = {_key(word) for word in rest}
     return [*(word for word in begun if _key(word) not in changed), *rest, *_in(run)]
+
+
+def _unquoted(value: str) -> str:
+    if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
+        return re.sub(r"\\(.)", r"\1", value[1:-1])
+    return value
 
 
 def _in(run: Path) -> list[str]:
@@ -90,7 +96,7 @@ def _fits(run: Path, cfg: DictConfig) -> bool:
         index = read_index(run / FOLDER / NAME)
         saved = OmegaConf.load(run / "config.yaml")
         resumable = any(entry["states"] for entry in index["kept"]) and not index["finished"]
-        return resumable and not is_held(run / FOLDER / LOCK) and next(differences(saved, cfg), None) is None
+        return resumable and not is_held(run / LOCK) and next(differences(saved, cfg), None) is None
     except (UserError, OSError, OmegaConfBaseException):
         return False
 

@@ -1,10 +1,11 @@
+import os
 import threading
 import time
 
 import pytest
 
 from ssd.errors import UserError
-from ssd.files import alone, publish, whole_folder, write_atomically
+from ssd.files import alone, durable_file, held, is_held, publish, whole_folder, write_atomically
 
 
 def test_the_folder_appears_when_all_is_written(tmp_path):
@@ -83,4 +84,33 @@ def test_one_at_a_time_and_what_lies_there_stays(tmp_path):
 def test_a_place_where_nobody_can_be_alone(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot write .*file/x"), alone(tmp_path / "file" / "x"):
+        pass
+
+
+def test_a_durable_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    happened = []
+    sync, rename = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda handle: (happened.append("fsync"), sync(handle)))
+    monkeypatch.setattr(os, "replace", lambda *names: (happened.append("rename"), rename(*names)))
+    with durable_file(tmp_path / "x") as draft:
+        draft.write_text("1")
+        assert not (tmp_path / "x").exists()
+    assert happened == ["fsync", "rename", "fsync"]  # the last one of the folder
+    assert (tmp_path / "x").read_text() == "1"
+    with pytest.raises(ZeroDivisionError), durable_file(tmp_path / "x") as draft:
+        draft.write_text(str(1 / 0))
+    assert (tmp_path / "x").read_text() == "1"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_held_file_is_held_once(tmp_path):
+    lock = tmp_path / ".lock"
+    assert not is_held(lock)
+    assert not lock.exists()
+    with held(lock, "run 1"):
+        assert is_held(lock)
+        with pytest.raises(UserError, match="run 1: another process is at work on it"), held(lock, "run 1"):
+            pass
+    assert not is_held(lock)
+    with held(lock, "run 1"):
         pass

@@ -258,7 +258,7 @@ def test_models_that_do_not_fit_are_one_line(trained: tuple[Path, Path, str], vo
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     edit(voc / "ImageSets/Main/val.txt", "", "")
     cases = [
-        (["job=eval", f"model={file}"], "cut short"),
+        (["job=eval", f"model={file}"], "is not what was written"),
         (["job=eval"], "needs model="),
         (["job=eval", "model=nowhere"], "nowhere: does not exist"),
         (["job=eval", f"model={run}", "dataset=shapes", "dataset.classes=[circle,star]"], "knows 3 classes"),

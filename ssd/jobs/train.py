@@ -47,8 +47,7 @@ def run(cfg: DictConfig, folder: Path) -> float:
         log.info("resume=auto: no unfinished run of this configuration to go on with; a new one")
     elif is_resumed(cfg):
         folder = Path(cfg.resume)
-    (folder / FOLDER).mkdir(parents=True, exist_ok=True)
-    with held(folder / FOLDER / LOCK, f"resume={folder}"):
+    with held(folder / LOCK, f"resume={folder}"):
         try:
             return _train(cfg, folder)
         except InterruptedRun as error:
@@ -88,7 +87,7 @@ def _train(cfg: DictConfig, folder: Path) -> float:
                 return measured.values() | {"val/seconds": time.perf_counter() - started}
 
             if ended := fit.run(validate):
-                events.message(f"training ends early: {ended}")
+                log.info("training ends early: %s", ended)
 
             # What counts is the file: the best epoch is read back and measured as anyone would.
             best = load_model(checkpoints.best)
@@ -102,8 +101,8 @@ def _train(cfg: DictConfig, folder: Path) -> float:
                 events.artifact(file, "checkpoints")
             events.model(checkpoints.best, values)
             places = events.where()
-            checkpoints.finish()
             events.close("finished", values | {"epoch": checkpoints.best_epoch})
+            checkpoints.finish()
     tell_results(folder, places, ap_table(values, detector.classes))
     log.info("%-12s %s (epoch %d)", "checkpoint", checkpoints.best, checkpoints.best_epoch)
     return values[METRIC]

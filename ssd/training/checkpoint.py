@@ -68,12 +68,12 @@ class Checkpoints:
         self.folder = folder
         self.metric = metric
         self._keep = keep
-        folder.mkdir(parents=True, exist_ok=True)
         self._index: dict[str, Any] = read_index(folder / NAME) if (folder / NAME).is_file() else {"kept": []}
         self.symbol = folder / f"{PREFIX}-symbol.json"
 
     def write_symbol(self, symbol: Any) -> None:
-        """The graph that all checkpoints are of."""
+        """The graph that all checkpoints are of. Nothing is written before."""
+        self.folder.mkdir(parents=True, exist_ok=True)
         self._write(self.symbol, lambda draft: draft.write_bytes(symbol.tojson().encode()))
 
     def complete(self, epochs: int) -> bool:
@@ -241,8 +241,10 @@ class Checkpoints:
     def _write(self, path: Path, write: Callable[[Path], Any]) -> Any:
         try:
             with durable_file(path) as draft:
+                draft.touch()  # a folder that takes no files says why
                 return write(draft)
         except (OSError, mx.base.MXNetError) as error:
-            reason = error.strerror if isinstance(error, OSError) else str(error).strip().splitlines()[-1]
+            # MXNet only says that not everything could be written.
+            reason = error.strerror if isinstance(error, OSError) else os.strerror(errno.ENOSPC)
             saved = f"step {self._index['last']['step']} is saved" if self._index["kept"] else "nothing is saved yet"
-            raise UserError(f"cannot write {path}: {reason or error}; {saved}") from error
+            raise UserError(f"cannot write {path}: {reason}; {saved}") from error

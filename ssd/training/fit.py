@@ -51,7 +51,7 @@ class Fit:
         """
         keeper, progress, plan = self.keeper, self.keeper.progress, self.plan
         while progress.epochs < plan.epochs:
-            if ended := keeper.guards.ended(progress.run.elapsed):
+            if progress.step and (ended := keeper.guards.ended(progress.run.elapsed)):
                 return ended
             epoch = progress.epochs + 1
             ended = self._epoch(epoch)

@@ -154,6 +154,11 @@ def test_any_epoch_can_be_made_first(make):
     loader.start(3, 0)
     assert_same(whole[9:12], [(b.data[0].asnumpy(), b.label[0].asnumpy(), b.index) for b in loader])
     assert_same(whole[12:15], epochs(loader, 1))
+    loader.start(3, 2)  # from the middle of it
+    assert_same(whole[11:12], [(b.data[0].asnumpy(), b.label[0].asnumpy(), b.index) for b in loader])
+    assert_same(whole[12:15], epochs(loader, 1))
+    loader.start(3, 3)
+    assert list(loader) == []
     loader.start(1, 0)
     loader.next()
     assert_same(whole[6:9], epochs(loader, 1))  # reset in the middle of epoch 1 starts epoch 2

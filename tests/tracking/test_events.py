@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from ssd.errors import UserError
+from ssd.errors import InterruptedRun, UserError
 from ssd.tracking import Events, Writer, make_writers
 from ssd.tracking.events import GraphNode, Pruned, apart, finite
 
@@ -108,6 +108,7 @@ def test_producers_learn_what_anybody_wants():
     (ValueError, "failed"),
     (UserError, "failed"),
     (KeyboardInterrupt, "interrupted"),
+    (InterruptedRun, "interrupted"),
 ])  # fmt: skip
 def test_context_closes_with_the_status_that_fits(error, status):
     recorder = Recorder()

@@ -1,5 +1,6 @@
 import csv
 import json
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -44,6 +45,28 @@ def test_resumed_run_replaces_the_epochs_it_repeats(run):
         file.write("4,40")  # killed in the middle of a row
     started(RunFiles(), run).epoch(3, 300, {"train/loss": 0.5})
     assert (run.folder / "metrics.csv").read_text() == "epoch,step,train/loss\n1,100,1\n2,200,2\n3,300,0.5\n"
+
+
+def test_rows_beyond_the_step_a_run_goes_on_from_are_cut(run):
+    """The fourth epoch of 100 steps was done up to step 30 when it was saved, and ran out of time before."""
+    files, steps = started(RunFiles(), run), started(StepsCsv("steps.csv"), run)
+    for step in (50, 100, 300, 330, 350):
+        steps.step(1, step, LOSS)
+    for epoch, step in ((1, 100), (3, 300), (4, 330)):
+        files.epoch(epoch, step, LOSS)
+    resumed = replace(run, resumed_at=330)
+    steps = started(StepsCsv("steps.csv"), resumed)
+    assert column(run, "steps.csv", 1) == ["50", "100", "300", "330"]
+    started(RunFiles(), resumed)
+    assert column(run, "metrics.csv", 0) == ["1", "3"]
+    steps.step(4, 350, {**LOSS, "train/data_wait": 0.5})
+    assert column(run, "steps.csv", 1) == ["50", "100", "300", "330", "350"]
+    started(RunFiles(), replace(run, resumed_at=0))
+    assert column(run, "metrics.csv", 0) == []
+
+
+def column(run, file, place):
+    return [line.split(",")[place] for line in (run.folder / file).read_text().splitlines()[1:]]
 
 
 def test_metrics_json_follows_the_run(run):

@@ -71,9 +71,9 @@ def one_run(run: Path, kills: int, rng: random.Random, tally: Tally) -> None:
         moment = None if spared else rng.uniform(0, STEPS) if rng.random() < 2 / 3 else -rng.uniform(0, 4)
         if moment is None or ended_by_itself(process, log, moment):
             process.wait(TIMEOUT)
-            if process.returncode:
-                raise SystemExit(f"FAILED: {run.name} cannot go on: {log.read_text()[-2000:]}")
-            return
+            if finished(run):
+                return
+            raise SystemExit(f"FAILED: {run.name} cannot go on: {log.read_text()[-2000:]}")
         tally.kills += 1
         found = state(run)
         when = f"{-moment:.2f} s after its start" if moment < 0 else f"{moment:.2f} s after its first steps"
@@ -99,6 +99,11 @@ def ended_by_itself(process: "subprocess.Popen[bytes]", log: Path, moment: float
         process.kill()
         process.wait()
         return False
+
+
+def finished(run: Path) -> bool:
+    path = run / FOLDER / NAME
+    return path.is_file() and bool(read_index(path)["finished"])
 
 
 def trained(run: Path) -> bool:

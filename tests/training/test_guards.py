@@ -1,0 +1,96 @@
+import json
+import math
+from typing import Any
+
+import pytest
+
+from ssd.config import compose
+from ssd.errors import UserError
+from ssd.training.guards import Guards
+from ssd.training.losses import StepLosses
+
+BAD = StepLosses(math.nan, 1, 0, 1, 1)
+
+
+def guards(*words: str) -> Guards:
+    cfg = compose([f"guard.{word}" if not word.startswith("max_hours") else word for word in words])
+    return Guards(cfg.guard, cfg.max_hours)
+
+
+def loss(value: float) -> StepLosses:
+    return StepLosses(value, 1, 0, 1, 1)
+
+
+def restored(guard: Guards, *words: str) -> Guards:
+    fresh = guards(*words)
+    fresh.restore(json.loads(json.dumps(guard.to_json())))
+    return fresh
+
+
+def test_what_is_not_finite_stops() -> None:
+    assert "the loss is not finite" in str(guards().step(BAD))
+    assert "a gradient is not finite" in str(guards().step(StepLosses(1, 1, 1, 1, 1, gradients_finite=False)))
+    assert guards().step(loss(3)) is None
+
+
+def test_so_many_are_skipped_over_interruptions() -> None:
+    words = ("non_finite=skip", "max_skipped=3")
+    guard = guards(*words)
+    assert [guard.step(BAD), guard.step(loss(1)), guard.step(BAD)] == [None] * 3
+    guard = restored(guard, *words)
+    assert guard.step(BAD) is None
+    assert "3 steps were skipped before" in str(guard.step(BAD))
+
+
+def test_an_exploding_loss_stops_after_some_steps() -> None:
+    words = ("explode.factor=10", "explode.steps=3", "explode.window=8")
+    guard = guards(*words)
+    for value in (5.0, 4.0, 3.0, 4.0, 45.0, 45.0, 3.0, 45.0, 45.0):  # twice in a row is no explosion
+        assert guard.step(loss(value)) is None
+    told = str(restored(guard, *words).step(loss(50.0)))
+    assert "the loss explodes: 50, more than 10 times its usual 4 for 3 steps" in told
+
+
+def test_a_loss_that_falls_or_is_noisy_does_not_explode() -> None:
+    guard = guards()
+    assert not any(guard.step(loss(1000 * 0.9**step * (1 + 10 * (step % 7 == 0)))) for step in range(300))
+    off = guards("explode.factor=null")
+    assert not any(off.step(loss(10.0**step)) for step in range(30))
+
+
+def test_patience() -> None:
+    guard = guards("patience=2", "min_gain=0.01")
+    for value in (0.5, 0.505, None, 0.6, 0.6, math.nan):
+        guard.validated(value)
+        assert guard.ended(0) is None
+    guard = restored(guard, "patience=2", "min_gain=0.01")
+    guard.validated(0.605)
+    assert "no better than 0.6000 for 2 validations" in str(guard.ended(0))
+    assert restored(guard, "patience=5").ended(0) is None  # goes on with more of it
+
+
+def test_time() -> None:
+    guard = guards("max_hours=0.5")
+    assert guard.out_of_time(1799) is None
+    assert "max_hours=0.5" in str(guard.out_of_time(1800))
+    assert "max_hours=0.5" in str(guard.ended(1800))
+    assert guards().out_of_time(1e9) is None
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["guard.non_finite=ignore"],
+        ["guard.explode.factor=1"],
+        ["guard.explode.steps=201"],
+        ["guard.patience=0"],
+        ["max_hours=0"],
+        ["checkpoint.keep.last=0"],
+        ["checkpoint.every_minutes=0"],
+        ["job=check", "check.overfit=0"],
+        ["job=check", "check.steps=x"],
+    ],
+)
+def test_values_that_make_no_sense(words: list[Any]) -> None:
+    with pytest.raises(UserError, match=words[-1].split("=")[0]):
+        compose(words)
