@@ -37,7 +37,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from ssd.engine import mx
     from ssd.model import ModelSpec, stamp
     from ssd.symbol import build_train
-    from ssd.training.checkpoint import Checkpoints
+    from ssd.training.checkpoint import Checkpoints, Keep, Position
 
     cfg = compose(["data_shape=64"])
     classes = ["circle", "rectangle", "traffic light"]
@@ -49,8 +49,10 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
             if name not in ("data", "label")}  # fmt: skip
     aux_names = zip(graph.list_auxiliary_states(), aux_shapes, strict=True)
     aux = {name: mx.nd.array(rng.uniform(0.5, 1, shape)) for name, shape in aux_names}
-    checkpoints = Checkpoints(tmp_path_factory.mktemp("model") / "checkpoints", graph, "val/map_11pt")
-    checkpoints.save(1, (args, aux), {}, {"val/map_11pt": 0.5})
+    checkpoints = Checkpoints(tmp_path_factory.mktemp("model") / "checkpoints", "val/map_11pt", Keep(1, None))
+    checkpoints.begin([])
+    checkpoints.write_symbol(graph)
+    checkpoints.save(Position(1, 0, 1), (args, aux), {}, {"val/map_11pt": 0.5})
     return checkpoints.best
 
 
