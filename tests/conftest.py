@@ -52,7 +52,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     checkpoints = Checkpoints(tmp_path_factory.mktemp("model") / "checkpoints", "val/map_11pt", Keep(1, None))
     checkpoints.begin([])
     checkpoints.write_symbol(graph)
-    checkpoints.save(Position(1, 0, 1), (args, aux), {}, {"val/map_11pt": 0.5})
+    checkpoints.save(Position(1, 0, 1), (args, aux), {"updates": mx.nd.ones(1)}, {"val/map_11pt": 0.5})
     return checkpoints.best
 
 
