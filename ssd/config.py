@@ -22,6 +22,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from ssd.errors import UserError
 from ssd.limits import check_training
+from ssd.recipe import check_recipe
 
 PACKAGE = Path(__file__).resolve().parent
 # Beside the package in a checkout, inside it in an installed wheel.
@@ -61,6 +62,7 @@ class Head:
     ratios: Any = MISSING  # per layer width / height
     normalization: list[float] = MISSING  # initial scale of an L2 normalisation, -1 for none
     steps: Any = MISSING  # null or {at, pixels}
+    batch_norm: bool = MISSING
     min_filter: int = MISSING
     variances: list[float] = MISSING
 
@@ -92,7 +94,39 @@ class Matching:
     overlap: float = MISSING
     negative_ratio: float = MISSING
     negative_overlap: float = MISSING
+    mining: str = MISSING
     min_negatives: int = MISSING
+
+
+@dataclass
+class Focal:
+    alpha: float = MISSING
+    gamma: float = MISSING
+    prior: float = MISSING
+
+
+@dataclass
+class Loss:
+    classification: str = MISSING
+    label_smoothing: float = MISSING
+    focal: Focal = MISSING
+
+
+@dataclass
+class Rates:
+    backbone: float = MISSING
+    extras: float = MISSING
+    heads: float = MISSING
+
+
+@dataclass
+class Init:
+    mode: str = MISSING
+    weights: str | None = MISSING
+    names: Any = MISSING  # null, or what conf/names/ holds
+    freeze: str | None = MISSING
+    statistics: str = MISSING
+    rates: Rates = MISSING
 
 
 @dataclass
@@ -119,6 +153,8 @@ class Metric:
 class Training:
     log_every: int = MISSING
     validate_every: int = MISSING
+    weight_decay: str = MISSING
+    ema: float = MISSING
     samples: int = MISSING
     records: str = MISSING
     max_side: int | None = MISSING
@@ -188,6 +224,8 @@ class Config:
     device: Device = MISSING
     logger: Any = None  # absent when no logger is chosen
     check: Any = None  # of job=check
+    init: Init = MISSING
+    loss: Loss = MISSING
     matching: Matching = MISSING
     detection: Detection = MISSING
     metric: Metric = MISSING
@@ -206,17 +244,16 @@ class Config:
     source: str | None = MISSING
     rerun: str | None = MISSING
     compat: str | None = MISSING
-    pretrained: str | None = MISSING
-    freeze: str | None = MISSING
 
 
-def _head_field(field: str, *, _root_: DictConfig) -> Any:
-    """A field of the head for this backbone and data shape; under compat the original's value where it differs."""
+def _head_field(field: str, whose: str = "compat", *, _root_: DictConfig) -> Any:
+    """A field of the head for this backbone and data shape; under compat the original's value where it differs, unless
+    `whose` is "ours"."""
     tier = _root_.data_shape.tier
     heads = _root_.backbone.heads
     if tier not in heads:
         raise UserError(f"backbone {_root_.backbone.name} has no head for tier {tier!r}, only {', '.join(heads)}")
-    for variant in (f"{tier}_{_root_.compat}", tier):
+    for variant in (tier,) if whose == "ours" else (f"{tier}_{_root_.compat}", tier):
         if variant in heads and field in heads[variant]:
             return heads[variant][field]
     raise UserError(f"backbone {_root_.backbone.name}: heads.{tier} lacks {field}")
@@ -328,6 +365,7 @@ def validate(cfg: DictConfig) -> None:
         if (value := OmegaConf.select(cfg, key)) < 1:
             raise UserError(f"{key}={value}: must be at least 1")
     check_training(cfg)
+    check_recipe(cfg)
     if cfg.loader.prefetch < 1:
         raise UserError(f"loader.prefetch={cfg.loader.prefetch}: must be at least 1")
     least = 0 if cfg.loader.name == "fast" else 1
