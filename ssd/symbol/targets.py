@@ -69,8 +69,8 @@ def _with_background(heads: MultiBox, target: mx.sym.Symbol, cfg: DictConfig) ->
 
 
 def _all_background(target: mx.sym.Symbol) -> mx.sym.Symbol:
-    """Without mining, images without an object would still be ignored as a whole; their anchors are background, too."""
-    return mx.sym.maximum(target, mx.sym.zeros_like(target), name="negatives_all")
+    """Without mining, images without an object would still be ignored as a whole; their anchors are background."""
+    return mx.sym.relu(target, name="negatives_all")
 
 
 def _hardest_of_batch(heads: MultiBox, target: mx.sym.Symbol, cfg: DictConfig) -> mx.sym.Symbol:

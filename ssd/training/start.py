@@ -14,7 +14,7 @@ from ssd.interop.foreign import load_npz
 from ssd.interop.released import renamed
 from ssd.model import PARAMS_NAME, SPEC_ATTRIBUTE, Params, find_params, load_params, load_symbol, spec_of
 from ssd.recipe import NUMPY
-from ssd.training.groups import GROUPS, HEADS, group_of, is_class_predictor
+from ssd.training.groups import BACKBONE, GROUPS, HEADS, group_of, is_class_predictor
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +99,8 @@ def take_over(
         kept = [name for name in classes if name in (source.classes or [])]
         log.info("classes kept: %s", ", ".join(kept) or "none")
     for name in sorted(wanted.keys() - start.arg_params.keys() - start.aux_params.keys() - start.rows.keys()):
-        log.info("  re-initialised  %-48s %s", name, notes.get(name, "not in the file"))
+        if name in notes or group_of(name) == BACKBONE:  # that a backbone's file has no head needs no saying
+            log.info("  re-initialised  %-48s %s", name, notes.get(name, "not in the file"))
     for name in sorted({**source.arg_params, **source.aux_params}.keys() - wanted.keys()):
         log.info("  unused          %s", name)
     return start
