@@ -84,7 +84,7 @@ def input_shapes(augment: Augment, shape: tuple[int, int]) -> list[tuple[int, in
 
 
 def _multiple(side: float) -> int:
-    return max(MULTIPLE, round(side / MULTIPLE) * MULTIPLE)
+    return max(MULTIPLE, int(side / MULTIPLE + 0.5) * MULTIPLE)
 
 
 def _check(augment: Augment) -> None:
