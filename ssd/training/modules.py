@@ -31,6 +31,11 @@ class Graphs:
         augment, shape = read_augment(cfg.augment), (cfg.data_shape.height, cfg.data_shape.width)
         self._graphs = {each: _graph(_at(cfg, each), num_classes) for each in input_shapes(augment, shape)}
         self.base = self._graphs[shape]
+        self._shape = shape
+
+    def largest(self, shape: Shape) -> Shape:
+        """Of the shapes that batches may have; `shape` is that of the data, which may be another than configured."""
+        return max([shape, *(each for each in self._graphs if each != self._shape)], key=lambda each: each[0] * each[1])
 
     def bound(self, shape: Shape) -> Any:
         """The graph as it is bound: bytes are normalised on the device, a quarter of the copying of floats.
@@ -48,27 +53,28 @@ class Graphs:
 
 
 class Modules:
-    """base: the module of the data's own shape, which owns parameters and optimizer. The others are bound when a batch
-    of their shape comes; they share its arrays."""
+    """owner: the module of the largest shape, which has parameters, optimizer and memory. The others are bound when a
+    batch of their shape comes; they share its arrays."""
 
     def __init__(self, graphs: Graphs, data: Any, devices: Sequence[Any], frozen: Sequence[str]) -> None:
         self._graphs = graphs
         self._devices = list(devices)
         self._frozen = list(frozen)
         self._names = [[name for name, _ in part] for part in (data.provide_data, data.provide_label)]
-        self.base = self._module(tuple(data.provide_data[0].shape[2:]))
-        self.base.bind(data.provide_data, data.provide_label)
-        self._others: dict[Shape, Any] = {}
+        described = data.provide_data[0]
+        shape = graphs.largest(tuple(described.shape[2:]))
+        self.owner = self._module(shape)
+        largest = mx.io.DataDesc(described.name, (*described.shape[:2], *shape), dtype=described.dtype)
+        self.owner.bind([largest], data.provide_label)
+        self._modules: dict[Shape, Any] = {shape: self.owner}
 
     def of(self, batch: Any) -> Any:
         shape = tuple(batch.data[0].shape[2:])
-        if shape == tuple(self.base.data_shapes[0].shape[2:]):
-            return self.base
-        if shape not in self._others:
+        if shape not in self._modules:
             module = self._module(shape)
-            module.bind(batch.provide_data, batch.provide_label, shared_module=self.base)
-            self._others[shape] = module
-        return self._others[shape]
+            module.bind(batch.provide_data, batch.provide_label, shared_module=self.owner)
+            self._modules[shape] = module
+        return self._modules[shape]
 
     def _module(self, shape: Shape) -> Any:
         data_names, label_names = self._names

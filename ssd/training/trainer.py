@@ -66,7 +66,7 @@ class Trainer:
         freeze = cfg.init.freeze or (cfg.backbone.freeze if cfg.init.mode != "scratch" else None)
         frozen = frozen_names(self.symbol, freeze, shapes)
         self._modules = Modules(graphs, data, self.devices, frozen)
-        self.module = self._modules.base
+        self.module = self._modules.owner
         if start is None:
             self._begin(cfg, classes, shapes, frozen)
         else:

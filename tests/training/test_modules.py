@@ -13,7 +13,7 @@ SCALES = "augment.multi_scale.factors=[1.5]"  # 64 and 96 pixels
 
 @pytest.mark.parametrize("devices", ["[0]", "[0,1]"])
 @pytest.mark.parametrize("compat", ["null", "mxnet_ssd"])
-def test_every_shape_trains_the_same_parameters(settings, noise, devices: str, compat: str) -> None:
+def test_every_shape_trains_the_same_parameters(settings, noise, devices: str, compat: str, capfd) -> None:
     """A step on another shape is that of a network made for it."""
     words = [f"device.ids={devices}", f"compat={compat}", "optimizer.momentum=0.9"]
     trainer = Trainer(settings(SCALES, *words), CLASSES, noise(64), 100)
@@ -31,6 +31,7 @@ def test_every_shape_trains_the_same_parameters(settings, noise, devices: str, c
             np.testing.assert_allclose(found[name].asnumpy(), array.asnumpy(), atol=2e-5, err_msg=name)
     assert trainer.step(noise(64).batch(3)).finite
     assert trainer.updates == 4
+    assert "allocate" not in capfd.readouterr().err  # the largest shape comes first, the others fit into its memory
 
 
 def test_the_saved_graph_is_that_of_the_base_shape(settings, noise) -> None:
