@@ -67,16 +67,16 @@ def test_the_same_configuration_gives_the_same_numbers(trained: Callable[..., Pa
 
 def test_a_model_of_other_classes_is_taken_over(trained: Callable[..., Path]) -> None:
     """What both know is found by the new model before it has learned anything."""
-    words = ["dataset.train=64", "dataset.val=16", "seed=1"]
+    words = ["dataset.train=48", "dataset.val=12", "dataset.image_size=96", "data_shape=96", "seed=1"]
     known = trained(*words, "epochs=8")
     taken = ["init.mode=finetune", f"init.weights={known}", "init.freeze=but_heads", "init.statistics=frozen"]
-    taken += ["optimizer.learning_rate=1e-9", "dataset.classes=[triangle,circle]", "dataset.others=drop"]
+    taken += ["optimizer.learning_rate=1e-9", "dataset.classes=[triangle,circle]"]
     again = trained(*words, *taken)
     aps = [json.loads((run / "metrics.json").read_text()) for run in (known, again)]
     for name in ("triangle", "circle"):
         before, after = (ap[f"ap_area/{name}"] for ap in aps)
         assert before > 0.1
-        assert after == pytest.approx(before, abs=0.1)
+        assert after > before / 2  # on other pictures
 
 
 def test_a_run_can_be_repeated_from_its_own_configuration(trained: Callable[..., Path]) -> None:
