@@ -100,7 +100,15 @@ def test_every_recipe_trains(name: str, tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)
     recipe = f"experiments={name}"
     words = tiny_words(compose([recipe]), tmp_path)
-    words += ["batch_size=1", "epochs=1", "device=cpu", "logger=[]", "loader.workers=0", "training.samples=0"]
+    words += [
+        "init.mode=scratch",
+        "batch_size=1",
+        "epochs=1",
+        "device=cpu",
+        "logger=[]",
+        "loader.workers=0",
+        "training.samples=0",
+    ]
     run = tmp_path / "run"
     run.mkdir()
     train.run(compose([recipe, *words]), run)
