@@ -26,11 +26,11 @@ $(BIN)/python:
 
 # The editable install comes first (it alone builds anything), then the stamp that keeps a second make from installing.
 $(VENV)/.run: setup.cfg tools/install.sh $(wildcard tools/requirements/*.txt) | $(BIN)/python
-	sh tools/install.sh $(BIN)/python cpu,dashboard
+	sh tools/install.sh $(BIN)/python cpu,dashboard,sweep
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.run
-	sh tools/install.sh $(BIN)/python cpu,dashboard,dev
+	sh tools/install.sh $(BIN)/python cpu,dashboard,sweep,dev
 	touch $@
 
 clean:

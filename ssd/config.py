@@ -7,7 +7,9 @@ Values and their comments live in conf/; this file holds names and types only, s
 where a number belongs is an error when the configuration is composed, not an hour later.
 """
 
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from typing import Any
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from ssd.errors import UserError
@@ -23,6 +26,9 @@ from ssd.limits import check_training
 PACKAGE = Path(__file__).resolve().parent
 # Beside the package in a checkout, inside it in an installed wheel.
 CONF = next(folder for folder in (PACKAGE.parent / "conf", PACKAGE / "conf") if (folder / "config.yaml").is_file())
+
+# Hydra looks for sweepers and launchers in the packages hydra_plugins.* of the path.
+sys.path.append(str(PACKAGE / "sweeps" / "plugins"))
 
 COMPAT = (None, "mxnet_ssd")
 RESIZE_MODES = ("force", "fit")
@@ -119,6 +125,27 @@ class Training:
 
 
 @dataclass
+class Sweep:
+    parallel: int = MISSING
+
+
+@dataclass
+class Calibration:
+    split: str = MISSING
+    images: int = MISSING
+    method: str = MISSING
+
+
+@dataclass
+class Deploy:
+    format: Any = MISSING  # a name or a list of names
+    split: str = MISSING
+    images: int = MISSING
+    measure: bool = MISSING
+    calibration: Calibration = MISSING
+
+
+@dataclass
 class Explode:
     factor: float | None = MISSING
     steps: int = MISSING
@@ -165,6 +192,8 @@ class Config:
     detection: Detection = MISSING
     metric: Metric = MISSING
     training: Training = MISSING
+    sweep: Sweep = MISSING
+    deploy: Deploy = MISSING
     checkpoint: Checkpoint = MISSING
     guard: Guard = MISSING
     max_hours: float | None = MISSING
@@ -175,6 +204,7 @@ class Config:
     resize_mode: str = MISSING
     model: str | None = MISSING
     source: str | None = MISSING
+    rerun: str | None = MISSING
     compat: str | None = MISSING
     pretrained: str | None = MISSING
     freeze: str | None = MISSING
@@ -214,6 +244,8 @@ def _run_name(*, _root_: DictConfig) -> str:
     """Folder of a run: what it trains, or the model that it takes."""
     if _root_.job.name == "compare":
         return "runs"
+    if _root_.job.name == "convert":
+        return Path(str(_root_.job.prototxt)).stem or "network"
     model = _root_.get("model")
     if _root_.job.name == "train" or not model:
         dataset = _root_.dataset.get("name", "dataset")
@@ -221,6 +253,11 @@ def _run_name(*, _root_: DictConfig) -> str:
     path = Path(str(model))
     run = next((folder for folder in (path, *path.parents) if (folder / "config.yaml").is_file()), None)
     return run.parent.name if run else path.stem or "model"
+
+
+def _gpus(without: int | None, *, _root_: DictConfig) -> int | None:
+    """GPUs that a job needs, `without` for one that runs on the CPU."""
+    return len(_root_.device.ids) if _root_.device.name == "gpu" else without
 
 
 def register() -> None:
@@ -232,12 +269,24 @@ def register() -> None:
         "unless_compat": _unless_compat,
         "scales": anchor_scales,
         "run_name": _run_name,
+        "gpus": _gpus,
     }
     for name, function in resolvers.items():
         OmegaConf.register_new_resolver(f"ssd.{name}", function, replace=True)
 
 
 register()
+
+
+@contextmanager
+def _no_other_hydra() -> Iterator[None]:
+    """Puts aside the Hydra that runs this program, if one does: composing starts another, and there is room for one."""
+    outer = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        yield
+    finally:
+        GlobalHydra.instance().hydra = outer
 
 
 def compose(overrides: Sequence[str] = ()) -> DictConfig:
@@ -249,7 +298,7 @@ def compose(overrides: Sequence[str] = ()) -> DictConfig:
 
     words = normalise(overrides)
     try:
-        with initialize_config_dir(str(CONF), version_base="1.3"):
+        with _no_other_hydra(), initialize_config_dir(str(CONF), version_base="1.3"):
             cfg = hydra_compose("config", overrides=words)
         validate(cfg)
     except UserError:
@@ -275,7 +324,7 @@ def validate(cfg: DictConfig) -> None:
     if cfg.resize_mode not in RESIZE_MODES:
         raise UserError(f"resize_mode={cfg.resize_mode}: choose {' or '.join(RESIZE_MODES)}")
     for key in ("batch_size", "epochs", "data_shape.height", "data_shape.width", "training.log_every",
-                "training.validate_every"):  # fmt: skip
+                "training.validate_every", "sweep.parallel"):  # fmt: skip
         if (value := OmegaConf.select(cfg, key)) < 1:
             raise UserError(f"{key}={value}: must be at least 1")
     check_training(cfg)

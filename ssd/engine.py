@@ -7,6 +7,7 @@ import os
 
 import numpy as np
 
+from ssd.cores import physical_cores
 from ssd.errors import UserError
 
 # MXNet 1.9.1 was written for NumPy < 1.24, which still had these aliases of the built-in types.
@@ -22,24 +23,6 @@ for _name, _type in {
         setattr(np, _name, _type)
 
 
-def physical_cores() -> int:
-    """Cores this process may run on, hyper-threads counted once (Linux; elsewhere the logical count)."""
-    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
-    siblings = set()
-    for cpu in allowed:
-        try:
-            with open(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list") as file:
-                siblings.add(file.read().strip())
-        except OSError:
-            siblings.add(str(cpu))
-    return max(1, len(siblings))
-
-
-def usable_cores() -> int:
-    """Logical cores this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 # One OpenMP thread per physical core is 1.3-1.5x faster than MXNet's own choice; read once, when the library loads.
 os.environ.setdefault("OMP_NUM_THREADS", str(physical_cores()))
 os.environ.setdefault("MXNET_SUBGRAPH_VERBOSE", "0")
@@ -51,4 +34,4 @@ except ImportError as error:
         f"MXNet cannot be imported ({error}): install exactly one engine, e.g. pip install 'ssd[cpu]' or 'ssd[cu112]'"
     ) from error
 
-__all__ = ["mx", "physical_cores", "usable_cores"]
+__all__ = ["mx"]

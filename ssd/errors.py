@@ -21,3 +21,9 @@ class UnsafeDataError(UserError):
     """The data set was looked at, and training on it would stop or go wrong."""
 
     exit_code = 1
+
+
+class DifferentModelError(UserError):
+    """A model was exported, and does not answer what the trained one does."""
+
+    exit_code = 1

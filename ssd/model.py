@@ -21,6 +21,7 @@ from ssd.index import FOLDER, NAME, check_file, read_index
 
 SPEC_ATTRIBUTE = "__ssd_model__"
 EARLIER = {"soft_nms": None, "sigma": 0.5, "flip": False}  # what checkpoints meant that do not say these
+MAX_TOLD = 4  # parameters in one message
 PARAMS_NAME = re.compile(
     r"(?P<prefix>.+)-(?P<epoch>\d{4,})(\+\d+)?\.params"
 )  # after a whole epoch, or so many steps more
@@ -153,28 +154,48 @@ def load_model(path: str | Path) -> Model:
     graph = file.with_name(f"{match['prefix']}-symbol.json")
     if not graph.is_file():
         raise UserError(f"{graph}: missing; a checkpoint is this file and {file.name} together")
-    try:
-        text = graph.read_text()
-        json.loads(text)  # MXNet's own parser answers damage with bytes that are no text
-        symbol = mx.sym.load_json(text)
-        symbol.list_arguments()
-    except (mx.base.MXNetError, ValueError) as error:
-        raise UserError(f"{graph}: not an MXNet symbol file, or cut short") from error
+    symbol = load_symbol(graph)
     spec = spec_of(symbol, graph)
     arg_params, aux_params = load_params(file)
     return Model(spec, symbol, arg_params, aux_params)
 
 
+def load_symbol(path: Path) -> Any:
+    """A graph from its JSON file. Errors: UserError when it cannot be read."""
+    try:
+        text = path.read_text()
+        json.loads(text)  # MXNet's own parser answers damage with bytes that are no text
+        symbol = mx.sym.load_json(text)
+        symbol.list_arguments()
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: missing") from error
+    except (mx.base.MXNetError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not an MXNet symbol file, or cut short") from error
+    return symbol
+
+
 def check_params(symbol: Any, model: Model, source: str) -> None:
-    """Every parameter of `symbol` must be in the model with the right shape. Errors: UserError naming the first."""
+    """Every parameter of `symbol` must be in the model with the right shape. Errors: UserError naming those that are
+    missing or differ."""
     spec = model.spec
     shapes, _, aux_shapes = symbol.infer_shape(data=(1, 3, spec.height, spec.width))
     wanted = dict(zip(symbol.list_arguments(), shapes, strict=True))
     wanted.update(zip(symbol.list_auxiliary_states(), aux_shapes, strict=True))
     del wanted["data"]
     have = {**model.arg_params, **model.aux_params}
-    for name, shape in wanted.items():
-        if name not in have:
-            raise UserError(f"model {source}: parameter {name} is missing")
-        if tuple(have[name].shape) != tuple(shape):
-            raise UserError(f"model {source}: parameter {name} has shape {have[name].shape}, its graph needs {shape}")
+    missing = [name for name in wanted if name not in have]
+    differing = [
+        f"{name} has shape {tuple(have[name].shape)}, its graph needs {tuple(shape)}"
+        for name, shape in wanted.items()
+        if name in have and tuple(have[name].shape) != tuple(shape)
+    ]
+    told = [f"missing: {_some(missing, ', ')}"] if missing else []
+    told += [_some(differing, "; ")] if differing else []
+    if told:
+        raise UserError(f"model {source}: parameters that do not fit its graph: {'; '.join(told)}")
+
+
+def _some(items: Sequence[str], separator: str) -> str:
+    """The first few, and how many more there are."""
+    more = f" and {len(items) - MAX_TOLD} more" if len(items) > MAX_TOLD else ""
+    return separator.join(items[:MAX_TOLD]) + more

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ssd.errors import UserError
 
+COMMAND = "SSD_COMMAND"  # environment variable: the words as JSON, for the processes that run a sweep's jobs
 WORD = re.compile(r"(?P<key>[A-Za-z_]\w*)=(?P<value>.*)", re.DOTALL)
 NUMBER = re.compile(r"\d+")
 CONFIG_DIR = {"-cd", "--config-dir"}  # flags for a folder of one's own beside conf/
@@ -24,6 +25,13 @@ def groups() -> dict[str, list[str]]:
 
     folders = sorted(folder for folder in CONF.iterdir() if folder.is_dir() and folder.name != "hydra")
     return {folder.name: sorted(file.stem for file in folder.glob("*.yaml")) for folder in folders}
+
+
+def hydra_choices(group: str) -> list[str]:
+    """Choices of hydra/launcher and hydra/sweeper: ours, and Hydra's own for one job after the other, all of them."""
+    from ssd.config import CONF
+
+    return sorted(["basic", *(file.stem for file in (CONF / group).glob("*.yaml"))])
 
 
 def normalise(words: Sequence[str]) -> list[str]:
@@ -56,12 +64,12 @@ def normalise(words: Sequence[str]) -> list[str]:
 
 
 def inherit(words: Sequence[str]) -> list[str]:
-    """job=eval of a run measures on the data set the run was trained with, unless dataset= says otherwise: what the
-    run's own command line said of it goes in front."""
+    """job=eval and job=deploy of a run measure on the data set it was trained with, unless dataset= says otherwise:
+    what the run's own command line said of it goes in front."""
     values = dict(word.split("=", 1) for word in words if "=" in word)
     run = Path(values.get("model", "").strip("'\""))
     saved = run / ".hydra" / "overrides.yaml"
-    if values.get("job") != "eval" or "dataset" in values or not saved.is_file():
+    if values.get("job") not in ("eval", "deploy") or "dataset" in values or not saved.is_file():
         return list(words)
     said = [str(word) for word in OmegaConf.load(saved)]
     return [word for word in said if re.match(r"[+~]*dataset[.=]", word)] + list(words)
@@ -124,6 +132,15 @@ def sweep_points(words: Sequence[str]) -> Iterator[list[str]]:
             yield fixed + first[:index] + [value] + first[index + 1 :]
 
 
+def swept_over(words: Sequence[str]) -> dict[str, str]:
+    """The keys that stand for several values, and what was said of each: {"batch_size": "8,16"}."""
+    parser = OverridesParser.create()
+    overrides = [parser.parse_override(word) for word in words if "=" in word and not word.startswith("-")]
+    return {
+        str(one.key_or_group): str(one.input_line).partition("=")[2] for one in overrides if one.is_sweep_override()
+    }
+
+
 def explain(error: Exception, words: Sequence[str]) -> str:
     """Hydra's and OmegaConf's exceptions as one line: what, where, what would be right."""
     text = str(error)
@@ -134,9 +151,9 @@ def explain(error: Exception, words: Sequence[str]) -> str:
         text = f"{text}\n{cause}"
     if match := re.search(r"UserError raised while resolving interpolation: (.*)", text):
         return match[1]
-    if match := re.search(r"Could not find '([^'/]+)/([^']+)'", text):
+    if match := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
         group, choice = match[1], match[2]
-        options = groups().get(group, [])
+        options = groups().get(group) or hydra_choices(group)
         return f"{group}={choice}: no such choice{_near(choice, options)}; choose from {', '.join(options)}"
     if match := re.search(r"Ambiguous value for argument '([^']+)'", text):
         return f"{match[1]}: several values make a sweep, which needs -m; a list is written [a,b]"
@@ -150,6 +167,18 @@ def explain(error: Exception, words: Sequence[str]) -> str:
     if lines and type(error).__name__ == "OverrideParseException":
         return f"cannot read {' '.join(words)!r} ({lines[0]}); words have the form key=value"
     return " ".join(lines)
+
+
+def lacks_plugin(error: BaseException | None) -> bool:
+    """Whether an exception comes from a launcher or sweeper, or from what it is built on, not being installed."""
+    while error is not None:
+        name = error.name if isinstance(error, ModuleNotFoundError) else None
+        if (name or "").split(".")[0] in ("hydra_plugins", "optuna", "submitit", "joblib"):
+            return True
+        if "Unknown plugin class : 'hydra_plugins." in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def known_keys() -> list[str]:

@@ -4,7 +4,7 @@ Imports nothing heavy, so that help, completion and errors answer at once; the j
 """
 
 import errno
-import importlib
+import json
 import logging
 import os
 import sys
@@ -17,16 +17,23 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from ssd.config import CONF, compose, validate
+from ssd import jobs
+from ssd.config import CONF, compose
 from ssd.errors import InterruptedRun, UserError
-from ssd.overrides import composable, explain, inherit, normalise, sweep_points
+from ssd.overrides import COMMAND, composable, explain, inherit, lacks_plugin, normalise, sweep_points
+from ssd.rerun import saved_words
 from ssd.resume import resume_words
+from ssd.sweeps.callback import Sweep
+from ssd.sweeps.job import run_apart
 
 # Flags that make Hydra print something instead of running; their words need not be a whole configuration.
 INFORMATION = {"-h", "--help", "--hydra-help", "--version", "-c", "--cfg", "-i", "--info", "-sc", "--shell-completion"}
+MULTIRUN = {"-m", "--multirun"}
 
 # Where a file system says no, to Hydra or to a job: one line, not a traceback.
 OUTSIDE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EFBIG, errno.EIO}
+
+MISSING_PLUGIN = "this hydra/launcher= or hydra/sweeper= is not installed: pip install 'ssd[sweep]'"
 
 log = logging.getLogger(__name__)
 
@@ -34,19 +41,18 @@ log = logging.getLogger(__name__)
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def run_job(cfg: DictConfig) -> float | None:
     """Runs the configured job; returns the number a sweep optimises (validation mAP), where the job has one."""
-    validate(cfg)
-    if cfg.device.threads is not None:
-        os.environ["OMP_NUM_THREADS"] = str(cfg.device.threads)
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        return run_apart(cfg, folder)
     try:
-        job = importlib.import_module(f"ssd.jobs.{cfg.job.name}")
-        return job.run(cfg, Path(HydraConfig.get().runtime.output_dir))
+        return jobs.run(cfg, folder)
     except InterruptedRun as error:
         log.warning("%s", error)
-        sys.exit(error.exit_code)  # of a sweep, too
+        sys.exit(error.exit_code)
     except UserError as error:
         log.error("error: %s", error)
-        if HydraConfig.get().mode == RunMode.MULTIRUN or full_errors():
-            raise  # the other jobs of a sweep go on
+        if full_errors():
+            raise
         sys.exit(error.exit_code)
 
 
@@ -56,9 +62,16 @@ def main() -> None:
     os.environ["SSD_FULL_ERROR"] = os.environ["HYDRA_FULL_ERROR"]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise instead of printing its own report
     try:
-        sys.argv[1:] = resume_words(inherit(normalise(sys.argv[1:])))
+        words = inherit(normalise(sys.argv[1:]))
+        sys.argv[1:] = resume_words([*again(words), *words])
+        os.environ[COMMAND] = json.dumps(sys.argv[1:])
         check(sys.argv[1:])
-        run_job()
+        try:
+            run_job()
+        finally:
+            failed = conclude()
+        if failed:
+            sys.exit(1)
     except KeyboardInterrupt:
         sys.exit("interrupted")
     except OSError as error:
@@ -69,9 +82,30 @@ def main() -> None:
     except (UserError, HydraException, OmegaConfBaseException) as error:
         if full_errors():
             raise
-        if not (isinstance(error, UserError) and logging.getLogger().handlers):  # the job has said its own
-            print(f"error: {explain(error, sys.argv[1:])}", file=sys.stderr)
+        text = MISSING_PLUGIN if lacks_plugin(error) else explain(error, sys.argv[1:])
+        print(f"error: {text}", file=sys.stderr)
         sys.exit(error.exit_code if isinstance(error, UserError) else UserError.exit_code)
+    except (RuntimeError, ImportError) as error:
+        if not lacks_plugin(error):
+            raise
+        print(f"error: {MISSING_PLUGIN}", file=sys.stderr)
+        sys.exit(UserError.exit_code)
+
+
+def again(words: list[str]) -> list[str]:
+    """What rerun= stands for: the words of the saved run. If that was a job of a sweep, it was this one job."""
+    said = saved_words(words)
+    sweep = bool(MULTIRUN & set(words))
+    return [*said, "hydra.sweeper.params=null" if sweep else "hydra.mode=RUN"] if said else []
+
+
+def conclude() -> int:
+    """Makes the leaderboard of a sweep, however it ended; returns how many of its jobs failed, 0 for a single run."""
+    if Sweep.folder is None:
+        return 0
+    from ssd.sweeps.leaderboard import make_leaderboard
+
+    return make_leaderboard(Sweep.folder)
 
 
 def full_errors() -> bool:
@@ -84,7 +118,7 @@ def check(arguments: list[str]) -> None:
     if INFORMATION & {argument.split("=")[0] for argument in arguments}:
         return
     words = composable(arguments)
-    sweep = bool({"-m", "--multirun"} & set(arguments))
+    sweep = bool(MULTIRUN & set(arguments))
     try:
         points = list(sweep_points(words)) if sweep else [words]
     except Exception as error:

@@ -95,20 +95,28 @@ def write(pictures: Sequence[Picture], rows: Sequence[np.ndarray], categories: d
     annotations: list[dict[str, Any]] = []
     for picture, boxes in zip(pictures, rows, strict=True):
         for row in boxes.tolist():
-            width, height = row[3] - row[1], row[4] - row[2]
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": picture.id,
-                    "category_id": ids[int(row[0])],
-                    "bbox": [round(value, 6) for value in (row[1], row[2], width, height)],
-                    "area": round(width * height, 6),
-                    "iscrowd": int(len(row) > 6 and row[6] > 0),
-                }
-            )
-    images = [{"id": item.id, "file_name": item.file, "width": item.width, "height": item.height} for item in pictures]
+            annotations.append(annotation_entry(len(annotations) + 1, picture.id, ids[int(row[0])], row))
+    images = [picture_entry(picture) for picture in pictures]
     named = [{"id": number, "name": name} for number, name in categories.items()]
     return json.dumps({"images": images, "annotations": annotations, "categories": named})
+
+
+def picture_entry(picture: Picture) -> dict[str, Any]:
+    """An entry of `images`."""
+    return {"id": picture.id, "file_name": picture.file, "width": picture.width, "height": picture.height}
+
+
+def annotation_entry(number: int, image: int, category: int, row: Sequence[float]) -> dict[str, Any]:
+    """An entry of `annotations`: its id, those of picture and category, and a row of boxes as `write` takes them."""
+    width, height = row[3] - row[1], row[4] - row[2]
+    return {
+        "id": number,
+        "image_id": image,
+        "category_id": category,
+        "bbox": [round(value, 6) for value in (row[1], row[2], width, height)],
+        "area": round(width * height, 6),
+        "iscrowd": int(len(row) > 6 and row[6] > 0),
+    }
 
 
 def _entries(text: str, what: str) -> Iterator[tuple[str, int, Any]]:

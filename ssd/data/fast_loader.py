@@ -12,6 +12,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from ssd.cores import usable_cores
 from ssd.data.augment import read_augment
 from ssd.data.batches import TrainLoader, describe, label_rows
 from ssd.data.crew import Crew, Memory, OneThread, Processes
@@ -19,7 +20,7 @@ from ssd.data.dataset import BOX_COLUMNS
 from ssd.data.maker import BatchMaker, Recipe
 from ssd.data.placement import InputSpec
 from ssd.data.records import Records
-from ssd.engine import mx, usable_cores
+from ssd.engine import mx
 
 MOSAIC_ROWS = 64  # boxes a label has room for with mosaic or mixup on, unless one picture alone has more
 HELD = 2  # batches that training holds on to: the one it trains on, and the one before, which may still be read

@@ -11,6 +11,7 @@ from ssd.data.placement import InputSpec, Size, place_whole
 from ssd.errors import UserError
 
 MAX_PIXELS = 200_000_000  # 600 MB once decoded; a small file can claim far more
+LEVELS = np.arange(256, dtype=np.float32)
 LARGE = 128  # pixels of the shorter side from which glance() saves time
 REDUCED = {
     1: cv2.IMREAD_COLOR,
@@ -103,10 +104,20 @@ def preprocess(images: Sequence[np.ndarray], spec: InputSpec) -> np.ndarray:
     images: HxWx3 uint8 RGB each, any sizes. Equals what the training loader makes of the same picture without
     augmentation; place_whole() tells where each lies.
     """
-    batch = np.empty((len(images), 3, spec.height, spec.width), np.float32)
     # A channel has 256 possible values: looking them up is one pass, four times faster than array arithmetic.
-    levels = np.arange(256, dtype=np.float32)
-    tables = [(levels - np.float32(m)) / np.float32(s) for m, s in zip(spec.mean, spec.std, strict=True)]
+    return _batch(
+        images, spec, [(LEVELS - np.float32(m)) / np.float32(s) for m, s in zip(spec.mean, spec.std, strict=True)]
+    )
+
+
+def preprocess_levels(images: Sequence[np.ndarray], spec: InputSpec) -> np.ndarray:
+    """The same in levels 0..255, for a network that normalises its input itself."""
+    return _batch(images, spec, [LEVELS] * 3)
+
+
+def _batch(images: Sequence[np.ndarray], spec: InputSpec, tables: Sequence[np.ndarray]) -> np.ndarray:
+    """tables: of each channel, the value for every level 0..255."""
+    batch = np.empty((len(images), 3, spec.height, spec.width), np.float32)
     for number, image in enumerate(images):
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
             raise UserError(f"image {number} is {image.dtype} {image.shape}, it must be HxWx3 uint8 RGB")

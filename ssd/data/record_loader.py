@@ -8,10 +8,11 @@ from typing import Any
 import cv2
 from omegaconf import DictConfig
 
+from ssd.cores import usable_cores
 from ssd.data.augment import Augment, Crop, read_augment
 from ssd.data.batches import TrainLoader, describe, label_rows
 from ssd.data.records import HEADER, Records
-from ssd.engine import mx, usable_cores
+from ssd.engine import mx
 from ssd.errors import UserError
 
 log = logging.getLogger(__name__)

@@ -6,25 +6,28 @@ from typing import Any
 import numpy as np
 
 from ssd.data.geometry import clipped
-from ssd.data.images import preprocess
+from ssd.data.images import preprocess, preprocess_levels
 from ssd.data.placement import InputSpec, Size, place_whole
+from ssd.detection.backends import open_backend
+from ssd.detection.backends.mxnet import MxnetBackend
 from ssd.detection.decode import DecodeParams, decode, rows_to_detections
 from ssd.engine import mx
 from ssd.errors import UserError
-from ssd.model import Model, Params, check_params, load_model
-from ssd.symbol import attach_detection
+from ssd.interop.models import open_model
+from ssd.interop.onnx.file import OnnxModel
+from ssd.model import Model, Params
 
 
 class Detector:
-    """A trained network that stays loaded.
+    """A trained network that stays loaded: a checkpoint, a deploy bundle or an ONNX file.
 
         detector = Detector.load("outputs/train/small_128_shapes/2026-01-31_12-00-00.000000")
         boxes = detector.predict([image])[0]        # image: HxWx3 uint8 RGB; boxes: [N, 6]
 
-    Not thread-safe: one detector per thread.
+    Several threads may share one.
     """
 
-    def __init__(self, model: Model, context: Any, batch_size: int, source: str = "in memory") -> None:
+    def __init__(self, model: Model | OnnxModel, context: Any, batch_size: int, source: str = "in memory") -> None:
         spec = model.spec
         self.spec = spec
         self.classes = spec.classes
@@ -35,28 +38,25 @@ class Detector:
                 f"detection.soft_nms and detection.flip do not go with compat={spec.compat}, which decodes inside the "
                 "graph as the original did; add compat=null"
             )
-        self._context = context
-        self._graph = attach_detection(model.symbol, self._decode, spec.variances, spec.compat)
-        check_params(self._graph, model, source)
-        self._executors: dict[int, Any] = {}  # per batch size, over the same parameters
-        self.set_params(model.arg_params, model.aux_params)
+        self._backend = open_backend(model, context, source)
 
     @classmethod
     def load(cls, model: str, device: str = "cpu", batch_size: int = 8) -> "Detector":
-        """From anything `model=` takes. device: "cpu", "gpu" or "gpu(1)". Errors: UserError, see load_model."""
+        """From anything `model=` takes. device: "cpu", "gpu" or "gpu(1)". Errors: UserError, see open_model."""
         name, _, index = device.partition("(")
         context = mx.Context(name, int(index.rstrip(")") or 0))
-        return cls(load_model(model), context, batch_size, str(model))
+        return cls(open_model(model), context, batch_size, str(model))
 
     def set_params(self, arg_params: Params, aux_params: Params) -> None:
-        """Takes over new values of the same parameters (a later epoch's).
+        """Takes over new values of the same parameters (a later epoch's). For a network in MXNet."""
+        assert isinstance(self._backend, MxnetBackend)
+        self._backend.set_params(arg_params, aux_params)
 
-        Bound executors are dropped: oneDNN keeps reordered copies of weights it has seen, and would go on with those.
-        """
-        self._executors.clear()
-        names = [name for name in self._graph.list_arguments() if name != "data"]
-        self._args = {name: arg_params[name].copyto(self._context) for name in names}
-        self._aux = {name: aux_params[name].copyto(self._context) for name in self._graph.list_auxiliary_states()}
+    def warm_up(self) -> None:
+        """Two empty batches: what a first prediction costs beyond the later ones is spent when this returns."""
+        data = np.zeros((self.batch_size, 3, self.spec.height, self.spec.width), np.float32)
+        for _ in range(2):
+            self.predict_batch(data)
 
     def predict(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Detections of each image.
@@ -67,30 +67,40 @@ class Detector:
         detections: list[np.ndarray] = []
         for start in range(0, len(images), self.batch_size):
             chunk = images[start : start + self.batch_size]
-            found = self.predict_batch(preprocess(chunk, self.spec.input))
-            detections += [_on_picture(rows, image, self.spec.input) for rows, image in zip(found, chunk, strict=True)]
+            detections += self.place(self.predict_batch(self.preprocess(chunk)), chunk)
         return detections
 
+    def preprocess(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """float32 [B, 3, H, W] as the network takes it."""
+        prepare = preprocess_levels if self._backend.takes_levels else preprocess
+        return prepare(images, self.spec.input)
+
     def predict_batch(self, data: np.ndarray) -> list[np.ndarray]:
-        """Detections of a preprocessed batch float32 [B, 3, H, W], as `predict` but in shares (0..1) of the input."""
-        outputs = self._forward(data)
-        if len(outputs) == 1:  # MultiBoxDetection inside the graph
+        """Detections of what `preprocess` gave, as `predict` but in shares (0..1) of the input."""
+        return self.suppress(self.ask(data))
+
+    def ask(self, data: np.ndarray) -> list[np.ndarray]:
+        """`forward`; with detection.flip the candidates of the mirrored images are among the others."""
+        outputs = self.forward(data)
+        if len(outputs) == 1 or not self._decode.flip:
+            return outputs
+        mirrored = np.ascontiguousarray(data[:, :, :, ::-1])
+        return list(with_mirrored(*outputs, *self.forward(mirrored)))
+
+    def suppress(self, outputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Detections out of what `ask` gave."""
+        if len(outputs) == 1:  # decoded inside the graph
             return rows_to_detections(outputs[0])
         cls_prob, boxes = outputs
-        if self._decode.flip:
-            cls_prob, boxes = with_mirrored(cls_prob, boxes, *self._forward(data[:, :, :, ::-1]))
         return decode(cls_prob, boxes, self._decode)
 
-    def _forward(self, data: np.ndarray) -> list[np.ndarray]:
-        batch = len(data)
-        if batch not in self._executors:
-            placeholder = mx.nd.zeros(data.shape, self._context)
-            self._executors[batch] = self._graph.bind(
-                self._context, args={**self._args, "data": placeholder}, aux_states=self._aux, grad_req="null"
-            )
-        executor = self._executors[batch]
-        executor.arg_dict["data"][:] = data
-        return [output.asnumpy() for output in executor.forward(is_train=False)]
+    def place(self, found: Sequence[np.ndarray], images: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Detections of `suppress` in pixels of their images."""
+        return [_on_picture(rows, image, self.spec.input) for rows, image in zip(found, images, strict=True)]
+
+    def forward(self, data: np.ndarray) -> list[np.ndarray]:
+        """What the network says of what `preprocess` gave, before the detector decodes it: see Backend.forward."""
+        return self._backend.forward(data)
 
 
 def with_mirrored(

@@ -1,4 +1,4 @@
-"""Detections as files: detections.json, PASCAL VOC's comp4 lists, COCO's results; each written whole or not at all."""
+"""Detections of a data set as files: PASCAL VOC's comp4 lists, COCO's results; each written whole or not at all."""
 
 import json
 from collections.abc import Sequence
@@ -22,48 +22,18 @@ class ImageResult:
     detections: np.ndarray
 
 
-@dataclass(frozen=True)
-class Header:
-    """What the numbers of a results file mean: the model they come from, its class names in order, and the lowest score
-    written."""
-
-    model: str
-    classes: Sequence[str]
-    threshold: float
-
-
-def write_detections(path: Path, header: Header, images: Sequence[ImageResult]) -> None:
-    """Write detections with score >= threshold.
-
-    {"model", "classes", "threshold", "images": [{"file", "width", "height",
-      "detections": [{"class": 0-based index, "name", "score", "box": [xmin, ymin, xmax, ymax] in pixels}]}]}
-    """
-    content = {
-        "model": header.model,
-        "classes": list(header.classes),
-        "threshold": header.threshold,
-        "images": [_image(image, header) for image in images],
-    }
-    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
-    write_atomically(path, (text + "\n").encode())
-
-
-def _image(image: ImageResult, header: Header) -> dict[str, Any]:
-    rows = [row for row in image.detections if row[1] >= header.threshold]
-    return {
-        "file": image.file,
-        "width": image.width,
-        "height": image.height,
-        "detections": [
-            {
-                "class": int(row[0]),
-                "name": header.classes[int(row[0])],
-                "score": round(float(row[1]), 6),
-                "box": [round(float(value), 2) for value in row[2:6]],
-            }
-            for row in rows
-        ],
-    }
+def objects(detections: np.ndarray, classes: Sequence[str], threshold: float) -> list[dict[str, Any]]:
+    """Detections [N, 6] of one image with score >= threshold, as the demo's JSON and the model server tell them."""
+    return [
+        {
+            "class": int(row[0]),
+            "name": classes[int(row[0])],
+            "score": round(float(row[1]), 6),
+            "box": [round(float(value), 2) for value in row[2:6]],
+        }
+        for row in detections
+        if row[1] >= threshold
+    ]
 
 
 def write_voc(

@@ -1,55 +1,115 @@
-"""What `source=` points at, as a stream of named images: an image file, a directory, or a glob pattern."""
+"""What `source=` points at, as a stream of named frames: pictures, videos, directories and globs of them, a camera."""
 
 import glob
 import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 
+from ssd.data.headers import picture_format
 from ssd.data.images import read_image
+from ssd.detection.video import Clip, open_camera, open_video, read_frames
 from ssd.errors import UserError
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
+VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv")
 PICTURE_SUFFIXES = (".jpeg", ".jpg", ".png")  # result pictures keep these, others become .jpg
+DAMAGED = ("skip", "error")
 
 log = logging.getLogger(__name__)
 
 
-def iterate(source: str | Path) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield (name, HxWx3 uint8 RGB image) one at a time; names are unique within the source (see `unique_names`).
+@dataclass(frozen=True)
+class Frame:
+    """image: HxWx3 uint8 RGB. name: a file name, unique within the source. path: of a picture that is a file; else
+    clip: what it was taken from, and number: its place there, from 0."""
 
-    An image that cannot be read is skipped with a warning if there are others. Raises UserError if the source does not
-    exist or has no images, before the first image; and if none of its images could be read, after the last.
-    """
-    paths = find_images(source)
-    return _read(source, paths)
+    name: str
+    image: np.ndarray
+    path: Path | None = None
+    clip: Clip | None = None
+    number: int = 0
 
 
-def find_images(source: str | Path) -> list[Path]:
-    """The image files a source names, sorted by path.
+@dataclass(frozen=True)
+class Source:
+    """What was found: files, sorted by path, or a camera."""
+
+    text: str
+    files: Sequence[Path]
+    camera: int | None = None
+
+
+def find(source: str | Path) -> Source:
+    """The picture and video files that a source names, or the camera if it is a number.
 
     A directory means its own files, not those of its subdirectories; a glob may say `photos/**/*.jpg`. Other files
-    beside the images are passed over; a single file is taken whatever its suffix. Raises UserError if there are none.
+    beside these are passed over; a single file is taken whatever its suffix. Raises UserError if there are none.
     """
-    path = Path(source)
+    path, text = Path(source), str(source)
     if path.is_file():
-        return [path]
-    known = ", ".join(suffix.removeprefix(".") for suffix in SUFFIXES)
+        return Source(text, [path])
+    known = ", ".join(suffix.removeprefix(".") for suffix in SUFFIXES + VIDEO_SUFFIXES)
     if path.is_dir():
-        if found := _images(path.iterdir()):
-            return found
+        if found := _usable(path.iterdir()):
+            return Source(text, found)
         raise UserError(
-            f"source={source}: no images in this directory (looking for {known}; subdirectories do not count)"
+            f"source={source}: no images or videos in this directory (looking for {known}; subdirectories do not count)"
         )
-    if not glob.has_magic(str(source)):
+    if text.isdecimal():
+        return Source(text, [], int(text))
+    if not glob.has_magic(text):
         raise UserError(
-            f"source={source}: not found; expected an image, a directory of images or a glob like 'photos/*.jpg'"
+            f"source={source}: not found; expected an image, a video, a directory of them, a glob like 'photos/*.jpg' "
+            "or the number of a camera"
         )
-    if found := _images(map(Path, glob.iglob(str(source), recursive=True))):
-        return found
-    raise UserError(f"source={source}: matches no images (looking for {known})")
+    if found := _usable(map(Path, glob.iglob(text, recursive=True))):
+        return Source(text, found)
+    raise UserError(f"source={source}: matches no images or videos (looking for {known})")
+
+
+def frames(source: Source, damaged: str) -> Iterator[Frame]:
+    """The frames of a source, one at a time and none kept.
+
+    damaged: "skip" passes over files that cannot be read if there are others, and tells of them and of frames that a
+    video lacks; "error" makes both a UserError. It is one, too, if nothing could be read at all.
+    """
+    if source.camera is not None:
+        yield from _of_clip(*open_camera(source.camera))
+        log.warning("%s: no more frames come from this camera", source.text)
+        return
+    unreadable = 0
+    names = unique_names(source.files)
+    stems = Stems()
+    for name, path in zip(names, source.files, strict=True):
+        try:
+            yield from _of_video(path, stems.take(name), damaged) if is_video(path) else [_picture(name, path)]
+        except UserError as error:
+            if len(source.files) == 1 or damaged == "error":
+                raise
+            unreadable += 1
+            log.warning("skipped: %s", error)
+    if unreadable == len(source.files):
+        raise UserError(f"source={source.text}: none of its {len(source.files)} files can be read")
+
+
+def iterate(source: str | Path) -> Iterator[tuple[str, np.ndarray]]:
+    """(name, HxWx3 uint8 RGB) of every frame, damaged ones skipped: see `find` and `frames`."""
+    found = find(source)
+    return ((frame.name, frame.image) for frame in frames(found, "skip"))
+
+
+def is_video(path: Path) -> bool:
+    """By the name, or, if that is none of ours, by whether the file starts as a picture does."""
+    suffix = path.suffix.lower()
+    if suffix in SUFFIXES + VIDEO_SUFFIXES:
+        return suffix in VIDEO_SUFFIXES
+    with path.open("rb") as file:
+        return picture_format(file.read(64)) is None
 
 
 def unique_names(paths: Sequence[Path]) -> list[str]:
@@ -68,26 +128,51 @@ def unique_names(paths: Sequence[Path]) -> list[str]:
     return names
 
 
+class Stems:
+    """Names without suffix that stay different: dog.jpg, dog.png -> dog, dog_png."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+
+    def take(self, name: str) -> str:
+        stem = Path(name).stem
+        if stem in self._taken:
+            stem = name.replace(".", "_")
+        base, number = stem, 2
+        while stem in self._taken:
+            stem, number = f"{base}_{number}", number + 1
+        self._taken.add(stem)
+        return stem
+
+
 def picture_name(name: str) -> str:
     """File name for the result picture of an image: dog.jpg and dog.png stay, dog.webp becomes dog.webp.jpg."""
     return name if Path(name).suffix.lower() in PICTURE_SUFFIXES else f"{name}.jpg"
 
 
-def _read(source: str | Path, paths: list[Path]) -> Iterator[tuple[str, np.ndarray]]:
-    unreadable = 0
-    for name, path in zip(unique_names(paths), paths, strict=True):
-        try:
-            image = read_image(path)
-        except UserError as error:
-            if len(paths) == 1:
-                raise
-            unreadable += 1
-            log.warning("skipped: %s", error)
-            continue
-        yield name, image
-    if unreadable == len(paths):
-        raise UserError(f"source={source}: none of its {len(paths)} images can be read")
+def _picture(name: str, path: Path) -> Frame:
+    return Frame(name, read_image(path), path)
 
 
-def _images(paths: Iterator[Path]) -> list[Path]:
-    return sorted(path for path in paths if path.suffix.lower() in SUFFIXES and path.is_file())
+def _of_video(path: Path, stem: str, damaged: str) -> Iterator[Frame]:
+    capture, clip = open_video(path, stem)
+    count = 0
+    for frame in _of_clip(capture, clip):
+        count += 1
+        yield frame
+    if not count:
+        raise UserError(f"{path}: no frame of this video can be read")
+    if count < clip.frames:
+        told = f"{path}: {count} of the {clip.frames} frames it should have can be read; it is damaged or cut short"
+        if damaged == "error":
+            raise UserError(told)
+        log.warning("%s", told)
+
+
+def _of_clip(capture: cv2.VideoCapture, clip: Clip) -> Iterator[Frame]:
+    for number, image in read_frames(capture, clip):
+        yield Frame(f"{clip.stem}_{number:06d}.jpg", image, clip=clip, number=number)
+
+
+def _usable(paths: Iterator[Path]) -> list[Path]:
+    return sorted(path for path in paths if path.suffix.lower() in SUFFIXES + VIDEO_SUFFIXES and path.is_file())

@@ -1,0 +1,34 @@
+"""The jobs: one verb per file, each with run(cfg, folder)."""
+
+import importlib
+import os
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from ssd.cores import physical_cores, usable_cores
+
+
+def run(cfg: DictConfig, folder: Path) -> float | None:
+    """Does the configured job in this process, into `folder`; returns what a sweep optimises, where the job has it.
+
+    Errors: UserError of the configuration or of the job.
+    """
+    from ssd.config import validate
+    from ssd.rerun import as_saved
+
+    cfg = as_saved(cfg)
+    validate(cfg)
+    settle(cfg)
+    value: float | None = importlib.import_module(f"ssd.jobs.{cfg.job.name}").run(cfg, folder)
+    return value
+
+
+def settle(cfg: DictConfig) -> None:
+    """Puts numbers on what follows from the machine and changes results, so that they are saved: sums depend on the
+    number of OpenMP threads in the last digits, which training makes more of, and MXNet's iterator on its own."""
+    if cfg.device.threads is None:
+        cfg.device.threads = int(os.environ.get("OMP_NUM_THREADS", "").split(",")[0] or physical_cores())
+    os.environ["OMP_NUM_THREADS"] = str(cfg.device.threads)  # MXNet reads it when it is imported
+    if cfg.loader.name == "record" and cfg.loader.workers is None:
+        cfg.loader.workers = usable_cores()

@@ -3,7 +3,7 @@
 import logging
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,17 +17,26 @@ from ssd.data.dataset import Dataset, Sample, make_dataset
 from ssd.data.records import Records, ensure_records
 from ssd.detection.detector import Detector
 from ssd.engine import mx
+from ssd.errors import UserError
 from ssd.evaluation.analysis import analyse
 from ssd.evaluation.measure import Measured
 from ssd.evaluation.report.files import write_report
 from ssd.evaluation.report.report import About
 from ssd.files import write_atomically
-from ssd.model import load_model
+from ssd.interop.models import open_model
+from ssd.interop.onnx.file import OnnxModel
+from ssd.interop.released import released_model
+from ssd.jobs.facts import facts, sweep
+from ssd.model import Model, ModelSpec
+from ssd.sweeps.trial import trial_writers
+from ssd.symbol.graphs import has_heads
 from ssd.tracking.events import Events, RunInfo, make_writers
 from ssd.tracking.files import RunFiles
 from ssd.training.trainer import contexts
 
 log = logging.getLogger(__name__)
+
+METRIC = "val/map_11pt"  # picks the best epoch, and is what a sweep optimises
 
 
 def seed_everything(seed: int) -> None:
@@ -52,15 +61,31 @@ def packed(cfg: DictConfig, dataset: Dataset, split: str, samples: Sequence[Samp
 
 
 def open_detector(cfg: DictConfig) -> Detector:
-    """The detector of cfg.model. It decodes as the checkpoint says, but for what is asked otherwise (`asked_for`);
-    cfg.detection then holds what it does. Errors: UserError, see load_model."""
-    model = load_model(cfg.model)
+    """The detector of cfg.model, see asked_model."""
+    return Detector(asked_model(cfg), contexts(cfg.device)[0], cfg.batch_size, cfg.model)
+
+
+def asked_model(cfg: DictConfig) -> Model | OnnxModel:
+    """cfg.model. It decodes as it says itself, but for what is asked otherwise (`asked_for`); cfg.detection then holds
+    what it does. Errors: UserError, see open_model and check_fixed."""
+    model = released_model(cfg) or open_model(cfg.model)
     asked = asked_for(cfg)
+    if isinstance(model, OnnxModel) or not has_heads(model.symbol):
+        check_fixed(model.spec, asked, cfg.model)
     detection = {**model.spec.detection}
     detection |= {key: value for key, value in asked.items() if key != "compat"}
     spec = replace(model.spec, detection=detection, compat=asked.get("compat", model.spec.compat))
     cfg.detection.update(detection)
-    return Detector(replace(model, spec=spec), contexts(cfg.device)[0], cfg.batch_size, cfg.model)
+    return replace(model, spec=spec)
+
+
+def check_fixed(spec: ModelSpec, asked: dict[str, Any], source: str) -> None:
+    """A deployed model cannot change compat, nor, decoding as the original does, its thresholds. Errors: UserError."""
+    said = {**spec.detection, "compat": spec.compat}
+    for key, value in asked.items():
+        if value != said[key] and (key == "compat" or spec.compat):
+            name = key if key == "compat" else f"detection.{key}"
+            raise UserError(f"model {source}: {name} is {said[key]} inside this file; take the checkpoint it came from")
 
 
 def asked_for(cfg: DictConfig) -> dict[str, Any]:
@@ -77,16 +102,35 @@ def asked_for(cfg: DictConfig) -> dict[str, Any]:
     }
 
 
-def start_events(cfg: DictConfig, folder: Path, epochs: int, steps: int, resumed_at: int | None = None) -> Events:
-    """Saves the resolved configuration in the run directory and starts its writers.
+@dataclass(frozen=True)
+class Course:
+    """How long a job is: its epochs (0 for one that has none) of so many steps, or the steps of all of it; and how many
+    steps were done before, where a run is gone on with."""
 
-    epochs: 0 for a job that has none. steps: per epoch, or of the whole job. resumed_at: see RunInfo.
-    """
+    epochs: int
+    steps: int
+    resumed_at: int | None = None
+
+
+def start_events(cfg: DictConfig, folder: Path, course: Course, splits: Mapping[str, Sequence[Sample]]) -> Events:
+    """Saves the resolved configuration in the run directory and starts its writers. splits: the samples it uses."""
     write_atomically(folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True).encode())
-    events = Events({"files": RunFiles(), **make_writers(cfg.logger)})
+    events = Events({"files": RunFiles(), **make_writers(cfg.logger), **trial_writers(METRIC)})
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
-    name, classes = "/".join(folder.parts[-2:]), plain["dataset"]["classes"]
-    events.start(RunInfo(name, cfg.job.name, plain, folder, classes, epochs, steps, resumed_at))
+    events.start(
+        RunInfo(
+            name="/".join(folder.parts[-2:]),
+            job=cfg.job.name,
+            config=plain,
+            folder=folder,
+            classes=plain["dataset"]["classes"],
+            epochs=course.epochs,
+            steps=course.steps,
+            facts=facts(cfg, splits),
+            sweep=sweep(),
+            resumed_at=course.resumed_at,
+        )
+    )
     return events
 
 

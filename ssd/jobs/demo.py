@@ -1,51 +1,175 @@
-"""job=demo: a trained model on pictures, as annotated images and detections.json."""
+"""job=demo: a trained model on pictures, videos or a camera, as annotated pictures and lists of what was found."""
 
+import json
 import logging
+import signal
+import threading
+import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-import cv2
-from omegaconf import DictConfig
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
 
+from ssd.detection.detector import Detector
 from ssd.detection.draw import draw
-from ssd.detection.results import Header, ImageResult, write_detections
-from ssd.detection.sources import find_images, iterate, picture_name
+from ssd.detection.selection import Selection
+from ssd.detection.sinks import Add, Header
+from ssd.detection.sinks.annotated import Show, annotated_files, check_window, window
+from ssd.detection.sinks.datasets import coco_folder, voc_folder, yolo_folder
+from ssd.detection.sinks.tables import csv_file, json_file
+from ssd.detection.sources import DAMAGED, Frame, find, frames
+from ssd.detection.stages import Stages, predict
+from ssd.detection.video import suffix_of
 from ssd.errors import UserError
+from ssd.files import write_atomically
 from ssd.jobs.common import open_detector
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+LISTS = {  # what job.save names -> where it is written, and by whom
+    "json": ("detections.json", json_file),
+    "csv": ("detections.csv", csv_file),
+    "yolo": ("yolo", yolo_folder),
+    "voc": ("voc", voc_folder),
+    "coco": ("coco", coco_folder),
+}
+IMAGES = "images"
+TELL_EVERY = 10.0  # seconds between two lines about a video
+
 
 def run(cfg: DictConfig, folder: Path) -> None:
     """Detects on cfg.source with cfg.model. Errors: UserError when either is missing or unreadable."""
     if cfg.model is None or cfg.source is None:
-        raise UserError(
-            "job=demo needs model= (a run directory or .params file) and source= (an image, directory or glob)"
-        )
-    find_images(cfg.source)  # a wrong source is told before the model is loaded
+        raise UserError("job=demo needs model= (a trained model) and source= (images, a video or a camera)")
+    job: Any = OmegaConf.to_container(cfg.job, resolve=True)
+    check(job)
+    source = find(cfg.source)  # a wrong source is told before the model is loaded
     detector = open_detector(cfg)
-    pictures = folder / "pictures"
-    pictures.mkdir(parents=True, exist_ok=True)
-    results = []
-    for batch in batched(iterate(cfg.source), cfg.batch_size):
-        for (name, image), found in zip(batch, detector.predict([image for _, image in batch]), strict=True):
-            annotated = draw(image, found, detector.classes, cfg.job.threshold)
-            cv2.imwrite(str(pictures / picture_name(name)), cv2.cvtColor(annotated, cv2.COLOR_RGB2BGR))
-            results.append(ImageResult(name, image.shape[1], image.shape[0], found))
-            log.info("%-24s %s", name, count(found[found[:, 1] >= cfg.job.threshold], detector.classes))
-    write_detections(folder / "detections.json", Header(cfg.model, detector.classes, cfg.job.threshold), results)
-    log.info("%-12s %s", "pictures", pictures)
-    log.info("%-12s %s", "boxes", folder / "detections.json")
+    selection = Selection.of(job["threshold"], job["classes"], detector.classes)
+    OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
+    stages, teller = Stages(), Teller(detector.classes)
+    stream = islice(stages.each("decode", frames(source, job["damaged"])), job["frames"])
+    live = source.camera is not None
+    with ended_by_hand(live) as stop, outputs(job, folder, header(cfg, job, detector, selection), stop) as sinks:
+        # What is watched is shown before the next frame is taken.
+        for batch in batched(stream, 1 if live or job["window"] else cfg.batch_size):
+            found = [selection.pick(rows) for rows in predict(detector, [frame.image for frame in batch], stages)]
+            for frame, rows in zip(batch, found, strict=True):
+                sinks.take(frame, rows, detector.classes, stages)
+                teller.tell(frame, rows)
+            stages.batch_done(len(batch))
+            if stop.is_set():
+                break
+    finish(folder, job["save"], stages)
 
 
-def count(detections: Iterable, classes: list[str]) -> str:
+def check(job: dict[str, Any]) -> None:
+    """Errors: UserError for options that make no sense."""
+    if unknown := [name for name in job["save"] if name not in (IMAGES, *LISTS)]:
+        raise UserError(f"job.save: {unknown[0]!r} is none of {', '.join((IMAGES, *LISTS))}")
+    if job["damaged"] not in DAMAGED:
+        raise UserError(f"job.damaged={job['damaged']}: choose {' or '.join(DAMAGED)}")
+    if job["frames"] is not None and (type(job["frames"]) is not int or job["frames"] < 1):
+        raise UserError(f"job.frames={job['frames']}: expected a number of at least 1, or null for all")
+    suffix_of(job["codec"])
+    if job["window"]:
+        check_window()
+
+
+def header(cfg: DictConfig, job: dict[str, Any], detector: Detector, selection: Selection) -> Header:
+    same = isinstance(job["threshold"], (int, float))
+    threshold = job["threshold"] if same else selection.describe(detector.classes)
+    return Header(str(cfg.model), list(detector.classes), detector.spec.category_ids, threshold)
+
+
+class Outputs:
+    """Where frames go."""
+
+    def __init__(self, lists: list[Add], pictures: list[Show]) -> None:
+        self._lists, self._pictures = lists, pictures
+
+    def take(self, frame: Frame, rows: np.ndarray, classes: list[str], stages: Stages) -> None:
+        with stages.measure("save"):
+            for add in self._lists:
+                add(frame, rows)
+        if not self._pictures:
+            return
+        with stages.measure("draw"):
+            picture = draw(frame.image, rows, classes, 0)
+        with stages.measure("save"):
+            for show in self._pictures:
+                show(frame, picture)
+
+
+@contextmanager
+def outputs(job: dict[str, Any], folder: Path, header: Header, stop: threading.Event) -> Iterator[Outputs]:
+    """Everything job.save names, and the window; written when the block ends well."""
+    with ExitStack() as stack:
+        lists = [stack.enter_context(make(folder / name, header)) for key, (name, make) in LISTS.items()
+                 if key in job["save"]]  # fmt: skip
+        pictures = [stack.enter_context(annotated_files(folder, job["codec"]))] if IMAGES in job["save"] else []
+        if job["window"]:
+            pictures.append(stack.enter_context(window(stop)))
+        yield Outputs(lists, pictures)
+
+
+@contextmanager
+def ended_by_hand(live: bool) -> Iterator[threading.Event]:
+    """An event for "enough": closing the window sets it, and, because a camera has no other end, Ctrl-C."""
+    event = threading.Event()
+    if not live or threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+    before = signal.signal(signal.SIGINT, lambda *_: event.set())
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+class Teller:
+    """A line per picture; of videos one every few seconds."""
+
+    def __init__(self, classes: list[str]) -> None:
+        self._classes = classes
+        self._next = 0.0
+
+    def tell(self, frame: Frame, rows: np.ndarray) -> None:
+        if frame.clip is None:
+            log.info("%-24s %s", frame.name, count(rows, self._classes))
+        elif time.monotonic() >= self._next or frame.number + 1 == frame.clip.frames:
+            self._next = time.monotonic() + TELL_EVERY
+            of = f" of {frame.clip.frames}" if frame.clip.frames else ""
+            log.info("%-24s frame %d%s: %s", frame.clip.name, frame.number + 1, of, count(rows, self._classes))
+
+
+def finish(folder: Path, saved: list[str], stages: Stages) -> None:
+    """Writes metrics.json and tells where everything is."""
+    milliseconds = stages.milliseconds()
+    metrics = {"frames": stages.frames, **{f"milliseconds/{name}": value for name, value in milliseconds.items()}}
+    if milliseconds:
+        metrics["frames_per_second"] = 1000 / sum(milliseconds.values())
+        for line in stages.table():
+            log.info("%s", line)
+    write_atomically(folder / "metrics.json", (json.dumps(metrics, indent=2) + "\n").encode())
+    places = [(name, folder / name) for name in ("pictures", "videos")]
+    places += [(key, folder / name) for key, (name, _) in LISTS.items() if key in saved]
+    for name, place in places:
+        if place.exists():
+            log.info("%-12s %s", name, place)
+
+
+def count(detections: np.ndarray, classes: list[str]) -> str:
     """ "2 dog, 1 car", in the order of the classes."""
-    labels = [int(row[0]) for row in detections]
-    return ", ".join(f"{labels.count(index)} {classes[index]}" for index in sorted(set(labels))) or "nothing"
+    labels = Counter(detections[:, 0].astype(int).tolist())
+    return ", ".join(f"{labels[index]} {classes[index]}" for index in sorted(labels)) or "nothing"
 
 
 def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:

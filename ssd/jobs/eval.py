@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 
 from ssd.errors import UserError
 from ssd.evaluation.measure import measure
-from ssd.jobs.common import Subject, ap_table, open_dataset, open_detector, report, start_events, tell_results
+from ssd.jobs.common import Course, Subject, ap_table, open_dataset, open_detector, report, start_events, tell_results
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ def run(cfg: DictConfig, folder: Path) -> float:
             "choose the data set that fits the model"
         )
     samples = dataset.split(cfg.job.split)
-    with start_events(cfg, folder, epochs=0, steps=len(samples)) as events:
+    with start_events(cfg, folder, Course(0, len(samples)), {cfg.job.split: samples}) as events:
         log.info("measuring %s on the %d images of %s", cfg.model, len(samples), cfg.job.split)
         measured = measure(detector, samples, cfg.metric, lambda done: events.progress(1, done, {}))
         measured.tell(events, 0, cfg.training.samples)

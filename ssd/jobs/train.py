@@ -16,6 +16,8 @@ from ssd.evaluation.measure import measure
 from ssd.files import held
 from ssd.index import FOLDER, LOCK, sha256
 from ssd.jobs.common import (
+    METRIC,
+    Course,
     Subject,
     ap_table,
     open_dataset,
@@ -27,6 +29,7 @@ from ssd.jobs.common import (
 )
 from ssd.model import Model, ModelSpec, load_model, stamp
 from ssd.resume import AUTO, check_same, command
+from ssd.symbol.nodes import graph_nodes
 from ssd.training.checkpoint import Checkpoints, Keep
 from ssd.training.fit import Fit, Plan
 from ssd.training.guards import Guards
@@ -35,8 +38,6 @@ from ssd.training.signals import StopSignals
 from ssd.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
-
-METRIC = "val/map_11pt"  # picks the best epoch, and is what a sweep optimises
 
 
 def run(cfg: DictConfig, folder: Path) -> float:
@@ -69,10 +70,12 @@ def _train(cfg: DictConfig, folder: Path) -> float:
         keeper = start(cfg, folder, spec, loader, records)
         trainer, checkpoints, step = keeper.trainer, keeper.checkpoints, keeper.progress.step
         detector = Detector(Model(spec, trainer.symbol, *trainer.params()), trainer.devices[0], cfg.batch_size)
-        with start_events(cfg, folder, cfg.epochs, loader.steps, step if resumed else None) as events:
+        splits = {"train": train, "val": val}
+        with start_events(cfg, folder, Course(cfg.epochs, loader.steps, step if resumed else None), splits) as events:
             log.info(
                 "training on %d images, validating on %d; classes: %s", len(train), len(val), ", ".join(dataset.classes)
             )
+            events.graph(graph_nodes(trainer.symbol, dict([*loader.provide_data, *loader.provide_label])))
             plan = Plan(cfg.epochs, cfg.training.log_every, cfg.training.validate_every, METRIC)
             fit = Fit(keeper, loader, plan, events, signals)
 
@@ -96,6 +99,7 @@ def _train(cfg: DictConfig, folder: Path) -> float:
             events.artifact(folder / "report.html", "report")
             for file in (checkpoints.best, checkpoints.symbol):
                 events.artifact(file, "checkpoints")
+            events.model(checkpoints.best, values)
             places = events.where()
             events.close("finished", values | {"epoch": checkpoints.best_epoch})
             checkpoints.finish()

@@ -65,14 +65,32 @@ def attach_detection(
     detection [B, N, 6] rows (class or -1, score, xmin, ymin, xmax, ymax), after the original's NMS.
     Errors: UserError when a node is missing.
     """
-    internals = symbol.get_internals()
-    outputs = internals.list_outputs()
-    missing = [name for name in (CLS, LOC, ANCHORS) if f"{name}_output" not in outputs]
+    missing = [name for name in (CLS, LOC, ANCHORS) if f"{name}_output" not in symbol.get_internals().list_outputs()]
     if missing:
         raise UserError(f"the graph has no node {', '.join(missing)}: this is not an SSD network of this package")
-    heads = MultiBox(*(internals[f"{name}_output"] for name in (CLS, LOC, ANCHORS)))
     with mx.name.NameManager():
-        return _test_outputs(heads, detection, variances, compat)
+        return _test_outputs(find_heads(symbol), detection, variances, compat)
+
+
+def inference_graph(
+    symbol: mx.sym.Symbol, detection: DetectionSettings, variances: Sequence[float], compat: str | None
+) -> mx.sym.Symbol:
+    """What attach_detection gives; a graph that was deployed, whose heads are no longer open, stays as it is."""
+    outputs = symbol.list_outputs()
+    if not has_heads(symbol) and (len(outputs) == 2 or outputs == ["detection_output"]):
+        return symbol
+    return attach_detection(symbol, detection, variances, compat)
+
+
+def has_heads(symbol: mx.sym.Symbol) -> bool:
+    """Whether attach_detection can be used on a graph."""
+    return {f"{name}_output" for name in (CLS, LOC, ANCHORS)} <= set(symbol.get_internals().list_outputs())
+
+
+def find_heads(symbol: mx.sym.Symbol) -> MultiBox:
+    """The three nodes inside of a graph that has_heads."""
+    internals = symbol.get_internals()
+    return MultiBox(*(internals[f"{name}_output"] for name in (CLS, LOC, ANCHORS)))
 
 
 def _predictions(cfg: DictConfig, num_classes: int | None) -> MultiBox:

@@ -11,6 +11,6 @@
 Jobs know this stream only; they never ask whether TensorBoard or MLflow is listening.
 """
 
-from ssd.tracking.events import Events, RunInfo, Writer, make_writers
+from ssd.tracking.events import Events, RunInfo, Sweep, Writer, make_writers
 
-__all__ = ["Events", "RunInfo", "Writer", "make_writers"]
+__all__ = ["Events", "RunInfo", "Sweep", "Writer", "make_writers"]

@@ -6,8 +6,9 @@ steps go on counting through all epochs.
 
 import logging
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -24,8 +25,22 @@ Values = Mapping[str, float]
 
 
 @dataclass(frozen=True)
+class Sweep:
+    """The sweep that a run is one job of."""
+
+    folder: Path  # the same for all its jobs
+    number: int  # of this job, from 0
+    own: list[str]  # this job's words of those swept over: ["batch_size=8"]
+    swept: list[str]  # the words that were swept over: ["batch_size=8,16"]
+
+
+@dataclass(frozen=True)
 class RunInfo:
-    """What is known before the first step."""
+    """What is known before the first step.
+
+    facts: where the run comes from, name -> text: "git.commit", "dataset.hash", "python", "device", ...
+    resumed_at: steps that were done before in this run directory, where the run goes on; None for a fresh run.
+    """
 
     name: str
     job: str  # train, eval, ...
@@ -34,7 +49,24 @@ class RunInfo:
     classes: list[str]
     epochs: int
     steps: int  # per epoch
-    resumed_at: int | None = None  # global steps done before, None: a fresh run. What was told of later steps is void
+    facts: dict[str, str] = field(default_factory=dict)
+    sweep: Sweep | None = None
+    resumed_at: int | None = None
+
+
+class Pruned(Exception):  # noqa: N818 - a decision, not an error
+    """What a writer raises to end the run here, because going on is not worth its time; the message says why."""
+
+
+@dataclass(frozen=True)
+class GraphNode:
+    """One operation, input or parameter of the network."""
+
+    name: str  # a path: nodes that belong together share its beginning
+    operator: str
+    inputs: Sequence[str]  # names of nodes, "name:1" for an output that is not the first
+    shapes: Sequence[tuple[int, ...]]  # of its outputs
+    attributes: Mapping[str, str]
 
 
 class Writer:
@@ -68,14 +100,30 @@ class Writer:
         number of ground-truth boxes that count, so true positives = recall * positives.
         """
 
+    def wants_histograms(self, step: int) -> re.Pattern[str] | None:
+        """Which arrays' values it wants to be told at this step: those in whose tag the pattern is found."""
+        return None
+
+    def histogram(self, tag: str, values: np.ndarray, step: int) -> None:
+        """Values of one array, [N] floats that need not be finite: all of them, or of a large array an even sample.
+
+        "weights/<parameter>", "gradients/<parameter>" or "activations/<output of an operation>".
+        """
+
+    def graph(self, nodes: Sequence[GraphNode]) -> None:
+        """The network, inputs before what uses them; told once, after `start`."""
+
     def artifact(self, path: Path, folder: str = "") -> None:
         """A finished file or directory worth keeping (checkpoint, report); `folder` groups it where it is kept."""
+
+    def model(self, params: Path, values: Values) -> None:
+        """The run's best model: its parameter file, symbol beside it, and what validation measured of it."""
 
     def message(self, text: str) -> None:
         """One line for whoever watches."""
 
     def close(self, status: str, metrics: Values) -> None:
-        """Called once, last. `status`: "finished", "failed" or "interrupted"; `metrics`: the final numbers."""
+        """Called once, last. `status`: "finished", "failed", "interrupted", "pruned"; `metrics`: the final numbers."""
 
     def where(self) -> str | None:
         """Path, address or command with which a person finds what was written."""
@@ -84,6 +132,7 @@ class Writer:
 
 class Events:
     """Passes everything on to its writers, in their order; one that fails is named once in the log and left out.
+    `Pruned` is no failure: it ends the run.
 
     As a context manager it closes the writers with the status that fits the way the block was left, and with the
     values of the last epoch unless `close` was called with better ones inside.
@@ -115,8 +164,22 @@ class Events:
     ) -> None:
         self._tell("curve", tag, precision, recall, scores, positives, step)
 
+    def wants_histograms(self, step: int) -> list[re.Pattern[str]]:
+        """Patterns of the tags that anybody wants to be told at this step; whoever asks spares itself the rest."""
+        wanted = (writer.wants_histograms(step) for writer in self._writers.values())
+        return [pattern for pattern in wanted if pattern is not None]
+
+    def histogram(self, tag: str, values: np.ndarray, step: int) -> None:
+        self._tell("histogram", tag, values, step)
+
+    def graph(self, nodes: Sequence[GraphNode]) -> None:
+        self._tell("graph", nodes)
+
     def artifact(self, path: Path, folder: str = "") -> None:
         self._tell("artifact", path, folder)
+
+    def model(self, params: Path, values: Values) -> None:
+        self._tell("model", params, values)
 
     def message(self, text: str) -> None:
         self._tell("message", text)
@@ -135,6 +198,8 @@ class Events:
         for name, writer in list(self._writers.items()):
             try:
                 getattr(writer, method)(*what)
+            except Pruned:
+                raise
             except Exception as error:
                 del self._writers[name]
                 reason = f"{type(error).__name__}: {error}".splitlines()[0]
@@ -146,8 +211,10 @@ class Events:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        stopped = kind is not None and issubclass(kind, (KeyboardInterrupt, InterruptedRun))
-        self.close("interrupted" if stopped else "failed" if kind else "finished", self._latest)
+        ended = "failed"
+        for reason, status in ((KeyboardInterrupt, "interrupted"), (InterruptedRun, "interrupted"), (Pruned, "pruned")):
+            ended = status if kind and issubclass(kind, reason) else ended
+        self.close(ended if kind else "finished", self._latest)
 
 
 def make_writers(loggers: Mapping[str, Any] | None) -> dict[str, Writer]:

@@ -26,10 +26,10 @@ class TryAgainError(Exception):
 class Outbox:
     """Sends entries in their order, up to TOGETHER neighbours of one kind at once.
 
-    `send(entries)` runs on the outbox's own thread. TryAgainError makes it wait `retry_seconds` and try again, until
-    the outbox is closed; any other exception loses these entries, and the next are sent. An entry that finds `limit`
-    others waiting is lost. The log gets one line when the other side falls silent, one when it is back, and one for
-    the first entry refused.
+    `send(entries)` runs on the outbox's own thread. TryAgainError makes it wait `retry_seconds` and try again; any
+    other exception loses these entries, and the next are sent. An entry that finds `limit` others waiting is lost,
+    unless it is put as a vital one. The log gets one line when the other side falls silent, one when it is back, and
+    one for the first entry refused.
     """
 
     def __init__(self, send: Callable[[list[Entry]], None], name: str, limit: int, retry_seconds: float) -> None:
@@ -40,33 +40,37 @@ class Outbox:
         self._waiting: deque[Entry] = deque()
         self._lost: Counter[str] = Counter()
         self._changed = threading.Condition()
-        self._closing = False
+        self._closing = threading.Event()
         self._gave_up = threading.Event()
-        self._silent = False
+        self._silent = self._silent_before_the_end = False
         self._refused = False
         # A daemon, so that a server that never answers cannot keep the program from ending.
         self._thread = threading.Thread(target=self._work, name=f"{name}-outbox", daemon=True)
         self._thread.start()
 
-    def put(self, kind: str, content: Any) -> None:
-        """Never waits."""
+    def put(self, kind: str, content: Any, vital: bool = False) -> None:
+        """Never waits. vital: has room however many wait; for what there is little of."""
         with self._changed:
-            if len(self._waiting) >= self._limit:
+            if len(self._waiting) >= self._limit and not vital:
                 self._lost[kind] += 1
             else:
                 self._waiting.append(Entry(kind, content))
                 self._changed.notify()
 
-    def close(self, seconds: float) -> Counter[str]:
-        """Waits until all is sent, at most `seconds`; returns how many entries of which kind were not."""
+    def close(self, seconds: float) -> tuple[list[Entry], Counter[str]]:
+        """Waits until all is sent, at most `seconds`; only for one last attempt if the other side was silent before.
+
+        Returns the entries that were not sent, and how many of which kind are lost: refused, or without room.
+        """
         deadline = time.monotonic() + seconds
         with self._changed:
-            self._closing = True
+            self._silent_before_the_end = self._silent
+            self._closing.set()
             self._changed.notify()
-        self._thread.join(deadline - time.monotonic())
+        self._thread.join(max(0.0, deadline - time.monotonic()))
         self._gave_up.set()
         with self._changed:
-            return self._lost + Counter(entry.kind for entry in self._waiting)
+            return list(self._waiting), self._lost
 
     def _work(self) -> None:
         while entries := self._next():
@@ -77,7 +81,7 @@ class Outbox:
     def _next(self) -> list[Entry]:
         """Waits for entries and returns those that go together, which stay in the queue; [] when there are no more."""
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._closing)
+            self._changed.wait_for(lambda: self._waiting or self._closing.is_set())
             together: list[Entry] = []
             for entry in self._waiting:
                 if together and (entry.kind != together[0].kind or len(together) == TOGETHER):
@@ -86,14 +90,20 @@ class Outbox:
             return together
 
     def _deliver(self, entries: list[Entry]) -> None:
-        """Leaves the entries in the queue, where close() counts them, if time runs out before they are sent."""
+        """Leaves the entries in the queue, where close() finds them, if time runs out before they are sent."""
         while not self._attempt(entries):
-            self._gave_up.wait(self._retry_seconds)
+            if not self._closing.is_set():
+                self._closing.wait(self._retry_seconds)
+            elif self._silent_before_the_end:
+                self._gave_up.set()
+            else:
+                self._gave_up.wait(self._retry_seconds)
             if self._gave_up.is_set():
                 return
         with self._changed:
-            for _ in entries:
-                self._waiting.popleft()
+            if not self._gave_up.is_set():  # else they were counted as not sent, and are kept for later
+                for _ in entries:
+                    self._waiting.popleft()
 
     def _attempt(self, entries: list[Entry]) -> bool:
         """Whether the entries are done with: sent, or refused."""

@@ -4,85 +4,140 @@ The original wrote other names; they map to these (left: its tags, in its folder
 
     train/scalar  ssd-CrossEntropy     train/cross_entropy
     train/scalar  ssd-SmoothL1         train/smooth_l1
-    train/scalar  <layer> (--monitor)  none                  a log line was parsed for it
-    train/dist    (disabled there)     none
+    train/scalar  <layer> (--monitor)  rms/<kind>/<name>     its norm(x) / sqrt(size), and
+                                       <kind>/<name>         the histogram of the array itself; see Monitoring
+    train/dist    (disabled there)     weights/<parameter>, gradients/<parameter>
     val/scalar    ssd-<class>          val/ap_11pt/<class>   (and val/ap_area/<class>)
     val/scalar    ssd-mAP              val/map_11pt          (and val/map_area)
     val/roc       val_<class> (image)  val/pr/<class>        a PR curve of TensorBoard's own, with counts per threshold
-    val/images    image<i>.png         images, tag of the job
+    val/images    image<i>.png         val/sample_<i>        the same pictures every time, ground truth at the left
 
-Every tag has the global step as its step, so training and validation share one axis; "epoch" gives the epoch at a
-step. Means over an epoch are under train_epoch/.
+Every tag has the global step as its step, so training and validation share one axis; "train/epoch" gives the epoch at
+a step. Means over an epoch are under train_epoch/, the final numbers under final/.
 """
 
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from omegaconf import OmegaConf
-from tensorboardX import SummaryWriter
+from tensorboardX import summary as summaries
+from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.proto.summary_pb2 import Summary
 
-from ssd.tracking.events import RunInfo, Values, Writer, apart, finite
+from ssd.errors import UserError
+from ssd.tracking.console import HEADLINE
+from ssd.tracking.event_file import EventFile
+from ssd.tracking.events import GraphNode, RunInfo, Values, Writer, apart, finite
 from ssd.tracking.files import encode
+from ssd.tracking.network_graph import graph_def
+from ssd.tracking.summaries import clean, counts_at_thresholds, histogram, session_end, session_start
+
+FINAL = (*HEADLINE, "epoch", "f1", "mean_iou", "precision", "recall")  # what runs are compared by in HPARAMS
+
+
+@dataclass(frozen=True)
+class Monitoring:
+    """Which arrays are written as histograms, and how often.
+
+    interval: steps between two; 0 for never. pattern: regex to be found in the tag, "weights/…", "gradients/…" or
+    "activations/…".
+    """
+
+    interval: int
+    pattern: str
+
+    def __post_init__(self) -> None:
+        if self.interval < 0:
+            raise UserError(f"logger.tensorboard.monitor.interval={self.interval}: expected steps, 0 for never")
+        try:
+            re.compile(self.pattern)
+        except re.error as error:
+            raise UserError(
+                f"logger.tensorboard.monitor.pattern={self.pattern}: not a regular expression ({error})"
+            ) from error
+
+    def at(self, step: int) -> re.Pattern[str] | None:
+        return re.compile(self.pattern) if self.interval and step % self.interval == 0 else None
 
 
 class TensorBoard(Writer):
-    """Scalars, PR curves, images, and the configuration as text."""
+    """Scalars, PR curves, images, histograms, the network, hyper-parameters, and the configuration as text."""
 
-    def __init__(self, folder: str, flush_seconds: int, curve_points: int) -> None:
+    def __init__(self, folder: str, curve_points: int, monitor: Monitoring) -> None:
         self.folder = Path(folder)
-        self.flush_seconds = flush_seconds
         self.curve_points = curve_points
+        self.monitor = monitor
+        self.reached = 0  # the latest step
+        self.shown: dict[str, int] = {}  # step of the latest curve and image of a tag
 
     def start(self, run: RunInfo) -> None:
         self.folder = run.folder / self.folder
-        self.board = SummaryWriter(str(self.folder), flush_secs=self.flush_seconds)
-        self.board.add_text("config", f"```yaml\n{OmegaConf.to_yaml(OmegaConf.create(run.config))}```", 0)
-        self.board.add_text("classes", ", ".join(run.classes), 0)
+        self.reached = run.resumed_at or 0
+        self.file = EventFile(self.folder, self.reached + 1)
+        config = f"```yaml\n{OmegaConf.to_yaml(OmegaConf.create(run.config))}```"
+        for tag, text in (("config", config), ("classes", ", ".join(run.classes))):
+            self._add(summaries.text(tag, text), self.reached)
+        self._add(session_start({name: part for name, part in run.config.items() if name != "logger"}), self.reached)
 
     def step(self, epoch: int, step: int, values: Values) -> None:
-        self._scalars({"epoch": epoch, **values}, step)
+        self._scalars({"train/epoch": epoch, **values}, step)
 
     def epoch(self, epoch: int, step: int, values: Values) -> None:
-        self._scalars({"epoch": epoch, **apart(values)}, step)
+        self._scalars({"train/epoch": epoch, **apart(values)}, step)
 
     def image(self, tag: str, image: np.ndarray, step: int) -> None:
-        height, width = image.shape[:2]
-        # Not add_image, which makes PNG files: pictures of every epoch would fill gigabytes.
-        picture = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=encode(image, ".jpg"))
-        self.board.file_writer.add_summary(Summary(value=[Summary.Value(tag=clean(tag), image=picture)]), step)
+        if self._is_new(tag, step):
+            height, width = image.shape[:2]
+            # JPEG: as PNG, pictures of every epoch would fill gigabytes.
+            data = encode(image, ".jpg")
+            picture = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=data)
+            self._add(Summary(value=[Summary.Value(tag=clean(tag), image=picture)]), step)
 
     def curve(
         self, tag: str, precision: np.ndarray, recall: np.ndarray, scores: np.ndarray, positives: int, step: int
     ) -> None:
-        counts = counts_at_thresholds(recall, scores, positives, self.curve_points)
-        self.board.add_pr_curve_raw(clean(tag), *counts, global_step=step, num_thresholds=self.curve_points)
+        if self._is_new(tag, step):
+            counts = counts_at_thresholds(recall, scores, positives, self.curve_points)
+            self._add(summaries.pr_curve_raw(clean(tag), *counts, num_thresholds=self.curve_points), step)
+
+    def wants_histograms(self, step: int) -> re.Pattern[str] | None:
+        return self.monitor.at(step)
+
+    def histogram(self, tag: str, values: np.ndarray, step: int) -> None:
+        good = values[np.isfinite(values)]
+        if len(good) < len(values):
+            self._scalars({f"not_finite/{tag}": 1 - len(good) / len(values)}, step)
+        if len(good):
+            self._scalars({f"rms/{tag}": float(np.sqrt(np.mean(np.square(good, dtype=np.float64))))}, step)
+            self._add(Summary(value=[Summary.Value(tag=clean(tag), histo=histogram(good))]), step)
+
+    def graph(self, nodes: Sequence[GraphNode]) -> None:
+        self.file.write(Event(graph_def=graph_def(nodes)), self.reached)
 
     def close(self, status: str, metrics: Values) -> None:
-        self.board.close()
+        names = {key.removeprefix("val/"): key for key in metrics}
+        final = {f"final/{name}": metrics[names[name]] for name in FINAL if name in names}
+        self._scalars(final, self.reached)
+        self._add(session_end(status == "finished"), self.reached + 1)  # void if the run is resumed
+        self.file.close()
 
     def where(self) -> str | None:
         return f"tensorboard --logdir {self.folder}"
 
+    def _is_new(self, tag: str, step: int) -> bool:
+        """Not if the tag was shown at this step: a training ends with showing its best epoch once more."""
+        before = self.shown.get(tag)
+        self.shown[tag] = step
+        return before != step
+
     def _scalars(self, values: Values, step: int) -> None:
-        for name, value in finite(values).items():
-            self.board.add_scalar(clean(name), value, step)
+        found = [Summary.Value(tag=clean(name), simple_value=value) for name, value in finite(values).items()]
+        self._add(Summary(value=found), step)
 
-
-def counts_at_thresholds(recall: np.ndarray, scores: np.ndarray, positives: int, points: int) -> np.ndarray:
-    """A curve as TensorBoard stores it, from one point per detection, best score first (see `Writer.curve`).
-
-    Returns float64 [6, points]: true positives, false positives, true negatives, false negatives, precision, recall of
-    the detections that score at least t, for t evenly from 0 to 1. Detection knows no true negatives: zeros.
-    """
-    detections = np.searchsorted(-scores, -np.linspace(0, 1, points), side="right")
-    found = np.concatenate([[0.0], np.rint(np.nan_to_num(recall) * positives)])[detections]
-    precision = found / np.maximum(detections, 1)
-    share = found / max(positives, 1)
-    return np.stack([found, detections - found, np.zeros(points), positives - found, precision, share])
-
-
-def clean(tag: str) -> str:
-    """A tag in the characters TensorBoard accepts ("traffic light" -> "traffic_light")."""
-    return re.sub(r"[^-/\w.]", "_", tag)
+    def _add(self, summary: Any, step: int) -> None:
+        self.reached = max(self.reached, step)
+        self.file.write(Event(summary=summary), step)

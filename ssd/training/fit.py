@@ -10,6 +10,7 @@ from ssd.errors import InterruptedRun, UserError
 from ssd.tracking.events import Events
 from ssd.training.keeper import Keeper
 from ssd.training.losses import StepLosses
+from ssd.training.monitor import Monitor
 from ssd.training.progress import Meter
 from ssd.training.signals import StopSignals
 
@@ -41,6 +42,7 @@ class Fit:
         self.plan = plan
         self.events = events
         self.signals = signals
+        self.monitor = Monitor(keeper.trainer, events)
 
     def run(self, validate: Validate) -> str | None:
         """Returns why it ended before its epochs were over, or None.
@@ -82,7 +84,7 @@ class Fit:
         if not done:
             progress.whole, progress.recent = Meter(), Meter()
         for batch, waited in timed(self.loader, epoch - 1, done):
-            losses = keeper.trainer.step(batch, progress.step)
+            losses = self.monitor.step(batch, progress.step)
             progress.step, done = progress.step + 1, done + 1
             self._check(losses, epoch, batch)
             if losses.finite:

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ssd.engine import mx
 from ssd.errors import UserError
+from ssd.interop.released import renamed
 from ssd.model import Params, load_params
 from ssd.symbol import build_train
 from ssd.training.losses import StepLosses, read_losses
@@ -100,7 +101,8 @@ class Trainer:
         if cfg.pretrained is None:
             return ({}, {}), frozen_names(self.symbol, cfg.freeze)
         shapes = dict([*data.provide_data, *data.provide_label])
-        taken = take_over(self.symbol, shapes, load_params(cfg.pretrained), cfg.pretrained)
+        source = renamed(load_params(cfg.pretrained), self.symbol)
+        taken = take_over(self.symbol, shapes, source, cfg.pretrained)
         return taken, frozen_names(self.symbol, cfg.freeze or cfg.backbone.freeze)
 
     def _init_optimizer(self, cfg: DictConfig, total_steps: int) -> None:
@@ -109,35 +111,46 @@ class Trainer:
         if options["clip_gradient"] is None:
             del options["clip_gradient"]
         options["lr_scheduler"] = self.schedule = Schedule(cfg.schedule, rate, total_steps)
-        devices = len(self.devices)
-        options["rescale_grad"] = 1.0 / devices
+        options["rescale_grad"] = 1.0 / len(self.devices)
+        kvstore = "local" if len(self.devices) > 1 else None
         try:
-            self.module.init_optimizer(
-                kvstore="local" if devices > 1 else None, optimizer=name, optimizer_params=options
-            )
+            self.module.init_optimizer(kvstore=kvstore, optimizer=name, optimizer_params=options)
         except (ValueError, TypeError) as error:
             raise UserError(f"optimizer {name}: {str(error).splitlines()[0]}") from error
 
     def step(self, batch: Any, number: int = 0) -> StepLosses:
         """Forward, backward and update on one batch; with a loss or gradient that is not finite, parameters and
         optimizer are left as they were. number: of the step, which decides what Dropout draws."""
+        losses = self.backward(batch, number, self.module)
+        self.update(losses)
+        return losses
+
+    def backward(self, batch: Any, number: int, module: Any) -> StepLosses:
+        """Losses and gradients of a batch, through `module`: this one's, or one that shares its arrays and shows more
+        outputs."""
         if self._draws:
             mx.random.seed((self._seed * 1_000_003 + number) % 2**31)
-        self.module.forward_backward(batch)
-        outputs = self.module.get_outputs(merge_multi_context=False)
+        module.forward_backward(batch)
+        outputs = module.get_outputs(merge_multi_context=False)[:OUTPUTS]
         losses = read_losses([list(device) for device in zip(*outputs, strict=True)], self._negative_ratio)
-        losses = replace(losses, gradients_finite=all(all_finite(arrays) for arrays in self._gradients()))
+        return replace(losses, gradients_finite=all(all_finite(arrays) for arrays in self._gradients()))
+
+    def update(self, losses: StepLosses) -> None:
+        """One step along the gradients of the batch that these losses are of, unless they are not finite."""
         if losses.finite:
-            if self._batch_normalised:
-                # The sum of gradients over all devices, divided by the positives of the whole batch: the result does
-                # not depend on how many devices share the batch.
-                self.module._optimizer.rescale_grad = 1.0 / losses.divisor
+            self.module._optimizer.rescale_grad = self.gradient_scale(losses)
             self.module.update()
         if self._statistics is not None:
             pairs = list(zip(self._statistic_arrays(), self._statistics, strict=True))
             for current, good in pairs:
                 (current.copyto(good) if losses.finite else good.copyto(current))
-        return losses
+
+    def gradient_scale(self, losses: StepLosses) -> float:
+        """What the gradients, summed over the devices, are multiplied with to be those of the loss.
+
+        The positives of the whole batch divide them, so that the result does not depend on how many devices share it.
+        """
+        return 1.0 / losses.divisor if self._batch_normalised else 1.0 / len(self.devices)
 
     def _gradients(self) -> list[list[Any]]:
         """Of every device."""

@@ -1,6 +1,7 @@
-"""The detector: the same boxes whatever the batch, and after its parameters changed."""
+"""The detector: the same boxes whatever the batch and the thread, and after its parameters changed."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ from ssd.config import compose
 from ssd.detection import Detector
 from ssd.engine import mx
 from ssd.errors import UserError
+from ssd.interop.formats import FORMATS, Calibration
+from ssd.interop.models import open_model
 from ssd.model import SPEC_ATTRIBUTE, Model, ModelSpec, find_params, load_model, load_params, spec_of, stamp
 from ssd.symbol import build_test, build_train
 
@@ -52,6 +55,44 @@ def test_batches_of_any_size_give_the_same_boxes(compat: str) -> None:
         assert (expected[:, [3, 5]] <= height).all()
         assert (np.diff(expected[:, 1]) <= 0).all()
     assert detector.predict([]) == []
+
+
+@pytest.mark.parametrize("kind", ["checkpoint", "bundle", "onnx", "int8"])
+def test_threads_share_a_detector(kind: str, tmp_path: Path) -> None:
+    model = made(0)
+    if kind != "checkpoint":
+        form = FORMATS["mxnet" if kind == "bundle" else kind]
+        calibration = Calibration(lambda: [Detector(made(0), mx.cpu(), 1).preprocess(images((99, 99)))], "minmax")
+        form.write(model, tmp_path / form.name, calibration)
+        detector = Detector(open_model(tmp_path / form.name), mx.cpu(), batch_size=2)
+    else:
+        detector = Detector(model, mx.cpu(), batch_size=2)
+    detector.warm_up()
+    pictures = images(*((60 + 7 * number, 90) for number in range(24)))
+    serial = [detector.predict([picture])[0] for picture in pictures]
+    with ThreadPoolExecutor(8) as pool:
+        # Batches of one and of two at the same time.
+        pairs = list(pool.map(detector.predict, [pictures[n : n + 2] for n in range(0, 24, 2)]))
+        single = list(pool.map(lambda picture: detector.predict([picture])[0], pictures))
+    for rows, alone, expected in zip(sum(pairs, []), single, serial, strict=True):
+        np.testing.assert_allclose(rows, expected, rtol=1e-3, atol=1e-2)
+        np.testing.assert_allclose(alone, expected, rtol=1e-4, atol=1e-3)
+
+
+def test_parameters_may_change_while_others_predict() -> None:
+    """Every answer is that of the first parameters or of the second, never of a mixture."""
+    models = [made(0), made(1)]
+    detector = Detector(models[0], mx.cpu(), batch_size=1)
+    picture = images((64, 64))
+    answers = [Detector(model, mx.cpu(), 1).predict(picture)[0] for model in models]
+    with ThreadPoolExecutor(4) as pool:
+        waiting = []
+        for turn in range(6):
+            waiting += [pool.submit(detector.predict, picture) for _ in range(4)]
+            detector.set_params(models[turn % 2].arg_params, models[turn % 2].aux_params)
+        for future in waiting:
+            (rows,) = future.result()
+            assert any(rows.shape == other.shape and np.allclose(rows, other, atol=1e-2) for other in answers)
 
 
 def test_new_parameters_count_from_the_next_prediction() -> None:

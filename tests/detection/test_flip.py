@@ -72,8 +72,8 @@ def test_flip_chooses_among_the_candidates_of_both(model, images):
     """Against the long way: both outputs joined row by row, then decoded."""
     data = np.random.default_rng(2).normal(0, 1, (2, 3, 64, 64)).astype(np.float32)
     plain, tta = detector(model), detector(model, flip=True)
-    prob, boxes = plain._forward(data)
-    other_prob, other_boxes = plain._forward(np.ascontiguousarray(data[:, :, :, ::-1]))
+    prob, boxes = plain.forward(data)
+    other_prob, other_boxes = plain.forward(np.ascontiguousarray(data[:, :, :, ::-1]))
     for index, found in enumerate(tta.predict_batch(data)):
         joined_prob = np.concatenate([prob[index], other_prob[index]], axis=1)
         turned = [[1 - box[2], box[1], 1 - box[0], box[3]] for box in other_boxes[index]]

@@ -1,45 +1,13 @@
 import json
 
 import numpy as np
-import pytest
 
-from ssd.detection.results import Header, ImageResult, write_coco, write_detections, write_voc
+from ssd.detection.results import ImageResult, write_coco, write_voc
 
 IMAGES = [
     ImageResult("dog.jpg", 640, 480, np.array([[1, 0.9, 10, 20, 110.126, 220], [0, 0.4, 0, 0, 5, 5]], np.float32)),
     ImageResult("häuser.png", 30, 40, np.zeros((0, 6), np.float32)),
 ]
-HEADER = Header("outputs/train/x", ["cat", "dög"], 0.5)
-
-
-def test_detections_json(tmp_path):
-    path = tmp_path / "detections.json"
-    write_detections(path, HEADER, IMAGES)
-    assert json.loads(path.read_text(encoding="utf-8")) == {
-        "model": "outputs/train/x",
-        "classes": ["cat", "dög"],
-        "threshold": 0.5,
-        "images": [
-            {
-                "file": "dog.jpg",
-                "width": 640,
-                "height": 480,
-                "detections": [{"class": 1, "name": "dög", "score": 0.9, "box": [10, 20, 110.13, 220]}],
-            },
-            {"file": "häuser.png", "width": 30, "height": 40, "detections": []},
-        ],
-    }
-
-
-def test_nothing_is_left_of_a_write_that_fails(tmp_path):
-    path = tmp_path / "detections.json"
-    write_detections(path, HEADER, IMAGES)
-    before = path.read_bytes()
-    broken = ImageResult("x.jpg", 1, 1, np.array([[0, 0.9, np.nan, 0, 1, 1]], np.float32))
-    with pytest.raises(ValueError, match="JSON"):
-        write_detections(path, HEADER, [broken])
-    assert path.read_bytes() == before
-    assert [file.name for file in tmp_path.iterdir()] == ["detections.json"]
 
 
 def test_voc_lists_are_inclusive_one_based_pixels(tmp_path):

@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 import pytest
 
-from ssd.detection.sources import find_images, iterate, picture_name, unique_names
+from ssd.detection.sources import Stems, find, frames, is_video, iterate, picture_name, unique_names
 from ssd.errors import UserError
 
 
@@ -50,10 +50,9 @@ def test_brackets_in_an_existing_name_are_no_glob(photos):
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("nowhere", "nowhere: not found; expected an image, a directory of images or a glob"),
-        ("0", "source=0: not found"),
-        ("empty", "empty: no images in this directory"),
-        ("*.gif", "matches no images"),
+        ("nowhere", "nowhere: not found; expected an image, a video, a directory of them, a glob"),
+        ("empty", "empty: no images or videos in this directory"),
+        ("*.gif", "matches no images or videos"),
     ],
 )
 def test_nothing_to_show_is_an_error_before_the_first_image(tmp_path, monkeypatch, source, message):
@@ -79,12 +78,12 @@ def test_the_only_one_that_cannot_be_read_is_an_error(tmp_path):
 def test_none_that_can_be_read_is_an_error(tmp_path):
     for name in ("one.jpg", "two.jpg"):
         (tmp_path / name).write_bytes(b"no image")
-    with pytest.raises(UserError, match="none of its 2 images can be read"):
+    with pytest.raises(UserError, match="none of its 2 files can be read"):
         list(iterate(tmp_path))
 
 
 def test_a_file_is_taken_whatever_its_suffix(photos):
-    assert find_images(photos / "notes.txt") == [photos / "notes.txt"]
+    assert list(find(photos / "notes.txt").files) == [photos / "notes.txt"]
 
 
 def test_unique_names():
@@ -107,3 +106,58 @@ def test_picture_names_stay_different():
         "dog.webp.jpg",
         "dog.jpg",
     ]
+
+
+def test_stems_stay_different():
+    stems = Stems()
+    assert [stems.take(name) for name in ("dog.jpg", "dog.png", "dog_png", "dog.png")] == [
+        "dog",
+        "dog_png",
+        "dog_png_2",
+        "dog_png_3",
+    ]
+
+
+def test_damage_is_an_error_when_asked(photos):
+    (photos / "broken.jpg").write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"broken\.jpg"):
+        list(frames(find(photos), "error"))
+
+
+def test_a_camera_that_is_not_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    source = find("99")
+    assert source.camera == 99
+    with pytest.raises(UserError, match="source=99: there is no camera 99 here"):
+        list(frames(source, "skip"))
+    (tmp_path / "99").mkdir()
+    with pytest.raises(UserError, match="99: no images or videos in this directory"):
+        find("99")  # a file or directory of that name comes first
+
+
+def test_frames_of_pictures_and_videos_together(photos, moving):
+    moving(photos / "b.avi", 3)
+    found = list(frames(find(photos), "skip"))
+    assert [(frame.name, frame.number) for frame in found] == [
+        ("a.PNG", 0),
+        ("b_000000.jpg", 0),
+        ("b_000001.jpg", 1),
+        ("b_000002.jpg", 2),
+        ("b.jpg", 0),
+    ]
+    assert found[0].path == photos / "a.PNG"
+    assert found[1].clip.name == "b.avi"
+
+
+def test_kinds_of_files(photos, moving):
+    moving(photos / "film.avi", 2).rename(photos / "film.bin")
+    assert is_video(photos / "film.bin")
+    assert not is_video(photos / "b.jpg")
+    (photos / "b.jpg").rename(photos / "b")
+    assert not is_video(photos / "b")
+    assert len(list(iterate(photos / "film.bin"))) == 2
+
+
+def test_a_text_is_neither_picture_nor_video(photos):
+    with pytest.raises(UserError, match=r"notes\.txt: neither a picture nor a video"):
+        list(iterate(photos / "notes.txt"))

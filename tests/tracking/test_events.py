@@ -1,4 +1,5 @@
 import logging
+import re
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ from omegaconf import OmegaConf
 
 from ssd.errors import InterruptedRun, UserError
 from ssd.tracking import Events, Writer, make_writers
-from ssd.tracking.events import apart, finite
+from ssd.tracking.events import GraphNode, Pruned, apart, finite
 
 LOGGERS = Path(__file__).resolve().parents[2] / "conf" / "logger"
 
@@ -43,7 +44,10 @@ def tell_everything(events: Events, run) -> None:
     events.step(1, 1, {"train/loss": 2.0})
     events.image("val/sample", np.zeros((4, 4, 3), np.uint8), 1)
     events.curve("val/pr/cat", np.ones(1), np.ones(1), np.ones(1), 1, 1)
+    events.histogram("weights/a", np.ones(3, np.float32), 1)
+    events.graph([GraphNode("data", "Input", [], [(1, 3, 4, 4)], {})])
     events.artifact(run.folder)
+    events.model(run.folder / "ssd-0001.params", {"val/map_11pt": 0.5})
     events.message("hello")
     events.epoch(1, 1, {"train/loss": 2.0})
     events.close("finished", {"map_11pt": 0.5})
@@ -74,6 +78,29 @@ def test_broken_writer_is_named_once_and_left_out(run, caplog):
     assert [record.getMessage() for record in caplog.records] == [
         "mlflow stopped recording: OSError: disk full; training goes on"
     ]
+
+
+class Curious(Recorder):
+    def wants_histograms(self, step):
+        return re.compile(self.place) if step % 10 == 0 else None
+
+    def histogram(self, tag, values, step):
+        self.heard.append((tag, step))
+
+
+class Fragile(Curious):
+    def histogram(self, tag, values, step):
+        raise OSError("disk full")
+
+
+def test_producers_learn_what_anybody_wants():
+    curious = Curious("^weights/")
+    events = Events({"silent": Writer(), "a": curious, "b": Fragile("relu$")})
+    assert events.wants_histograms(5) == []
+    assert [pattern.pattern for pattern in events.wants_histograms(10)] == ["^weights/", "relu$"]
+    events.histogram("weights/a", np.ones(3), 10)
+    assert [pattern.pattern for pattern in events.wants_histograms(20)] == ["^weights/"]  # b is out
+    assert curious.heard == [("weights/a", 10)]
 
 
 @pytest.mark.parametrize(("error", "status"), [
@@ -139,7 +166,7 @@ def test_wrong_logger_is_one_line(options, message):
 
 def test_user_error_of_a_writer_stays_itself():
     options = {"_target_": "ssd.tracking.mlflow.MLflow", "tracking_uri": "file:./mlruns", "artifacts": "a",
-               "experiment": "e", "flush_seconds": 1, "retry_seconds": 1}  # fmt: skip
+               "experiment": "e", "register": None, "flush_seconds": 1, "retry_seconds": 1}  # fmt: skip
     with pytest.raises(UserError, match=r"tracking_uri=file:./mlruns: .*sqlite:///"):
         make_writers({"mlflow": options})
 
@@ -156,3 +183,14 @@ def test_forwarding_is_silent_when_all_is_well(run, caplog):
     with caplog.at_level(logging.DEBUG):
         tell_everything(Events({"recorder": Recorder()}), run)
     assert not caplog.records
+
+
+def test_a_writer_may_end_the_run() -> None:
+    class Judge(Writer):
+        def epoch(self, epoch, step, values):
+            raise Pruned("no hope")
+
+    recorder = Recorder()
+    with pytest.raises(Pruned), Events({"recorder": recorder, "judge": Judge()}) as events:
+        events.epoch(1, 1, {})
+    assert recorder.heard[-1] == ("close", "pruned", {})

@@ -1,21 +1,15 @@
-import http.server
 import logging
 import os
-import threading
-import time
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from mlflow import MlflowClient
 from mlflow.telemetry.utils import is_telemetry_disabled
-from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH, _validate_metric_name, _validate_param_name
 
 from ssd.errors import UserError
 from ssd.tracking import Events, RunInfo
 from ssd.tracking.files import RunFiles
-from ssd.tracking.mlflow import PARAM_LENGTH, MLflow, _alone, clean, flatten
+from ssd.tracking.mlflow import MLflow
 
 
 @pytest.fixture(scope="module")
@@ -28,9 +22,11 @@ def recorded(tmp_path_factory):
         folder = root / status
         (folder / "checkpoints").mkdir(parents=True)
         (folder / "checkpoints" / "ssd-0001.params").write_bytes(b"weights")
-        config = {"seed": 7, "head": {"steps": None, "sizes": [[0.1, 0.2]]}, "note": "x" * 7000, "empty": {}}
-        run = RunInfo(f"run {status}", "train", config, folder, ["cat"], epochs=1, steps=20)
-        writer = MLflow(uri, str(root / "artifacts"), "ssd", flush_seconds=60, retry_seconds=0.1)
+        config = {"seed": 7, "head": {"steps": None, "sizes": [[0.1, 0.2]]}, "note": "x" * 700, "empty": {}}
+        facts = {"git.commit": "abc", "dataset.name": "pets", "dataset.hash": "0f", "dataset.hash.val": "1e",
+                 "user": "me", "device": "cpu [0]"}  # fmt: skip
+        run = RunInfo(f"run {status}", "train", config, folder, ["cat"], epochs=1, steps=20, facts=facts)
+        writer = MLflow(uri, str(root / "artifacts"), "ssd", None, flush_seconds=60, retry_seconds=0.1)
         events = Events({"files": RunFiles(), "mlflow": writer})
         events.start(run)
         for step in range(1, 21):
@@ -40,8 +36,8 @@ def recorded(tmp_path_factory):
                              "val/ap_11pt/none": float("nan")})  # fmt: skip
         events.artifact(folder / "checkpoints")
         events.artifact(folder / "metrics.csv", "tables")
-        events.close(status, {"map_11pt": 0.25})
-        runs[status] = (writer, MlflowClient(uri).get_run(writer.run_id))
+        events.close(status, {"val/map_11pt": 0.25, "epoch": 1, "val/ap_11pt/none": float("nan")})
+        runs[status] = (writer, MlflowClient(uri).get_run(writer.store.run_id))
     return uri, root, runs
 
 
@@ -62,7 +58,7 @@ def test_one_experiment_holds_all_runs_by_name(recorded):
 def test_configuration_is_its_parameters(recorded):
     _, _, runs = recorded
     params = runs["finished"][1].data.params
-    assert params == {"seed": "7", "head.steps": "null", "head.sizes": "[[0.1, 0.2]]", "note": "x" * PARAM_LENGTH}
+    assert params == {"seed": "7", "head.steps": "null", "head.sizes": "[[0.1, 0.2]]", "note": "x" * 700}
 
 
 def test_metrics_with_step_and_epoch(recorded):
@@ -77,8 +73,24 @@ def test_metrics_with_step_and_epoch(recorded):
     assert series("epoch")[0] == (1, 1.0)
     assert series("val/ap_11pt/cat _big_") == [(20, 0.25)]
     assert "val/ap_11pt/none" not in run.data.metrics
-    assert run.data.tags["folder"] == str(root / "finished")
+    final = {name: value for name, value in run.data.metrics.items() if name.startswith("final/")}
+    assert final == {"final/map_11pt": 0.25, "final/epoch": 1.0}
+    assert series("final/map_11pt") == [(20, 0.25)]
     assert writer.where() == f"mlflow ui --backend-store-uri {uri}"
+
+
+def test_where_it_comes_from_are_its_tags(recorded):
+    _, root, runs = recorded
+    _, run = runs["finished"]
+    tags = run.data.tags
+    assert {name: tags[name] for name in ("job", "folder", "git.commit", "dataset.hash", "device")} == {
+        "job": "train", "folder": str(root / "finished"), "git.commit": "abc", "dataset.hash": "0f",
+        "device": "cpu [0]"}  # fmt: skip
+    assert tags["mlflow.source.git.commit"] == "abc"
+    assert tags["mlflow.user"] == "me"
+    assert "mlflow.parentRunId" not in tags
+    (used,) = run.inputs.dataset_inputs
+    assert (used.dataset.name, used.dataset.digest, used.tags[0].value) == ("pets", "1e", "val")
 
 
 def test_artifacts(recorded):
@@ -91,7 +103,7 @@ def test_artifacts(recorded):
 
 def test_missing_artifact_is_one_line(recorded, run, caplog):
     uri, root, _ = recorded
-    writer = MLflow(uri, str(root / "artifacts"), "ssd", flush_seconds=60, retry_seconds=0.1)
+    writer = MLflow(uri, str(root / "artifacts"), "ssd", None, flush_seconds=60, retry_seconds=0.1)
     writer.start(run)
     writer.artifact(run.folder / "gone.params")
     writer.step(1, 1, {"train/loss": 1.0})
@@ -99,49 +111,7 @@ def test_missing_artifact_is_one_line(recorded, run, caplog):
     assert len(caplog.messages) == 2
     assert caplog.messages[0].startswith("mlflow refused artifact: ")
     assert caplog.messages[1] == f"mlflow: not recorded at {uri}: 1 x artifact"
-    assert MlflowClient(uri).get_run(writer.run_id).data.metrics["train/loss"] == 1.0
-
-
-@pytest.fixture
-def slow_server():
-    """Accepts every request and answers none."""
-    release = threading.Event()
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            release.wait(30)
-
-        def do_POST(self):
-            release.wait(30)
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    release.set()
-    server.shutdown()
-    server.server_close()
-
-
-@pytest.mark.parametrize("kind", ["unreachable", "slow"])
-def test_server_that_does_not_answer_delays_nothing(kind, run, slow_server, caplog, monkeypatch):
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
-    uri = slow_server if kind == "slow" else "http://127.0.0.1:9"
-    writer = MLflow(uri, "unused", "ssd", flush_seconds=0.5, retry_seconds=0.1)
-    writer.start(run)
-    delays = []
-    for step in range(1, 101):
-        start = time.perf_counter()
-        writer.step(1, step, {"train/loss": 1.0})
-        delays.append(time.perf_counter() - start)
-        time.sleep(0.002)
-    assert np.median(delays) < 0.001
-    start = time.perf_counter()
-    writer.close("finished", {})
-    assert time.perf_counter() - start < 1.5
-    assert caplog.messages[-1] == f"mlflow: not recorded at {uri}: 1 x run, 100 x metrics, 1 x status"
-    assert len(caplog.messages) == (2 if kind == "unreachable" else 1)
-    assert writer.where() == uri
+    assert MlflowClient(uri).get_run(writer.store.run_id).data.metrics["train/loss"] == 1.0
 
 
 def test_nothing_is_reported_to_others(recorded):
@@ -153,43 +123,17 @@ def test_nothing_is_reported_to_others(recorded):
 @pytest.mark.parametrize("uri", ["mlruns", "file:./mlruns", "file:///tmp/mlruns"])
 def test_plain_files_are_refused_before_the_run(uri):
     with pytest.raises(UserError, match="tracking_uri"):
-        MLflow(uri, "a", "ssd", 1, 1)
+        MLflow(uri, "a", "ssd", None, 1, 1)
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "pets@best:1", "my.model"])
+def test_names_no_model_can_have(name):
+    with pytest.raises(UserError, match="logger.mlflow.register"):
+        MLflow("sqlite:///a.db", "a", "ssd", name, 1, 1)
 
 
 def test_relative_store_is_where_the_program_was_started(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    writer = MLflow("sqlite:///outputs/mlflow.db", "outputs/artifacts", "ssd", 1, 1)
+    writer = MLflow("sqlite:///outputs/mlflow.db", "outputs/artifacts", "ssd", None, 1, 1)
     monkeypatch.chdir("/")
     assert writer.where() == f"mlflow ui --backend-store-uri sqlite:///{tmp_path}/outputs/mlflow.db"
-
-
-def test_one_at_a_time_makes_a_new_store(tmp_path):
-    inside, most = 0, 0
-
-    def enter():
-        nonlocal inside, most
-        with _alone(tmp_path / "store" / "mlflow.db.lock"):
-            inside += 1
-            most = max(most, inside)
-            time.sleep(0.02)
-            inside -= 1
-
-    threads = [threading.Thread(target=enter) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(5)
-    assert most == 1
-
-
-def test_flatten():
-    config = {"a": {"b": 1, "c": [1, None], "d": {}}, "e": "text", "f": True, "g+h": 0.5}
-    assert flatten(config) == {"a.b": "1", "a.c": "[1, null]", "e": "text", "f": "true", "g_h": "0.5"}
-    assert PARAM_LENGTH == MAX_PARAM_VAL_LENGTH
-
-
-@given(st.text(min_size=1, max_size=300) | st.text("./ab", max_size=8))
-def test_mlflow_accepts_cleaned_names(class_name):
-    name = f"val/ap_11pt/{class_name}"
-    _validate_metric_name(clean(name))
-    _validate_param_name(clean(name))

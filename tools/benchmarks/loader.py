@@ -23,6 +23,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from ssd.config import compose
+from ssd.cores import usable_cores
 from ssd.data.augment import Augment, read_augment
 from ssd.data.colour import sample_shifts, shifted
 from ssd.data.dataset import Sample, make_dataset
@@ -30,7 +31,6 @@ from ssd.data.geometry import centres_inside, clipped, relative_to, sample_windo
 from ssd.data.loader import make_train_loader
 from ssd.data.painting import INTERPOLATIONS
 from ssd.data.records import Records, ensure_records
-from ssd.engine import usable_cores
 
 Epoch = Callable[[], int]  # makes one epoch, returns its number of pictures
 Contender = Callable[[], AbstractContextManager[Epoch]]  # nothing of it works on in the background once it is left

@@ -1,0 +1,1 @@
+"""How fast networks are, each combination of the grid in a process of its own."""

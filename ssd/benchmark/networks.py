@@ -1,0 +1,66 @@
+"""The networks that are measured, in the forms of `ssd.interop.formats`."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+from omegaconf import DictConfig
+
+from ssd.detection.detector import Detector
+from ssd.engine import mx
+from ssd.errors import UserError
+from ssd.interop.formats import FORMATS, Calibration
+from ssd.interop.models import open_model
+from ssd.interop.onnx.file import OnnxModel
+from ssd.model import Model, ModelSpec
+from ssd.symbol import build_test
+from ssd.training.trainer import contexts
+
+AS_IS = "as_is"  # of model=, whatever it is
+NAMES = (*FORMATS, AS_IS)
+CALIBRATED_ON = 2  # pictures of noise: speed does not depend on what they show
+
+
+def check_format(name: str) -> None:
+    """Errors: UserError for a format there is none of."""
+    if name not in NAMES:
+        raise UserError(f"job.formats: {name!r} is no format, choose from {', '.join(NAMES)}")
+
+
+def write_network(cfg: DictConfig, format_: str, folder: Path) -> str:
+    """The network of cfg (cfg.model, or one with random weights) in a format, in a folder; returns what `model=` takes.
+
+    Errors: UserError when it cannot be built or has no such form.
+    """
+    check_format(format_)
+    if format_ == AS_IS:
+        if cfg.model is None:
+            raise UserError(f"job.formats: {AS_IS} needs model=")
+        return str(cfg.model)
+    model = random_model(cfg) if cfg.model is None else open_model(cfg.model)
+    if isinstance(model, OnnxModel):
+        raise UserError(f"model {cfg.model} is exported already and can only be measured with job.formats=[{AS_IS}]")
+    path = folder / FORMATS[format_].name
+    logging.disable(logging.INFO)  # of MXNet's quantisation, about every layer
+    shape = (1, 3, model.spec.height, model.spec.width)
+    noise = np.random.default_rng(0).normal(0, 1, (CALIBRATED_ON, *shape)).astype(np.float32)
+    FORMATS[format_].write(model, path, Calibration(lambda: noise, "minmax"))
+    return str(path)
+
+
+def random_model(cfg: DictConfig) -> Model:
+    """An untrained network for cfg.job.classes classes."""
+    classes = [f"class {number}" for number in range(cfg.job.classes)]
+    spec = ModelSpec.from_config(cfg, classes)
+    graph = build_test(cfg, len(classes))
+    module = mx.mod.Module(graph, data_names=["data"], label_names=None)
+    module.bind([("data", (1, 3, spec.height, spec.width))], for_training=False)
+    mx.random.seed(0)
+    # He et al.'s: activations keep their size, so that no layer computes with denormal numbers, which are slow.
+    module.init_params(mx.init.Xavier("gaussian", "in", 2))
+    return Model(spec, graph, *module.get_params())
+
+
+def open_network(cfg: DictConfig, path: str, batch: int) -> Detector:
+    """What `write_network` wrote, on cfg.device."""
+    return Detector(open_model(path), contexts(cfg.device)[0], batch, path)

@@ -1,0 +1,40 @@
+"""Networks in ONNX Runtime."""
+
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from ssd.errors import UserError
+from ssd.interop.onnx.file import OnnxModel, open_session
+
+BEFORE_SUPPRESSION = ["cls_prob", "boxes"]
+FINISHED = ["detection"]
+GPU = "CUDAExecutionProvider"
+
+
+class OnnxBackend:
+    """An ONNX file of this package. ONNX Runtime lets any number of threads in.
+
+    Suppression inside the file is left out where the detector can do it itself, whose thresholds can be changed.
+    """
+
+    takes_levels = True
+
+    def __init__(self, model: OnnxModel, context: Any) -> None:
+        self._session = open_session(model.path, _providers(context))
+        self._outputs = FINISHED if model.finished else BEFORE_SUPPRESSION
+        self._options = onnxruntime.RunOptions()
+        self._options.only_execute_path_to_fetches = True
+
+    def forward(self, data: np.ndarray) -> list[np.ndarray]:
+        """See Backend."""
+        return self._session.run(self._outputs, {"images": data}, self._options)
+
+
+def _providers(context: Any) -> list[Any]:
+    if context.device_type == "cpu":
+        return ["CPUExecutionProvider"]
+    if GPU not in onnxruntime.get_available_providers():
+        raise UserError("device=gpu: this onnxruntime has no CUDA; install onnxruntime-gpu or choose device=cpu")
+    return [(GPU, {"device_id": context.device_id}), "CPUExecutionProvider"]

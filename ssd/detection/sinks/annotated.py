@@ -1,0 +1,77 @@
+"""Annotated pictures: as files, a video for a video, or in a window."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from threading import Event
+
+import cv2
+import numpy as np
+
+from ssd.detection.sources import Frame, picture_name
+from ssd.detection.video import suffix_of, video_file
+from ssd.errors import UserError
+from ssd.files import write_atomically
+from ssd.tracking.files import encode
+
+Show = Callable[[Frame, np.ndarray], None]  # frame, its annotated picture HxWx3 uint8 RGB
+QUIT = (27, ord("q"))
+
+
+@contextmanager
+def annotated_files(folder: Path, codec: str) -> Iterator[Show]:
+    """pictures/NAME for pictures, videos/NAME.mp4 for videos and cameras, each once its last frame came."""
+    suffix = suffix_of(codec)
+    current, write = None, None
+    with ExitStack() as open_video:
+
+        def show(frame: Frame, picture: np.ndarray) -> None:
+            nonlocal current, write
+            if frame.clip is not current:
+                open_video.close()
+                current, write = frame.clip, None
+            if frame.clip is None:
+                place = folder / "pictures" / picture_name(frame.name)
+                place.parent.mkdir(exist_ok=True)
+                write_atomically(place, encode(picture, place.suffix.lower()))
+                return
+            if write is None:
+                place = folder / "videos" / f"{frame.clip.stem}{suffix}"
+                place.parent.mkdir(exist_ok=True)
+                size = (picture.shape[1], picture.shape[0])
+                write = open_video.enter_context(video_file(place, frame.clip.fps, size, codec))
+            write(picture)
+
+        yield show
+
+
+@contextmanager
+def window(closed: Event) -> Iterator[Show]:
+    """Shows every frame at once; a picture stays until a key is pressed. Esc, q and closing it set `closed`."""
+    title = "ssd"
+    cv2.namedWindow(title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
+
+    def show(frame: Frame, picture: np.ndarray) -> None:
+        cv2.imshow(title, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+        key = cv2.waitKey(1 if frame.clip else 0) & 0xFF
+        if key in QUIT or cv2.getWindowProperty(title, cv2.WND_PROP_VISIBLE) < 1:
+            closed.set()
+
+    try:
+        yield show
+    finally:
+        cv2.destroyWindow(title)
+
+
+def check_window() -> None:
+    """Errors: UserError where no window can be shown."""
+    gui = next((line for line in cv2.getBuildInformation().splitlines() if line.strip().startswith("GUI:")), "")
+    if not gui or "NONE" in gui:
+        raise UserError(
+            "job.window=true: this OpenCV has no windows; "
+            "pip uninstall opencv-python-headless && pip install 'ssd[gui]', or leave it out"
+        )
+    if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        raise UserError("job.window=true: there is no display here (DISPLAY is not set); leave it out")

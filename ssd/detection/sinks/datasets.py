@@ -1,0 +1,122 @@
+"""Detections as the labels of a data set, with the pictures they belong to: what a person corrects and trains on.
+
+Boxes without area, which no data set takes, are left out. Frames of videos become JPEG files.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryFile
+
+import numpy as np
+import yaml
+
+from ssd.data import coco_json, voc_xml, yolo_text
+from ssd.data.coco_json import Picture
+from ssd.data.voc_xml import VOCObject
+from ssd.detection.sinks import Add, Header
+from ssd.detection.sources import SUFFIXES, Frame, Stems
+from ssd.files import whole_folder
+from ssd.tracking.files import encode
+
+
+@contextmanager
+def yolo_folder(folder: Path, header: Header) -> Iterator[Add]:
+    """data.yaml, images/, labels/: dataset=yolo dataset.root=folder reads it."""
+    with whole_folder(folder) as draft:
+        keep = _Pictures(draft / "images")
+        (draft / "labels").mkdir()
+
+        def add(frame: Frame, found: np.ndarray) -> None:
+            text = yolo_text.write(as_boxes(found), _size(frame))
+            (draft / "labels" / keep(frame)).with_suffix(".txt").write_text(text)
+
+        yield add
+        description = {"train": "images", "names": dict(enumerate(header.classes))}
+        (draft / "data.yaml").write_text(yaml.safe_dump(description, sort_keys=False, allow_unicode=True))
+
+
+@contextmanager
+def voc_folder(folder: Path, header: Header) -> Iterator[Add]:
+    """Annotations/, JPEGImages/: dataset=voc dataset.root=folder reads it."""
+    with whole_folder(folder) as draft:
+        keep = _Pictures(draft / "JPEGImages")
+        (draft / "Annotations").mkdir()
+
+        def add(frame: Frame, found: np.ndarray) -> None:
+            name = keep(frame)
+            objects = [
+                VOCObject(header.classes[int(row[0])], (row[1] + 1, row[2] + 1, row[3], row[4]), 0)
+                for row in as_boxes(found).tolist()
+            ]
+            xml = voc_xml.write(name, *_size(frame), objects)
+            (draft / "Annotations" / name).with_suffix(".xml").write_bytes(xml)
+
+        yield add
+
+
+@contextmanager
+def coco_folder(folder: Path, header: Header) -> Iterator[Add]:
+    """instances.json, images/: dataset=coco dataset.root=folder dataset.splits.train.annotations=instances.json
+    dataset.splits.train.images=images dataset.splits.val=null reads it. Annotations have a score."""
+    ids = header.category_ids or list(range(1, len(header.classes) + 1))
+    with whole_folder(folder) as draft, (draft / "instances.json").open("w") as file, TemporaryFile("w+") as images:
+        keep = _Pictures(draft / "images")
+        categories = [{"id": number, "name": name} for number, name in zip(ids, header.classes, strict=True)]
+        file.write(f'{{"categories": {json.dumps(categories)},\n"annotations": [')
+        counts = {"images": 0, "annotations": 0}
+
+        def add(frame: Frame, found: np.ndarray) -> None:
+            counts["images"] += 1
+            picture = Picture(counts["images"], keep(frame), *_size(frame))
+            images.write(_separated(coco_json.picture_entry(picture), picture.id))
+            for row, score in zip(as_boxes(found).tolist(), _with_area(found)[:, 1].tolist(), strict=True):
+                counts["annotations"] += 1
+                entry = coco_json.annotation_entry(counts["annotations"], picture.id, ids[int(row[0])], row)
+                file.write(_separated({**entry, "score": round(score, 6)}, counts["annotations"]))
+
+        yield add
+        file.write('],\n"images": [')
+        images.seek(0)
+        shutil.copyfileobj(images, file)
+        file.write("]}\n")
+
+
+def as_boxes(found: np.ndarray) -> np.ndarray:
+    """Detections [N, 6] (class, score, corners) as boxes [M, 6] (class, corners, difficult = 0), those with an area."""
+    rows = _with_area(found)
+    return np.column_stack([rows[:, 0], rows[:, 2:6], np.zeros(len(rows))]).astype(np.float32)
+
+
+class _Pictures:
+    """A folder of pictures with names that differ without their suffixes, as the files of labels have none."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        self._folder = folder
+        self._stems = Stems()
+
+    def __call__(self, frame: Frame) -> str:
+        """Puts the picture there as it is; returns its name."""
+        suffix = Path(frame.name).suffix.lower()
+        suffix = suffix if suffix in SUFFIXES else ".jpg"
+        name = self._stems.take(frame.name) + suffix
+        if frame.path is not None:
+            shutil.copyfile(frame.path, self._folder / name)
+        else:
+            (self._folder / name).write_bytes(encode(frame.image, suffix))
+        return name
+
+
+def _with_area(found: np.ndarray) -> np.ndarray:
+    return found[(found[:, 4] > found[:, 2]) & (found[:, 5] > found[:, 3])]
+
+
+def _size(frame: Frame) -> tuple[int, int]:
+    return frame.image.shape[1], frame.image.shape[0]
+
+
+def _separated(entry: dict, number: int) -> str:
+    return (",\n" if number > 1 else "\n") + json.dumps(entry, allow_nan=False)

@@ -1,0 +1,103 @@
+"""What a deployed model says of itself, in words that other programs can read: model.yaml of a bundle, and the metadata
+of an ONNX file."""
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ssd.detection.decode import DecodeParams
+from ssd.errors import UserError
+from ssd.model import ModelSpec
+
+VERSION = 1  # of this form
+PRECISIONS = ("float32", "int8")
+MAX_SIDE = 16_384  # pixels of an input, against files that ask for all memory
+MAX_CLASSES = 100_000
+
+
+def describe(spec: ModelSpec, precision: str) -> dict[str, Any]:
+    """Plain data; read_description() is its inverse."""
+    return {
+        "ssd": VERSION,
+        "classes": list(spec.classes),
+        "input": {
+            "height": spec.height,
+            "width": spec.width,
+            "channel_order": spec.channel_order,
+            "mean": list(spec.mean),
+            "std": list(spec.std),
+            "resize_mode": spec.resize_mode,
+        },
+        "detection": dict(spec.detection),
+        "model": {
+            "backbone": spec.backbone,
+            "precision": precision,
+            "variances": list(spec.variances),
+            "compat": spec.compat,
+            "category_ids": spec.category_ids,
+        },
+    }
+
+
+def read_description(content: Any, where: Path) -> ModelSpec:
+    """The spec in a description of any origin. Errors: UserError naming what is missing or wrong."""
+    try:
+        if content["ssd"] != VERSION:
+            raise ValueError(f"ssd: {content['ssd']!r} is a form of description this version does not know")
+        return _read(content)
+    except KeyError as error:
+        raise UserError(f"{where}: the model's description lacks {error.args[0]!r}") from error
+    except (ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{where}: the model's description is damaged ({error})") from error
+
+
+def _read(content: Mapping[str, Any]) -> ModelSpec:
+    entry, model = content["input"], content["model"]
+    classes = _list(content["classes"], str, "classes")
+    mean, std = (_list(entry[name], float, name) for name in ("mean", "std"))
+    variances = _list(model["variances"], float, "variances")
+    ids = model["category_ids"]
+    spec = ModelSpec(
+        classes=classes,
+        height=_side(entry["height"]),
+        width=_side(entry["width"]),
+        mean=mean,
+        std=std,
+        backbone=str(model["backbone"]),
+        variances=variances,
+        compat=model["compat"],
+        detection=dict(content["detection"]),
+        channel_order=entry["channel_order"],
+        category_ids=None if ids is None else _list(ids, int, "category_ids"),
+        resize_mode=entry["resize_mode"],
+    )
+    DecodeParams(**spec.detection)
+    if not 1 <= len(classes) <= MAX_CLASSES:
+        raise ValueError(f"{len(classes)} classes")
+    if len(mean) != 3 or len(std) != 3 or min(std) <= 0 or len(variances) != 4:
+        raise ValueError("expected mean and std of three channels, std above 0, and four variances")
+    if spec.channel_order != "RGB":
+        raise ValueError(f"channel_order: {spec.channel_order!r} instead of RGB")
+    if spec.compat not in (None, "mxnet_ssd") or spec.resize_mode not in ("force", "fit"):
+        raise ValueError("compat or resize_mode has a value this version does not know")
+    if model["precision"] not in PRECISIONS:
+        raise ValueError(f"precision: {model['precision']!r} instead of {' or '.join(PRECISIONS)}")
+    return spec
+
+
+def _list(values: Any, kind: Callable[[Any], Any], name: str) -> list[Any]:
+    if not isinstance(values, list):
+        raise ValueError(f"{name} is no list")
+    if kind is str and not all(isinstance(value, str) for value in values):
+        raise ValueError(f"{name} are not all text")
+    converted = [kind(value) for value in values]
+    if kind is float and not all(map(math.isfinite, converted)):
+        raise ValueError(f"{name} are not all finite")
+    return converted
+
+
+def _side(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_SIDE:
+        raise ValueError(f"an input side of {value!r} pixels")
+    return value

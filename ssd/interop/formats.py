@@ -1,0 +1,92 @@
+"""The forms a trained model can be exported in."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ssd.detection.decode import DecodeParams
+from ssd.errors import UserError
+from ssd.interop.bundle import write_bundle
+from ssd.model import Model
+from ssd.symbol.graphs import inference_graph
+
+Pictures = Callable[[], Iterable[np.ndarray]]  # batches float32 [B, 3, H, W] as the network takes them, normalised
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What a quantised format needs: pictures like those the model will see, and how their ranges are chosen."""
+
+    pictures: Pictures
+    method: str
+
+
+def write_mxnet(model: Model, path: Path, calibration: Calibration) -> None:
+    """A folder for plain MXNet."""
+    spec = model.spec
+    graph = inference_graph(model.symbol, DecodeParams(**spec.detection), spec.variances, spec.compat)
+    write_bundle(path, spec, graph, model.arg_params, model.aux_params)
+
+
+def write_onnx(model: Model, path: Path, calibration: Calibration) -> None:
+    """A file for onnxruntime."""
+    export = _onnx()
+    export.write_onnx(path, export.to_onnx(model.spec, open_graph(model), model.arg_params, model.aux_params))
+
+
+def write_int8(model: Model, path: Path, calibration: Calibration) -> None:
+    """A folder for plain MXNet on CPUs, its convolutions in 8 bits."""
+    from ssd.interop.int8 import quantize
+
+    if model.spec.compat:
+        raise UserError("deploy.format=int8 does not go with compat=mxnet_ssd; choose onnx_int8, or add compat=null")
+    write_bundle(path, model.spec, *quantize(model, open_graph(model), calibration.pictures(), calibration.method))
+
+
+def write_onnx_int8(model: Model, path: Path, calibration: Calibration) -> None:
+    """A file for onnxruntime, its convolutions in 8 bits."""
+    export = _onnx()
+    from ssd.interop.onnx.int8 import quantize
+
+    whole = export.to_onnx(model.spec, open_graph(model), model.arg_params, model.aux_params)
+    export.write_onnx(path, quantize(whole, model.spec, calibration.pictures(), calibration.method))
+
+
+@dataclass(frozen=True)
+class Format:
+    """name: of the file or folder. limit: how far its mAP may lie from the trained model's."""
+
+    name: str
+    write: Callable[[Model, Path, Calibration], None]
+    quantized: bool
+    limit: float
+
+
+FORMATS = {
+    "mxnet": Format("mxnet", write_mxnet, False, 0.001),
+    "onnx": Format("ssd.onnx", write_onnx, False, 0.001),
+    "int8": Format("int8", write_int8, True, 0.005),
+    "onnx_int8": Format("ssd_int8.onnx", write_onnx_int8, True, 0.005),
+}
+
+
+def open_graph(model: Model) -> Any:
+    """The model's graph up to cls_prob and boxes. Errors: UserError when suppression cannot be taken off."""
+    spec = model.spec
+    graph = inference_graph(model.symbol, DecodeParams(**spec.detection), spec.variances, None)
+    if len(graph.list_outputs()) != 2:
+        raise UserError("this deployed model decodes as the original did; export the checkpoint it came from")
+    return graph
+
+
+def _onnx() -> Any:
+    try:
+        from ssd.interop.onnx import export
+    except ImportError as error:
+        raise UserError(
+            f"deploy.format: ONNX files need the package onnx ({error}): pip install 'ssd[onnx]'"
+        ) from error
+    return export

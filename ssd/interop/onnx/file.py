@@ -1,0 +1,78 @@
+"""ONNX files of this package: their description, and opening them in ONNX Runtime."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ssd.errors import UserError
+from ssd.interop.description import read_description
+from ssd.model import ModelSpec
+
+
+@dataclass(frozen=True)
+class OnnxModel:
+    """A file whose input is `images` float32 [B, 3, H, W] (RGB 0..255) and whose outputs are `detection` [B, K, 6],
+    `cls_prob` [B, C+1, N] and `boxes` [B, N, 4].
+
+    finished: whether the detector takes the first, or decodes the others itself, by thresholds that can be changed.
+    """
+
+    spec: ModelSpec
+    path: Path
+    finished: bool
+
+
+def read_onnx(path: Path, finished: bool | None = None) -> OnnxModel:
+    """Errors: UserError when it is missing, damaged, or written by something else; or without onnxruntime."""
+    session = open_session(path, ["CPUExecutionProvider"])
+    spec = from_metadata(session.get_modelmeta().custom_metadata_map, path)
+    inputs = {node.name: list(node.shape) for node in session.get_inputs()}
+    outputs = {node.name: list(node.shape) for node in session.get_outputs()}
+    if set(inputs) != {"images"} or inputs["images"][1:] != [3, spec.height, spec.width]:
+        raise UserError(f"{path}: its input is not images [B, 3, {spec.height}, {spec.width}], as it describes itself")
+    if missing := {"detection", "cls_prob", "boxes"} - set(outputs):
+        raise UserError(f"{path}: has no output {min(missing)}; it was not written by this package")
+    if outputs["cls_prob"][1] != len(spec.classes) + 1:
+        raise UserError(f"{path}: its output cls_prob is {outputs['cls_prob']}, {len(spec.classes)} classes are named")
+    return OnnxModel(spec, path, spec.compat is not None if finished is None else finished)
+
+
+def open_session(path: Path, providers: list[Any]) -> Any:
+    """An onnxruntime.InferenceSession on as many threads as MXNet would take. Errors: UserError."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise UserError(f"{path}: ONNX files need onnxruntime (pip install 'ssd[onnx]')") from error
+    from ssd.engine import physical_cores
+
+    if not path.is_file():
+        raise UserError(f"model {path}: does not exist")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS") or physical_cores())
+    options.log_severity_level = 3  # errors alone
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=providers)
+    except Exception as error:  # its exceptions have no common class but this one
+        problem = str(error).strip().splitlines()[0][:200]
+        raise UserError(f"{path}: cannot be opened, it is damaged or no ONNX file ({problem})") from error
+
+
+def to_metadata(description: Mapping[str, Any]) -> dict[str, str]:
+    """A description as metadata_props: JSON by key."""
+    return {key: json.dumps(value, ensure_ascii=False) for key, value in description.items()}
+
+
+def from_metadata(metadata: Mapping[str, str], path: Path) -> ModelSpec:
+    """Errors: UserError when there is no description or it is damaged."""
+    if "ssd" not in metadata:
+        raise UserError(f"{path}: says nothing of its classes and input; it was not written by this package")
+    content: dict[str, Any] = {}
+    for key, value in metadata.items():
+        try:
+            content[key] = json.loads(value)
+        except (ValueError, RecursionError):
+            content[key] = value  # someone else's
+    return read_description(content, path)

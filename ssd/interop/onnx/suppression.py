@@ -1,0 +1,90 @@
+"""Detection inside an ONNX graph, with standard operators and any batch size: what ssd.detection.decode does on arrays.
+
+Batch and classes become one axis, so that one NonMaxSuppression serves all; what it keeps is scattered back into a
+table of scores, in which everything else is -1.
+"""
+
+from ssd.detection.decode import DecodeParams
+from ssd.interop.onnx.builder import Builder
+
+
+def add_suppression(onnx: Builder, params: DecodeParams, classes: int, anchors: int) -> str:
+    """Of `cls_prob` [B, C+1, N], background first, and `boxes` [B, N, 4]: `detection` [B, K, 6], rows (class, score,
+    xmin, ymin, xmax, ymax), best score first, then rows of -1. K is params.keep, or fewer where there are no more
+    candidates."""
+    count = min(params.topk, anchors)
+    values, index = _top(onnx, _scores(onnx, classes), count, "candidates")
+    index = _reshape(onnx, index, [0, classes * count, 1], "candidates_index")
+    boxes = onnx.add("GatherND", ["boxes", index], "candidates_boxes", batch_dims=1)
+    grouped = _reshape(onnx, boxes, [-1, count, 4], "boxes_by_class")
+    kept = _suppress(onnx, grouped, _reshape(onnx, values, [-1, 1, count], "scores_by_class"), params, count)
+    table = _reshape(onnx, kept, [-1, classes * count], "kept_by_image")
+    score, place = _top(onnx, table, min(params.keep, classes * count), "best")
+    label = onnx.add("Div", [place, onnx.numbers(count, "candidates_per_class")], "best_class")
+    return _rows(onnx, label, score, _gather(onnx, boxes, place))
+
+
+def add_original_suppression(onnx: Builder, params: DecodeParams, classes: int, anchors: int) -> str:
+    """The same as MXNet's MultiBoxDetection decides: the best class of an anchor alone, params.topk over all classes,
+    and no other limit. Of two classes with exactly the same score both are looked at."""
+    count = min(params.topk, anchors) if params.topk > 0 else anchors
+    scores = _scores(onnx, classes)
+    best = onnx.add("ReduceMax", [scores], "best_score", axes=[1], keepdims=1)
+    is_best = onnx.add("Equal", [scores, best], "is_best")
+    scores = onnx.add("Where", [is_best, scores, onnx.scalar(0, "no_score")], "scores_of_best")
+    anchor_scores = onnx.add("Squeeze", [best, onnx.numbers([1], "class_axis")], "anchor_scores")
+    _, index = _top(onnx, anchor_scores, count, "candidates")
+    boxes = _gather(onnx, "boxes", index)
+    by_anchor = onnx.add("Transpose", [scores], "scores_by_anchor", perm=[0, 2, 1])
+    chosen = onnx.add("Transpose", [_gather(onnx, by_anchor, index)], "scores_by_class", perm=[0, 2, 1])
+    repeated = onnx.add("Unsqueeze", [boxes, onnx.numbers([1], "new_axis")], "boxes_once")
+    shape = onnx.numbers([1, classes, 1, 1], "repeats")
+    repeated = _reshape(onnx, onnx.add("Expand", [repeated, shape], "boxes_repeated"), [-1, count, 4], "boxes_by_class")
+    kept = _suppress(onnx, repeated, _reshape(onnx, chosen, [-1, 1, count], "scores_of_classes"), params, count)
+    table = _reshape(onnx, kept, [-1, classes * count], "kept_by_image")
+    score, place = _top(onnx, table, count, "best")
+    size = onnx.numbers(count, "candidates_per_class")
+    label = onnx.add("Div", [place, size], "best_class")
+    return _rows(onnx, label, score, _gather(onnx, boxes, onnx.add("Mod", [place, size], "best_anchor")))
+
+
+def _scores(onnx: Builder, classes: int) -> str:
+    bounds = [onnx.numbers([value], f"foreground_{value}") for value in (1, classes + 1)]
+    return onnx.add("Slice", ["cls_prob", *bounds, bounds[0]], "foreground")
+
+
+def _suppress(onnx: Builder, boxes: str, scores: str, params: DecodeParams, count: int) -> str:
+    """[G, count]: the scores [G, 1, count] of what is kept of boxes [G, count, 4], -1 elsewhere."""
+    limits = [onnx.numbers(count, "most"), onnx.scalar(params.nms, "nms"), onnx.scalar(params.score, "score")]
+    chosen = onnx.add("NonMaxSuppression", [boxes, scores, *limits], "chosen")
+    chosen = onnx.add("Gather", [chosen, onnx.numbers([0, 2], "group_and_box")], "chosen_places", axis=1)
+    flat = _reshape(onnx, scores, [-1, count], "scores_flat")
+    empty = onnx.add(
+        "Sub", [onnx.add("Mul", [flat, onnx.scalar(0, "nothing")], "zeros"), onnx.scalar(1, "one")], "none"
+    )
+    return onnx.add("ScatterND", [empty, chosen, onnx.add("GatherND", [flat, chosen], "chosen_scores")], "kept")
+
+
+def _rows(onnx: Builder, label: str, score: str, boxes: str) -> str:
+    axis = onnx.numbers([-1], "last_axis")
+    label = onnx.add("Unsqueeze", [onnx.add("Cast", [label], "class_number", to=1), axis], "class_column")
+    score = onnx.add("Unsqueeze", [score, axis], "score_column")
+    rows = onnx.add("Concat", [label, score, boxes], "rows", axis=2)
+    valid = onnx.add("GreaterOrEqual", [score, onnx.scalar(0, "lowest")], "valid")
+    return onnx.add("Where", [valid, rows, onnx.scalar(-1, "padding")], "detection")
+
+
+def _top(onnx: Builder, values: str, count: int, name: str) -> tuple[str, str]:
+    """The best along the last axis, best first, and where they are; of equal ones the first."""
+    best, index = onnx.add_many("TopK", [values, onnx.numbers([count], f"{name}_count")], name, 2, axis=-1)
+    return best, index
+
+
+def _gather(onnx: Builder, table: str, index: str) -> str:
+    """Of [B, M, D] the rows at [B, K] -> [B, K, D]."""
+    index = onnx.add("Unsqueeze", [index, onnx.numbers([-1], "index_axis")], f"{index}_column")
+    return onnx.add("GatherND", [table, index], f"{table}_at_{index}", batch_dims=1)
+
+
+def _reshape(onnx: Builder, data: str, shape: list[int], name: str) -> str:
+    return onnx.add("Reshape", [data, onnx.numbers(shape, f"{name}_shape")], name)

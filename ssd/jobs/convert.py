@@ -1,0 +1,177 @@
+"""job=convert: a Caffe network as a model of this package, compared with OpenCV's reading of the same files."""
+
+import json
+import logging
+from collections.abc import Iterable
+from dataclasses import asdict
+from itertools import islice
+from math import isfinite, prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+
+from ssd.detection.sources import find, iterate
+from ssd.errors import UserError
+from ssd.files import write_atomically
+from ssd.interop.caffe.convert import Converted, Options, Row, convert, load
+from ssd.interop.caffe.loose import LooseHeads
+from ssd.interop.caffe.means import Mean, find_mean
+from ssd.interop.caffe.names import class_names
+from ssd.interop.caffe.parity import NoReferenceError
+from ssd.interop.caffe.verify import Conversion, Report, noise_picture, verify
+from ssd.interop.caffe.write import write_detector, write_network
+from ssd.interop.classifier import Classifier
+from ssd.jobs.common import asked_for
+from ssd.model import ModelSpec
+
+log = logging.getLogger(__name__)
+
+PICTURES = 20  # most that are compared
+SAID = 5  # classes told of a picture
+VARIANCES = [0.1, 0.1, 0.2, 0.2]  # of a network that has none
+
+
+def run(cfg: DictConfig, folder: Path) -> None:
+    """Writes folder/model and parity.json. Errors: UserError when a file cannot be converted, or when the result
+    answers otherwise than OpenCV's."""
+    check(cfg)
+    made = conversion(cfg)
+    for line in table(made.converted.rows):
+        log.info("%s", line)
+    pictures = list(chosen(cfg, made.spec))
+    OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
+    compare(made, pictures, cfg.job.tolerance, folder / "parity.json")
+    converted, target = made.converted, folder / "model"
+    write = write_detector if converted.heads else write_network
+    place = write(target, made.spec, converted.graph, converted.arg_params, converted.aux_params)
+    log.info("%-12s %s", "model", place)
+    if converted.heads:
+        log.info("%-12s python -m ssd.run job=demo model=%s source=photos/", "run it", place)
+    elif made.spec.classes:
+        classify(str(place), pictures if cfg.source else [])
+    else:
+        log.info("%-12s it is no detector and no classifier: mx.model.load_checkpoint reads it", "run it")
+
+
+def check(cfg: DictConfig) -> None:
+    """Errors: UserError naming the key that is not set or makes no sense."""
+    job = cfg.job
+    for key in ("prototxt", "caffemodel"):
+        if job[key] is None:
+            raise UserError(f"job=convert needs job.{key}=: a Caffe network is a .prototxt and a .caffemodel")
+        if not Path(job[key]).is_file():
+            raise UserError(f"job.{key}={job[key]}: there is no such file")
+    if job.channels not in ("BGR", "RGB"):
+        raise UserError(f"job.channels={job.channels}: choose BGR or RGB")
+    if not isfinite(job.scale) or job.scale <= 0:
+        raise UserError(f"job.scale={job.scale}: expected a positive number")
+    if cfg.source is not None:
+        find(cfg.source)
+
+
+def conversion(cfg: DictConfig) -> Conversion:
+    """Reads and converts the network."""
+    job = plain(cfg.job)
+    files = Path(job["prototxt"]), Path(job["caffemodel"])
+    network = load(*files)
+    size = network.input_shape[2:]
+    mean = find_mean(job["mean"], job["channels"], (size[0], size[1]))
+    picture = None if mean.picture is None else mean.picture * np.float32(job["scale"])
+    options = Options(job["channels"], picture, job["fold"], loose_heads(job["priors"]))
+    converted = convert(network, options)
+    spec = describe(cfg, converted, mean, network.name or files[0].stem)
+    return Conversion(*files, network, options, converted, spec)
+
+
+def loose_heads(priors: dict[str, Any] | None) -> LooseHeads | None:
+    if priors is None:
+        return None
+    try:
+        return LooseHeads(**priors)
+    except TypeError as error:
+        raise UserError(f"job.priors: expected min_sizes, steps, variances and clip ({error})") from error
+
+
+def describe(cfg: DictConfig, converted: Converted, mean: Mean, name: str) -> ModelSpec:
+    """What the model says of itself. Thresholds are the network's own, but for those that the command line names."""
+    job, heads = plain(cfg.job), converted.heads
+    detection = plain(cfg.detection) | (heads.detection if heads else {})
+    detection |= {key: value for key, value in asked_for(cfg).items() if key != "compat"}
+    variances = heads.priors[0, 1, :4].tolist() if heads else VARIANCES
+    return ModelSpec(
+        classes=class_names(job["classes"], labels(converted)),
+        height=converted.input_shape[2],
+        width=converted.input_shape[3],
+        mean=mean.levels,
+        std=[1 / job["scale"]] * 3,
+        backbone=name,
+        variances=variances,
+        compat=None,
+        detection=detection,
+    )
+
+
+def labels(converted: Converted) -> list[int]:
+    """The network's numbers of its classes: none when it has several outputs and is no detector."""
+    if converted.heads:
+        return converted.heads.labels
+    outputs = list(converted.outputs.values())
+    return list(range(prod(outputs[0].shape))) if len(outputs) == 1 else []
+
+
+def table(rows: list[Row]) -> list[str]:
+    """The layers as lines of text."""
+    columns = [("layer", "type", "writes", "numbers", "")]
+    columns += [(row.name, row.type, row.shapes, f"{row.numbers:,}" if row.numbers else "", row.note) for row in rows]
+    widths = [min(40, max(len(line[number]) for line in columns)) for number in range(4)]
+    name, kind, shape, count = widths
+    return [f"{a:{name}}  {b:{kind}}  {c:{shape}}  {d:>{count}}  {e}".rstrip() for a, b, c, d, e in columns]
+
+
+def chosen(cfg: DictConfig, spec: ModelSpec) -> Iterable[tuple[str, np.ndarray]]:
+    """The pictures to compare on."""
+    if cfg.source is not None:
+        return islice(iterate(cfg.source), PICTURES)
+    return [("noise", noise_picture(spec.height, spec.width))]
+
+
+def compare(made: Conversion, pictures: Iterable[tuple[str, np.ndarray]], tolerance: float, file: Path) -> None:
+    """Tells the differences to OpenCV and writes them to a file. Errors: UserError when they are larger than they may
+    be."""
+    try:
+        report = verify(made, pictures, tolerance)
+    except NoReferenceError as error:
+        log.warning("not compared with OpenCV, which cannot run this network: %s", error)
+        return
+    write_atomically(file, (json.dumps(asdict(report), indent=1) + "\n").encode())
+    for line in told(report):
+        log.info("%s", line)
+    if wrong := report.wrong(tolerance):
+        raise UserError(f"the converted network differs from OpenCV's: {'; '.join(wrong)}; nothing was written")
+
+
+def told(report: Report) -> list[str]:
+    lines = [
+        f"{'OpenCV':12} output {name} {'x'.join(map(str, one.shape))} differs by {one.largest:.1e} "
+        f"(its largest value is {one.scale:.3g})"
+        for name, one in report.outputs.items()
+    ]
+    for name, boxes in report.boxes.items():
+        lines.append(f"{'OpenCV':12} {name}: {boxes.ours} boxes, OpenCV {boxes.theirs}, {boxes.unmatched} differ")
+    return lines
+
+
+def classify(model: str, pictures: Iterable[tuple[str, np.ndarray]]) -> None:
+    """Tells what the written classifier sees, and how to run it."""
+    classifier = Classifier.load(model)
+    for name, picture in pictures:
+        best = ", ".join(f"{label} {score:.3f}" for label, score in classifier.best(picture, SAID))
+        log.info("%-12s %s", name, best)
+    log.info("%-12s ssd.interop.classifier.Classifier.load(%r).predict([image])", "run it", model)
+
+
+def plain(node: DictConfig) -> dict[str, Any]:
+    found: Any = OmegaConf.to_container(node, resolve=True)
+    return found

@@ -1,0 +1,81 @@
+"""rerun=RUN: the saved configuration of a run again, with the words beside it as changes.
+
+    python -m ssd.run rerun=outputs/train/small_128_shapes/2026-01-31_12-00-00.000000 epochs=100
+
+What the run was told on its command line, and the new words, compose the configuration of today. Where that differs
+from the run's words alone, the new words have changed something, and that counts; everywhere else the run's saved
+values do, so that defaults which have changed since then change nothing.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ssd.errors import UserError
+
+KEY = "rerun"
+
+
+def saved_words(words: Sequence[str]) -> list[str]:
+    """The command line of the run that rerun= names, as far as it chose the configuration; [] without rerun=.
+
+    Errors: UserError for a folder that is no run.
+    """
+    named = [word.split("=", 1)[1].strip("'\"") for word in words if word.split("=", 1)[0] == KEY and "=" in word]
+    if not named or named[-1] in ("", "null"):
+        return []
+    run = Path(named[-1])
+    if not (run / "config.yaml").is_file() or not (run / ".hydra" / "overrides.yaml").is_file():
+        raise UserError(f"rerun={run}: no run directory, it lacks config.yaml or .hydra/overrides.yaml")
+    said = [str(word) for word in OmegaConf.load(run / ".hydra" / "overrides.yaml")]
+    return [word for word in said if not word.startswith(f"{KEY}=")]
+
+
+def as_saved(cfg: DictConfig) -> DictConfig:
+    """cfg with the values of the run that cfg.rerun names, but for what its words change; cfg itself if that is null.
+
+    Errors: UserError when the saved configuration no longer fits the program.
+    """
+    if cfg.get(KEY) is None:
+        return cfg
+    from ssd.config import Config, compose
+
+    run = Path(cfg.rerun)
+    words = saved_words([f"{KEY}={run}"])
+    then, now = _plain(compose(words)), _plain(cfg)
+    saved = _plain(OmegaConf.load(run / "config.yaml"))
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(Config), changed(saved, then, now), {KEY: str(run)})
+    except OmegaConfBaseException as error:
+        raise UserError(f"rerun={run}: its configuration no longer fits ({str(error).splitlines()[0]})") from error
+    assert isinstance(merged, DictConfig)
+    return merged
+
+
+def changed(saved: Mapping[str, Any], then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """`saved` with what differs between `then` and `now`, at any depth; lists count as one value.
+
+    A key that `saved` lacks is one that the program has learned since, one that `then` and `now` lack is one that the
+    run has found out by itself.
+    """
+    result: dict[str, Any] = {}
+    for key in dict.fromkeys([*saved, *now]):
+        if key in then and key not in now:
+            continue
+        if key not in saved or (key in now and key not in then):
+            result[key] = now[key]
+        elif key not in now:
+            result[key] = saved[key]
+        elif all(isinstance(part[key], Mapping) for part in (saved, then, now)):
+            result[key] = changed(saved[key], then[key], now[key])
+        else:
+            result[key] = saved[key] if then[key] == now[key] else now[key]
+    return result
+
+
+def _plain(cfg: Any) -> dict[str, Any]:
+    plain: Any = OmegaConf.to_container(cfg, resolve=True)
+    return plain

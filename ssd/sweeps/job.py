@@ -1,0 +1,63 @@
+"""A job of a sweep, seen from the sweep: a process of its own.
+
+One that is killed, crashes or leaks is then no concern of the others; every job finds its own devices, threads and
+seeds as a single run does; and the process that Hydra's launchers start stays small.
+"""
+
+import contextlib
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from ssd.sweeps.outcome import FAILED, FINISHED, INTERRUPTED, RUNNING, Outcome, read
+
+PATIENCE = 30.0  # seconds that an interrupted job has to close its files
+
+
+def run_apart(cfg: DictConfig, folder: Path) -> float | None:
+    """Runs the job in a process of its own; returns what the sweep optimises, None unless it finished.
+
+    It raises nothing but KeyboardInterrupt: what went wrong is in job.json.
+    """
+    hydra = HydraConfig.get()
+    begun = Outcome(hydra.job.num, list(hydra.overrides.task))
+    begun.write(folder)
+    # Resolved, because ${now:} would be another time over there.
+    plain = OmegaConf.to_container(cfg, resolve=True), OmegaConf.to_container(hydra, resolve=True, enum_to_str=True)
+    started = time.monotonic()
+    process = subprocess.Popen([sys.executable, "-m", "ssd.sweeps.child"], stdin=subprocess.PIPE)
+    assert process.stdin
+    try:
+        with contextlib.suppress(BrokenPipeError):  # it died at once; the code tells
+            process.stdin.write(pickle.dumps(plain))
+            process.stdin.flush()
+        code = process.wait()
+    except KeyboardInterrupt:  # the terminal has told the child, too
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(PATIENCE)
+        if read(folder).state == RUNNING:
+            begun.ended(INTERRUPTED, "interrupted").write(folder)
+        raise
+    finally:
+        process.stdin.close()  # which ends a child that is still there
+    outcome = read(folder)
+    if outcome.state == RUNNING:
+        outcome = outcome.ended(FAILED, died(code))
+    outcome = replace(outcome, seconds=round(time.monotonic() - started, 1))
+    outcome.write(folder)
+    return outcome.value if outcome.state == FINISHED else None
+
+
+def died(code: int) -> str:
+    """Why a process ended that could not say it itself, from its exit code."""
+    if code >= 0:
+        return f"its process ended with code {code}"
+    name = signal.Signals(-code).name
+    return f"killed by {name}" + (" (out of memory?)" if -code == signal.SIGKILL else "")

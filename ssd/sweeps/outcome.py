@@ -1,0 +1,63 @@
+"""job.json: what became of a job of a sweep."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from ssd.errors import UserError
+from ssd.files import write_atomically
+
+FILE = "job.json"
+LONGEST = 300  # characters of a reason
+# As it is while the job runs. On disk after the sweep is over it means that the whole sweep was killed.
+RUNNING = "running"
+FINISHED, PRUNED, FAILED, INTERRUPTED = "finished", "pruned", "failed", "interrupted"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """number: of the job in its sweep; words: its command line; value: what is optimised, the more the better."""
+
+    number: int
+    words: Sequence[str]
+    state: str = RUNNING
+    reason: str = ""  # one line, for all states but finished
+    value: float | None = None
+    seconds: float | None = None
+    parameters: int | None = None  # of the network that was trained
+
+    def ended(self, state: str, reason: str = "") -> "Outcome":
+        return replace(self, state=state, reason=" ".join(reason.split())[:LONGEST])
+
+    def write(self, folder: Path) -> None:
+        fields = asdict(self)
+        if self.value is not None and not math.isfinite(self.value):
+            fields["value"] = None
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / FILE, (json.dumps(fields, indent=2) + "\n").encode())
+
+
+def read(folder: Path) -> Outcome:
+    """The outcome in a job's folder. Errors: UserError for a file that is none."""
+    try:
+        return Outcome(**json.loads((folder / FILE).read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{folder / FILE}: cannot be read ({error})") from error
+
+
+def read_all(sweep: Path) -> dict[Path, Outcome]:
+    """The jobs of a sweep by their folder, in the order of their numbers."""
+    found = {file.parent: read(file.parent) for file in sweep.glob(f"*/{FILE}")}
+    return dict(sorted(found.items(), key=lambda item: item[1].number))
+
+
+def close_lost(sweep: Path, number: int, words: Sequence[str], reason: str) -> None:
+    """Marks job `number` as failed if nothing else was said: its process vanished, or was never started."""
+    for folder, outcome in read_all(sweep).items():
+        if outcome.number == number:
+            if outcome.state == RUNNING:
+                outcome.ended(FAILED, reason).write(folder)
+            return
+    Outcome(number, list(words)).ended(FAILED, reason).write(sweep / f"{number}_lost")

@@ -1,0 +1,76 @@
+"""Jobs that run at the same time on one machine: each has its part of the GPUs and of the processor cores."""
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from ssd.cores import cores_by_thread, physical_cores
+from ssd.errors import UserError
+
+FOLDER = ".places"
+PAUSE = 0.2  # seconds
+
+
+def places(cfg: DictConfig) -> int:
+    """How many jobs of the sweep share one machine at the same time: by Slurm each has its own, or a part of one."""
+    launcher = HydraConfig.get().launcher
+    return 1 if one_by_one(launcher) or launcher.get("cluster") == "slurm" else int(cfg.sweep.parallel)
+
+
+def one_by_one(launcher: Mapping[str, Any]) -> bool:
+    """Whether this hydra.launcher waits for each job before the next."""
+    return bool(launcher["_target_"].endswith(".BasicLauncher"))
+
+
+@contextmanager
+def take(cfg: DictConfig, sweep: Path, count: int) -> Iterator[None]:
+    """Takes one of `count` places on this machine, as long as the block or the process lasts.
+
+    Cuts cfg.device.ids (GPUs only: on the CPU they are no hardware) and this process's cores to its part; threads
+    follow from the cores unless device.threads names a number. Errors: UserError for fewer GPUs than places.
+    """
+    if count == 1:
+        yield
+        return
+    if cfg.device.name == "gpu" and len(cfg.device.ids) < count:
+        raise UserError(
+            f"sweep.parallel={count} but device.ids={list(cfg.device.ids)}: each job at a time needs a GPU of its own"
+        )
+    index, handle = _free_place(sweep / FOLDER, count)
+    try:
+        if cfg.device.name == "gpu":
+            cfg.device.ids = part(cfg.device.ids, index, count)
+        if hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, [cpu for core in part(cores_by_thread(), index, count) for cpu in core])
+            os.environ["OMP_NUM_THREADS"] = str(physical_cores())  # the launcher may have set its own guess
+        yield
+    finally:
+        os.close(handle)
+
+
+def part(items: Sequence[Any], index: int, count: int) -> list[Any]:
+    """The part number `index` of `count` of them, neighbours together; with fewer items than parts, one in turn."""
+    if len(items) < count:
+        return [items[index % len(items)]]
+    return list(items[index * len(items) // count : (index + 1) * len(items) // count])
+
+
+def _free_place(folder: Path, count: int) -> tuple[int, int]:
+    """(number, file handle) of a place that nobody holds; waits for one. The lock goes with the process."""
+    folder.mkdir(parents=True, exist_ok=True)
+    while True:
+        for index in range(count):
+            handle = os.open(folder / f"{os.uname().nodename}-{index}", os.O_RDWR | os.O_CREAT, 0o644)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return index, handle
+            except BlockingIOError:
+                os.close(handle)
+        time.sleep(PAUSE)

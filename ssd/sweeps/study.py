@@ -1,0 +1,142 @@
+"""The Optuna sweeper: values of the next jobs from what the ones before gave, in a study that survives a kill."""
+
+import fcntl
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import optuna
+from hydra.plugins.launcher import Launcher
+from hydra.utils import instantiate
+from hydra_plugins.hydra_optuna_sweeper._impl import create_params_from_overrides
+from omegaconf import DictConfig
+from optuna.distributions import BaseDistribution
+from optuna.trial import TrialState
+
+from ssd.errors import UserError
+from ssd.sweeps.outcome import FINISHED, INTERRUPTED, PRUNED, RUNNING, Outcome, read_all
+from ssd.sweeps.share import one_by_one
+
+log = logging.getLogger(__name__)
+
+LOCK = ".lock"
+FIXED = "fixed words"  # of the study: what all its trials share
+STALE = "interrupted trials"  # of the study: numbers of those that were killed with the sweep
+ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+
+
+def search(config: DictConfig, launcher: Launcher, words: Sequence[str]) -> None:
+    """Runs trials until `n_trials` have ended, those of earlier calls counted; see conf/hydra/sweeper/optuna.yaml.
+
+    words: the command line; those that are no single values span the space. Errors: UserError when another process
+    runs this sweep, or the study in its storage was begun with other words.
+    """
+    settings = config.hydra.sweeper
+    sweep = Path(config.hydra.sweep.dir)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    with _only_process(sweep):
+        space, fixed = split(words)
+        study = open_study(settings, fixed)
+        close_interrupted(study, sweep)
+        if done := ended(study):
+            log.info("study %s goes on: %d of %d trials have ended", study.study_name, done, settings.n_trials)
+        while (left := settings.n_trials - ended(study)) > 0:
+            trials = [ask(study, settings, config.seed, space) for _ in range(min(left, _at_once(config)))]
+            jobs = [[*(f"{name}={value}" for name, value in trial.params.items()), *fixed] for trial in trials]
+            launcher.launch(jobs, initial_job_idx=trials[0].number)
+            outcomes = {outcome.number: outcome for outcome in read_all(sweep).values()}
+            for trial in trials:
+                tell(study, trial.number, outcomes.get(trial.number))
+
+
+def split(words: Sequence[str]) -> tuple[dict[str, BaseDistribution], list[str]]:
+    """Search space and the words that are the same in all trials. Errors: UserError without any space."""
+    space, values, deletions = create_params_from_overrides(list(words))
+    if not space:
+        raise UserError(
+            "hydra/sweeper=optuna has nothing to search: give a key several values, e.g. "
+            "'optimizer.learning_rate=tag(log,interval(0.0003,0.03))' or augment=mild,ssd"
+        )
+    return space, [f"{name}={value}" for name, value in values.items()] + deletions
+
+
+def open_study(settings: DictConfig, fixed: list[str]) -> optuna.Study:
+    """The study of this name in its storage, made if it is not there. Errors: UserError if it has other fixed words."""
+    study = optuna.create_study(
+        study_name=settings.study_name, storage=settings.storage, direction="maximize", load_if_exists=True
+    )
+    begun = study.user_attrs.get(FIXED)
+    if begun is None:
+        study.set_user_attr(FIXED, fixed)
+    elif begun != fixed:
+        different = " ".join(sorted(set(begun) ^ set(fixed)))
+        raise UserError(
+            f"study {settings.study_name} was begun with other words ({different}); its trials would not compare: "
+            "give this one another name, hydra.sweeper.study_name=…"
+        )
+    return study
+
+
+def close_interrupted(study: optuna.Study, sweep: Path) -> None:
+    """Marks as failed the trials that were running when an earlier process of this sweep was killed."""
+    numbers = [trial.number for trial in study.get_trials(deepcopy=False, states=[TrialState.RUNNING])]
+    for number in numbers:
+        log.info("trial %d was interrupted: it counts as failed and is replaced", number)
+        study.tell(number, state=TrialState.FAIL)
+    if numbers:
+        study.set_user_attr(STALE, [*study.user_attrs.get(STALE, []), *numbers])
+    for folder, outcome in read_all(sweep).items():
+        if outcome.state == RUNNING:
+            outcome.ended(INTERRUPTED, "the sweep was killed").write(folder)
+
+
+def ended(study: optuna.Study) -> int:
+    """Trials that count: finished, pruned or failed by themselves."""
+    interrupted = set(study.user_attrs.get(STALE, []))
+    return sum(trial.number not in interrupted for trial in study.get_trials(deepcopy=False, states=ENDED))
+
+
+def ask(study: optuna.Study, settings: DictConfig, seed: int, space: dict[str, BaseDistribution]) -> optuna.trial.Trial:
+    """The next trial. Its random numbers depend on the seed and its number alone, so that a study that was resumed
+    proposes no value twice and what an uninterrupted one would have proposed."""
+    number = len(study.get_trials(deepcopy=False))
+    own = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+    study.sampler = instantiate(settings.sampler, seed=own)
+    try:
+        return study.ask(fixed_distributions=space)
+    except ValueError as error:  # Optuna's refusal of a categorical space that differs from the one before
+        raise UserError(
+            f"study {settings.study_name} was begun with another search space ({error}): "
+            "give this one another name, hydra.sweeper.study_name=…"
+        ) from error
+
+
+def tell(study: optuna.Study, number: int, outcome: Outcome | None) -> None:
+    """Closes a trial with what its job left."""
+    if outcome and outcome.state == FINISHED and outcome.value is not None:
+        study.tell(number, outcome.value)
+    elif outcome and outcome.state == PRUNED:
+        study.tell(number, state=TrialState.PRUNED)
+    else:
+        study.tell(number, state=TrialState.FAIL)
+
+
+def _at_once(config: DictConfig) -> int:
+    """Trials that are asked for together. One that is launched alone is, so that it learns from all before it."""
+    return 1 if one_by_one(config.hydra.launcher) else int(config.sweep.parallel)
+
+
+@contextmanager
+def _only_process(sweep: Path) -> Iterator[None]:
+    sweep.mkdir(parents=True, exist_ok=True)
+    handle = os.open(sweep / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise UserError(f"{sweep}: another process runs this sweep; give this one another study_name") from error
+    finally:
+        os.close(handle)

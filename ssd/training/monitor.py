@@ -1,0 +1,120 @@
+"""Training steps whose weights, gradients and activations are told to whoever wants their histograms."""
+
+import logging
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ssd.engine import mx
+from ssd.tracking.events import Events
+from ssd.training.losses import StepLosses
+from ssd.training.trainer import OUTPUTS, Trainer
+
+log = logging.getLogger(__name__)
+
+ENOUGH = 65_536  # values of an array, of which a histogram looks like that of all
+WEIGHTS, GRADIENTS, ACTIVATIONS = "weights", "gradients", "activations"
+
+
+class Monitor:
+    """Does the steps of a trainer; those at which somebody wants histograms, through a second Module.
+
+    It shares parameters and gradients with the trainer's and also outputs the activations wanted, so that they are
+    those of this very step, and that all other steps cost what they cost without.
+    """
+
+    def __init__(self, trainer: Trainer, events: Events) -> None:
+        self._trainer = trainer
+        self._events = events
+        self._parameters = trainer.module._param_names
+        self._operations = operations(trainer.module.symbol)
+        self._modules: dict[tuple[str, ...], Any] = {}  # by their activations
+        self._fruitless: set[str] = set()
+
+    def step(self, batch: Any, number: int) -> StepLosses:
+        """As `Trainer.step`; tells the weights after the step, the gradients and activations that led to it.
+
+        number: of the steps before this one.
+        """
+        step = number + 1
+        patterns = self._events.wants_histograms(step)
+        if not patterns:
+            return self._trainer.step(batch, number)
+        self._warn(patterns)
+        activations = tuple(chosen(ACTIVATIONS, self._operations, patterns))
+        module = self._module(activations)
+        losses = self._trainer.backward(batch, number, module)
+        shown = module.get_outputs(merge_multi_context=False)[OUTPUTS:]
+        for name, devices in zip(activations, shown, strict=True):
+            self._tell(ACTIVATIONS, name, np.concatenate([sample(array) for array in devices]), step)
+        scale = np.float32(self._trainer.gradient_scale(losses))
+        for name in chosen(GRADIENTS, self._parameters, patterns):
+            devices = [executor.grad_dict[name] for executor in self._trainer.module._exec_group.execs]
+            if devices[0] is not None:  # as that of a frozen parameter is
+                self._tell(GRADIENTS, name, sample(summed(devices)) * scale, step)
+        self._trainer.update(losses)
+        for name in chosen(WEIGHTS, self._parameters, patterns):
+            self._tell(WEIGHTS, name, sample(self._trainer.module._exec_group.execs[0].arg_dict[name]), step)
+        return losses
+
+    def _tell(self, kind: str, name: str, values: np.ndarray, step: int) -> None:
+        self._events.histogram(f"{kind}/{name}", values, step)
+
+    def _module(self, activations: tuple[str, ...]) -> Any:
+        if activations not in self._modules:
+            module = self._trainer.module
+            outputs = [mx.sym.BlockGrad(self._operations[name]) for name in activations]
+            second = mx.mod.Module(
+                mx.sym.Group([*module.symbol, *outputs]),
+                data_names=module.data_names,
+                label_names=module.label_names,
+                context=self._trainer.devices,
+                fixed_param_names=module._fixed_param_names,
+                logger=log,
+            )
+            second.bind(module.data_shapes, module.label_shapes, shared_module=module)
+            self._modules[activations] = second
+        return self._modules[activations]
+
+    def _warn(self, patterns: Sequence[re.Pattern[str]]) -> None:
+        """Of a pattern that finds nothing, once."""
+        tags = [f"{kind}/{name}" for kind in (WEIGHTS, GRADIENTS) for name in self._parameters]
+        tags += [f"{ACTIVATIONS}/{name}" for name in self._operations]
+        for pattern in patterns:
+            if pattern.pattern not in self._fruitless and not any(map(pattern.search, tags)):
+                self._fruitless.add(pattern.pattern)
+                log.warning("no array matches %r; they are named like %s, %s", pattern.pattern, tags[0], tags[-1])
+
+
+def operations(symbol: Any) -> dict[str, Any]:
+    """Outputs of the operations of a graph: name -> symbol. "conv1" is the only output of that operation; one of
+    several has its number in its name ("multibox_target_loc_mask")."""
+    variables = {*symbol.list_arguments(), *symbol.list_auxiliary_states()}
+    internals = symbol.get_internals()
+    names = [name for name in internals.list_outputs() if name not in variables]
+    return {name.removesuffix("_output"): internals[name] for name in names}
+
+
+def chosen(kind: str, names: Iterable[str], patterns: Sequence[re.Pattern[str]]) -> list[str]:
+    """The names that a pattern finds in kind/name."""
+    return [name for name in names if any(pattern.search(f"{kind}/{name}") for pattern in patterns)]
+
+
+def summed(devices: Sequence[Any]) -> Any:
+    """Sum of the same array on several devices, on the first."""
+    total = devices[0]
+    for array in devices[1:]:
+        total = total + array.as_in_context(total.context)
+    return total
+
+
+def sample(array: Any) -> np.ndarray:
+    """Values of an array, float32 [N]: all of them, or ENOUGH from places drawn once for all arrays of the size."""
+    flat = array.reshape((-1,))
+    if array.size > ENOUGH:
+        # At random, not every n-th: that could be the same column of every picture.
+        places = np.random.default_rng(array.size).integers(0, array.size, ENOUGH)
+        flat = flat.take(mx.nd.array(places, ctx=array.context, dtype="int64"))
+    return flat.asnumpy().astype(np.float32)

@@ -1,0 +1,104 @@
+"""ONNX files: what they say of themselves, and damage."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from ssd.detection import Detector
+from ssd.errors import UserError
+from ssd.interop.formats import FORMATS
+from ssd.interop.models import open_model
+
+
+@pytest.fixture(scope="module")
+def file(random_model, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("onnx") / "ssd.onnx"
+    FORMATS["onnx"].write(random_model("backbone=small", "data_shape=128"), path, None)
+    return path
+
+
+def error(path: Path) -> str:
+    with pytest.raises(UserError) as caught:
+        Detector.load(str(path))
+    assert "\n" not in str(caught.value)
+    assert str(path) in str(caught.value)
+    return str(caught.value)
+
+
+def test_it_is_complete(random_model, file: Path) -> None:
+    assert open_model(file).spec == random_model("backbone=small", "data_shape=128").spec
+
+
+def test_onnxruntime_alone_runs_it(file: Path, pictures) -> None:
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    detector = Detector.load(str(file), batch_size=3)
+    levels = detector.preprocess(pictures)
+    assert levels.max() > 200  # of 255: not normalised
+    (rows,) = session.run(["detection"], {"images": levels})
+    assert rows.shape == (3, 200, 6)
+    for found, expected in zip(rows, detector.predict_batch(levels), strict=True):
+        np.testing.assert_allclose(found[: len(expected)], expected, atol=1e-6)
+
+
+def test_truncated_files_are_told(file: Path, tmp_path: Path) -> None:
+    whole, cut = file.read_bytes(), tmp_path / "cut.onnx"
+    for size in (0, 1, 100, 5000, len(whole) // 2, len(whole) - 1):
+        cut.write_bytes(whole[:size])
+        error(cut)
+    assert "does not exist" in error(tmp_path / "none.onnx")
+
+
+def test_fuzzed_files_are_told_or_run(file: Path, tmp_path: Path) -> None:
+    """Bits of weights may flip unnoticed; nothing else but a UserError may come out."""
+    whole, fuzzed = file.read_bytes(), tmp_path / "fuzzed.onnx"
+    rng = np.random.default_rng(0)
+    told = 0
+    for _ in range(40):
+        content = bytearray(whole)
+        # Of the file the weights are nearly all: what surrounds them is at its ends.
+        for place in rng.integers(0, 3000, 5):
+            content[place if rng.random() < 0.5 else len(content) - 1 - place] = rng.integers(256)
+        fuzzed.write_bytes(content)
+        try:
+            Detector.load(str(fuzzed))
+        except UserError:
+            told += 1
+    assert told > 20
+
+
+def test_others_files_are_told(file: Path, tmp_path: Path) -> None:
+    def changed(change) -> str:
+        model = onnx.load(str(file))
+        change(model)
+        onnx.save(model, str(tmp_path / "changed.onnx"))
+        return error(tmp_path / "changed.onnx")
+
+    def replace(key: str, value: str):
+        def change(model) -> None:
+            next(entry for entry in model.metadata_props if entry.key == key).value = value
+
+        return change
+
+    def without_output(model) -> None:
+        del model.graph.output[1]
+
+    assert "says nothing of its classes" in changed(lambda model: model.ClearField("metadata_props"))
+    assert "damaged" in changed(replace("classes", "[1"))
+    assert "damaged" in changed(replace("input", "[" * 100_000))
+    assert "as it describes itself" in changed(replace("input", '{"height": 64, "width": 128, "channel_order": "RGB", '
+        '"mean": [1, 2, 3], "std": [1, 1, 1], "resize_mode": "force"}'))  # fmt: skip
+    assert "has no output cls_prob" in changed(without_output)
+    assert "3 classes" in changed(replace("classes", '["a", "b", "c"]'))
+
+
+def test_without_the_packages_they_are_named(file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert "pip install 'ssd[onnx]'" in error(file)
+    monkeypatch.setitem(sys.modules, "ssd.interop.onnx.export", None)
+    monkeypatch.delattr("ssd.interop.onnx.export", raising=False)
+    with pytest.raises(UserError, match=r"need the package onnx .* pip install 'ssd\[onnx\]'"):
+        FORMATS["onnx"].write(None, tmp_path / "x.onnx", None)

@@ -1,0 +1,91 @@
+"""Suppression inside of ONNX graphs decides as ssd.detection.decode, and with compat as MXNet's MultiBoxDetection."""
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from ssd.detection.decode import DecodeParams, decode, rows_to_detections
+from ssd.engine import mx
+from ssd.interop.onnx.builder import OPSET, Builder
+from ssd.interop.onnx.suppression import add_original_suppression, add_suppression
+
+
+def params(**changes):
+    base = {"score": 0.1, "nms": 0.45, "topk": 40, "keep": 20, "soft_nms": None, "sigma": 0.5, "flip": False}
+    return DecodeParams(**{**base, **changes})
+
+
+def session(add, settings, classes, anchors):
+    builder = Builder()
+    detection = add(builder, settings, classes, anchors)
+    value = onnx.helper.make_tensor_value_info
+    inputs = [value("cls_prob", 1, ("batch", classes + 1, anchors)), value("boxes", 1, ("batch", anchors, 4))]
+    outputs = [value(detection, 1, ("batch", None, 6))]
+    graph = onnx.helper.make_graph(builder.nodes, "test", inputs, outputs, builder.constants)
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", OPSET)])
+    model.ir_version = 8
+    onnx.checker.check_model(model, full_check=True)
+    return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+
+
+def made_up(seed, batch, classes, anchors):
+    """Scores that are all different, and boxes of which many overlap."""
+    rng = np.random.default_rng(seed)
+    prob = rng.permutation(batch * (classes + 1) * anchors).reshape(batch, classes + 1, anchors) + 1
+    corner = rng.integers(0, 12, (batch, anchors, 2)) / 20
+    boxes = np.concatenate([corner, corner + rng.integers(3, 9, (batch, anchors, 2)) / 20], axis=2)
+    return (prob / prob.size).astype(np.float32), boxes.astype(np.float32)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize(
+    ("classes", "anchors", "changes"),
+    [
+        (3, 60, {}),
+        (1, 60, {}),
+        (20, 300, {}),
+        (3, 5, {}),  # fewer candidates than topk
+        (2, 60, {"keep": 500}),
+        (2, 60, {"score": 0.99}),
+        (2, 60, {"score": 0.9999999}),  # nothing
+        (2, 60, {"nms": 1.0}),
+        (2, 60, {"nms": 0.0}),
+    ],
+)
+def test_as_on_arrays(batch, classes, anchors, changes):
+    settings = params(**changes)
+    run = session(add_suppression, settings, classes, anchors)
+    for seed in range(3):
+        prob, boxes = made_up(seed, batch, classes, anchors)
+        (output,) = run.run(None, {"cls_prob": prob, "boxes": boxes})
+        assert output.shape == (batch, min(settings.keep, classes * min(settings.topk, anchors)), 6)
+        for rows, expected in zip(output, decode(prob, boxes, settings), strict=True):
+            np.testing.assert_array_equal(rows[: len(expected)], expected)
+            assert (rows[len(expected) :] == -1).all()
+
+
+def test_equal_scores_come_by_class_then_by_anchor():
+    prob = np.full((1, 3, 6), 0.5, np.float32)
+    boxes = np.array([[[x, 0, x + 1, 1] for x in range(6)]], np.float32)
+    settings = params(keep=10)
+    (output,) = session(add_suppression, settings, 2, 6).run(None, {"cls_prob": prob, "boxes": boxes})
+    np.testing.assert_array_equal(output[0], decode(prob, boxes, settings)[0])
+
+
+@pytest.mark.parametrize("changes", [{}, {"topk": 7}, {"nms": 0.9}, {"score": 0.901}])
+def test_as_the_original(changes):
+    settings = params(**changes)
+    prob, anchors = made_up(0, 2, 4, 60)
+    offsets = mx.nd.zeros((2, 240))
+    prior = mx.nd.array(anchors[:1])
+    boxes = np.repeat(anchors[:1], 2, axis=0).clip(0, 1)
+    expected = mx.nd.contrib.MultiBoxDetection(
+        mx.nd.array(prob), offsets, prior, threshold=settings.score, nms_threshold=settings.nms,
+        nms_topk=settings.topk, clip=True,
+    )  # fmt: skip
+    (output,) = session(add_original_suppression, settings, 4, 60).run(None, {"cls_prob": prob, "boxes": boxes})
+    pairs = zip(rows_to_detections(output), rows_to_detections(expected.asnumpy()), strict=True)
+    for rows, theirs in pairs:
+        assert len(rows)
+        np.testing.assert_allclose(rows, theirs, atol=1e-6)

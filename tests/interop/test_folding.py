@@ -1,0 +1,63 @@
+"""Batch normalisation inside of convolutions."""
+
+import numpy as np
+import pytest
+
+from ssd.engine import mx
+from ssd.interop.folding import fold_batch_norm
+
+
+def filled(symbol, shape):
+    shapes, _, aux_shapes = symbol.infer_shape(data=shape)
+    rng = np.random.default_rng(0)
+    pairs = zip(symbol.list_arguments(), shapes, strict=True)
+    args = {name: mx.nd.array(rng.uniform(0.5, 1.5, size)) for name, size in pairs if name != "data"}
+    pairs = zip(symbol.list_auxiliary_states(), aux_shapes, strict=True)
+    return args, {name: mx.nd.array(rng.uniform(0.5, 1.5, size)) for name, size in pairs}
+
+
+def answer(symbol, args, aux, data):
+    executor = symbol.bind(mx.cpu(), args={**args, "data": data}, aux_states=aux, grad_req="null")
+    return [output.asnumpy() for output in executor.forward(is_train=False)]
+
+
+def convolution(data, **options):
+    return mx.sym.Convolution(data, kernel=(3, 3), num_filter=4, name="conv", **options)
+
+
+def check(symbol, norms_left):
+    data = mx.nd.array(np.random.default_rng(1).normal(0, 1, (2, 4, 6, 6)))
+    args, aux = filled(symbol, data.shape)
+    folded, folded_args, folded_aux = fold_batch_norm(symbol, args, aux)
+    assert len(folded.list_auxiliary_states()) == 2 * norms_left
+    assert set(folded.list_arguments()) == {*folded_args, "data"}
+    for ours, theirs in zip(
+        answer(folded, folded_args, folded_aux, data), answer(symbol, args, aux, data), strict=True
+    ):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("fix_gamma", [True, False])
+@pytest.mark.parametrize("options", [{}, {"no_bias": True}, {"num_group": 2}])
+def test_the_answer_stays(fix_gamma, options):
+    norm = mx.sym.BatchNorm(convolution(mx.sym.Variable("data"), **options), fix_gamma=fix_gamma, eps=1e-2, name="norm")
+    check(mx.sym.relu(norm), norms_left=0)
+
+
+def test_what_must_stay_does():
+    data = mx.sym.Variable("data")
+    before = convolution(mx.sym.BatchNorm(data, name="norm"))
+    check(before, norms_left=1)
+    twice = convolution(data)
+    check(mx.sym.Group([mx.sym.BatchNorm(twice, name="norm"), twice * 2]), norms_left=1)
+    check(mx.sym.Group([mx.sym.BatchNorm(twice, name="norm"), twice]), norms_left=1)
+    weight = mx.sym.Variable("shared", shape=(4, 4, 3, 3))
+    pair = [
+        mx.sym.BatchNorm(
+            mx.sym.Convolution(data, weight=weight, no_bias=True, kernel=(3, 3), num_filter=4, name=f"conv{number}"),
+            name=f"norm{number}",
+        )
+        for number in range(2)
+    ]
+    check(mx.sym.Group(pair), norms_left=2)
+    check(mx.sym.BatchNorm(convolution(data), axis=3, name="norm"), norms_left=1)

@@ -1,0 +1,50 @@
+"""Graphs taken apart and put together."""
+
+import numpy as np
+
+from ssd.engine import mx
+from ssd.interop.graph import PRIOR, Graph, with_constants
+
+
+def answers(symbol, args, aux, data):
+    args = {name: args[name] for name in symbol.list_arguments() if name != "data"}
+    executor = symbol.bind(mx.cpu(), args={**args, "data": mx.nd.array(data)}, aux_states=aux, grad_req="null")
+    return [output.asnumpy() for output in executor.forward()]
+
+
+def test_a_graph_put_together_again_is_the_same(random_model):
+    symbol = random_model("backbone=densenet_tiny", "data_shape=128").symbol
+    again = Graph.of(symbol).symbol()
+    assert again.list_arguments() == symbol.list_arguments()
+    assert again.list_auxiliary_states() == symbol.list_auxiliary_states()
+    assert again.list_outputs() == symbol.list_outputs()
+
+
+def test_nodes_that_nothing_needs_are_left_out():
+    data = mx.sym.Variable("data")
+    symbol = mx.sym.Group([mx.sym.exp(data, name="kept"), mx.sym.log(data, name="dropped")])
+    graph = Graph.of(symbol)
+    graph.outputs = graph.outputs[:1]
+    assert graph.symbol().list_outputs() == ["kept_output"]
+    assert [node.name for node in graph.nodes()] == ["data", "kept"]
+
+
+def test_anchors_become_numbers(random_model):
+    model = random_model("backbone=small", "data_shape=128")
+    symbol, args = with_constants(model.symbol, model.arg_params, (3, 128, 128))
+    assert not [node for node in Graph.of(symbol).nodes() if node.op == PRIOR]
+    assert set(args) > set(model.arg_params)
+    data = np.random.default_rng(0).normal(0, 1, (3, 3, 128, 128))
+    before = answers(model.symbol, model.arg_params, model.aux_params, data)
+    for ours, theirs in zip(answers(symbol, args, model.aux_params, data), before, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert with_constants(symbol, args, (3, 128, 128))[0] is symbol
+
+
+def test_a_constant_output_and_a_taken_name():
+    data = mx.sym.Variable("data")
+    anchors = mx.sym.contrib.MultiBoxPrior(data, sizes=(0.5,), ratios=(1,), name="taken")
+    symbol = mx.sym.Group([anchors, data * 2])
+    folded, args = with_constants(symbol, {"taken": mx.nd.ones(1)}, (3, 2, 2))
+    assert args["taken_"].shape == (1, 4, 4)
+    assert folded.list_arguments() == ["taken_", "data"]

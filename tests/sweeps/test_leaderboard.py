@@ -1,0 +1,85 @@
+import csv
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import pytest
+
+from ssd.sweeps.leaderboard import collect, common_words, make_leaderboard
+from ssd.sweeps.outcome import FAILED, FINISHED, INTERRUPTED, PRUNED
+
+Job = Callable[..., Path]
+EPOCHS = "epoch,train/images_per_second\n1,10\n2,90\n3,110\n"
+
+
+@pytest.fixture
+def folder(job: Job, tmp_path: Path) -> Path:
+    """A sweep of six: two good ones, one without a value, one pruned, one failed, one interrupted."""
+    rate = "optimizer.learning_rate=0.0015892794664021446"
+    metrics = '{"map_11pt": 0.5, "map_area": 0.4, "epoch": 3}'
+    job(0, [rate, "data_shape='128'", "epochs=3"], state=FAILED, reason="KeyError: 'x'")
+    job(1, ["a=1", "data_shape='128'", "epochs=3"], metrics, EPOCHS, state=FINISHED, value=0.5, seconds=61.2,
+        parameters=554968)  # fmt: skip
+    job(2, [rate, "data_shape='256'", "epochs=3"], '{"map_11pt": 0.75}', state=FINISHED, value=0.75, seconds=9.0)
+    job(3, ["a=3", "data_shape='128'", "epochs=3"], '{"map_11pt": 0.9}', state=PRUNED, reason="after epoch 1")
+    job(4, ["a=4", "data_shape='128'", "epochs=3"], state=INTERRUPTED, reason="interrupted")
+    job(10, ["a=5", "data_shape='128'", "epochs=3"], state=FINISHED)
+    return tmp_path
+
+
+def test_best_first_and_what_did_not_finish_below(folder: Path) -> None:
+    rows = collect(folder)
+    assert [row.outcome.number for row in rows] == [2, 1, 10, 0, 3, 4]
+    assert rows[1].speed == 100  # the first epoch, in which kernels are chosen, left out
+    assert rows[0].name == "optimizer.learning_rate=0.001589 data_shape=256"
+
+
+def test_the_files(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        assert make_leaderboard(folder) == 1
+    rows = list(csv.DictReader((folder / "leaderboard.csv").open()))
+    assert [row["rank"] for row in rows] == ["1", "2", "3", "", "", ""]
+    assert rows[0]["words"] == "optimizer.learning_rate=0.0015892794664021446 data_shape='256'"  # to use again
+    assert (rows[1]["value"], rows[1]["map_area"], rows[1]["seconds"], rows[1]["images_per_second"]) == (
+        "0.5", "0.4", "61.2", "100.0")  # fmt: skip
+    assert rows[3]["reason"] == "KeyError: 'x'"
+    text = (folder / "leaderboard.md").read_text()
+    assert text.startswith("All with `epochs=3`.\n\n|")
+    assert "- failed: `optimizer.learning_rate=0.001589 data_shape=128`: KeyError: 'x' (0_job)" in text
+    assert "- pruned: `a=3 data_shape=128`: after epoch 1" in text
+    table = [line for line in text.splitlines() if line.startswith("|")]
+    assert len({len(line) for line in table}) == 1  # in columns, as text too
+    assert "0.55 M" in table[3]
+    assert all(line in caplog.text for line in table)
+    picture = cv2.imread(str(folder / "leaderboard.png"))
+    assert picture.shape[1] == 11 * 120
+    assert picture.std() > 10
+
+
+def test_nothing_finished(job: Job, tmp_path: Path) -> None:
+    job(0, ["a=1"], state=FAILED, reason="no")
+    assert make_leaderboard(tmp_path) == 1
+    assert "No job finished." in (tmp_path / "leaderboard.md").read_text()
+    assert (tmp_path / "leaderboard.png").is_file()
+
+
+def test_a_folder_without_jobs_gets_none(tmp_path: Path) -> None:
+    assert make_leaderboard(tmp_path) == 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_common_words() -> None:
+    assert common_words([["a=1", "b=2"], ["a=1", "b=3"]]) == ["a=1"]
+    assert common_words([["a=1"]]) == []
+    assert common_words([]) == []
+
+
+def test_many_long_names_and_reasons_stay_readable(job: Job, tmp_path: Path) -> None:
+    for number in range(60):
+        job(number, [f"some.very.long.key.of.the.configuration={'x' * 100}{number}"], state=FINISHED, value=number / 60)
+    for number in range(60, 90):
+        job(number, [f"a={number}"], state=FAILED, reason="y" * 290)
+    assert make_leaderboard(tmp_path) == 30
+    picture = cv2.imread(str(tmp_path / "leaderboard.png"))
+    assert picture.shape[0] < 3000

@@ -1,0 +1,143 @@
+"""Studies with jobs that are only pretended."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from omegaconf import DictConfig, OmegaConf
+from optuna.trial import TrialState
+
+from ssd.errors import UserError
+from ssd.sweeps.outcome import FAILED, FINISHED, PRUNED, Outcome, read_all
+from ssd.sweeps.study import search
+
+SPACE = "optimizer.learning_rate=tag(log,interval(0.001,0.1))"
+
+
+class Pretend:
+    """A launcher whose jobs end as `states` says, over and over; it stops like a killed sweep where there is None."""
+
+    def __init__(self, sweep: Path, states: Sequence[str | None]) -> None:
+        self.sweep = sweep
+        self.states = states
+        self.words: list[list[str]] = []
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[Any]:
+        for number, words in enumerate(job_overrides, start=initial_job_idx):
+            state = self.states[len(self.words) % len(self.states)]
+            self.words.append(list(words))
+            outcome = Outcome(number, list(words))
+            outcome.write(self.sweep / f"{number}_job")
+            if state is None:
+                raise KeyboardInterrupt
+            rate = float(words[0].split("=")[1])
+            replace(outcome.ended(state, "why"), value=rate if state == FINISHED else None).write(
+                self.sweep / f"{number}_job"
+            )
+        return []
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Callable[..., Pretend]:
+    """run(states, n_trials, words…) searches in tmp_path; a second call goes on."""
+
+    def go(states: Sequence[str | None], n_trials: int = 4, seed: int = 0, words: Sequence[str] = (SPACE, "epochs=2"),
+           parallel: int = 1, folder: Path = tmp_path) -> Pretend:  # fmt: skip
+        launcher = Pretend(folder, states)
+        target = "x.Joblib" if parallel > 1 else "x.BasicLauncher"
+        search(config(folder, n_trials, seed, target, parallel), launcher, words)  # type: ignore[arg-type]
+        return launcher
+
+    return go
+
+
+def config(folder: Path, n_trials: int, seed: int, launcher: str, parallel: int) -> DictConfig:
+    sweeper = {"study_name": "s", "storage": f"sqlite:///{folder}/study.db", "n_trials": n_trials,
+               "sampler": {"_target_": "optuna.samplers.TPESampler", "n_startup_trials": 3}}  # fmt: skip
+    hydra = {"sweep": {"dir": str(folder)}, "sweeper": sweeper, "launcher": {"_target_": launcher}}
+    return OmegaConf.create({"seed": seed, "sweep": {"parallel": parallel}, "hydra": hydra})
+
+
+def study(folder: Path) -> optuna.Study:
+    return optuna.load_study(study_name="s", storage=f"sqlite:///{folder}/study.db")
+
+
+def states(folder: Path) -> list[TrialState]:
+    return [trial.state for trial in study(folder).trials]
+
+
+def test_trials_end_as_their_jobs_did(run: Callable[..., Pretend], tmp_path: Path) -> None:
+    launcher = run([FINISHED, PRUNED, FAILED, FINISHED])
+    assert states(tmp_path) == [TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.COMPLETE]
+    assert all(words[1] == "epochs=2" for words in launcher.words)
+    assert study(tmp_path).best_value == max(float(launcher.words[at][0].split("=")[1]) for at in (0, 3))
+
+
+def test_a_killed_study_goes_on_and_proposes_nothing_twice(run: Callable[..., Pretend], tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run([FINISHED, FINISHED, None], n_trials=5)
+    assert states(tmp_path)[2] == TrialState.RUNNING
+    later = run([FINISHED], n_trials=5)
+    assert len(later.words) == 3  # two had finished; the interrupted one does not count
+    assert states(tmp_path) == [TrialState.COMPLETE] * 2 + [TrialState.FAIL] + [TrialState.COMPLETE] * 3
+    rates = [trial.params["optimizer.learning_rate"] for trial in study(tmp_path).trials]
+    assert len(set(rates)) == 6
+    assert [outcome.reason for outcome in read_all(tmp_path).values()][2] == "the sweep was killed"
+    assert not run([FINISHED], n_trials=5).words  # nothing is left to do
+
+
+def test_the_seed_decides_the_proposals_and_a_stop_changes_none(run: Callable[..., Pretend], tmp_path: Path) -> None:
+    def proposals(name: str, seed: int, *n_trials: int) -> list[list[str]]:
+        (tmp_path / name).mkdir()
+        return [words for n in n_trials for words in run([FINISHED], n, seed, folder=tmp_path / name).words]
+
+    whole = proposals("whole", 0, 6)
+    assert proposals("again", 0, 6) == whole
+    assert proposals("stopped", 0, 2, 4, 6) == whole
+    assert proposals("other", 1, 6) != whole
+
+
+def test_trials_are_asked_for_as_many_as_run_at_once(run: Callable[..., Pretend], tmp_path: Path) -> None:
+    assert len(run([FINISHED], n_trials=5, parallel=2).words) == 5
+    assert len(states(tmp_path)) == 5
+
+
+def test_choices_of_groups_keep_their_quotes(run: Callable[..., Pretend]) -> None:
+    launcher = run([FINISHED], n_trials=3, words=[SPACE, "data_shape='128','256'", "logger=[]"])
+    assert {words[1] for words in launcher.words} <= {"data_shape='128'", "data_shape='256'"}
+    assert launcher.words[0][2] == "logger=[]"
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["epochs=2"], "nothing to search"),
+        ([SPACE, "epochs=3"], r"epochs=2.*study_name"),
+        ([SPACE, "epochs=2", "augment=mild,ssd"], ""),  # a dimension more is Optuna's to handle
+    ],
+)
+def test_another_study_of_the_same_name_is_refused(words: list[str], part: str, run: Callable[..., Pretend]) -> None:
+    run([FINISHED], n_trials=1)
+    if part:
+        with pytest.raises(UserError, match=part):
+            run([FINISHED], n_trials=2, words=words)
+    else:
+        run([FINISHED], n_trials=2, words=words)
+
+
+def test_other_choices_of_one_dimension_are_refused(run: Callable[..., Pretend]) -> None:
+    run([FINISHED], n_trials=1, words=[SPACE, "augment=mild,ssd"])
+    with pytest.raises(UserError, match="another search space"):
+        run([FINISHED], n_trials=2, words=[SPACE, "augment=mild,none"])
+
+
+def test_one_process_at_a_time(run: Callable[..., Pretend], tmp_path: Path) -> None:
+    import fcntl
+
+    with open(tmp_path / ".lock", "w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(UserError, match="another process"):
+            run([FINISHED])
