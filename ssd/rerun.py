@@ -49,7 +49,9 @@ def as_saved(cfg: DictConfig) -> DictConfig:
     then, now = _plain(compose(words)), _plain(cfg)
     saved = _plain(OmegaConf.load(run / "config.yaml"))
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(Config), changed(saved, then, now), {KEY: str(run), "resume": cfg.resume})
+        merged = OmegaConf.merge(
+            OmegaConf.structured(Config), changed(saved, then, now), {KEY: str(run), "resume": cfg.resume}
+        )
     except OmegaConfBaseException as error:
         raise UserError(f"rerun={run}: its configuration no longer fits ({str(error).splitlines()[0]})") from error
     assert isinstance(merged, DictConfig)
