@@ -31,7 +31,8 @@ def saved_words(words: Sequence[str]) -> list[str]:
     if not (run / "config.yaml").is_file() or not (run / ".hydra" / "overrides.yaml").is_file():
         raise UserError(f"rerun={run}: no run directory, it lacks config.yaml or .hydra/overrides.yaml")
     said = [str(word) for word in OmegaConf.load(run / ".hydra" / "overrides.yaml")]
-    return [word for word in said if not word.startswith(f"{KEY}=")]
+    # A run that was interrupted and resumed is repeated as a new one, from its beginning.
+    return [word for word in said if not word.startswith((f"{KEY}=", "resume="))]
 
 
 def as_saved(cfg: DictConfig) -> DictConfig:
@@ -48,7 +49,9 @@ def as_saved(cfg: DictConfig) -> DictConfig:
     then, now = _plain(compose(words)), _plain(cfg)
     saved = _plain(OmegaConf.load(run / "config.yaml"))
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(Config), changed(saved, then, now), {KEY: str(run)})
+        merged = OmegaConf.merge(
+            OmegaConf.structured(Config), changed(saved, then, now), {KEY: str(run), "resume": cfg.resume}
+        )
     except OmegaConfBaseException as error:
         raise UserError(f"rerun={run}: its configuration no longer fits ({str(error).splitlines()[0]})") from error
     assert isinstance(merged, DictConfig)

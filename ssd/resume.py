@@ -25,7 +25,7 @@ FREE = (
     "epochs", "max_hours", "resume", "guard", "checkpoint", "logger", "device", "loader.workers", "loader.prefetch",
     "training.log_every", "training.validate_every", "training.samples", "training.records", "metric.coco",
     "metric.threshold", "metric.gallery", "model", "source", "dataset.root", "dataset.download", "dataset.mirror",
-    "hydra",
+    "rerun", "sweep", "deploy", "hydra",
 )  # fmt: skip
 
 

@@ -74,17 +74,17 @@ def main() -> None:
             sys.exit(1)
     except KeyboardInterrupt:
         sys.exit("interrupted")
-    except OSError as error:
-        if error.errno not in OUTSIDE or full_errors():
-            raise
-        print(f"error: {error.filename or 'output'}: {error.strerror}", file=sys.stderr)
-        sys.exit(UserError.exit_code)
     except (UserError, HydraException, OmegaConfBaseException) as error:
         if full_errors():
             raise
         text = MISSING_PLUGIN if lacks_plugin(error) else explain(error, sys.argv[1:])
         print(f"error: {text}", file=sys.stderr)
         sys.exit(error.exit_code if isinstance(error, UserError) else UserError.exit_code)
+    except OSError as error:  # after Hydra's: its missing choices are OSErrors, too
+        if error.errno not in OUTSIDE or full_errors():
+            raise
+        print(f"error: {error.filename or 'output'}: {error.strerror}", file=sys.stderr)
+        sys.exit(UserError.exit_code)
     except (RuntimeError, ImportError) as error:
         if not lacks_plugin(error):
             raise

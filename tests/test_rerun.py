@@ -90,6 +90,12 @@ def test_a_rerun_can_be_rerun(run: Callable[..., Path]) -> None:
     assert again(folder).epochs == 7
 
 
+def test_a_resumed_run_is_repeated_as_a_new_one(run: Callable[..., Path]) -> None:
+    folder = run(["batch_size=4", "resume=outputs/train/somewhere"])
+    assert again(folder).resume is None
+    assert again(folder, "resume=elsewhere").resume == "elsewhere"
+
+
 def test_no_rerun_changes_nothing() -> None:
     cfg = compose(["epochs=3"])
     assert as_saved(cfg) is cfg

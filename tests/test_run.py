@@ -265,7 +265,7 @@ def test_models_that_do_not_fit_are_one_line(trained: tuple[Path, Path, str], vo
         (["job=eval", f"model={run}", "dataset=shapes", "dataset.classes=[circle,star]"], "knows 3 classes"),
         (["job=demo", f"model={run}", "source=nowhere.jpg"], "nowhere.jpg: not found"),
         (["job=demo", f"model={run}"], "source="),
-        (["init.mode=pretrained", f"init.weights={file}", *TINY], "cut short"),
+        (["init.mode=pretrained", f"init.weights={file}", *TINY], "is not what was written"),
     ]
     for words, part in cases:
         done = ssd(folder, *words, "logger=[]")

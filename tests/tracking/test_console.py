@@ -22,7 +22,8 @@ class Time:
 
 
 @pytest.fixture
-def time(monkeypatch):
+def time(monkeypatch, caplog):
+    caplog.set_level(logging.WARNING, "ssd.tracking.console")  # nobody listens, whatever tests before have configured
     time = Time()
     monkeypatch.setattr("ssd.tracking.console.time", time)
     return time

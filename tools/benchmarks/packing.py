@@ -27,7 +27,7 @@ def main(folder: str, rounds: str = "7") -> None:
     files = pictures_in(Path(folder))
     sizes = picture_sizes(files)
     samples = [
-        Sample(str(number), file, *size, no_boxes())
+        Sample(str(number), file, *size.result(), no_boxes())
         for number, (file, size) in enumerate(zip(files, sizes, strict=True))
     ]
     megabytes = sum(file.stat().st_size for file in files) / 1e6

@@ -46,16 +46,17 @@ LADDER = {
     "batch 16": ["batch_size=16"],
     "head=ssd_bn": ["head=ssd_bn"],
     "ema": ["training.ema=0.99"],
-    "ssd_plus": ["augment=ssd_plus"],
+    "adam": ["optimizer=adam", "optimizer.learning_rate=0.002"],
 }
 # Beside the ladder: one change each to its top.
 ASIDE = {
+    "ssd_plus": ["augment=ssd_plus"],
     "label smoothing": ["loss.label_smoothing=0.05"],
     "multi-scale": ["augment.multi_scale.factors=[0.75,1.0,1.25]"],
     "focal": ["loss.classification=focal"],
     "mining=batch": ["matching.mining=batch"],
-    "decay of all": ["training.weight_decay=all"],
-    "adam": ["optimizer=adam", "optimizer.learning_rate=0.002"],
+    "decay of weights": ["optimizer.wd=0.0005"],
+    "decay of all": ["optimizer.wd=0.0005", "training.weight_decay=all"],
 }
 
 
