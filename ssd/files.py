@@ -112,16 +112,28 @@ def alone(folder: Path) -> Iterator[None]:
             folder.mkdir(parents=True, exist_ok=True)
             handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
-            if isinstance(error, FileNotFoundError) and folder.parent.is_dir() and not folder.exists():
-                continue  # whoever was inside has just renamed or removed the folder
+            # Whoever was inside has just renamed or removed the folder; another may have made it anew meanwhile.
+            vanished = isinstance(error, FileNotFoundError) or (
+                isinstance(error, FileExistsError) and not folder.exists()
+            )
+            if vanished and folder.parent.is_dir():
+                continue
             raise UserError(f"cannot write {folder}: {error.strerror}") from error
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
-            if lock.is_file() and os.path.samestat(os.fstat(handle), lock.stat()):
+            if _is_still(handle, lock):
                 yield
                 return
         finally:
             os.close(handle)
+
+
+def _is_still(handle: int, path: Path) -> bool:
+    """Whether the open file is the one that lies at the path now."""
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def publish(draft: Path, target: Path) -> None:
