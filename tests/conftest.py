@@ -1,6 +1,7 @@
 """Fixtures every test may use."""
 
 import importlib.util
+import logging
 import os
 import signal
 import socket
@@ -20,6 +21,18 @@ settings.register_profile("ssd", deadline=None)  # times depend on what else the
 settings.load_profile("ssd")
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """What a test sets up for the process (Hydra's handlers, a level, a threshold) ends with the test."""
+    root = logging.getLogger()
+    level, threshold = root.level, root.manager.disable
+    yield
+    for handler in root.handlers[:]:
+        if not type(handler).__module__.startswith("_pytest"):  # which adds and removes its own
+            root.removeHandler(handler)
+    root.level, root.manager.disable = level, threshold
 
 
 @pytest.fixture(scope="session")
