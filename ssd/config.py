@@ -1,16 +1,13 @@
-"""The typed schema of the configuration, and composing it outside of the command line.
+"""The configuration composed outside of the command line, its resolvers, and what is wrong with its values.
 
-    from ssd.config import compose
-    cfg = compose(["backbone=resnet50", "data_shape=512"])      # what the runner gets for the same words
-
-Values and their comments live in conf/; this file holds names and types only, so that a misspelled key or a word
-where a number belongs is an error when the configuration is composed, not an hour later.
+from ssd.config import compose
+cfg = compose(["backbone=resnet50", "data_shape=512"])      # what the runner gets for the same words
 """
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +15,12 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from ssd.errors import UserError
 from ssd.limits import check_training
 from ssd.recipe import check_recipe
+from ssd.schema import Config
 
 PACKAGE = Path(__file__).resolve().parent
 # Beside the package in a checkout, inside it in an installed wheel.
@@ -34,216 +32,6 @@ sys.path.append(str(PACKAGE / "sweeps" / "plugins"))
 COMPAT = (None, "mxnet_ssd")
 RESIZE_MODES = ("force", "fit")
 LARGE_TIER_PIXELS = 448
-
-
-@dataclass
-class Input:
-    mean: list[float] = MISSING  # per channel, RGB, of 0..255
-    std: list[float] = MISSING
-
-
-@dataclass
-class Backbone:
-    name: str = MISSING
-    network: Any = MISSING  # _target_ and options of a function in ssd/symbol/backbones
-    input: Input = MISSING
-    freeze: str | None = MISSING
-    heads: Any = MISSING  # per tier the fields of Head that depend on the backbone
-
-
-@dataclass
-class Head:
-    from_layers: list[str] = MISSING  # outputs of the backbone, '' for an extra layer on top of the one before
-    num_filters: list[int] = MISSING  # of extra layers; -1 elsewhere
-    strides: list[int] = MISSING
-    pads: list[int] = MISSING
-    kernels: list[int] = MISSING
-    sizes: Any = MISSING  # per layer [s, s'] as shares of the image side
-    ratios: Any = MISSING  # per layer width / height
-    normalization: list[float] = MISSING  # initial scale of an L2 normalisation, -1 for none
-    steps: Any = MISSING  # null or {at, pixels}
-    batch_norm: bool = MISSING
-    min_filter: int = MISSING
-    variances: list[float] = MISSING
-
-
-@dataclass
-class DataShape:
-    name: str = MISSING
-    height: int = MISSING
-    width: int = MISSING
-    tier: str = MISSING
-
-
-@dataclass
-class Loader:
-    name: str = MISSING
-    workers: int | None = MISSING
-    prefetch: int = MISSING  # batches
-
-
-@dataclass
-class Device:
-    name: str = MISSING
-    ids: list[int] = MISSING
-    threads: int | None = MISSING
-
-
-@dataclass
-class Matching:
-    overlap: float = MISSING
-    negative_ratio: float = MISSING
-    negative_overlap: float = MISSING
-    mining: str = MISSING
-    min_negatives: int = MISSING
-
-
-@dataclass
-class Focal:
-    alpha: float = MISSING
-    gamma: float = MISSING
-    prior: float = MISSING
-
-
-@dataclass
-class Loss:
-    classification: str = MISSING
-    label_smoothing: float = MISSING
-    focal: Focal = MISSING
-
-
-@dataclass
-class Rates:
-    backbone: float = MISSING
-    extras: float = MISSING
-    heads: float = MISSING
-
-
-@dataclass
-class Init:
-    mode: str = MISSING
-    weights: str | None = MISSING
-    names: Any = MISSING  # null, or what conf/names/ holds
-    freeze: str | None = MISSING
-    statistics: str = MISSING
-    rates: Rates = MISSING
-
-
-@dataclass
-class Detection:
-    score: float = MISSING
-    nms: float = MISSING
-    topk: int = MISSING
-    keep: int = MISSING
-    soft_nms: str | None = MISSING
-    sigma: float = MISSING
-    flip: bool = MISSING
-
-
-@dataclass
-class Metric:
-    iou: float = MISSING
-    threshold: float | None = MISSING
-    coco: bool = MISSING
-    gallery: int = MISSING
-    compat: str | None = MISSING
-
-
-@dataclass
-class Training:
-    log_every: int = MISSING
-    validate_every: int = MISSING
-    weight_decay: str = MISSING
-    ema: float = MISSING
-    samples: int = MISSING
-    records: str = MISSING
-    max_side: int | None = MISSING
-
-
-@dataclass
-class Sweep:
-    parallel: int = MISSING
-
-
-@dataclass
-class Calibration:
-    split: str = MISSING
-    images: int = MISSING
-    method: str = MISSING
-
-
-@dataclass
-class Deploy:
-    format: Any = MISSING  # a name or a list of names
-    split: str = MISSING
-    images: int = MISSING
-    measure: bool = MISSING
-    calibration: Calibration = MISSING
-
-
-@dataclass
-class Explode:
-    factor: float | None = MISSING
-    steps: int = MISSING
-    window: int = MISSING
-
-
-@dataclass
-class Guard:
-    non_finite: str = MISSING
-    max_skipped: int = MISSING
-    explode: Explode = MISSING
-    patience: int | None = MISSING  # validations
-    min_gain: float = MISSING
-
-
-@dataclass
-class Keep:
-    last: int = MISSING
-    every: int | None = MISSING  # epochs
-
-
-@dataclass
-class Checkpoint:
-    keep: Keep = MISSING
-    every_steps: int | None = MISSING
-    every_minutes: float | None = MISSING
-
-
-@dataclass
-class Config:
-    job: Any = MISSING
-    backbone: Backbone = MISSING
-    data_shape: DataShape = MISSING
-    head: Head = MISSING
-    dataset: Any = MISSING
-    augment: Any = MISSING
-    loader: Loader = MISSING
-    optimizer: Any = MISSING
-    schedule: Any = MISSING
-    device: Device = MISSING
-    logger: Any = None  # absent when no logger is chosen
-    check: Any = None  # of job=check
-    init: Init = MISSING
-    loss: Loss = MISSING
-    matching: Matching = MISSING
-    detection: Detection = MISSING
-    metric: Metric = MISSING
-    training: Training = MISSING
-    sweep: Sweep = MISSING
-    deploy: Deploy = MISSING
-    checkpoint: Checkpoint = MISSING
-    guard: Guard = MISSING
-    max_hours: float | None = MISSING
-    resume: str | None = MISSING
-    seed: int = MISSING
-    batch_size: int = MISSING
-    epochs: int = MISSING
-    resize_mode: str = MISSING
-    model: str | None = MISSING
-    source: str | None = MISSING
-    rerun: str | None = MISSING
-    compat: str | None = MISSING
 
 
 def _head_field(field: str, whose: str = "compat", *, _root_: DictConfig) -> Any:

@@ -73,21 +73,42 @@ def _draft(target: Path) -> Path:
     return target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}.tmp")
 
 
-@contextmanager
-def held(lock: Path, what: str) -> Iterator[None]:
-    """Keeps other processes from holding the same file. Errors: UserError, that `what` is in use, when one does."""
+def try_lock(lock: Path) -> int | None:
+    """Locks a file, which is made if it is not there, for as long as the returned handle is open, and no longer than
+    the process lasts; None when another holds it. Errors: OSError."""
+    handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(handle)
+        if isinstance(error, BlockingIOError):
+            return None
+        raise
+    return handle
+
+
+@contextmanager
+def held(lock: Path, what: str, advice: str = "another process is at work on it") -> Iterator[None]:
+    """Keeps other processes from holding the same file. Errors: UserError of `what` and the advice when one does."""
+    try:
+        handle = try_lock(lock)
     except OSError as error:
         raise UserError(f"cannot write {lock}: {error.strerror}") from error
+    if handle is None:
+        raise UserError(f"{what}: {advice}")
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"{what}: another process is at work on it") from error
         yield
     finally:
         os.close(handle)
+
+
+@contextmanager
+def in_turn(lock: Path) -> Iterator[None]:
+    """One process at a time is inside; others wait. Makes the file and its folder where they are not there."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with open(lock, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed
+        yield
 
 
 def is_held(lock: Path) -> bool:
@@ -112,16 +133,28 @@ def alone(folder: Path) -> Iterator[None]:
             folder.mkdir(parents=True, exist_ok=True)
             handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
-            if isinstance(error, FileNotFoundError) and folder.parent.is_dir() and not folder.exists():
-                continue  # whoever was inside has just renamed or removed the folder
+            # Whoever was inside has just renamed or removed the folder; another may have made it anew meanwhile.
+            vanished = isinstance(error, FileNotFoundError) or (
+                isinstance(error, FileExistsError) and not folder.exists()
+            )
+            if vanished and folder.parent.is_dir():
+                continue
             raise UserError(f"cannot write {folder}: {error.strerror}") from error
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
-            if lock.is_file() and os.path.samestat(os.fstat(handle), lock.stat()):
+            if _is_still(handle, lock):
                 yield
                 return
         finally:
             os.close(handle)
+
+
+def _is_still(handle: int, path: Path) -> bool:
+    """Whether the open file is the one that lies at the path now."""
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def publish(draft: Path, target: Path) -> None:

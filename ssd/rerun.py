@@ -42,7 +42,8 @@ def as_saved(cfg: DictConfig) -> DictConfig:
     """
     if cfg.get(KEY) is None:
         return cfg
-    from ssd.config import Config, compose
+    from ssd.config import compose
+    from ssd.schema import Config
 
     run = Path(cfg.rerun)
     words = saved_words([f"{KEY}={run}"])

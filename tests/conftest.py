@@ -1,5 +1,7 @@
 """Fixtures every test may use."""
 
+import importlib.util
+import logging
 import os
 import signal
 import socket
@@ -9,6 +11,8 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -17,6 +21,18 @@ settings.register_profile("ssd", deadline=None)  # times depend on what else the
 settings.load_profile("ssd")
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """What a test sets up for the process (Hydra's handlers, a level, a threshold) ends with the test."""
+    root = logging.getLogger()
+    level, threshold = root.level, root.manager.disable
+    yield
+    for handler in root.handlers[:]:
+        if not type(handler).__module__.startswith("_pytest"):  # which adds and removes its own
+            root.removeHandler(handler)
+    root.level, root.manager.disable = level, threshold
 
 
 @pytest.fixture(scope="session")
@@ -29,10 +45,54 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The parameter file of a checkpoint: the small network on 64x64 pixels with random weights, three classes."""
-    import numpy as np
+def run_in() -> Callable[..., "subprocess.CompletedProcess[str]"]:
+    """run_in(folder, word…) runs `python -m ssd.run word…` in a folder, where outputs/ appears."""
 
+    def run(folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-m", "ssd.run", *words]
+        environment = {**os.environ, "COLUMNS": "200"}
+        return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def module_at() -> Callable[[Path], ModuleType]:
+    """module_at(path): what a file that no package holds defines."""
+
+    def load(path: Path) -> ModuleType:
+        spec = importlib.util.spec_from_file_location(f"{path.stem}_for_tests", path)
+        assert spec
+        assert spec.loader
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def random_weights() -> Callable[..., tuple[dict[str, Any], dict[str, Any]]]:
+    """random_weights(train graph, side of the input): parameters and statistics, the same at every call."""
+
+    def weights(graph: Any, side: int) -> tuple[dict[str, Any], dict[str, Any]]:
+        import numpy as np
+
+        from ssd.engine import mx
+
+        shapes, _, aux_shapes = graph.infer_shape(data=(1, 3, side, side), label=(1, 3, 6))
+        rng = np.random.default_rng(0)
+        named = zip(graph.list_arguments(), shapes, strict=True)
+        args = {name: mx.nd.array(rng.normal(0, 0.1, shape)) for name, shape in named if name not in ("data", "label")}
+        named = zip(graph.list_auxiliary_states(), aux_shapes, strict=True)
+        return args, {name: mx.nd.array(rng.uniform(0.5, 1, shape)) for name, shape in named}
+
+    return weights
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory, random_weights: Callable[..., Any]) -> Path:
+    """The parameter file of a checkpoint: the small network on 64x64 pixels with random weights, three classes."""
     from ssd.config import compose
     from ssd.engine import mx
     from ssd.model import ModelSpec, stamp
@@ -42,18 +102,26 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cfg = compose(["data_shape=64"])
     classes = ["circle", "rectangle", "traffic light"]
     graph = stamp(build_train(cfg, len(classes)), ModelSpec.from_config(cfg, classes))
-    shapes, _, aux_shapes = graph.infer_shape(data=(1, 3, 64, 64), label=(1, 3, 6))
-    rng = np.random.default_rng(0)
-    names = dict(zip(graph.list_arguments(), shapes, strict=True))
-    args = {name: mx.nd.array(rng.normal(0, 0.1, shape)) for name, shape in names.items()
-            if name not in ("data", "label")}  # fmt: skip
-    aux_names = zip(graph.list_auxiliary_states(), aux_shapes, strict=True)
-    aux = {name: mx.nd.array(rng.uniform(0.5, 1, shape)) for name, shape in aux_names}
     checkpoints = Checkpoints(tmp_path_factory.mktemp("model") / "checkpoints", "val/map_11pt", Keep(1, None))
     checkpoints.begin([])
     checkpoints.write_symbol(graph)
-    checkpoints.save(Position(1, 0, 1), (args, aux), {"updates": mx.nd.ones(1)}, {"val/map_11pt": 0.5})
+    states = {"updates": mx.nd.ones(1)}
+    checkpoints.save(Position(1, 0, 1), random_weights(graph, 64), states, {"val/map_11pt": 0.5})
     return checkpoints.best
+
+
+@pytest.fixture
+def jpeg() -> Callable[[int, int], bytes]:
+    """jpeg(width, height): a picture of noise."""
+
+    def make(width: int, height: int) -> bytes:
+        import cv2
+        import numpy as np
+
+        noise = np.random.default_rng(width).integers(0, 256, (height, width, 3), dtype=np.uint8)
+        return cv2.imencode(".jpg", noise)[1].tobytes()
+
+    return make
 
 
 @pytest.fixture(scope="module")

@@ -98,6 +98,14 @@ def read_image(path: Path) -> np.ndarray:
     return decode(read_bytes(path), str(path))
 
 
+def encode(image: np.ndarray, suffix: str, options: Sequence[int] = ()) -> bytes:
+    """Image file (".png", ".jpg") of an HxWx3 uint8 RGB image. options: of cv2.imencode."""
+    done, data = cv2.imencode(suffix, image[:, :, ::-1], options)
+    if not done:
+        raise ValueError(f"cannot encode an image of shape {image.shape}, type {image.dtype}")
+    return data.tobytes()
+
+
 def preprocess(images: Sequence[np.ndarray], spec: InputSpec) -> np.ndarray:
     """float32 [B, 3, H, W]: pictures resized (bilinear) into the input as it says, then (x - mean) / std.
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from ssd.data.dataset import BOX_COLUMNS, Sample
 from ssd.data.headers import picture_format
-from ssd.data.images import check_header, decode, verify
+from ssd.data.images import check_header, decode, encode, verify
 from ssd.data.record_format import encode_pieces, opened
 from ssd.errors import UserError
 
@@ -179,9 +179,5 @@ def _checked(sample: Sample, max_side: int | None) -> bytes:
         scale = max_side / max(size)
         smaller = [max(1, round(side * scale)) for side in size]
         image = cv2.resize(decode(data, what), smaller, interpolation=cv2.INTER_AREA)
-        return _encoded(image, ".jpg", [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    return _encoded(decode(data, what), ".png", []) if picture_format(data) == "webp" else data
-
-
-def _encoded(image: np.ndarray, suffix: str, options: list[int]) -> bytes:
-    return cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)[1].tobytes()
+        return encode(image, ".jpg", [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    return encode(decode(data, what), ".png") if picture_format(data) == "webp" else data

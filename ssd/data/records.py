@@ -8,6 +8,7 @@ picture without objects has the one row -1 -1 -1 -1 -1 0, which MXNet's iterator
 a label without rows).
 """
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -109,6 +110,15 @@ def _mention_older(target: Path, split: str) -> None:
         folder for pattern in ("", ".") for folder in target.parent.glob(f"{pattern}{split}-*") if folder != target
     ]
     if older:
-        megabytes = sum(file.stat().st_size for folder in older for file in folder.iterdir()) / 1e6
+        megabytes = sum(map(_size, older)) / 1e6
         log.info("%s holds %d other packings of %s (%.0f MB); what no run uses can be deleted",
                  target.parent, len(older), split, megabytes)  # fmt: skip
+
+
+def _size(folder: Path) -> int:
+    """Bytes in a folder, as far as it is still there: another process may be packing or have just removed it."""
+    size = 0
+    with contextlib.suppress(FileNotFoundError):
+        for file in folder.iterdir():
+            size += file.stat().st_size
+    return size

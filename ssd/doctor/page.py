@@ -8,6 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from ssd.data.images import encode
 from ssd.doctor.charts import Axis, bars
 from ssd.doctor.findings import shortened
 
@@ -176,7 +177,6 @@ def _named(histogram: dict[str, Any]) -> dict[str, Sequence[int]]:
 
 
 def _image(title: str, image: np.ndarray) -> str:
-    quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
-    data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), quality)[1].tobytes()
+    data = encode(image, ".jpg", [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     source = f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"
     return f'<img alt="{escape(title)}" width="{image.shape[1]}" src="{source}">'

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ssd.config import DataShape
 from ssd.data.dataset import Sample
+from ssd.schema import DataShape
 from ssd.symbol.anchors import AnchorGrid, best_ious
 
 SIDE_EDGES = 2.0 ** np.arange(0, 11.01, 1 / 3)  # pixels at the input, three bins per octave

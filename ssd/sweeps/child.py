@@ -20,9 +20,10 @@ from hydra.core.utils import configure_log, setup_globals
 from omegaconf import DictConfig, OmegaConf
 
 from ssd import jobs
-from ssd.config import Config, register
+from ssd.config import register
 from ssd.errors import InterruptedRun, UserError
 from ssd.logs import StderrHandler
+from ssd.schema import Config
 from ssd.sweeps.outcome import FAILED, FINISHED, INTERRUPTED, PRUNED, Outcome, read
 from ssd.sweeps.share import places, take
 from ssd.tracking.events import Pruned

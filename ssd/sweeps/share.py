@@ -1,6 +1,5 @@
 """Jobs that run at the same time on one machine: each has its part of the GPUs and of the processor cores."""
 
-import fcntl
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +12,7 @@ from omegaconf import DictConfig
 
 from ssd.cores import cores_by_thread, physical_cores
 from ssd.errors import UserError
+from ssd.files import try_lock
 
 FOLDER = ".places"
 PAUSE = 0.2  # seconds
@@ -67,10 +67,7 @@ def _free_place(folder: Path, count: int) -> tuple[int, int]:
     folder.mkdir(parents=True, exist_ok=True)
     while True:
         for index in range(count):
-            handle = os.open(folder / f"{os.uname().nodename}-{index}", os.O_RDWR | os.O_CREAT, 0o644)
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            handle = try_lock(folder / f"{os.uname().nodename}-{index}")
+            if handle is not None:
                 return index, handle
-            except BlockingIOError:
-                os.close(handle)
         time.sleep(PAUSE)

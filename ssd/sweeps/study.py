@@ -1,10 +1,7 @@
 """The Optuna sweeper: values of the next jobs from what the ones before gave, in a study that survives a kill."""
 
-import fcntl
 import logging
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +14,7 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import TrialState
 
 from ssd.errors import UserError
+from ssd.files import held
 from ssd.sweeps.outcome import FINISHED, INTERRUPTED, PRUNED, RUNNING, Outcome, read_all
 from ssd.sweeps.share import one_by_one
 
@@ -37,7 +35,8 @@ def search(config: DictConfig, launcher: Launcher, words: Sequence[str]) -> None
     settings = config.hydra.sweeper
     sweep = Path(config.hydra.sweep.dir)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    with _only_process(sweep):
+    sweep.mkdir(parents=True, exist_ok=True)
+    with held(sweep / LOCK, str(sweep), "another process runs this sweep; give this one another study_name"):
         space, fixed = split(words)
         study = open_study(settings, fixed)
         close_interrupted(study, sweep)
@@ -127,16 +126,3 @@ def tell(study: optuna.Study, number: int, outcome: Outcome | None) -> None:
 def _at_once(config: DictConfig) -> int:
     """Trials that are asked for together. One that is launched alone is, so that it learns from all before it."""
     return 1 if one_by_one(config.hydra.launcher) else int(config.sweep.parallel)
-
-
-@contextmanager
-def _only_process(sweep: Path) -> Iterator[None]:
-    sweep.mkdir(parents=True, exist_ok=True)
-    handle = os.open(sweep / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError as error:
-        raise UserError(f"{sweep}: another process runs this sweep; give this one another study_name") from error
-    finally:
-        os.close(handle)

@@ -10,9 +10,9 @@ import math
 import re
 from pathlib import Path
 
-import cv2
 import numpy as np
 
+from ssd.data.images import encode
 from ssd.files import write_atomically
 from ssd.tracking.events import RunInfo, Values, Writer
 
@@ -115,14 +115,6 @@ class Table:
         text = self.path.read_text(encoding="utf-8")
         reader = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1], newline=""))
         return list(reader.fieldnames or []), list(reader)
-
-
-def encode(image: np.ndarray, suffix: str) -> bytes:
-    """Image file (".png", ".jpg") of an HxWx3 uint8 RGB image."""
-    done, data = cv2.imencode(suffix, image[:, :, ::-1])
-    if not done:
-        raise ValueError(f"cannot encode an image of shape {image.shape}, type {image.dtype}")
-    return data.tobytes()
 
 
 def picture_path(folder: Path, tag: str) -> Path:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ssd.files import write_atomically
+from ssd.files import in_turn, write_atomically
 from ssd.tracking.events import RunInfo, Values
 from ssd.tracking.mlflow_model import log_model, register
 from ssd.tracking.mlflow_names import KEY_LENGTH, TAG_LENGTH, clean, flatten, shortened, source_tags
-from ssd.tracking.mlflow_sweep import FINAL, SweepRun, alone
+from ssd.tracking.mlflow_sweep import FINAL, SweepRun
 from ssd.tracking.outbox import TryAgainError, first_line
 
 SQLITE = "sqlite:///"
@@ -84,7 +84,7 @@ class Store:
 
         # MLflow 3.17 spoils a new database when two jobs of a sweep make its tables at once.
         lock = Path(f"{self.settings.tracking_uri.removeprefix(SQLITE)}.lock")
-        with alone(lock) if self.settings.local else nullcontext():
+        with in_turn(lock) if self.settings.local else nullcontext():
             self.client = MlflowClient(self.settings.tracking_uri)
             self.experiment = self._experiment_id()
         tags = {"job": self.run.job, "folder": str(self.run.folder.resolve()), **self.run.facts}

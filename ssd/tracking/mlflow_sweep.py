@@ -1,12 +1,9 @@
 """The run that stands for a sweep: parent of its jobs' runs, whichever processes and machines they run on."""
 
-import fcntl
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
+from ssd.files import in_turn
 from ssd.tracking.events import RunInfo
 from ssd.tracking.mlflow_names import KEY_LENGTH, PARAM_LENGTH, TAG_LENGTH, clean, short_words, shortened, source_tags
 
@@ -15,15 +12,6 @@ PARENT = "mlflow.parentRunId"
 NOTE = "mlflow.note.content"
 FINAL, BEST = "final/", "best/"
 HEADLINE = "map_11pt"  # of the final numbers: the larger, the better the job
-
-
-@contextmanager
-def alone(lock: Path) -> Iterator[None]:
-    """One process at a time."""
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with open(lock, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed
-        yield
 
 
 class SweepRun:
@@ -40,7 +28,7 @@ class SweepRun:
 
     def join(self) -> str:
         """Finds the parent, or makes it for the first job; it is running again. Returns its run id."""
-        with alone(self._lock):
+        with in_turn(self._lock):
             tag = self._sweep.folder.as_uri()
             found = self._client.search_runs([self._experiment], f"tags.{TAG} = '{tag}'", max_results=1)
             if found:
@@ -77,7 +65,7 @@ class SweepRun:
 
     def leave(self) -> None:
         """After a job's end: the parent tells the best numbers so far, and ends with the last job that runs."""
-        with alone(self._lock):
+        with in_turn(self._lock):
             children = self._children()
             finished = [child for child in children if child.info.status == "FINISHED"]
             measured = [child for child in finished if FINAL + HEADLINE in child.data.metrics]

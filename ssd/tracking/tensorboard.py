@@ -28,11 +28,11 @@ from tensorboardX import summary as summaries
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.proto.summary_pb2 import Summary
 
+from ssd.data.images import encode
 from ssd.errors import UserError
 from ssd.tracking.console import HEADLINE
 from ssd.tracking.event_file import EventFile
 from ssd.tracking.events import GraphNode, RunInfo, Values, Writer, apart, finite
-from ssd.tracking.files import encode
 from ssd.tracking.network_graph import graph_def
 from ssd.tracking.summaries import clean, counts_at_thresholds, histogram, session_end, session_start
 

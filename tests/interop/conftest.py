@@ -1,6 +1,5 @@
 """Untrained networks whose answers spread, and pictures."""
 
-import importlib.util
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -12,21 +11,11 @@ import pytest
 from ssd.model import Model
 
 
-@lru_cache
-def _tool() -> ModuleType:
-    path = Path(__file__).resolve().parents[2] / "tools" / "benchmarks" / "parity.py"
-    spec = importlib.util.spec_from_file_location("parity", path)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="session")
-def random_model() -> Callable[..., Model]:
+def random_model(module_at: Callable[[Path], ModuleType]) -> Callable[..., Model]:
     """random_model(words…): 20 classes, of the configured backbone and data shape."""
-    return lru_cache(_tool().random_model)
+    tool = module_at(Path(__file__).resolve().parents[2] / "tools" / "benchmarks" / "parity.py")
+    return lru_cache(tool.random_model)
 
 
 @pytest.fixture(scope="session")

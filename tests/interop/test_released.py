@@ -1,6 +1,5 @@
 """Parameter files of the original mxnet-ssd are understood by what the configuration says."""
 
-import importlib.util
 import logging
 import re
 from collections.abc import Callable
@@ -34,13 +33,8 @@ CURRENT_TO_LEGACY = {
 
 
 @pytest.fixture(scope="session")
-def oracle(shared: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("oracle_inputs", shared / "oracle" / "oracle_inputs.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def oracle(shared: Path, module_at: Callable[[Path], ModuleType]) -> ModuleType:
+    return module_at(shared / "oracle" / "oracle_inputs.py")
 
 
 def config(path: Path, *words: str) -> Any:

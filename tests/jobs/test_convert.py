@@ -1,7 +1,7 @@
 """job=convert by the command line, and what it leaves in use."""
 
-import importlib.util
 import json
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -18,15 +18,9 @@ FACES = "data/ultralight_face_ssd/RFB-320"
 
 
 @pytest.fixture(scope="session")
-def caffe_files() -> ModuleType:
+def caffe_files(module_at: Callable[[Path], ModuleType]) -> ModuleType:
     """The writer of Caffe's files that tests/interop/caffe uses."""
-    path = Path(__file__).resolve().parents[1] / "interop" / "caffe" / "caffe_files.py"
-    spec = importlib.util.spec_from_file_location("caffe_files_for_jobs", path)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return module_at(Path(__file__).resolve().parents[1] / "interop" / "caffe" / "caffe_files.py")
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import signal
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -25,21 +26,12 @@ CLASSES = ["circle", "rectangle", "triangle"]
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+def model(tmp_path_factory: pytest.TempPathFactory, random_weights: Callable[..., Any]) -> str:
     """A checkpoint with random weights, unsure enough to find something everywhere."""
     cfg = compose(["backbone=small"])
     graph = stamp(build_train(cfg, len(CLASSES)), ModelSpec.from_config(cfg, CLASSES))
-    shapes, _, aux_shapes = graph.infer_shape(data=(1, 3, 128, 128), label=(1, 3, 6))
-    rng = np.random.default_rng(0)
-    args = {
-        name: mx.nd.array(rng.normal(0, 0.1, shape))
-        for name, shape in zip(graph.list_arguments(), shapes, strict=True)
-        if name not in ("data", "label")
-    }
-    names = graph.list_auxiliary_states()
-    aux = {name: mx.nd.array(rng.uniform(0.5, 1, shape)) for name, shape in zip(names, aux_shapes, strict=True)}
     prefix = tmp_path_factory.mktemp("model") / "ssd"
-    mx.model.save_checkpoint(str(prefix), 1, graph, args, aux)
+    mx.model.save_checkpoint(str(prefix), 1, graph, *random_weights(graph, 128))
     return f"{prefix}-0001.params"
 
 

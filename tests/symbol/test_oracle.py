@@ -4,8 +4,8 @@ Its answers lie in shared/oracle (README there); parameters and inputs are funct
 """
 
 import hashlib
-import importlib.util
 import json
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -27,12 +27,9 @@ NODES = ("multibox_anchors", "multibox_loc_pred", "multibox_cls_pred", "cls_prob
 
 
 @pytest.fixture(scope="session")
-def inputs(shared: Path) -> ModuleType:
+def inputs(shared: Path, module_at: Callable[[Path], ModuleType]) -> ModuleType:
     """The functions that give parameters, picture and labels."""
-    spec = importlib.util.spec_from_file_location("oracle_inputs", shared / "oracle" / "oracle_inputs.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return module_at(shared / "oracle" / "oracle_inputs.py")
 
 
 @pytest.fixture

@@ -7,8 +7,9 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,17 +29,10 @@ SECONDS = 60_000  # a page may take that long on a busy machine, in milliseconds
 
 
 @pytest.fixture(scope="module")
-def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def outputs(tmp_path_factory: pytest.TempPathFactory, run_in: Callable[..., Any]) -> Path:
     """Outputs of a sweep of two trainings."""
     folder = tmp_path_factory.mktemp("work")
-    done = subprocess.run(
-        [sys.executable, "-m", "ssd.run", *WORDS],
-        cwd=folder,
-        env=os.environ,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = run_in(folder, *WORDS)
     assert done.returncode == 0, done.stderr
     return folder / "outputs"
 

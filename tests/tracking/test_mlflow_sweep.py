@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from ssd.files import in_turn
 from ssd.tracking import RunInfo, Sweep
 from ssd.tracking.mlflow import MLflow
-from ssd.tracking.mlflow_sweep import BEST, PARENT, TAG, alone
+from ssd.tracking.mlflow_sweep import BEST, PARENT, TAG
 
 SWEPT = ["backbone=small,mobilenet_025", "+optimizer.learning_rate=0.1,0.2"]
 
@@ -107,7 +108,7 @@ def test_one_at_a_time(tmp_path):
 
     def enter():
         nonlocal inside, most
-        with alone(tmp_path / "new" / "lock"):
+        with in_turn(tmp_path / "new" / "lock"):
             inside += 1
             most = max(most, inside)
             threading.Event().wait(0.02)

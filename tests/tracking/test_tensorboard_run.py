@@ -1,9 +1,8 @@
 """A real training, as TensorBoard sees it."""
 
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,16 +17,9 @@ WORDS = ["dataset.train=16", "dataset.val=4", "batch_size=8", "epochs=2", "train
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(tmp_path_factory: pytest.TempPathFactory, run_in: Callable[..., Any]) -> Path:
     folder = tmp_path_factory.mktemp("work")
-    done = subprocess.run(
-        [sys.executable, "-m", "ssd.run", *WORDS],
-        cwd=folder,
-        env=os.environ,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = run_in(folder, *WORDS)
     assert done.returncode == 0, done.stderr
     assert "stopped recording" not in done.stderr
     (found,) = folder.glob("outputs/train/*/*")

@@ -10,11 +10,11 @@ from threading import Event
 import cv2
 import numpy as np
 
+from ssd.data.images import encode
 from ssd.detection.sources import Frame, picture_name
 from ssd.detection.video import suffix_of, video_file
 from ssd.errors import UserError
 from ssd.files import write_atomically
-from ssd.tracking.files import encode
 
 Show = Callable[[Frame, np.ndarray], None]  # frame, its annotated picture HxWx3 uint8 RGB
 QUIT = (27, ord("q"))

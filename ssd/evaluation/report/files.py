@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from ssd.data.dataset import Sample
+from ssd.data.images import encode
 from ssd.detection.results import ImageResult, write_coco, write_voc
 from ssd.evaluation.analysis import Analysis
 from ssd.evaluation.curves import best_f1, curve_data, plot_curves
 from ssd.evaluation.measure import Measured
 from ssd.evaluation.report.report import About, report
 from ssd.files import write_atomically
-from ssd.tracking.files import encode
 
 CURVE_POINTS = 400  # of each class in curves.json
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from ssd.data.images import decode
+from ssd.data.images import decode, encode
 from ssd.detection.draw import MISTAKE, NEITHER, TRUTH, Colour, draw, draw_ground_truth
 from ssd.evaluation.analysis import Analysis
 from ssd.evaluation.measure import Measured
@@ -57,5 +57,5 @@ def _colours(good: np.ndarray, neither: np.ndarray) -> Sequence[Colour]:
 
 
 def _embedded(image: np.ndarray, alternative: str) -> str:
-    _, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
-    return picture(data.tobytes(), alternative, (image.shape[1], image.shape[0]))
+    data = encode(image, ".jpg", [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+    return picture(data, alternative, (image.shape[1], image.shape[0]))
