@@ -63,18 +63,6 @@ def normalise(words: Sequence[str]) -> list[str]:
     return out
 
 
-def inherit(words: Sequence[str]) -> list[str]:
-    """job=eval and job=deploy of a run measure on the data set it was trained with, unless dataset= says otherwise:
-    what the run's own command line said of it goes in front."""
-    values = dict(word.split("=", 1) for word in words if "=" in word)
-    run = Path(values.get("model", "").strip("'\""))
-    saved = run / ".hydra" / "overrides.yaml"
-    if values.get("job") not in ("eval", "deploy") or "dataset" in values or not saved.is_file():
-        return list(words)
-    said = [str(word) for word in OmegaConf.load(saved)]
-    return [word for word in said if re.match(r"[+~]*dataset[.=]", word)] + list(words)
-
-
 def composable(arguments: Sequence[str]) -> list[str]:
     """Of a command line what compose() takes: without flags and Hydra's own keys, but with the user's --config-dir."""
     words: list[str] = []

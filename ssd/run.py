@@ -20,7 +20,8 @@ from omegaconf.errors import OmegaConfBaseException
 from ssd import jobs
 from ssd.config import CONF, compose
 from ssd.errors import InterruptedRun, UserError
-from ssd.overrides import COMMAND, composable, explain, inherit, lacks_plugin, normalise, sweep_points
+from ssd.inherit import inherit
+from ssd.overrides import COMMAND, composable, explain, lacks_plugin, normalise, sweep_points
 from ssd.rerun import saved_words
 from ssd.resume import resume_words
 from ssd.sweeps.callback import Sweep

@@ -3,7 +3,6 @@
 import itertools
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -12,7 +11,7 @@ from omegaconf import OmegaConf
 
 from ssd.config import anchor_scales, compose
 from ssd.errors import UserError
-from ssd.overrides import explain, groups, inherit, normalise, sweep_points
+from ssd.overrides import explain, groups, normalise, sweep_points
 
 CHOICES = [f"{group}={choice}" for group, names in groups().items() for choice in names if choice != "any"]
 BACKBONES = groups()["backbone"]
@@ -139,19 +138,6 @@ def test_normalise_never_fails_but_for_sweeps_over_free_shapes(key: str, value: 
         assert "," in value
     else:
         assert all("=" in word for word in out)
-
-
-def test_eval_of_a_run_inherits_its_data_set(tmp_path: Path) -> None:
-    run = tmp_path / "a=b"
-    (run / ".hydra").mkdir(parents=True)
-    (run / ".hydra" / "overrides.yaml").write_text(
-        "- dataset=voc\n- epochs=3\n- +dataset.mine=1\n- dataset.root='my pictures'\n"
-    )
-    words = normalise(["job=eval", f"model={run}"])
-    assert inherit(words) == ["dataset=voc", "+dataset.mine=1", "dataset.root='my pictures'", *words]
-    assert compose(inherit([*words, "dataset.root=other"])).dataset.root == "other"
-    assert inherit([*words, "dataset=shapes"]) == [*words, "dataset=shapes"]
-    assert inherit(["job=demo", f"model={run}"]) == ["job=demo", f"model={run}"]
 
 
 @given(st.text())
