@@ -107,6 +107,16 @@ def test_a_video(ssd, model: str, photos: Path, tmp_path: Path) -> None:
     assert (out / "coco" / "images" / "film_000004.jpg").is_file()
     assert len(list((out / "voc" / "Annotations").iterdir())) == len(list((out / "yolo" / "labels").iterdir())) == 5
     assert "frame 5 of 5" in done.stderr
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["frames"] == 5
+    for stage in ("decode", "preprocess", "forward", "nms", "draw", "save", "together"):
+        (line,) = (line for line in done.stderr.splitlines() if line.startswith(f"{stage:10}"))
+        milliseconds, per_second = map(float, line.split()[1:])
+        assert per_second == pytest.approx(1000 / milliseconds, rel=0.5)  # both are rounded
+    frame = np.asarray(capture.read()[1])
+    given = np.asarray(cv2.VideoCapture(str(tmp_path / "film.avi")).read()[1])
+    assert found[0]["detections"], "the test needs something to draw"
+    assert np.abs(frame.astype(int) - given).max() > 100
 
 
 def test_a_broken_video(ssd, model: str, photos: Path, tmp_path: Path) -> None:
