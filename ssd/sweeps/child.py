@@ -1,7 +1,8 @@
 """A job of a sweep, seen from inside: `python -m ssd.sweeps.child`, started by ssd/sweeps/job.py.
 
 Standard input brings the configuration as a pickle, and stays open as long as the parent lives: when it closes, the
-job ends, so that killing a sweep leaves nothing behind that trains on.
+job ends, so that killing a sweep leaves nothing behind that trains on. Anything more that comes is a request to end as
+by Ctrl-C.
 """
 
 import logging
@@ -94,8 +95,10 @@ def _speak_among_others(number: int) -> None:
 
 
 def _end_with_the_parent() -> None:
-    while os.read(sys.stdin.fileno(), 1):
-        pass
+    while os.read(sys.stdin.fileno(), 64):
+        # A training that has had its signal, as when a whole group gets one, would be cut off by the second.
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_DFL:
+            os.kill(os.getpid(), signal.SIGINT)
     os.kill(os.getpid(), signal.SIGKILL)
 
 

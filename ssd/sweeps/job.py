@@ -16,6 +16,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from ssd.sweeps.callback import Sweep
 from ssd.sweeps.outcome import FAILED, FINISHED, INTERRUPTED, RUNNING, Outcome, read
 
 PATIENCE = 30.0  # seconds that an interrupted job has to close its files
@@ -39,7 +40,11 @@ def run_apart(cfg: DictConfig, folder: Path) -> float | None:
             process.stdin.write(pickle.dumps(plain))
             process.stdin.flush()
         code = process.wait()
-    except KeyboardInterrupt:  # the terminal has told the child, too
+    except KeyboardInterrupt:  # by Ctrl-C the terminal has told the child, too
+        if Sweep.terminated:
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.write(b"end")
+                process.stdin.flush()
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(PATIENCE)
         if read(folder).state == RUNNING:

@@ -60,6 +60,27 @@ def test_ctrl_c_ends_the_job_and_makes_the_leaderboard(
     assert "- interrupted: " in (tmp_path / "sweep" / "leaderboard.md").read_text()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("group", [False, True], ids=["the sweep alone", "its jobs, too"])
+def test_sigterm_saves_the_job_and_makes_the_leaderboard(
+    group: bool, start: Callable[..., "subprocess.Popen[str]"], tmp_path: Path
+) -> None:
+    process = start("hydra.sweep.dir=sweep", "seed=0,1", "epochs=5000")
+    job = tmp_path / "sweep" / "0_small_128_shapes"
+    try:
+        wait_for(lambda: (job / "metrics.csv").is_file())
+        for pid in [*children(process.pid) * group, process.pid]:
+            os.kill(pid, signal.SIGTERM)
+        said = process.communicate(timeout=60)[1]
+    finally:
+        process.kill()
+    assert process.returncode == 1
+    assert said.splitlines()[-1] == "interrupted"
+    assert [outcome.state for outcome in read_all(tmp_path / "sweep").values()] == ["interrupted"]
+    assert "resume=" in json.loads((job / "job.json").read_text())["reason"]
+    assert "- interrupted: " in (tmp_path / "sweep" / "leaderboard.md").read_text()
+
+
 def wait_for(happened: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 120
     while not happened():
