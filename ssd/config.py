@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ssd.errors import UserError
 from ssd.limits import check_training
+from ssd.recipe import check_recipe
 from ssd.schema import Config
 
 PACKAGE = Path(__file__).resolve().parent
@@ -33,13 +34,14 @@ RESIZE_MODES = ("force", "fit")
 LARGE_TIER_PIXELS = 448
 
 
-def _head_field(field: str, *, _root_: DictConfig) -> Any:
-    """A field of the head for this backbone and data shape; under compat the original's value where it differs."""
+def _head_field(field: str, whose: str = "compat", *, _root_: DictConfig) -> Any:
+    """A field of the head for this backbone and data shape; under compat the original's value where it differs, unless
+    `whose` is "ours"."""
     tier = _root_.data_shape.tier
     heads = _root_.backbone.heads
     if tier not in heads:
         raise UserError(f"backbone {_root_.backbone.name} has no head for tier {tier!r}, only {', '.join(heads)}")
-    for variant in (f"{tier}_{_root_.compat}", tier):
+    for variant in (tier,) if whose == "ours" else (f"{tier}_{_root_.compat}", tier):
         if variant in heads and field in heads[variant]:
             return heads[variant][field]
     raise UserError(f"backbone {_root_.backbone.name}: heads.{tier} lacks {field}")
@@ -151,6 +153,7 @@ def validate(cfg: DictConfig) -> None:
         if (value := OmegaConf.select(cfg, key)) < 1:
             raise UserError(f"{key}={value}: must be at least 1")
     check_training(cfg)
+    check_recipe(cfg)
     if cfg.loader.prefetch < 1:
         raise UserError(f"loader.prefetch={cfg.loader.prefetch}: must be at least 1")
     least = 0 if cfg.loader.name == "fast" else 1

@@ -108,7 +108,7 @@ def check_same(run: Path, cfg: DictConfig) -> None:
     for key, before, now in differences(OmegaConf.load(run / "config.yaml"), cfg):
         raise UserError(
             f"resume={run}: {key}={now} here, {before} in that run; leave it as it was, or start a new run "
-            f"(pretrained={run} takes its weights)"
+            f"(init.mode=pretrained init.weights={run} takes its weights)"
         )
 
 

@@ -36,6 +36,7 @@ class Head:
     ratios: Any = MISSING  # per layer width / height
     normalization: list[float] = MISSING  # initial scale of an L2 normalisation, -1 for none
     steps: Any = MISSING  # null or {at, pixels}
+    batch_norm: bool = MISSING
     min_filter: int = MISSING
     variances: list[float] = MISSING
 
@@ -67,7 +68,39 @@ class Matching:
     overlap: float = MISSING
     negative_ratio: float = MISSING
     negative_overlap: float = MISSING
+    mining: str = MISSING
     min_negatives: int = MISSING
+
+
+@dataclass
+class Focal:
+    alpha: float = MISSING
+    gamma: float = MISSING
+    prior: float = MISSING
+
+
+@dataclass
+class Loss:
+    classification: str = MISSING
+    label_smoothing: float = MISSING
+    focal: Focal = MISSING
+
+
+@dataclass
+class Rates:
+    backbone: float = MISSING
+    extras: float = MISSING
+    heads: float = MISSING
+
+
+@dataclass
+class Init:
+    mode: str = MISSING
+    weights: str | None = MISSING
+    names: Any = MISSING  # null, or what conf/names/ holds
+    freeze: str | None = MISSING
+    statistics: str = MISSING
+    rates: Rates = MISSING
 
 
 @dataclass
@@ -94,6 +127,8 @@ class Metric:
 class Training:
     log_every: int = MISSING
     validate_every: int = MISSING
+    weight_decay: str = MISSING
+    ema: float = MISSING
     samples: int = MISSING
     records: str = MISSING
     max_side: int | None = MISSING
@@ -163,6 +198,8 @@ class Config:
     device: Device = MISSING
     logger: Any = None  # absent when no logger is chosen
     check: Any = None  # of job=check
+    init: Init = MISSING
+    loss: Loss = MISSING
     matching: Matching = MISSING
     detection: Detection = MISSING
     metric: Metric = MISSING
@@ -181,5 +218,3 @@ class Config:
     source: str | None = MISSING
     rerun: str | None = MISSING
     compat: str | None = MISSING
-    pretrained: str | None = MISSING
-    freeze: str | None = MISSING

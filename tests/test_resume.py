@@ -108,7 +108,7 @@ def test_differences() -> None:
 def test_contradictions_are_told_in_one_line(tmp_path: Path) -> None:
     run = made(tmp_path / "run", "batch_size=4")
     check_same(run, compose(["batch_size=4", "epochs=99"]))
-    with pytest.raises(UserError, match=r"resume=.*run: batch_size=8 here, 4 in that run; .*pretrained="):
+    with pytest.raises(UserError, match=r"resume=.*run: batch_size=8 here, 4 in that run; .*init.weights="):
         check_same(run, compose(["batch_size=8"]))
 
 

@@ -162,7 +162,8 @@ def test_demo_writes_pictures_and_boxes(trained: tuple[Path, Path, str], voc: Pa
 
 def test_starting_from_another_runs_weights(trained: tuple[Path, Path, str]) -> None:
     folder, run, _ = trained
-    words = [f"pretrained={run}", "freeze=^stage[12]", "dataset.classes=[circle,rectangle]", "epochs=1", "logger=[]"]
+    words = ["init.mode=pretrained", f"init.weights={run}", "init.freeze=^stage[12]"]
+    words += ["dataset.classes=[circle,rectangle]", "epochs=1", "logger=[]"]
     done = ssd(folder, *TINY[:3], *words)
     assert done.returncode == 0, done.stderr
     assert "re-initialised  stage3_2_relu_cls_pred_conv_weight" in done.stderr
@@ -230,9 +231,9 @@ def damage(kind: str, data: Path) -> None:
         ("unknown class", ["dataset.classes=[circle,rectangle,triangle]"], "did you mean"),
         ("label outside the image", [], "dataset.out_of_range"),
         ("batch larger than the dataset", ["batch_size=100"], "batch_size=24 or less"),
-        ("pretrained is not there", ["pretrained=nowhere-0001.params"], "nowhere-0001.params"),
+        ("weights are not there", ["init.mode=finetune", "init.weights=nowhere-0001.params"], "nowhere-0001.params"),
         ("shape too small", ["backbone=vgg16_reduced"], "at least"),
-        ("freeze matches nothing", ["freeze=^fc"], "freeze"),
+        ("freeze matches nothing", ["init.freeze=^fc"], "freeze"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(
@@ -264,7 +265,7 @@ def test_models_that_do_not_fit_are_one_line(trained: tuple[Path, Path, str], vo
         (["job=eval", f"model={run}", "dataset=shapes", "dataset.classes=[circle,star]"], "knows 3 classes"),
         (["job=demo", f"model={run}", "source=nowhere.jpg"], "nowhere.jpg: not found"),
         (["job=demo", f"model={run}"], "source="),
-        ([f"pretrained={file}", *TINY], "is not what was written"),
+        (["init.mode=pretrained", f"init.weights={file}", *TINY], "is not what was written"),
     ]
     for words, part in cases:
         done = ssd(folder, *words, "logger=[]")

@@ -9,6 +9,7 @@ from omegaconf.errors import OmegaConfBaseException
 from ssd.errors import UserError
 
 INTERPOLATIONS = ("bilinear", "random")
+MULTIPLE = 32  # pixels, of the sides of multi-scale inputs: the stride of most backbones
 
 
 @dataclass
@@ -39,6 +40,12 @@ class Mix:
 
 
 @dataclass
+class MultiScale:
+    factors: list[float] = MISSING  # of the sides of the input; none = always the same shape
+    every: int = MISSING  # batches
+
+
+@dataclass
 class Augment:
     name: str = MISSING
     mirror: float = MISSING  # probability of a flip left to right
@@ -52,7 +59,8 @@ class Augment:
     interpolation: str = MISSING  # bilinear | random
     mosaic: Mix = field(default_factory=Mix)  # four pictures on one input
     mixup: Mix = field(default_factory=Mix)  # the mean of two inputs
-    mix_until: float = MISSING  # share of the run after which there is no mosaic and no mixup
+    multi_scale: MultiScale = field(default_factory=MultiScale)
+    mix_until: float = MISSING  # share of the run after which there is no mosaic, no mixup, and one shape
 
 
 def read_augment(cfg: DictConfig) -> Augment:
@@ -67,6 +75,16 @@ def read_augment(cfg: DictConfig) -> Augment:
     augment: Any = OmegaConf.to_object(merged)
     _check(augment)
     return augment
+
+
+def input_shapes(augment: Augment, shape: tuple[int, int]) -> list[tuple[int, int]]:
+    """(height, width) of the batches that are made: `shape`, then those of the factors, in multiples of MULTIPLE."""
+    scaled = [(_multiple(shape[0] * factor), _multiple(shape[1] * factor)) for factor in augment.multi_scale.factors]
+    return list(dict.fromkeys([shape, *scaled]))
+
+
+def _multiple(side: float) -> int:
+    return max(MULTIPLE, int(side / MULTIPLE + 0.5) * MULTIPLE)
 
 
 def _check(augment: Augment) -> None:
@@ -94,6 +112,11 @@ def _check(augment: Augment) -> None:
         raise UserError(f"augment.pad.max_scale is {augment.pad.max_scale}, it must be at least 1")
     if not 0 <= augment.pad.fill <= 255:
         raise UserError(f"augment.pad.fill is {augment.pad.fill}, it must be a grey level 0..255")
+    for factor in augment.multi_scale.factors:
+        if not 0.25 <= factor <= 4:
+            raise UserError(f"augment.multi_scale.factors: {factor} must lie between 0.25 and 4")
+    if augment.multi_scale.every < 1:
+        raise UserError(f"augment.multi_scale.every is {augment.multi_scale.every}, it must be at least 1")
     for name, highest in (("hue", 180), ("saturation", 255), ("illumination", 255), ("contrast", 1)):
         amount = getattr(augment, name).amount
         if not 0 <= amount <= highest:

@@ -35,20 +35,21 @@ class Memory:
     """Room for some batches, in memory that worker processes can map: data and label of each by its slot."""
 
     def __init__(self, recipe: Recipe, slots: int, descriptor: int | None = None) -> None:
-        shape = (recipe.batch_size, 3, recipe.spec.height, recipe.spec.width)
-        self._shapes = (shape, (recipe.batch_size, recipe.rows, BOX_COLUMNS))
-        self._label_at = _pages(int(np.prod(shape)))
-        self._slot_size = self._label_at + _pages(4 * int(np.prod(self._shapes[1])))
+        self._recipe = recipe
+        self._label_shape = (recipe.batch_size, recipe.rows, BOX_COLUMNS)
+        self._label_at = _pages(recipe.batch_size * 3 * max(height * width for height, width in recipe.shapes()))
+        self._slot_size = self._label_at + _pages(4 * int(np.prod(self._label_shape)))
         self.descriptor = _anonymous_file(self._slot_size * slots) if descriptor is None else descriptor
         self._map = mmap.mmap(self.descriptor, self._slot_size * slots)
 
-    def data(self, slot: int) -> np.ndarray:
-        """uint8 [B, 3, H, W], a new view at every call."""
-        return np.ndarray(self._shapes[0], np.uint8, self._map, slot * self._slot_size)
+    def data(self, slot: int, batch: int) -> np.ndarray:
+        """uint8 [B, 3, H, W] of the batch's shape, a new view at every call."""
+        shape = (self._recipe.batch_size, 3, *self._recipe.shape(batch))
+        return np.ndarray(shape, np.uint8, self._map, slot * self._slot_size)
 
     def label(self, slot: int) -> np.ndarray:
         """float32 [B, rows, 6], a new view at every call."""
-        return np.ndarray(self._shapes[1], np.float32, self._map, slot * self._slot_size + self._label_at)
+        return np.ndarray(self._label_shape, np.float32, self._map, slot * self._slot_size + self._label_at)
 
     def close(self) -> None:
         """Gives the file back; the memory itself goes with the last array in it."""
@@ -71,7 +72,8 @@ class OneThread:
         self._pool = ThreadPoolExecutor(1, "loader")
 
     def submit(self, portion: Portion, slot: int) -> "Future[None]":
-        return self._pool.submit(self._maker.make, portion, self._memory.data(slot), self._memory.label(slot))
+        data = self._memory.data(slot, portion.batch)
+        return self._pool.submit(self._maker.make, portion, data, self._memory.label(slot))
 
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)
@@ -154,7 +156,7 @@ def work(connection: Connection, descriptor: int) -> None:
             portion, slot = connection.recv()
             problem = None
             try:
-                maker.make(portion, memory.data(slot), memory.label(slot))
+                maker.make(portion, memory.data(slot, portion.batch), memory.label(slot))
             except UserError as error:
                 problem = str(error)
             connection.send(problem)

@@ -80,20 +80,21 @@ class FastLoader(TrainLoader):
             raise
         self._pending.popleft()
         self._next += 1
-        data = self._memory.data(batch.slot)
+        data = self._memory.data(batch.slot, batch.number)
         if self._free:
             weakref.finalize(data, self._free.append, batch.slot).atexit = False
         else:  # somebody collects batches: theirs must not be made use of again
             data = data.copy()
             self._free.append(batch.slot)
         file = self._maker.file
+        provide_data, provide_label = describe(data.shape, self.provide_label[0].shape[1:], "uint8")
         return mx.io.DataBatch(
             data=[mx.nd.from_numpy(data)],
             label=[mx.nd.array(self._memory.label(batch.slot))],
             pad=0,
             index=[file.indices[number] for number in self._maker.pictures(batch.number, 0, self.batch_size)],
-            provide_data=self.provide_data,
-            provide_label=self.provide_label,
+            provide_data=provide_data,
+            provide_label=provide_label,
         )
 
     def names(self, batch: Any) -> list[str]:

@@ -4,27 +4,29 @@ What a picture becomes depends on the seed and its place in the endless stream o
 any part of any batch can be made by anyone at any time. Nothing here needs MXNet: workers start without it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.random.bit_generator import ISeedSequence
 
-from ssd.data.augment import Augment
+from ssd.data.augment import Augment, input_shapes
 from ssd.data.painting import Painted, Painter
 from ssd.data.placement import InputSpec
 from ssd.data.record_file import Picture, RecordFile
 from ssd.data.records import Records
 
 ORDER_KEYS = 1 << 63  # keys of the passes' orders begin here, those of the pictures at 0
+SHAPE_KEYS = 1 << 62  # and those of the batches' shapes here
 WORD = (1 << 64) - 1
 GROUP = 32  # pictures that are made at a time, from the same random numbers
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that decides what is in a batch. rows: of a label; mixed: batches before mosaic and mixup end."""
+    """All that decides what is in a batch. rows: of a label; mixed: batches that come before mosaic, mixup and
+    other shapes end."""
 
     records: Records
     augment: Augment
@@ -33,6 +35,19 @@ class Recipe:
     batch_size: int
     rows: int
     mixed: int
+
+    def shapes(self) -> list[tuple[int, int]]:
+        """(height, width) that batches may have, the first one unless augment.multi_scale says otherwise."""
+        return input_shapes(self.augment, (self.spec.height, self.spec.width))
+
+    def shape(self, batch: int) -> tuple[int, int]:
+        """(height, width) of a batch; it depends on the seed and its number alone."""
+        scale = self.augment.multi_scale
+        if not scale.factors or batch >= self.mixed:
+            return self.spec.height, self.spec.width
+        drawn = generator(self.seed, SHAPE_KEYS + batch // scale.every).integers(len(scale.factors))
+        here = replace(self.augment, multi_scale=replace(scale, factors=[scale.factors[drawn]]))
+        return input_shapes(here, (self.spec.height, self.spec.width))[-1]
 
 
 @dataclass(frozen=True)
@@ -51,7 +66,10 @@ class BatchMaker:
         """Errors: UserError when the records cannot be opened."""
         self.file = RecordFile(recipe.records)
         self._recipe = recipe
-        self._painter = Painter(recipe.augment, recipe.spec)
+        self._painters = {
+            (height, width): Painter(recipe.augment, replace(recipe.spec, height=height, width=width))
+            for height, width in recipe.shapes()
+        }
         self._orders: dict[int, np.ndarray] = {}  # of the passes at work
 
     def portions(self, batch: int) -> list[Portion]:
@@ -64,13 +82,15 @@ class BatchMaker:
         return [self._picture_at(start + place) for place in range(first, last)]
 
     def make(self, portion: Portion, data: np.ndarray, label: np.ndarray) -> None:
-        """Fills its part of a batch: data uint8 RGB [B, 3, H, W], label float32 [B, rows, 6] padded with -1.
+        """Fills its part of a batch: data uint8 RGB [B, 3, H, W] of the batch's shape, label float32 [B, rows, 6]
+        padded with -1.
 
         Errors: UserError naming a picture that is damaged.
         """
         numbers = self.pictures(portion.batch, portion.first, portion.last)
         rng = generator(self._recipe.seed, portion.batch * self._recipe.batch_size + portion.first)
-        painted = self._painted(numbers, rng, mixed=portion.batch < self._recipe.mixed)
+        painter = self._painters[self._recipe.shape(portion.batch)]
+        painted = self._painted(painter, numbers, rng, mixed=portion.batch < self._recipe.mixed)
         for place, (image, boxes) in zip(range(portion.first, portion.last), painted, strict=True):
             red, green, blue = data[place]
             cv2.split(image, [blue, green, red])
@@ -80,24 +100,24 @@ class BatchMaker:
     def close(self) -> None:
         self.file.close()
 
-    def _painted(self, numbers: list[int], rng: np.random.Generator, mixed: bool) -> list[Painted]:
+    def _painted(self, painter: Painter, numbers: list[int], rng: np.random.Generator, mixed: bool) -> list[Painted]:
         """Mosaic and mixup are done as far as the boxes fit the label: none may be left out that can be seen."""
         augment, rows = self._recipe.augment, self._recipe.rows
         pictures = [self.file.read(number) for number in numbers]
         if not mixed:
-            return self._painter.singles(pictures, rng)
+            return painter.singles(pictures, rng)
         painted: dict[int, Painted] = {}
         for slot, draw in enumerate(rng.random(len(pictures))):
             if draw < augment.mosaic.probability:
-                mosaic = self._painter.mosaic([pictures[slot], *self._others(3, rng)], rng)
+                mosaic = painter.mosaic([pictures[slot], *self._others(3, rng)], rng)
                 if len(mosaic[1]) <= rows:
                     painted[slot] = mosaic
         alone = [slot for slot in range(len(pictures)) if slot not in painted]
-        painted |= zip(alone, self._painter.singles([pictures[slot] for slot in alone], rng), strict=True)
+        painted |= zip(alone, painter.singles([pictures[slot] for slot in alone], rng), strict=True)
         mixups = np.flatnonzero(rng.random(len(pictures)) < augment.mixup.probability).tolist()
-        for slot, other in zip(mixups, self._painter.singles(self._others(len(mixups), rng), rng), strict=True):
+        for slot, other in zip(mixups, painter.singles(self._others(len(mixups), rng), rng), strict=True):
             if len(painted[slot][1]) + len(other[1]) <= rows:
-                painted[slot] = self._painter.mixup(painted[slot], other, rng)
+                painted[slot] = painter.mixup(painted[slot], other, rng)
         return [painted[slot] for slot in range(len(pictures))]
 
     def _others(self, count: int, rng: np.random.Generator) -> list[Picture]:

@@ -117,7 +117,8 @@ def iterator_options(augment: Augment) -> dict[str, Any]:
     Errors: UserError for what it cannot do.
     """
     for key, value in (("mosaic.probability", augment.mosaic.probability), ("mixup.probability",
-                       augment.mixup.probability), ("contrast_first", augment.contrast_first)):  # fmt: skip
+                       augment.mixup.probability), ("contrast_first", augment.contrast_first),
+                       ("multi_scale.factors", augment.multi_scale.factors)):  # fmt: skip
         if value:
             raise UserError(
                 f"augment.{key}={value} (augment={augment.name}): MXNet's iterator has none; use loader=fast"

@@ -117,7 +117,7 @@ def start(cfg: DictConfig, folder: Path, spec: ModelSpec, loader: TrainLoader, r
     if resumed and checkpoints.complete(cfg.epochs):
         raise UserError(f"resume={folder}: finished, all {cfg.epochs} epochs are done; more of them go on: epochs=")
     saved = checkpoints.resume(words) if resumed else checkpoints.begin(words)
-    trainer = Trainer(cfg, spec.classes, loader, cfg.epochs * loader.steps, saved.params if saved else None)
+    trainer = Trainer(cfg, spec.classes, loader, cfg.epochs * loader.steps, saved.start if saved else None)
     checkpoints.write_symbol(stamp(trainer.symbol, spec))
     keeper = Keeper(trainer, Guards(cfg.guard, cfg.max_hours), checkpoints, often, sha256(records.idx))
     if saved:

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from ssd.engine import mx
 from ssd.errors import UserError
 from ssd.symbol.head import HeadLayer, head_layers
-from ssd.symbol.layers import biased_conv, relu
+from ssd.symbol.layers import biased_conv, conv_norm_relu, relu
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def build_features(cfg: DictConfig) -> list[Feature]:
         if layer.source:
             symbols.append(_tap(internals, layer.source, cfg.backbone.name))
         else:
-            symbols.append(_extra_layer(symbols[-1], number, layer, cfg.head.min_filter))
+            symbols.append(_extra_layer(symbols[-1], number, layer, cfg.head))
     return [_with_shape(symbol, symbols[-1], cfg) for symbol in symbols]
 
 
@@ -72,14 +72,17 @@ def _tap(internals: mx.sym.Symbol, source: str, backbone: str) -> mx.sym.Symbol:
     return internals[f"{source}_output"]
 
 
-def _extra_layer(data: mx.sym.Symbol, number: int, layer: HeadLayer, min_filter: int) -> mx.sym.Symbol:
+def _extra_layer(data: mx.sym.Symbol, number: int, layer: HeadLayer, head: DictConfig) -> mx.sym.Symbol:
     """A 1x1 convolution that narrows, then one that (mostly) halves the size; `number` is the place in the head."""
     prefix = f"multi_feat_{number}_conv"
-    body = biased_conv(data, f"{prefix}_1x1_conv", max(min_filter, layer.filters // 2), 1, (1, 0))
-    body = relu(body, f"{prefix}_1x1_relu")
-    side = f"{layer.kernel}x{layer.kernel}"
-    body = biased_conv(body, f"{prefix}_{side}_conv", layer.filters, layer.kernel, (layer.stride, layer.pad))
-    return relu(body, f"{prefix}_{side}_relu")
+    narrow = (f"{prefix}_1x1", max(head.min_filter, layer.filters // 2), 1, (1, 0))
+    shrink = (f"{prefix}_{layer.kernel}x{layer.kernel}", layer.filters, layer.kernel, (layer.stride, layer.pad))
+    for name, filters, kernel, window in (narrow, shrink):
+        if head.batch_norm:
+            data = conv_norm_relu(data, name, filters, kernel, window)
+        else:
+            data = relu(biased_conv(data, f"{name}_conv", filters, kernel, window), f"{name}_relu")
+    return data
 
 
 def _with_shape(symbol: mx.sym.Symbol, last: mx.sym.Symbol, cfg: DictConfig) -> Feature:

@@ -1,17 +1,22 @@
 """Groups of layers that several networks share."""
 
+import numpy as np
+
 from ssd.engine import mx
 
 Pair = tuple[int, int]
 
 
-def biased_conv(data: mx.sym.Symbol, name: str, num_filter: int, kernel: int, window: Pair) -> mx.sym.Symbol:
+def biased_conv(
+    data: mx.sym.Symbol, name: str, num_filter: int, kernel: int, window: Pair, first: list[float] | None = None
+) -> mx.sym.Symbol:
     """Convolution of the detection head: its bias starts at 0 and learns at twice the rate, as in Caffe's SSD.
 
-    `window` is (stride, pad), square like the kernel.
+    `window` is (stride, pad), square like the kernel. `first`: what the bias [num_filter] starts at instead.
     """
     stride, pad = window
-    bias = mx.sym.Variable(f"{name}_bias", init=mx.init.Constant(0.0), attr={"__lr_mult__": "2.0"})
+    start = mx.init.Constant(0.0 if first is None else np.array(first))
+    bias = mx.sym.Variable(f"{name}_bias", init=start, attr={"__lr_mult__": "2.0"})
     return mx.sym.Convolution(
         data, bias=bias, num_filter=num_filter, kernel=(kernel, kernel), stride=(stride, stride), pad=(pad, pad),
         name=name,
@@ -56,6 +61,20 @@ def plain_conv(data: mx.sym.Symbol, name: str, num_filter: int, kernel: int = 1,
 def norm(data: mx.sym.Symbol, name: str, fix_gamma: bool = False) -> mx.sym.Symbol:
     """Batch normalisation with the small epsilon of the published pre-activation networks."""
     return mx.sym.BatchNorm(data, fix_gamma=fix_gamma, eps=2e-5, momentum=0.9, name=name)
+
+
+def conv_norm_relu(data: mx.sym.Symbol, name: str, num_filter: int, kernel: int, window: Pair) -> mx.sym.Symbol:
+    """Convolution `<name>_conv` without bias, batch normalisation `<name>_bn`, ReLU `<name>_relu`; `window` as above.
+
+    The weights start as He et al. 2015 ("Delving deep into rectifiers", eq. 14) have it: normal, variance 2 / outputs.
+    """
+    stride, pad = window
+    start = mx.init.Xavier(rnd_type="gaussian", factor_type="out", magnitude=2)
+    body = mx.sym.Convolution(
+        data, weight=mx.sym.Variable(f"{name}_conv_weight", init=start), num_filter=num_filter, no_bias=True,
+        kernel=(kernel, kernel), stride=(stride, stride), pad=(pad, pad), name=f"{name}_conv",
+    )  # fmt: skip
+    return relu(norm(body, f"{name}_bn"), f"{name}_relu")
 
 
 def norm_relu(data: mx.sym.Symbol, prefix: str, number: int) -> mx.sym.Symbol:

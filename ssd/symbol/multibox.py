@@ -1,5 +1,6 @@
 """Predictors and anchors on every feature map, joined into three tensors (Liu et al. 2016, section 2.1)."""
 
+import math
 from typing import NamedTuple
 
 from ssd.engine import mx
@@ -24,9 +25,18 @@ class MultiBox(NamedTuple):
 CLS, LOC, ANCHORS = "multibox_cls_pred", "multibox_loc_pred", "multibox_anchors"
 
 
-def build_multibox(features: list[mx.sym.Symbol], layers: list[HeadLayer], num_classes: int) -> MultiBox:
-    """Joins the predictors of all features; anchors run over features, rows, columns, then sizes and ratios."""
-    parts = [_predict(*pair, num_classes) for pair in zip(features, layers, strict=True)]
+def build_multibox(
+    features: list[mx.sym.Symbol], layers: list[HeadLayer], num_classes: int, prior: float | None = None
+) -> MultiBox:
+    """Joins the predictors of all features; anchors run over features, rows, columns, then sizes and ratios.
+
+    prior: probability, of all classes together, that the predictors begin with; None = evenly divided over background
+    and classes.
+    """
+    bias = [0.0] * (num_classes + 1)
+    if prior is not None:
+        bias[0] = math.log(num_classes * (1 - prior) / prior)
+    parts = [_predict(*pair, bias) for pair in zip(features, layers, strict=True)]
     loc = mx.sym.Concat(*(part.loc for part in parts), dim=1, name=LOC)
     cls = mx.sym.Concat(*(part.cls for part in parts), dim=1, name=f"{CLS}_concat")
     cls = mx.sym.Reshape(cls, shape=(0, -1, num_classes + 1), name=f"{CLS}_reshape")
@@ -36,14 +46,18 @@ def build_multibox(features: list[mx.sym.Symbol], layers: list[HeadLayer], num_c
     return MultiBox(cls, loc, anchors)
 
 
-def _predict(feature: mx.sym.Symbol, layer: HeadLayer, num_classes: int) -> MultiBox:
-    """Predictions of one feature map, each flattened to [B, -1] with the cell's anchors side by side."""
+def _predict(feature: mx.sym.Symbol, layer: HeadLayer, bias: list[float]) -> MultiBox:
+    """Predictions of one feature map, each flattened to [B, -1] with the cell's anchors side by side.
+
+    bias: what the scores of an anchor begin with [C + 1].
+    """
     name = feature.name
     if layer.scale is not None:
         feature = _normalise(feature, layer)
     count = layer.anchors_per_cell
     loc = biased_conv(feature, f"{name}_loc_pred_conv", count * 4, 3, (1, 1))
-    cls = biased_conv(feature, f"{name}_cls_pred_conv", count * (num_classes + 1), 3, (1, 1))
+    biases = bias * count if any(bias) else None
+    cls = biased_conv(feature, f"{name}_cls_pred_conv", count * len(bias), 3, (1, 1), biases)
     anchors = mx.sym.contrib.MultiBoxPrior(
         feature, sizes=layer.sizes, ratios=layer.ratios, clip=False, steps=(layer.step, layer.step),
         name=f"{name}_anchors",

@@ -56,6 +56,15 @@ class Saved:
     params: tuple[Params, Params]
     states: Params
 
+    @property
+    def start(self) -> tuple[Params, Params]:
+        """The parameters that training goes on with: of a run with training.ema, `params` are their averages."""
+        found: tuple[Params, Params] = ({}, {})
+        for name, array in self.states.items():
+            if name.startswith(("weights/arg:", "weights/aux:")):
+                found[name.startswith("weights/aux:")][name[len("weights/arg:") :]] = array
+        return found if found[0] else self.params
+
 
 class Checkpoints:
     """The folder <run>/checkpoints: ssd-symbol.json, ssd-NNNN.params, ssd-NNNN.states, checkpoints.json.

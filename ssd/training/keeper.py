@@ -78,7 +78,7 @@ class Keeper:
                 )
             self.progress = Progress.from_json(facts["progress"])
             self.guards.restore(facts["guards"])
-            self.trainer.restore(groups, facts["updates"])
+            self.trainer.restore(groups, facts["updates"], saved.params)
             restore_random(facts["random"])
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{self.checkpoints.folder}: its checkpoint is of another version ({error!r})") from error

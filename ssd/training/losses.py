@@ -71,16 +71,22 @@ def loss_divisor(positives: float, anchors: float, negative_ratio: float) -> flo
 
 
 def read_losses(devices: list[list[Any]], negative_ratio: float) -> StepLosses:
-    """Losses of the outputs of each device: [cls_prob [B, C+1, N], loc_loss [B, 4N], cls_label [B, N], …].
+    """Losses of the outputs of each device: [cls_prob [B, C+1, N], loc_loss [B, 4N], cls_label [B, N]], and cls_loss
+    [B, N] where that is not the cross-entropy.
 
     cls_label: -1 ignored, 0 background, class + 1 otherwise. Waits for the forward pass, not for the backward one.
     """
     queued = []
-    for cls_prob, loc_loss, cls_label, *_ in devices:
+    for cls_prob, loc_loss, cls_label, *cls_loss in devices:
         learns = cls_label >= 0
-        chosen = mx.nd.pick(cls_prob, mx.nd.maximum(cls_label, 0), axis=1)
-        # where(), since ignored anchors may hold anything and inf * 0 is not 0
-        entropy = mx.nd.where(learns, -mx.nd.log(mx.nd.maximum(chosen, TINY)), mx.nd.zeros_like(chosen))
+        entropy = cls_loss[0] if cls_loss else _cross_entropy(cls_prob, cls_label)
         queued.append(mx.nd.concat(entropy.sum(), learns.sum(), loc_loss.sum(), (cls_label > 0).sum(), dim=0))
     entropy, anchors, smooth_l1, positives = sum(numbers.asnumpy().astype(np.float64) for numbers in queued).tolist()
     return StepLosses(entropy, anchors, smooth_l1, positives, loss_divisor(positives, anchors, negative_ratio))
+
+
+def _cross_entropy(cls_prob: Any, cls_label: Any) -> Any:
+    """[B, N]; of ignored anchors 0."""
+    chosen = mx.nd.pick(cls_prob, mx.nd.maximum(cls_label, 0), axis=1)
+    # where(), since ignored anchors may hold anything and inf * 0 is not 0
+    return mx.nd.where(cls_label >= 0, -mx.nd.log(mx.nd.maximum(chosen, TINY)), mx.nd.zeros_like(chosen))

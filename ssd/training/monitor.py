@@ -10,7 +10,7 @@ import numpy as np
 from ssd.engine import mx
 from ssd.tracking.events import Events
 from ssd.training.losses import StepLosses
-from ssd.training.trainer import OUTPUTS, Trainer
+from ssd.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ class Monitor:
         self._events = events
         self._parameters = trainer.module._param_names
         self._operations = operations(trainer.module.symbol)
-        self._modules: dict[tuple[str, ...], Any] = {}  # by their activations
+        self._modules: dict[tuple[Any, tuple[str, ...]], Any] = {}  # by the one they extend, and their activations
         self._fruitless: set[str] = set()
 
     def step(self, batch: Any, number: int) -> StepLosses:
@@ -44,9 +44,9 @@ class Monitor:
             return self._trainer.step(batch, number)
         self._warn(patterns)
         activations = tuple(chosen(ACTIVATIONS, self._operations, patterns))
-        module = self._module(activations)
+        module = self._module(self._trainer.module_for(batch), activations)
         losses = self._trainer.backward(batch, number, module)
-        shown = module.get_outputs(merge_multi_context=False)[OUTPUTS:]
+        shown = module.get_outputs(merge_multi_context=False)[self._trainer.outputs :]
         for name, devices in zip(activations, shown, strict=True):
             self._tell(ACTIVATIONS, name, np.concatenate([sample(array) for array in devices]), step)
         scale = np.float32(self._trainer.gradient_scale(losses))
@@ -62,10 +62,11 @@ class Monitor:
     def _tell(self, kind: str, name: str, values: np.ndarray, step: int) -> None:
         self._events.histogram(f"{kind}/{name}", values, step)
 
-    def _module(self, activations: tuple[str, ...]) -> Any:
-        if activations not in self._modules:
-            module = self._trainer.module
-            outputs = [mx.sym.BlockGrad(self._operations[name]) for name in activations]
+    def _module(self, module: Any, activations: tuple[str, ...]) -> Any:
+        key = (module, activations)
+        if key not in self._modules:
+            found = operations(module.symbol)
+            outputs = [mx.sym.BlockGrad(found[name]) for name in activations]
             second = mx.mod.Module(
                 mx.sym.Group([*module.symbol, *outputs]),
                 data_names=module.data_names,
@@ -75,8 +76,8 @@ class Monitor:
                 logger=log,
             )
             second.bind(module.data_shapes, module.label_shapes, shared_module=module)
-            self._modules[activations] = second
-        return self._modules[activations]
+            self._modules[key] = second
+        return self._modules[key]
 
     def _warn(self, patterns: Sequence[re.Pattern[str]]) -> None:
         """Of a pattern that finds nothing, once."""

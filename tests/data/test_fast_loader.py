@@ -123,11 +123,12 @@ import os, signal, sys
 from pathlib import Path
 from ssd.data.crew import Memory, Processes
 from ssd.data.maker import Recipe
-from ssd.data.augment import Augment
+from ssd.data.augment import Augment, MultiScale
 from ssd.data.placement import InputSpec
 from ssd.data.records import Records
 records = Records(*(Path(path) for path in {[str(packed.rec), str(packed.idx), str(packed.lst)]}), {COUNT}, 20)
-recipe = Recipe(records, Augment(), InputSpec(8, 8, (0, 0, 0), (1, 1, 1), "force", True), 0, 2, 3, 0)
+augment = Augment(multi_scale=MultiScale([], 1))
+recipe = Recipe(records, augment, InputSpec(8, 8, (0, 0, 0), (1, 1, 1), "force", True), 0, 2, 3, 0)
 crew = Processes(recipe, Memory(recipe, 2), 2, 1)
 print(crew._workers[0]._process.pid, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)

@@ -38,6 +38,13 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Pa
         ["augment=none", "optimizer=adadelta", "schedule=constant"],
         ["optimizer=sgd", "optimizer.clip_gradient=1.0", "batch_size=16"],
         ["backbone=mobilenet_025", "training.validate_every=2", "epochs=3"],
+        ["head=ssd_bn", "training.ema=0.9", "training.weight_decay=all", "optimizer.wd=0.001", "device.ids=[0,1]"],
+        ["loss.classification=focal"],
+        ["loss.classification=focal", "compat=mxnet_ssd", "head=ssd_bn", "device.ids=[0,1]"],
+        ["loss.label_smoothing=0.1", "matching.mining=batch"],
+        ["loss.label_smoothing=0.1", "matching.mining=batch", "compat=mxnet_ssd", "device.ids=[0,1]"],
+        ["augment=ssd_plus", "augment.multi_scale.factors=[0.75,1.25]", "epochs=2", "training.ema=0.9"],
+        ["augment.multi_scale.factors=[0.75,1.25]", "compat=mxnet_ssd", "device.ids=[0,1]"],
     ],
     ids=" ".join,
 )
@@ -56,6 +63,20 @@ def test_the_same_configuration_gives_the_same_numbers(trained: Callable[..., Pa
         lines = (run / "metrics.csv").read_text().splitlines()
         losses.append([float(line.split(",")[lines[0].split(",").index("train/loss")]) for line in lines[1:]])
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+def test_a_model_of_other_classes_is_taken_over(trained: Callable[..., Path]) -> None:
+    """What both know is found by the new model before it has learned anything."""
+    words = ["dataset.train=48", "dataset.val=12", "dataset.image_size=96", "data_shape=96", "seed=1"]
+    known = trained(*words, "epochs=8")
+    taken = ["init.mode=finetune", f"init.weights={known}", "init.freeze=but_heads", "init.statistics=frozen"]
+    taken += ["optimizer.learning_rate=1e-9", "dataset.classes=[triangle,circle]"]
+    again = trained(*words, *taken)
+    aps = [json.loads((run / "metrics.json").read_text()) for run in (known, again)]
+    for name in ("triangle", "circle"):
+        before, after = (ap[f"ap_area/{name}"] for ap in aps)
+        assert before > 0.1
+        assert after > before / 2  # on other pictures
 
 
 def test_a_run_can_be_repeated_from_its_own_configuration(trained: Callable[..., Path]) -> None:

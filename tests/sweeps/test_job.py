@@ -23,15 +23,15 @@ def test_signals_and_codes_are_named() -> None:
 
 @pytest.mark.slow
 def test_a_failed_and_a_killed_job_leave_the_others_alone(sweep: Sweep) -> None:
-    code, said, folder = sweep(ACTS, "+logger.acts.kind=dies,nothing", "freeze=null,nowhere")
+    code, said, folder = sweep(ACTS, "+logger.acts.kind=dies,nothing", "init.freeze=null,nowhere")
     assert code == 1, said
     ended = {outcome.number: outcome for outcome in read_all(folder).values()}
     assert [ended[number].state for number in range(4)] == ["failed", "failed", "finished", "failed"]
     assert "SIGKILL" in ended[0].reason
-    assert "freeze=nowhere: matches no parameter" in ended[1].reason
+    assert "init.freeze=nowhere: matches no parameter" in ended[1].reason
     assert ended[2].value is not None
     assert ended[2].parameters
-    for part in ("SIGKILL", "freeze=nowhere", "mAP 11pt", "leaderboard"):
+    for part in ("SIGKILL", "init.freeze=nowhere", "mAP 11pt", "leaderboard"):
         assert part in said
     rows = list(csv.DictReader((folder / "leaderboard.csv").open()))
     assert [(row["rank"], row["job"]) for row in rows] == [("1", "2"), ("", "0"), ("", "1"), ("", "3")]

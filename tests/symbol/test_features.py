@@ -1,6 +1,9 @@
 import pytest
 
+from ssd.config import compose
+from ssd.engine import mx
 from ssd.errors import UserError
+from ssd.symbol import build_train
 from ssd.symbol.features import FeatureMap, build_features, feature_maps
 
 
@@ -48,3 +51,27 @@ def test_unknown_layer_suggests_a_known_one(configure):
 
 def _argument_shapes(symbol):
     return symbol.list_arguments(), symbol.infer_shape(data=(1, 3, 128, 128))[0]
+
+
+@pytest.mark.parametrize("compat", [None, "mxnet_ssd"])
+@pytest.mark.parametrize("backbone", ["resnet50", "mobilenet_025", "densenet121"])
+def test_normalised_head(backbone: str, compat: str | None) -> None:
+    """Extra layers normalise, and the backbone's maps come after normalisation and ReLU, also with compat."""
+    cfg = compose([f"backbone={backbone}", "data_shape=300", "head=ssd_bn", f"compat={compat or 'null'}"])
+    graph = build_train(cfg, 2)
+    names = {*graph.list_arguments(), *graph.list_auxiliary_states()}
+    extras = [number for number, source in enumerate(cfg.head.from_layers) if not source]
+    for number in extras:
+        for part in ("1x1", "3x3"):
+            prefix = f"multi_feat_{number}_conv_{part}"
+            assert {f"{prefix}_bn_gamma", f"{prefix}_bn_moving_var"} <= names
+            assert f"{prefix}_conv_bias" not in names
+    assert all("relu" in source for source in cfg.head.from_layers if source)
+
+
+def test_weights_of_normalised_extra_layers_start_for_relus() -> None:
+    module = mx.mod.Module(build_train(compose(["head=ssd_bn"]), 2), label_names=("label",))
+    module.bind([("data", (1, 3, 128, 128))], [("label", (1, 2, 6))])
+    module.init_params(mx.init.Xavier())
+    weights = module.get_params()[0]["multi_feat_2_conv_3x3_conv_weight"].asnumpy()
+    assert weights.std() == pytest.approx((2 / (weights.shape[0] * 9)) ** 0.5, rel=0.05)

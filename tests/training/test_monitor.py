@@ -121,7 +121,7 @@ def test_values_are_those_of_the_step(devices: str) -> None:
 
 
 def test_frozen_parameters_have_no_gradient() -> None:
-    tags = trained(config(f"freeze=^{CONV}"), "stage1_[12]_conv2d_weight", steps=2)[0].heard[2].keys()
+    tags = trained(config(f"init.freeze=^{CONV}"), "stage1_[12]_conv2d_weight", steps=2)[0].heard[2].keys()
     assert tags == {f"{kind}_conv2d_weight" for kind in ("weights/stage1_1", "weights/stage1_2", "gradients/stage1_2")}
 
 

@@ -13,7 +13,7 @@ from ssd.engine import mx
 from ssd.errors import UserError
 from ssd.model import Model, ModelSpec, stamp
 from ssd.symbol import build_train
-from ssd.training.trainer import Trainer, frozen_names, take_over
+from ssd.training.trainer import Trainer
 
 CLASSES = ["a", "b", "c"]
 BATCH = 8
@@ -100,7 +100,7 @@ def test_a_batch_without_any_object_teaches_background_gently() -> None:
 
 def test_frozen_parameters_stay(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    cfg = config("freeze=^conv[12]_")
+    cfg = config("init.freeze=^conv[12]_")
     mx.random.seed(7)
     trainer = Trainer(cfg, CLASSES, Batches, 100)
     before = {name: array.asnumpy().copy() for name, array in trainer.params()[0].items()}
@@ -111,14 +111,6 @@ def test_frozen_parameters_stay(caplog: pytest.LogCaptureFixture) -> None:
     assert "frozen: 4 parameters: conv1_weight, conv1_bias, conv2_weight, conv2_bias" in caplog.text
 
 
-@pytest.mark.parametrize(
-    ("pattern", "part"), [("^nothing_", "matches no parameter"), ("(", "not a regular expression")]
-)
-def test_freezing_nothing_is_an_error(pattern: str, part: str) -> None:
-    with pytest.raises(UserError, match=part):
-        frozen_names(build_train(config(), 3), pattern)
-
-
 def test_a_loss_that_is_not_finite_leaves_the_parameters_alone() -> None:
     trainer = Trainer(config(), CLASSES, Batches, 100)
     batch = Batches.batch(0)
@@ -127,23 +119,6 @@ def test_a_loss_that_is_not_finite_leaves_the_parameters_alone() -> None:
     assert not trainer.step(batch).finite
     for name, array in trainer.params()[0].items():
         np.testing.assert_array_equal(array.asnumpy(), before[name])
-
-
-def test_taking_over_tells_what_fits(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
-    graph = build_train(config(), 3)
-    shapes = dict([*Batches.provide_data, *Batches.provide_label])
-    trainer = Trainer(config(), ["a"], Batches, 100)  # of one class: its class predictors do not fit
-    source = trainer.params()
-    source[0]["other_weight"] = mx.nd.zeros((2, 2))
-    taken, _ = take_over(graph, shapes, source, "x.params")
-    assert {"conv1_weight", "conv4_bias"} <= taken.keys()
-    assert not any("cls_pred" in name for name in taken)
-    assert "stage3_2_relu_cls_pred_conv_weight" in caplog.text
-    assert "shape (10, 16, 3, 3) in the file, (20, 16, 3, 3) here" in caplog.text
-    assert "unused          other_weight" in caplog.text
-    with pytest.raises(UserError, match="none of its 1 parameters fits"):
-        take_over(graph, shapes, ({"other_weight": mx.nd.zeros((2, 2))}, {}), "x.params")
 
 
 def test_the_originals_graph_trains_without_its_nms() -> None:

@@ -106,7 +106,7 @@ def test_ssd_vgg(tmp_path: Path) -> None:
     args = convert(
         load(tmp_path / "net.prototxt", tmp_path / "net.caffemodel"), Options("BGR", None, True, None)
     ).arg_params
-    assert {"conv1_1_weight", "fc7_bias"} <= args.keys()  # as backbone=vgg16_reduced names them, for pretrained=
+    assert {"conv1_1_weight", "fc7_bias"} <= args.keys()  # as backbone=vgg16_reduced names them, for init.weights=
 
 
 @pytest.mark.slow

@@ -1,0 +1,53 @@
+"""What is checked of the keys that say how a network starts and learns. Imports nothing heavy."""
+
+import re
+
+from omegaconf import DictConfig, OmegaConf
+
+from ssd.errors import UserError
+
+CHOICES = {
+    "init.mode": ("scratch", "pretrained", "finetune"),
+    "init.statistics": ("learn", "frozen"),
+    "loss.classification": ("softmax", "focal"),
+    "matching.mining": ("image", "batch"),
+    "training.weight_decay": ("weights", "all"),
+}
+BUT_HEADS = "but_heads"
+STAGE = re.compile(r"stage:(\d+)")
+NUMPY = ".npz"
+
+
+def check_recipe(cfg: DictConfig) -> None:
+    """Errors: UserError naming the key."""
+    for key, choices in CHOICES.items():
+        if (value := OmegaConf.select(cfg, key)) not in choices:
+            raise UserError(f"{key}={value}: choose {' or '.join(choices)}")
+    for key in ("training.ema", "loss.label_smoothing"):
+        if not 0 <= (value := OmegaConf.select(cfg, key)) < 1:
+            raise UserError(f"{key}={value}: expected 0 (off) or more, and less than 1")
+    for key in ("loss.focal.alpha", "loss.focal.prior"):
+        if not 0 < (value := OmegaConf.select(cfg, key)) < 1:
+            raise UserError(f"{key}={value}: must lie between 0 and 1")
+    if cfg.loss.focal.gamma < 0:
+        raise UserError(f"loss.focal.gamma={cfg.loss.focal.gamma}: must be at least 0")
+    if cfg.loss.label_smoothing and cfg.loss.classification != "softmax":
+        raise UserError(f"loss.label_smoothing={cfg.loss.label_smoothing}: is of loss.classification=softmax")
+    _check_init(cfg.init)
+
+
+def _check_init(init: DictConfig) -> None:
+    if init.mode == "scratch" and init.weights is not None:
+        raise UserError(f"init.weights={init.weights}: say what for, init.mode=pretrained or init.mode=finetune")
+    foreign = init.weights is not None and init.weights.endswith(NUMPY)
+    if foreign and init.mode == "finetune":
+        raise UserError(f"init.weights={init.weights}: says nothing of its classes; use init.mode=pretrained")
+    if foreign and init.names is None:
+        raise UserError(f"init.weights={init.weights}: say what its parameters are called, with the group names=")
+    if init.names is not None and init.weights is not None and not foreign:
+        raise UserError(f"names=: are of an .npz, not of init.weights={init.weights}")
+    if init.statistics == "frozen" and init.mode == "scratch":
+        raise UserError("init.statistics=frozen: a network from scratch has none yet")
+    for group, rate in init.rates.items():
+        if rate < 0:
+            raise UserError(f"init.rates.{group}={rate}: must be at least 0")

@@ -1,0 +1,107 @@
+"""The train graph as MXNet Modules: one per input shape, all of the same parameters."""
+
+import json
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+
+from ssd.data.augment import input_shapes, read_augment
+from ssd.engine import mx
+from ssd.symbol import build_train
+from ssd.training.groups import BACKBONE, group_of
+
+log = logging.getLogger(__name__)
+
+NMS = "det_out_output"  # of the original's graph, where it runs in every step to be thrown away
+
+Shape = tuple[int, int]  # height, width
+
+
+class Graphs:
+    """The train graph for every shape that the augmentation makes; `base` is that of evaluation, which is saved."""
+
+    def __init__(self, cfg: DictConfig, num_classes: int, data: Any) -> None:
+        """data: anything with provide_data. Errors: UserError when nothing is left of a feature map at some shape."""
+        self._bytes = np.dtype(data.provide_data[0].dtype) == np.uint8
+        self._input = cfg.backbone.input
+        self._frozen_statistics = cfg.init.statistics == "frozen"
+        augment, shape = read_augment(cfg.augment), (cfg.data_shape.height, cfg.data_shape.width)
+        self._graphs = {each: _graph(_at(cfg, each), num_classes) for each in input_shapes(augment, shape)}
+        self.base = self._graphs[shape]
+        self._shape = shape
+
+    def largest(self, shape: Shape) -> Shape:
+        """Of the shapes that batches may have; `shape` is that of the data, which may be another than configured."""
+        return max([shape, *(each for each in self._graphs if each != self._shape)], key=lambda each: each[0] * each[1])
+
+    def bound(self, shape: Shape) -> Any:
+        """The graph as it is bound: bytes are normalised on the device, a quarter of the copying of floats.
+
+        The saved one has float input as evaluation gives it; the parameters are the same.
+        """
+        symbol = self._graphs.get(shape, self.base)
+        if self._frozen_statistics:
+            symbol = with_frozen_statistics(symbol)
+        if not self._bytes:
+            return symbol
+        mean, std = (tuple(self._input[key]) for key in ("mean", "std"))
+        pixels = mx.sym.Cast(mx.sym.Variable("data"), dtype="float32", name="data_float")
+        return symbol(data=mx.sym.image.normalize(pixels, mean=mean, std=std, name="data_normalised"))
+
+
+class Modules:
+    """owner: the module of the largest shape, which has parameters, optimizer and memory. The others are bound when a
+    batch of their shape comes; they share its arrays."""
+
+    def __init__(self, graphs: Graphs, data: Any, devices: Sequence[Any], frozen: Sequence[str]) -> None:
+        self._graphs = graphs
+        self._devices = list(devices)
+        self._frozen = list(frozen)
+        self._names = [[name for name, _ in part] for part in (data.provide_data, data.provide_label)]
+        described = data.provide_data[0]
+        shape = graphs.largest(tuple(described.shape[2:]))
+        self.owner = self._module(shape)
+        largest = mx.io.DataDesc(described.name, (*described.shape[:2], *shape), dtype=described.dtype)
+        self.owner.bind([largest], data.provide_label)
+        self._modules: dict[Shape, Any] = {shape: self.owner}
+
+    def of(self, batch: Any) -> Any:
+        shape = tuple(batch.data[0].shape[2:])
+        if shape not in self._modules:
+            module = self._module(shape)
+            module.bind(batch.provide_data, batch.provide_label, shared_module=self.owner)
+            self._modules[shape] = module
+        return self._modules[shape]
+
+    def _module(self, shape: Shape) -> Any:
+        data_names, label_names = self._names
+        return mx.mod.Module(
+            self._graphs.bound(shape), data_names=data_names, label_names=label_names, context=self._devices,
+            fixed_param_names=self._frozen, logger=log,
+        )  # fmt: skip
+
+
+def with_frozen_statistics(symbol: Any) -> Any:
+    """The graph whose backbone normalises by the running means and variances, in training too, and leaves them."""
+    graph = json.loads(symbol.tojson())
+    for node in graph["nodes"]:
+        if node["op"] == "BatchNorm" and group_of(node["name"]) == BACKBONE:
+            node["attrs"]["use_global_stats"] = "True"
+    return mx.sym.load_json(json.dumps(graph))
+
+
+def _graph(cfg: DictConfig, num_classes: int) -> Any:
+    graph = build_train(cfg, num_classes)
+    return mx.sym.Group([output for output, name in zip(graph, graph.list_outputs(), strict=True) if name != NMS])
+
+
+def _at(cfg: DictConfig, shape: Shape) -> DictConfig:
+    """The configuration with another input shape and everything else, such as the layers of the head, as it is."""
+    if shape == (cfg.data_shape.height, cfg.data_shape.width):
+        return cfg
+    plain: Any = OmegaConf.to_container(cfg, resolve=True)
+    plain["data_shape"] |= {"height": shape[0], "width": shape[1]}
+    return OmegaConf.create(plain)

@@ -1,0 +1,38 @@
+"""Keys of a recipe that are wrong are told in one line."""
+
+import pytest
+
+from ssd.config import compose
+from ssd.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["init.mode=resume"], "init.mode=resume: choose scratch or pretrained or finetune"),
+        (["init.weights=x.params"], "init.weights=x.params: say what for"),
+        (["init.mode=finetune", "init.weights=x.npz"], "use init.mode=pretrained"),
+        (["init.mode=pretrained", "init.weights=x.npz"], "with the group names="),
+        (["init.mode=pretrained", "init.weights=x.params", "names=mobilenet_torch"], "names=: are of an .npz"),
+        (["init.statistics=frozen"], "from scratch has none"),
+        (["init.statistics=fixed"], "choose learn or frozen"),
+        (["init.rates.heads=-1"], "init.rates.heads=-1"),
+        (["init.rates.head=1"], "init.rates.heads"),
+        (["loss.classification=hinge"], "choose softmax or focal"),
+        (["loss.label_smoothing=1"], "loss.label_smoothing=1"),
+        (["loss.classification=focal", "loss.label_smoothing=0.1"], "is of loss.classification=softmax"),
+        (["loss.focal.alpha=1"], "loss.focal.alpha=1"),
+        (["loss.focal.prior=0"], "loss.focal.prior=0"),
+        (["loss.focal.gamma=-1"], "at least 0"),
+        (["matching.mining=loss"], "choose image or batch"),
+        (["training.ema=1"], "training.ema=1"),
+        (["training.weight_decay=none"], "choose weights or all"),
+        (["names=torch"], "names=torch: no such choice"),
+        (["head=ssdbn"], "did you mean 'ssd_bn'"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(words: list[str], part: str) -> None:
+    with pytest.raises(UserError) as caught:
+        compose(words)
+    assert part in str(caught.value)
+    assert "\n" not in str(caught.value)

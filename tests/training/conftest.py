@@ -1,0 +1,52 @@
+"""A small network and batches of noise."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from omegaconf import DictConfig
+
+from ssd.config import compose
+from ssd.engine import mx
+
+BATCH = 4
+LABELS = (BATCH, 3, 6)
+
+
+class Noise:
+    """Shapes of batches with two objects per picture, and the batches."""
+
+    def __init__(self, side: int) -> None:
+        self.side = side
+        self.provide_data = [mx.io.DataDesc("data", (BATCH, 3, side, side))]
+        self.provide_label = [mx.io.DataDesc("label", LABELS)]
+
+    def batch(self, seed: int) -> Any:
+        rng = np.random.default_rng(seed)
+        label = np.full(LABELS, -1, np.float32)
+        low = rng.uniform(0, 0.5, (BATCH, 2, 2))
+        label[:, :2] = np.concatenate(
+            [rng.integers(3, size=(BATCH, 2, 1)), low, low + rng.uniform(0.2, 0.5, (BATCH, 2, 2)), low[..., :1] * 0], -1
+        )
+        data = rng.normal(0, 1, (BATCH, 3, self.side, self.side))
+        return mx.io.DataBatch(
+            [mx.nd.array(data)], [mx.nd.array(label)], pad=0,
+            provide_data=self.provide_data, provide_label=self.provide_label,
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def noise() -> Callable[[int], Noise]:
+    """noise(side) -> batches of square pictures."""
+    return Noise
+
+
+@pytest.fixture(scope="session")
+def settings() -> Callable[..., DictConfig]:
+    """settings(words…) -> the small network at 64 pixels, plain SGD."""
+
+    def make(*words: str) -> DictConfig:
+        return compose(["data_shape=64", "schedule=constant", "optimizer=sgd", "optimizer.learning_rate=0.01", *words])
+
+    return make
