@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 def send_leaderboard(sweep: Path, files: Sequence[Path]) -> None:
-    """Waits for a store as long as the jobs do; one that does not answer costs a line. Replaces what was sent before."""
+    """Waits for a store as long as the jobs do; one that does not answer costs a line. Replaces files sent before."""
     for tracking_uri, job in _stores(sweep).items():
         quieten()
         settings = OmegaConf.load(job / "config.yaml").logger.mlflow
