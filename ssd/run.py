@@ -18,6 +18,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from ssd import jobs
+from ssd.cluster.member import follow_slurm
 from ssd.config import CONF, compose
 from ssd.errors import InterruptedRun, UserError
 from ssd.overrides import COMMAND, composable, explain, inherit, lacks_plugin, normalise, sweep_points
@@ -66,6 +67,7 @@ def main() -> None:
         sys.argv[1:] = resume_words([*again(words), *words])
         os.environ[COMMAND] = json.dumps(sys.argv[1:])
         check(sys.argv[1:])
+        follow_slurm(sys.argv[1:])
         try:
             run_job()
         finally:
