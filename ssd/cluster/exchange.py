@@ -12,6 +12,8 @@ NUMBERS = ("cross_entropy_sum", "anchors", "smooth_l1_sum", "positives")
 
 Wait = Callable[..., Any]  # see Lead.wait
 
+_kept: list[Any] = []  # stores: one that is freed waits for all other workers, who may be gone
+
 
 class Exchange:
     """Gradients and losses of a step, each replaced by its sum over all devices of all workers.
@@ -29,6 +31,7 @@ class Exchange:
         self.rank, self.workers = rank, workers
         self._wait = wait
         self._store = wait(lambda: mx.kv.create("dist_sync"), "meeting the parameter servers")
+        _kept.append(self._store)
         self._losses = mx.nd.zeros((4,))
         self._keys = [LOSSES, *map(str, range(len(gradients)))]
         shapes = [self._losses.shape, *(devices[0].shape for devices in gradients)]
