@@ -104,7 +104,12 @@ class Lead:
                     )
                 self._news.wait(left)
         os.environ.update(self.settings | {"DMLC_ROLE": WORKER, "DMLC_NODE_HOST": self._plan.address})
-        log.info("cluster: %d workers, %d servers", self._plan.workers, self._plan.servers)
+        log.info(
+            "cluster: %d workers, %d server%s that add up what they learn",
+            self._plan.workers,
+            self._plan.servers,
+            "s" * (self._plan.servers > 1),
+        )
 
     def tell(self, message: dict[str, Any], content: bytes = b"") -> None:
         """Sends a message to all workers. One that is gone is noticed elsewhere."""
