@@ -86,6 +86,9 @@ def _train(cfg: DictConfig, folder: Path, lead: Lead | None) -> float:
             fit = Fit(keeper, loader, plan, events, signals)
 
             def validate(epoch: int, step: int) -> dict[str, float]:
+                if lead:
+                    speed = keeper.progress.whole.values()["train/images_per_second"]
+                    log.info("epoch %d: %.1f images/s by %d workers together", epoch, speed, lead.share.workers)
                 started = time.perf_counter()
                 detector.set_params(*trainer.params())
                 measured = measure(detector, val, cfg.metric, lambda done: fit.heed_signal())

@@ -14,10 +14,10 @@ import pytest
 
 from ssd.index import read_index
 
-STEPS = 160
+STEPS = 80
 WORDS = [
-    "dataset.train=33", "dataset.val=4", "dataset.image_size=64", "data_shape=64", "batch_size=8", "epochs=40",
-    "training.validate_every=40", "training.samples=0", "training.log_every=4", "training.ema=0.9", "metric.gallery=0",
+    "dataset.train=33", "dataset.val=4", "dataset.image_size=64", "data_shape=64", "batch_size=8", "epochs=20",
+    "training.validate_every=20", "training.samples=0", "training.log_every=4", "training.ema=0.9", "metric.gallery=0",
     "logger=[csv]", "augment=ssd", "optimizer=sgd", "optimizer.learning_rate=0.005", "loader.workers=0",
     "device.threads=1", "backbone.network={_target_: plain_network.build, filters: [8, 8, 16, 16]}",
 ]  # fmt: skip
@@ -82,7 +82,8 @@ def ended(process: "subprocess.Popen[str]", code: int) -> str:
 def two(place: Path, start: Start) -> Path:
     """A whole run on two workers."""
     errors = ended(start(*WORDS, "cluster=local", "hydra.run.dir=two"), 0)
-    assert "cluster: 2 workers, 1 server" in errors
+    assert "cluster: 2 workers, 1 server that" in errors
+    assert re.search(r"epoch 20: \d+\.\d images/s by 2 workers together", errors)
     return place / "two"
 
 
