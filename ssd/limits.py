@@ -26,8 +26,6 @@ def check_training(cfg: DictConfig) -> None:
     for key, least in (("cluster.workers", 1), ("cluster.servers", 0 if cluster.name == "none" else 1)):
         if (value := OmegaConf.select(cfg, key)) is not None and value < least:
             raise UserError(f"{key}={value}: must be at least {least}")
-    if cluster.name == "ssh" and cluster.hosts is None:
-        raise UserError("cluster=ssh: needs cluster.hosts, such as [node1,node2] or a file; this machine first")
     if cfg.guard.non_finite not in NON_FINITE:
         raise UserError(f"guard.non_finite={cfg.guard.non_finite}: choose {' or '.join(NON_FINITE)}")
     explode = cfg.guard.explode

@@ -107,6 +107,8 @@ def _local(cluster: DictConfig) -> Plan:
 
 
 def _ssh(cluster: DictConfig) -> Plan:
+    if cluster.hosts is None:
+        raise UserError("cluster=ssh: needs cluster.hosts, such as [node1,node2] or a file; this machine first")
     hosts = host_list(cluster.hosts)
     machines = list(dict.fromkeys(hosts))
     servers = len(machines) if cluster.servers is None else cluster.servers

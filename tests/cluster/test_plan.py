@@ -36,7 +36,7 @@ def test_ssh_starts_a_worker_per_host_and_a_server_per_machine() -> None:
 
 def test_ssh_needs_hosts() -> None:
     with pytest.raises(UserError, match=r"cluster\.hosts"):
-        compose(["cluster=ssh"])
+        make_plan(compose(["cluster=ssh"]).cluster)
 
 
 def test_slurm_starts_only_what_belongs_to_task_0(monkeypatch: pytest.MonkeyPatch) -> None:
