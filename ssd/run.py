@@ -18,7 +18,6 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from ssd import jobs
-from ssd.cluster.member import follow_slurm
 from ssd.config import CONF, compose
 from ssd.errors import InterruptedRun, UserError
 from ssd.overrides import COMMAND, composable, explain, inherit, lacks_plugin, normalise, sweep_points
@@ -67,7 +66,10 @@ def main() -> None:
         sys.argv[1:] = resume_words([*again(words), *words])
         os.environ[COMMAND] = json.dumps(sys.argv[1:])
         check(sys.argv[1:])
-        follow_slurm(sys.argv[1:])
+        if os.environ.get("SLURM_PROCID", "0") != "0":
+            from ssd.cluster.member import follow_slurm
+
+            follow_slurm(sys.argv[1:])
         try:
             run_job()
         finally:

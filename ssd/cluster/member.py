@@ -121,12 +121,10 @@ def _serve() -> None:
 
 
 def follow_slurm(words: Sequence[str]) -> None:
-    """Where this is a task of a Slurm job other than the first, the process does that task's work, and ends in here.
+    """In a task of a Slurm job other than the first: with cluster=slurm it does that task's work, and ends in here.
 
     Errors: UserError for a wrong word or variable.
     """
-    if os.environ.get("SLURM_PROCID", "0") == "0":
-        return
     cluster = compose(composable(words)).cluster
     if cluster.name != "slurm":
         return
