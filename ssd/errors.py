@@ -17,6 +17,12 @@ class InterruptedRun(UserError):  # noqa: N818 - not a mistake of anybody's
     exit_code = 75  # EX_TEMPFAIL of sysexits.h: try again later
 
 
+class LostWorkerError(UserError):
+    """A process that a training on several workers needs is gone, or did not come."""
+
+    exit_code = 69  # EX_UNAVAILABLE of sysexits.h
+
+
 class UnsafeDataError(UserError):
     """The data set was looked at, and training on it would stop or go wrong."""
 

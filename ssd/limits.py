@@ -20,6 +20,12 @@ def check_training(cfg: DictConfig) -> None:
     for key in ("checkpoint.every_minutes", "max_hours"):
         if (value := OmegaConf.select(cfg, key)) is not None and value <= 0:
             raise UserError(f"{key}={value}: must be more than 0, or null")
+    cluster = cfg.cluster
+    if cluster.name != "none" and cfg.job.name != "train":
+        raise UserError(f"cluster={cluster.name}: only job=train has several workers, job={cfg.job.name} has not")
+    for key, least in (("cluster.workers", 1), ("cluster.servers", 0 if cluster.name == "none" else 1)):
+        if (value := OmegaConf.select(cfg, key)) is not None and value < least:
+            raise UserError(f"{key}={value}: must be at least {least}")
     if cfg.guard.non_finite not in NON_FINITE:
         raise UserError(f"guard.non_finite={cfg.guard.non_finite}: choose {' or '.join(NON_FINITE)}")
     explode = cfg.guard.explode

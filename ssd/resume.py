@@ -22,10 +22,10 @@ from ssd.overrides import composable
 AUTO = "auto"
 # What may change in a run that is gone on with: how long it is, what it writes, shows and keeps, and on what it runs.
 FREE = (
-    "epochs", "max_hours", "resume", "guard", "checkpoint", "logger", "device", "loader.workers", "loader.prefetch",
-    "training.log_every", "training.validate_every", "training.samples", "training.records", "metric.coco",
-    "metric.threshold", "metric.gallery", "model", "source", "dataset.root", "dataset.download", "dataset.mirror",
-    "rerun", "sweep", "deploy", "hydra",
+    "epochs", "max_hours", "resume", "guard", "checkpoint", "logger", "device", "cluster", "loader.workers",
+    "loader.prefetch", "training.log_every", "training.validate_every", "training.samples", "training.records",
+    "metric.coco", "metric.threshold", "metric.gallery", "model", "source", "dataset.root", "dataset.download",
+    "dataset.mirror", "rerun", "sweep", "deploy", "hydra",
 )  # fmt: skip
 
 

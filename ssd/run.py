@@ -67,6 +67,10 @@ def main() -> None:
         sys.argv[1:] = resume_words([*again(words), *words])
         os.environ[COMMAND] = json.dumps(sys.argv[1:])
         check(sys.argv[1:])
+        if os.environ.get("SLURM_PROCID", "0") != "0":
+            from ssd.cluster.member import follow_slurm
+
+            follow_slurm(sys.argv[1:])
         try:
             run_job()
         finally:

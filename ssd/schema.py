@@ -64,6 +64,17 @@ class Device:
 
 
 @dataclass
+class Cluster:
+    name: str = MISSING
+    workers: int | None = MISSING
+    servers: int | None = MISSING
+    hosts: Any = MISSING  # null, a list of names, or a file of them
+    ssh: str | None = MISSING
+    port: int | None = MISSING
+    timeout: float | None = MISSING  # seconds
+
+
+@dataclass
 class Matching:
     overlap: float = MISSING
     negative_ratio: float = MISSING
@@ -196,6 +207,7 @@ class Config:
     optimizer: Any = MISSING
     schedule: Any = MISSING
     device: Device = MISSING
+    cluster: Cluster = MISSING
     logger: Any = None  # absent when no logger is chosen
     check: Any = None  # of job=check
     init: Init = MISSING

@@ -12,6 +12,7 @@ from ssd.errors import UserError
 
 class TrainLoader(mx.io.DataIter):
     """Iterates one epoch: `steps` full batches with data [B, 3, H, W] and label [B, M, 6] padded with -1.
+    batch_size counts the pictures of all workers, B those of this one.
 
     data is float32, normalised, or uint8 RGB, not normalised: provide_data says which. label rows: (class, xmin, ymin,
     xmax, ymax, difficult), corners 0..1 of the network input, real ones first. steps = pictures // batch size: what an

@@ -36,15 +36,16 @@ class Memory:
 
     def __init__(self, recipe: Recipe, slots: int, descriptor: int | None = None) -> None:
         self._recipe = recipe
-        self._label_shape = (recipe.batch_size, recipe.rows, BOX_COLUMNS)
-        self._label_at = _pages(recipe.batch_size * 3 * max(height * width for height, width in recipe.shapes()))
+        self._size = len(recipe.share.of(recipe.batch_size))
+        self._label_shape = (self._size, recipe.rows, BOX_COLUMNS)
+        self._label_at = _pages(self._size * 3 * max(height * width for height, width in recipe.shapes()))
         self._slot_size = self._label_at + _pages(4 * int(np.prod(self._label_shape)))
         self.descriptor = _anonymous_file(self._slot_size * slots) if descriptor is None else descriptor
         self._map = mmap.mmap(self.descriptor, self._slot_size * slots)
 
     def data(self, slot: int, batch: int) -> np.ndarray:
         """uint8 [B, 3, H, W] of the batch's shape, a new view at every call."""
-        shape = (self._recipe.batch_size, 3, *self._recipe.shape(batch))
+        shape = (self._size, 3, *self._recipe.shape(batch))
         return np.ndarray(shape, np.uint8, self._map, slot * self._slot_size)
 
     def label(self, slot: int) -> np.ndarray:

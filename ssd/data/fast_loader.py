@@ -20,6 +20,7 @@ from ssd.data.dataset import BOX_COLUMNS
 from ssd.data.maker import BatchMaker, Recipe
 from ssd.data.placement import InputSpec
 from ssd.data.records import Records
+from ssd.data.share import Share
 from ssd.engine import mx
 
 MOSAIC_ROWS = 64  # boxes a label has room for with mosaic or mixup on, unless one picture alone has more
@@ -36,10 +37,10 @@ class Pending:
 
 
 class FastLoader(TrainLoader):
-    def __init__(self, records: Records, cfg: DictConfig, label_width: int) -> None:
+    def __init__(self, records: Records, cfg: DictConfig, label_width: int, share: Share) -> None:
         super().__init__(cfg.batch_size)
         self.steps = records.count // cfg.batch_size
-        recipe = _recipe(records, cfg, label_rows(label_width, records), self.steps)
+        recipe = _recipe(records, cfg, label_rows(label_width, records), share)
         self._maker = BatchMaker(recipe)
         workers = usable_cores() if cfg.loader.workers is None else cfg.loader.workers
         # Ahead at least by so much that nobody is without work.
@@ -53,7 +54,7 @@ class FastLoader(TrainLoader):
         self._batches = cfg.epochs * self.steps
         self._next = 0  # number of the batch that next() gives
         self._end = self.steps  # of the epoch
-        shape = (cfg.batch_size, 3, recipe.spec.height, recipe.spec.width)
+        shape = (len(self._maker.part), 3, recipe.spec.height, recipe.spec.width)
         self.provide_data, self.provide_label = describe(shape, (recipe.rows, BOX_COLUMNS), "uint8")
         self._pending: deque[Pending] = deque()
         self._closed = False
@@ -86,13 +87,14 @@ class FastLoader(TrainLoader):
         else:  # somebody collects batches: theirs must not be made use of again
             data = data.copy()
             self._free.append(batch.slot)
-        file = self._maker.file
+        file, part = self._maker.file, self._maker.part
+        numbers = self._maker.pictures(batch.number, part.start, part.stop)
         provide_data, provide_label = describe(data.shape, self.provide_label[0].shape[1:], "uint8")
         return mx.io.DataBatch(
             data=[mx.nd.from_numpy(data)],
             label=[mx.nd.array(self._memory.label(batch.slot))],
             pad=0,
-            index=[file.indices[number] for number in self._maker.pictures(batch.number, 0, self.batch_size)],
+            index=[file.indices[number] for number in numbers],
             provide_data=provide_data,
             provide_label=provide_label,
         )
@@ -132,9 +134,9 @@ class FastLoader(TrainLoader):
             self._pending.append(Pending(number, slot, work))
 
 
-def _recipe(records: Records, cfg: DictConfig, rows: int, steps: int) -> Recipe:
+def _recipe(records: Records, cfg: DictConfig, rows: int, share: Share) -> Recipe:
     augment = read_augment(cfg.augment)
     if augment.mosaic.probability or augment.mixup.probability:
         rows = max(rows, MOSAIC_ROWS)
-    mixed = round(augment.mix_until * cfg.epochs) * steps
-    return Recipe(records, augment, InputSpec.from_config(cfg), cfg.seed, cfg.batch_size, rows, mixed)
+    mixed = round(augment.mix_until * cfg.epochs) * (records.count // cfg.batch_size)
+    return Recipe(records, augment, InputSpec.from_config(cfg), cfg.seed, cfg.batch_size, rows, mixed, share)

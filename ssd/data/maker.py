@@ -16,6 +16,7 @@ from ssd.data.painting import Painted, Painter
 from ssd.data.placement import InputSpec
 from ssd.data.record_file import Picture, RecordFile
 from ssd.data.records import Records
+from ssd.data.share import Share
 
 ORDER_KEYS = 1 << 63  # keys of the passes' orders begin here, those of the pictures at 0
 SHAPE_KEYS = 1 << 62  # and those of the batches' shapes here
@@ -26,7 +27,7 @@ GROUP = 32  # pictures that are made at a time, from the same random numbers
 @dataclass(frozen=True)
 class Recipe:
     """All that decides what is in a batch. rows: of a label; mixed: batches that come before mosaic, mixup and
-    other shapes end."""
+    other shapes end; share: the part of every batch that is made here."""
 
     records: Records
     augment: Augment
@@ -35,6 +36,7 @@ class Recipe:
     batch_size: int
     rows: int
     mixed: int
+    share: Share = Share()
 
     def shapes(self) -> list[tuple[int, int]]:
         """(height, width) that batches may have, the first one unless augment.multi_scale says otherwise."""
@@ -52,7 +54,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Portion:
-    """Pictures first .. last - 1 of a batch; batches count through all epochs."""
+    """Pictures first .. last - 1 of a batch, which share their random numbers; batches count through all epochs."""
 
     batch: int
     first: int
@@ -73,8 +75,15 @@ class BatchMaker:
         self._orders: dict[int, np.ndarray] = {}  # of the passes at work
 
     def portions(self, batch: int) -> list[Portion]:
-        size = self._recipe.batch_size
-        return [Portion(batch, first, min(first + GROUP, size)) for first in range(0, size, GROUP)]
+        """Those that have pictures of this share."""
+        size, here = self._recipe.batch_size, self.part
+        portions = (Portion(batch, first, min(first + GROUP, size)) for first in range(0, size, GROUP))
+        return [portion for portion in portions if portion.first < here.stop and portion.last > here.start]
+
+    @property
+    def part(self) -> range:
+        """The places in a batch that are filled here."""
+        return self._recipe.share.of(self._recipe.batch_size)
 
     def pictures(self, batch: int, first: int, last: int) -> list[int]:
         """Numbers in the file of pictures first .. last - 1 of a batch."""
@@ -82,8 +91,8 @@ class BatchMaker:
         return [self._picture_at(start + place) for place in range(first, last)]
 
     def make(self, portion: Portion, data: np.ndarray, label: np.ndarray) -> None:
-        """Fills its part of a batch: data uint8 RGB [B, 3, H, W] of the batch's shape, label float32 [B, rows, 6]
-        padded with -1.
+        """Fills its part of what is made of a batch here: data uint8 RGB [B, 3, H, W] of the batch's shape, label
+        float32 [B, rows, 6] padded with -1; B: pictures of this share.
 
         Errors: UserError naming a picture that is damaged.
         """
@@ -91,11 +100,15 @@ class BatchMaker:
         rng = generator(self._recipe.seed, portion.batch * self._recipe.batch_size + portion.first)
         painter = self._painters[self._recipe.shape(portion.batch)]
         painted = self._painted(painter, numbers, rng, mixed=portion.batch < self._recipe.mixed)
-        for place, (image, boxes) in zip(range(portion.first, portion.last), painted, strict=True):
-            red, green, blue = data[place]
-            cv2.split(image, [blue, green, red])
-            label[place, : len(boxes)] = boxes
-            label[place, len(boxes) :] = -1
+        here = self.part
+        for place, (paint, boxes) in zip(range(portion.first, portion.last), painted, strict=True):
+            if place not in here:  # somebody else paints it; chance has gone on as if it were painted
+                continue
+            slot = place - here.start
+            red, green, blue = data[slot]
+            cv2.split(paint(), [blue, green, red])
+            label[slot, : len(boxes)] = boxes
+            label[slot, len(boxes) :] = -1
 
     def close(self) -> None:
         self.file.close()

@@ -6,8 +6,9 @@ pixels. Shrinking: JPEGs are decoded at 1/2, 1/4 or 1/8 of their size where that
 what remains is a factor below two along one axis at least, done by the chosen interpolation as the original does it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import cv2
 import numpy as np
@@ -27,9 +28,9 @@ MOSAIC_ZOOM = (0.5, 1.0)  # how much of its picture a tile shows: from half of t
 MIXUP_BETA = 32.0  # of the share of the first picture: nearly always between 0.4 and 0.6, so that both can be seen
 LEAST_SIDE = 1e-3  # pixels; what is left of a box at the edge of a view must be wider and higher
 
-Painted = tuple[
-    np.ndarray, np.ndarray
-]  # uint8 BGR [H, W, 3]; float32 [N, 6] rows of a label, corners 0..1 of the input
+# What paints uint8 BGR [H, W, 3], which takes nearly all of the time and needs no more chance; float32 [N, 6] rows of a
+# label, corners 0..1 of the input.
+Painted = tuple[Callable[[], np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,10 @@ class View:
 
 
 class Painter:
-    """Makes inputs as an augmentation and an input spec say. Thread-safe: all chance comes from the rng of a call."""
+    """Makes inputs as an augmentation and an input spec say. Thread-safe: all chance comes from the rng of a call.
+
+    A picture that is damaged is found out by whoever paints it: UserError.
+    """
 
     def __init__(self, augment: Augment, spec: InputSpec) -> None:
         self._augment = augment
@@ -66,7 +70,9 @@ class Painter:
         shown = (windows[:, 2:] - windows[:, :2]) * np.array([picture.size for picture in pictures]).reshape(-1, 2)
         regions = [region_of((width, height), self._spec) for width, height in shown.tolist()]
         views = self._views(pictures, windows, regions, rng)
-        return [self._single(picture, view) for picture, view in zip(pictures, views, strict=True)]
+        return [
+            (partial(self._single, picture, view), view.rows) for picture, view in zip(pictures, views, strict=True)
+        ]
 
     def mosaic(self, pictures: Sequence[Picture], rng: np.random.Generator) -> Painted:
         """Parts of four pictures side by side, each in the proportions that it would have alone."""
@@ -83,17 +89,13 @@ class Painter:
             _part_for(tile.size, picture.size, self._spec, rng.random(3).tolist())
             for tile, picture in zip(tiles, pictures, strict=True)
         ]
-        canvas = np.empty_like(self._background)
         views = self._views(pictures, np.array(windows), tiles, rng)
-        for picture, view in zip(pictures, views, strict=True):
-            self._paint(canvas, picture, view)
-        return canvas, np.concatenate([view.rows for view in views])
+        return partial(self._tiled, pictures, views), np.concatenate([view.rows for view in views])
 
     def mixup(self, first: Painted, second: Painted, rng: np.random.Generator) -> Painted:
         """The weighted mean of two inputs, with the boxes of both."""
         share = rng.beta(MIXUP_BETA, MIXUP_BETA)
-        image = cv2.addWeighted(first[0], share, second[0], 1 - share, 0)
-        return image, np.concatenate([first[1], second[1]])
+        return partial(_weighted, first[0], second[0], share), np.concatenate([first[1], second[1]])
 
     def _views(
         self, pictures: Sequence[Picture], windows: np.ndarray, regions: Sequence[Rectangle], rng: np.random.Generator
@@ -126,25 +128,34 @@ class Painter:
         size = corners[:, 2:] - corners[:, :2]
         return rows[size.min(axis=1) > LEAST_SIDE]
 
-    def _single(self, picture: Picture, view: View) -> Painted:
+    def _single(self, picture: Picture, view: View) -> np.ndarray:
         if view.placement and view.region == self._whole:
             # All around it is of one colour: none, where the picture covers the input.
             part, (left, top, right, bottom) = _shown(picture, view, view.placement), view.placement.target
             below, beside = self._spec.height - bottom, self._spec.width - right
             fill = (self._augment.pad.fill,) * 3
-            canvas = cv2.copyMakeBorder(part, top, below, left, beside, cv2.BORDER_CONSTANT, value=fill)
-            return canvas, view.rows
+            return cv2.copyMakeBorder(part, top, below, left, beside, cv2.BORDER_CONSTANT, value=fill)
         canvas = self._background.copy()
         if view.expanded:
             canvas[: view.region.bottom, : view.region.right] = self._augment.pad.fill
         self._paint(canvas, picture, view)
-        return canvas, view.rows
+        return canvas
+
+    def _tiled(self, pictures: Sequence[Picture], views: Sequence[View]) -> np.ndarray:
+        canvas = np.empty_like(self._background)
+        for picture, view in zip(pictures, views, strict=True):
+            self._paint(canvas, picture, view)
+        return canvas
 
     def _paint(self, canvas: np.ndarray, picture: Picture, view: View) -> None:
         """Paints what a view shows of its picture onto the canvas, in place."""
         if view.placement:
             target = view.placement.target
             canvas[target.top : target.bottom, target.left : target.right] = _shown(picture, view, view.placement)
+
+
+def _weighted(first: Callable[[], np.ndarray], second: Callable[[], np.ndarray], share: float) -> np.ndarray:
+    return cv2.addWeighted(first(), share, second(), 1 - share, 0)
 
 
 def _shown(picture: Picture, view: View, placement: Placement) -> np.ndarray:

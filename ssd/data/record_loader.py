@@ -12,6 +12,7 @@ from ssd.cores import usable_cores
 from ssd.data.augment import Augment, Crop, read_augment
 from ssd.data.batches import TrainLoader, describe, label_rows
 from ssd.data.records import HEADER, Records
+from ssd.data.share import Share
 from ssd.engine import mx
 from ssd.errors import UserError
 
@@ -24,9 +25,12 @@ RANDOM = 10  # inter_method that picks one of OpenCV's five per picture
 
 
 class RecordLoader(TrainLoader):
-    """A batch is valid until the next is asked for: MXNet reuses its memory."""
+    """A batch is valid until the next is asked for: MXNet reuses its memory.
 
-    def __init__(self, records: Records, cfg: DictConfig, label_width: int) -> None:
+    Of several workers each reads its own part of the file; their batches together are none that one alone would read.
+    """
+
+    def __init__(self, records: Records, cfg: DictConfig, label_width: int, share: Share) -> None:
         """Errors: UserError for what the C++ iterator cannot do."""
         super().__init__(cfg.batch_size)
         rows = label_rows(label_width, records)
@@ -35,10 +39,13 @@ class RecordLoader(TrainLoader):
                 f"resize_mode={cfg.resize_mode}: MXNet's iterator leaves the labels unscaled; use loader=fast"
             )
         size = (cfg.data_shape.height, cfg.data_shape.width)
+        count = len(share.of(cfg.batch_size))
         options = dict(
             path_imgrec=str(records.rec),
             data_shape=(3, *size),
-            batch_size=cfg.batch_size,
+            batch_size=count,
+            part_index=share.rank,
+            num_parts=share.workers,
             label_width=-1,
             label_pad_width=len(HEADER) + records.object_width * rows,
             label_pad_value=-1.0,
@@ -61,9 +68,7 @@ class RecordLoader(TrainLoader):
         self._step = 0
         self._given = 0  # batches, of all epochs
         self.steps = records.count // cfg.batch_size
-        self.provide_data, self.provide_label = describe(
-            (cfg.batch_size, 3, *size), (rows, records.object_width), "float32"
-        )
+        self.provide_data, self.provide_label = describe((count, 3, *size), (rows, records.object_width), "float32")
 
     def reset(self) -> None:
         self._step = 0

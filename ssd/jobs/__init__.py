@@ -27,8 +27,12 @@ def run(cfg: DictConfig, folder: Path) -> float | None:
 def settle(cfg: DictConfig) -> None:
     """Puts numbers on what follows from the machine and changes results, so that they are saved: sums depend on the
     number of OpenMP threads in the last digits, which training makes more of, and MXNet's iterator on its own."""
+    here = cfg.cluster.workers if cfg.cluster.name == "local" else 1  # workers that share this machine
     if cfg.device.threads is None:
-        cfg.device.threads = int(os.environ.get("OMP_NUM_THREADS", "").split(",")[0] or physical_cores())
+        said = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+        cfg.device.threads = int(said or max(1, physical_cores() // here))
     os.environ["OMP_NUM_THREADS"] = str(cfg.device.threads)  # MXNet reads it when it is imported
     if cfg.loader.name == "record" and cfg.loader.workers is None:
         cfg.loader.workers = usable_cores()
+    if here > 1 and cfg.loader.workers is None:
+        cfg.loader.workers = max(1, usable_cores() // here)

@@ -7,11 +7,14 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from ssd.cluster.lead import Lead, leading
+from ssd.cluster.together import begin
 from ssd.data.batches import TrainLoader
 from ssd.data.loader import make_train_loader
 from ssd.data.records import Records, label_width
+from ssd.data.share import Share
 from ssd.detection.detector import Detector
-from ssd.errors import InterruptedRun, UserError
+from ssd.errors import InterruptedRun, LostWorkerError, UserError
 from ssd.evaluation.measure import measure
 from ssd.files import held
 from ssd.index import FOLDER, LOCK, sha256
@@ -49,12 +52,13 @@ def run(cfg: DictConfig, folder: Path) -> float:
         folder = Path(cfg.resume)
     with held(folder / LOCK, f"resume={folder}"):
         try:
-            return _train(cfg, folder)
-        except InterruptedRun as error:
-            raise InterruptedRun(f"{error}; go on with: {command(folder)}") from error
+            with leading(cfg) as lead:
+                return _train(cfg, folder, lead)
+        except (InterruptedRun, LostWorkerError) as error:
+            raise type(error)(f"{error}; go on with: {command(folder)}") from error
 
 
-def _train(cfg: DictConfig, folder: Path) -> float:
+def _train(cfg: DictConfig, folder: Path, lead: Lead | None) -> float:
     seed_everything(cfg.seed)
     dataset = open_dataset(cfg)
     resumed = is_resumed(cfg)
@@ -64,10 +68,12 @@ def _train(cfg: DictConfig, folder: Path) -> float:
     # One width for both splits: a Module is bound to one shape, whichever split it is fed.
     width = max(label_width(train), label_width(val))
     records = packed(cfg, dataset, "train", train)
-    loader = make_train_loader(records, cfg, width)
+    loader = make_train_loader(records, cfg, width, lead.share if lead else Share())
     spec = ModelSpec.from_config(cfg, dataset.classes, dataset.category_ids)
     with loader, StopSignals() as signals:
         keeper = start(cfg, folder, spec, loader, records)
+        if lead:
+            begin(lead, keeper)
         trainer, checkpoints, step = keeper.trainer, keeper.checkpoints, keeper.progress.step
         detector = Detector(Model(spec, trainer.symbol, *trainer.params()), trainer.devices[0], cfg.batch_size)
         splits = {"train": train, "val": val}
@@ -80,14 +86,20 @@ def _train(cfg: DictConfig, folder: Path) -> float:
             fit = Fit(keeper, loader, plan, events, signals)
 
             def validate(epoch: int, step: int) -> dict[str, float]:
+                if lead:
+                    speed = keeper.progress.whole.values()["train/images_per_second"]
+                    log.info("epoch %d: %.1f images/s by %d workers together", epoch, speed, lead.share.workers)
                 started = time.perf_counter()
                 detector.set_params(*trainer.params())
                 measured = measure(detector, val, cfg.metric, lambda done: fit.heed_signal())
                 measured.tell(events, step, cfg.training.samples)
                 return measured.values() | {"val/seconds": time.perf_counter() - started}
 
-            if ended := fit.run(validate):
-                log.info("training ends early: %s", ended)
+            try:
+                if ended := fit.run(validate):
+                    log.info("training ends early: %s", ended)
+            except LostWorkerError as error:
+                raise LostWorkerError(f"{error}; {fit.rescue()}") from error
 
             # What counts is the file: the best epoch is read back and measured as anyone would.
             best = load_model(checkpoints.best)

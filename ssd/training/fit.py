@@ -72,6 +72,13 @@ class Fit:
             self.heed_signal()
         return None
 
+    def rescue(self) -> str:
+        """Saves what the steps before one that failed have learned; returns where that is."""
+        progress = self.keeper.progress
+        if progress.step > progress.epochs * self.loader.steps:
+            self._save_in_epoch()
+        return f"saved after step {progress.step}" if progress.step else "nothing was learned yet"
+
     def heed_signal(self) -> None:
         """Errors: InterruptedRun when a signal has come."""
         if self.signals.name:
@@ -89,7 +96,7 @@ class Fit:
             self._check(losses, epoch, batch)
             if losses.finite:
                 for meter in (progress.whole, progress.recent):
-                    meter.add(losses, batch.data[0].shape[0], waited)
+                    meter.add(losses, self.loader.batch_size, waited)
             self.events.progress(epoch, done, {"train/loss": losses.loss})
             if progress.step % self.plan.log_every == 0:
                 rate = {"train/learning_rate": keeper.trainer.learning_rate}

@@ -32,7 +32,7 @@ class Keeper:
         self.checkpoints = checkpoints
         self.progress = Progress()
         self._often = often
-        self._data = data
+        self.data = data
         self._saved_at = time.monotonic()
 
     def due(self) -> bool:
@@ -50,7 +50,7 @@ class Keeper:
             "guards": self.guards.to_json(),
             "random": random_state(),
             "updates": self.trainer.updates,
-            "data": self._data,
+            "data": self.data,
         }
         states = {
             f"{group}/{name}": array for group, part in self.trainer.state().items() for name, array in part.items()
@@ -71,7 +71,7 @@ class Keeper:
             if slash:
                 groups.setdefault(group, {})[rest] = array
         try:
-            if facts["data"] != self._data:
+            if facts["data"] != self.data:
                 raise UserError(
                     f"{self.checkpoints.folder.parent}: the training pictures or their objects are no longer those "
                     "this run was trained on; start a new run"

@@ -52,6 +52,7 @@ class Monitor:
         scale = np.float32(self._trainer.gradient_scale(losses))
         for name in chosen(GRADIENTS, self._parameters, patterns):
             devices = [executor.grad_dict[name] for executor in self._trainer.module._exec_group.execs]
+            devices = devices[:1] if self._trainer.exchange else devices  # which has summed them
             if devices[0] is not None:  # as that of a frozen parameter is
                 self._tell(GRADIENTS, name, sample(summed(devices)) * scale, step)
         self._trainer.update(losses)

@@ -7,13 +7,14 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from ssd.cluster.exchange import Exchange
 from ssd.engine import mx
-from ssd.errors import UserError
+from ssd.errors import LostWorkerError, UserError
 from ssd.model import Params
 from ssd.symbol.losses import divides_itself
 from ssd.training.ema import Ema
 from ssd.training.groups import frozen_names, learning_rates, weight_decays
-from ssd.training.losses import StepLosses, read_losses
+from ssd.training.losses import StepLosses, loss_divisor, read_losses
 from ssd.training.modules import Graphs, Modules
 from ssd.training.schedules import Schedule
 from ssd.training.start import Start, read_source, take_over, tell, wanted_shapes
@@ -53,6 +54,7 @@ class Trainer:
     ) -> None:
         """data: anything with provide_data and provide_label, the shapes of one batch. start: the parameters of a run
         that is gone on with; None = those that cfg says."""
+        self.exchange: Exchange | None = None  # with other workers
         self._seed = cfg.seed
         self._batch_normalised = not divides_itself(cfg)  # else the graph divides, per device
         # Of losses that learn from every anchor the positives alone are the measure.
@@ -73,9 +75,10 @@ class Trainer:
             self._set_params(*start)
         self._init_optimizer(cfg, total_steps)
         self.ema = Ema(self.module, cfg.training.ema) if cfg.training.ema else None
-        # A skipped step must leave no trace in BatchNorm's running statistics either, which its forward pass changes.
+        # A step that is skipped, or that a worker is lost in, must leave no trace in BatchNorm's running statistics
+        # either, which its forward pass changes.
         self._statistics: list[Any] | None = None
-        if cfg.guard.non_finite == "skip":
+        if cfg.guard.non_finite == "skip" or cfg.cluster.name != "none":
             self._statistics = [array.copy() for array in self._statistic_arrays()]
 
     def _begin(self, cfg: DictConfig, classes: Sequence[str], shapes: dict[str, Any], frozen: Sequence[str]) -> None:
@@ -104,7 +107,8 @@ class Trainer:
             del options["clip_gradient"]
         options["lr_scheduler"] = self.schedule = Schedule(cfg.schedule, rate, total_steps)
         options["rescale_grad"] = 1.0 / len(self.devices)
-        kvstore = "local" if len(self.devices) > 1 else None
+        # Of several workers the exchange sums gradients, over the devices of each, too.
+        kvstore = "local" if len(self.devices) > 1 and cfg.cluster.name == "none" else None
         try:
             self.module.init_optimizer(kvstore=kvstore, optimizer=name, optimizer_params=options)
         except (ValueError, TypeError) as error:
@@ -128,10 +132,19 @@ class Trainer:
         """Losses and gradients of a batch, through `module`: module_for(batch), or one that shares its arrays and shows
         more outputs."""
         if self._draws:
-            mx.random.seed((self._seed * 1_000_003 + number) % 2**31)
+            rank = self.exchange.rank if self.exchange else 0
+            mx.random.seed((self._seed * 1_000_003 + rank * 7_919 + number) % 2**31)
         module.forward_backward(batch)
         outputs = module.get_outputs(merge_multi_context=False)[: self.outputs]
         losses = read_losses([list(device) for device in zip(*outputs, strict=True)], self._negative_ratio)
+        if self.exchange:
+            try:
+                losses = self.exchange.sum(losses, self.gradients)
+            except LostWorkerError:
+                self._settle_statistics(good=False)
+                raise
+            divisor = loss_divisor(losses.positives, losses.anchors, self._negative_ratio)
+            losses = replace(losses, divisor=divisor)
         return replace(losses, gradients_finite=all(all_finite(arrays) for arrays in self._gradients()))
 
     def update(self, losses: StepLosses) -> None:
@@ -141,22 +154,30 @@ class Trainer:
             self.module.update()
             if self.ema:
                 self.ema.update(self.module, self.updates)
+        self._settle_statistics(good=losses.finite)
+
+    def _settle_statistics(self, good: bool) -> None:
+        """After a step: those of good ones are remembered, others go back to what they were."""
         if self._statistics is not None:
-            pairs = list(zip(self._statistic_arrays(), self._statistics, strict=True))
-            for current, good in pairs:
-                (current.copyto(good) if losses.finite else good.copyto(current))
+            for current, before in zip(self._statistic_arrays(), self._statistics, strict=True):
+                (current.copyto(before) if good else before.copyto(current))
 
     def gradient_scale(self, losses: StepLosses) -> float:
-        """What the gradients, summed over the devices, are multiplied with to be those of the loss.
+        """What the gradients, summed over all devices, are multiplied with to be those of the loss.
 
         The positives of the whole batch divide them, so that the result does not depend on how many devices share it.
         """
-        return 1.0 / losses.divisor if self._batch_normalised else 1.0 / len(self.devices)
+        workers = self.exchange.workers if self.exchange else 1
+        return 1.0 / losses.divisor if self._batch_normalised else 1.0 / (len(self.devices) * workers)
+
+    @property
+    def gradients(self) -> list[list[Any]]:
+        """[parameter][device]; with an exchange, all devices of a parameter have the same, its sum."""
+        return [list(devices) for devices in self.module._exec_group.grad_arrays if devices[0] is not None]
 
     def _gradients(self) -> list[list[Any]]:
         """Of every device."""
-        arrays = [device for device in self.module._exec_group.grad_arrays if device[0] is not None]
-        return [list(device) for device in zip(*arrays, strict=True)]
+        return [list(device) for device in zip(*self.gradients, strict=True)]
 
     def _statistic_arrays(self) -> list[Any]:
         return [array for devices in self.module._exec_group.aux_arrays for array in devices]

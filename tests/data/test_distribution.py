@@ -12,6 +12,7 @@ from ssd.data.augment import read_augment
 from ssd.data.geometry import centres_inside, clipped, relative_to, sample_windows
 from ssd.data.record_loader import RecordLoader
 from ssd.data.records import Records
+from ssd.data.share import Share
 from ssd.engine import mx
 
 PICTURES = 48
@@ -74,7 +75,7 @@ def theirs(records) -> dict[str, np.ndarray]:
                    "batch_size=48", "augment.mirror=0", "augment.hue.probability=0", "augment.contrast.probability=0",
                    "augment.saturation.probability=0", "augment.illumination.probability=0",
                    "backbone.input.mean=[0,0,0]", "backbone.input.std=[1,1,1]"])  # fmt: skip
-    loader = RecordLoader(records, cfg, records.label_width)
+    loader = RecordLoader(records, cfg, records.label_width, Share())
     windows, counts, sizes = [], [], []
     for _ in range(THEIR_EPOCHS):
         loader.reset()
@@ -162,9 +163,9 @@ def test_our_views_are_found_in_our_pictures(records, make_cfg):
     file = RecordFile(records)
     for number in range(PICTURES):
         picture = file.read(number)
-        image, _ = painter.singles([picture], np.random.default_rng(number))[0]
+        paint, _ = painter.singles([picture], np.random.default_rng(number))[0]
         aspect = np.array([WIDTH / HEIGHT])
         drawn = sample_windows(picture.boxes[None, :, 1:5], aspect, augment, np.random.default_rng(number))[0]
-        found = window_of(image[..., ::-1].transpose(2, 0, 1).astype(float))
+        found = window_of(paint()[..., ::-1].transpose(2, 0, 1).astype(float))
         width = drawn[2] - drawn[0]
         assert np.isnan(found[0]) or found == pytest.approx(drawn, abs=0.03 * max(1, width) ** 2)

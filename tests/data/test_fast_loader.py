@@ -14,6 +14,7 @@ import pytest
 from ssd.data.fast_loader import MOSAIC_ROWS, FastLoader
 from ssd.data.maker import BatchMaker
 from ssd.data.records import ensure_records
+from ssd.data.share import Share
 from ssd.errors import UserError
 
 COUNT = 13
@@ -34,9 +35,9 @@ def packed(voc, tmp_path, jpeg):
 def make(packed, make_cfg):
     """FastLoader of the pictures; workers and prefetch by name, anything else as in make_cfg."""
 
-    def loader(augment: str = "ssd", workers: int = 0, prefetch: int = 2, **values) -> FastLoader:
+    def loader(augment: str = "ssd", workers: int = 0, prefetch: int = 2, share=Share(), **values) -> FastLoader:  # noqa: B008
         cfg = make_cfg(augment, loader=SimpleNamespace(name="fast", workers=workers, prefetch=prefetch), **values)
-        return FastLoader(packed, cfg, packed.label_width)
+        return FastLoader(packed, cfg, packed.label_width, share)
 
     return loader
 
@@ -92,6 +93,21 @@ def test_batches_made_in_portions(make, monkeypatch):
         assert len(set(index)) == 8
         assert all(picture.std() > 1 for picture in data)
         assert (label[:, 0, 0] >= -1).all()
+
+
+@pytest.mark.parametrize(("augment", "count", "group"), [("ssd", 2, 32), ("ssd_plus", 3, 32), ("ssd_plus", 2, 3)])
+def test_shares_together_are_the_batch_of_one(make, monkeypatch, augment, count, group):
+    """Several workers see what one alone would see, to the last pixel, whatever is drawn for it."""
+    monkeypatch.setattr("ssd.data.maker.GROUP", group)
+    whole = epochs(make(augment, batch_size=7), 3)
+    shares = [epochs(make(augment, batch_size=7, share=Share(rank, count)), 3) for rank in range(count)]
+    assert {len(index) for _, _, index in shares[0]} == {7 // count}
+    joined = [
+        (np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts]),
+         [number for part in parts for number in part[2]])
+        for parts in zip(*shares, strict=True)
+    ]  # fmt: skip
+    assert_same(whole, joined)
 
 
 def test_batches_that_are_kept_stay_as_they_are(make):
@@ -179,7 +195,7 @@ def test_the_whole_file_is_shuffled(voc, tmp_path, make_cfg, jpeg):
         voc.add(name, [], picture)
     voc.sets(train=names)
     records = ensure_records(voc.dataset(classes=["cat"]).split("train"), tmp_path / "r", "train", 0)
-    orders = np.array([index for _, _, index in epochs(FastLoader(records, make_cfg(batch_size=200), 20), 3)])
+    orders = np.array([index for _, _, index in epochs(FastLoader(records, make_cfg(batch_size=200), 20, Share()), 3)])
     assert (np.sort(orders) == np.arange(200)).all()
     places = np.argsort(orders)
     # Of two random orders of n, places differ by n / 3 on average.

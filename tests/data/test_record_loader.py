@@ -7,6 +7,7 @@ import pytest
 from ssd.data.augment import read_augment
 from ssd.data.record_loader import RecordLoader, _shuffle_piece, iterator_options
 from ssd.data.records import Records, ensure_records
+from ssd.data.share import Share
 from ssd.errors import UserError
 
 
@@ -77,7 +78,7 @@ def test_damaged_records_are_an_error_not_a_hang(voc, tmp_path, cfg_of):
         data[start : start + 3] = b"bad"
     records.rec.write_bytes(data)
     with pytest.raises(UserError, match="train.rec: MXNet cannot read it .* delete its folder") as error:
-        list(RecordLoader(records, cfg_of(), records.label_width))
+        list(RecordLoader(records, cfg_of(), records.label_width, Share()))
     assert "\n" not in str(error.value)
 
 
@@ -103,7 +104,7 @@ def test_a_file_cut_into_pieces_is_still_seen_once_per_pass(voc, tmp_path, cfg_o
     voc.sets(train=names)
     records = ensure_records(voc.dataset(classes=["cat"]).split("train"), tmp_path / "r", "train", 0)
     monkeypatch.setattr("ssd.data.record_loader._shuffle_piece", lambda *_: 1)
-    loader = RecordLoader(records, cfg_of(batch_size=5), records.label_width)
+    loader = RecordLoader(records, cfg_of(batch_size=5), records.label_width, Share())
     seen = []
     for _ in range(4):
         loader.reset()

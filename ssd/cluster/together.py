@@ -1,0 +1,54 @@
+"""How the workers come to equal parameters before the first step: all begin with those of worker 0."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from ssd.cluster.exchange import Exchange
+from ssd.cluster.lead import Lead
+from ssd.engine import mx
+from ssd.errors import UserError
+from ssd.model import Params
+from ssd.training.keeper import Keeper
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """step: done before, by an earlier process; updates: those that changed the parameters; data: the training
+    pictures' digest. Of arrays, "arg:" and "aux:" are parameters, "optimizer:" its state."""
+
+    step: int
+    updates: int
+    data: str
+    arrays: Params
+
+    def group(self, name: str) -> Params:
+        prefix = f"{name}:"
+        return {key.removeprefix(prefix): array for key, array in self.arrays.items() if key.startswith(prefix)}
+
+
+def begin(lead: Lead, keeper: Keeper) -> None:
+    """Worker 0: tells the others where its training stands, and shares its steps with them from here on."""
+    trainer = keeper.trainer
+    arg_params, aux_params = trainer.raw_params()
+    groups = {"arg": arg_params, "aux": aux_params, "optimizer": trainer.state()["optimizer"]}
+    arrays = {f"{group}:{name}": array for group, part in groups.items() for name, array in part.items()}
+    facts = {"step": keeper.progress.step, "updates": trainer.updates, "data": keeper.data}
+    lead.tell(facts, _packed(arrays))
+    trainer.exchange = Exchange(lead.share.rank, lead.share.workers, trainer.gradients, lead.wait)
+
+
+def read_beginning(facts: dict[str, Any], content: bytes, data: str) -> Beginning:
+    """What worker 0 tells. data: the digest of the pictures here. Errors: UserError when they are not worker 0's."""
+    if facts["data"] != data:
+        raise UserError("the training pictures or their objects differ from those of worker 0; dataset.root must "
+                        "hold the same files on every machine")  # fmt: skip
+    return Beginning(facts["step"], facts["updates"], data, mx.nd.load_frombuffer(content))
+
+
+def _packed(arrays: Params) -> bytes:
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "arrays"
+        mx.nd.save(str(file), arrays)
+        return file.read_bytes()
