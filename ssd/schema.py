@@ -127,6 +127,7 @@ class Metric:
 class Training:
     log_every: int = MISSING
     validate_every: int = MISSING
+    accumulate: int = MISSING
     weight_decay: str = MISSING
     ema: float = MISSING
     samples: int = MISSING

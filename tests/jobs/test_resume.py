@@ -84,6 +84,7 @@ def assert_same(first: Path, second: Path) -> None:
         (["guard.non_finite=skip", "training.validate_every=2", "checkpoint.keep.last=1", "seed=5"], [5, 6, 7]),
         (["loader=record", "loader.workers=1"], [6]),
         (["training.ema=0.9", "head=ssd_bn", "augment=ssd_plus", "augment.multi_scale.factors=[1.0,1.5]"], [3, 6]),
+        (["training.accumulate=2", "device.ids=[0,1]", "guard.non_finite=skip"], [6]),
         (["training.ema=0.9", "optimizer=adam", "device.ids=[0,1]", "guard.non_finite=skip"], [5]),
     ],
     ids=lambda value: " ".join(map(str, value)),
