@@ -11,6 +11,7 @@ CHOICES = {
     "init.statistics": ("learn", "frozen"),
     "loss.classification": ("softmax", "focal"),
     "matching.mining": ("image", "batch"),
+    "training.precision": ("float32", "bfloat16", "float16"),
     "training.weight_decay": ("weights", "all"),
 }
 BUT_HEADS = "but_heads"

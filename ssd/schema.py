@@ -128,6 +128,7 @@ class Training:
     log_every: int = MISSING
     validate_every: int = MISSING
     accumulate: int = MISSING
+    precision: str = MISSING
     weight_decay: str = MISSING
     ema: float = MISSING
     samples: int = MISSING

@@ -26,6 +26,7 @@ from ssd.errors import UserError
         (["loss.focal.gamma=-1"], "at least 0"),
         (["matching.mining=loss"], "choose image or batch"),
         (["training.ema=1"], "training.ema=1"),
+        (["training.precision=int8"], "choose float32 or bfloat16 or float16"),
         (["training.weight_decay=none"], "choose weights or all"),
         (["training.accumulate=0"], "training.accumulate=0: must be at least 1"),
         (["training.accumulate=3"], "batch_size=16 cannot be shared evenly by 3 passes, take a multiple of 3"),

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from ssd.data.augment import input_shapes, read_augment
 from ssd.engine import mx
 from ssd.symbol import build_train
+from ssd.symbol.precision import FULL, lowered
 from ssd.training.groups import BACKBONE, group_of
 
 log = logging.getLogger(__name__)
@@ -28,6 +29,7 @@ class Graphs:
         self._bytes = np.dtype(data.provide_data[0].dtype) == np.uint8
         self._input = cfg.backbone.input
         self._frozen_statistics = cfg.init.statistics == "frozen"
+        self._precision = cfg.training.precision
         augment, shape = read_augment(cfg.augment), (cfg.data_shape.height, cfg.data_shape.width)
         self._graphs = {each: _graph(_at(cfg, each), num_classes) for each in input_shapes(augment, shape)}
         self.base = self._graphs[shape]
@@ -38,13 +40,16 @@ class Graphs:
         return max([shape, *(each for each in self._graphs if each != self._shape)], key=lambda each: each[0] * each[1])
 
     def bound(self, shape: Shape) -> Any:
-        """The graph as it is bound: bytes are normalised on the device, a quarter of the copying of floats.
+        """The graph as it is bound: in the precision of training, and with bytes normalised on the device, a quarter of
+        the copying of floats.
 
         The saved one has float input as evaluation gives it; the parameters are the same.
         """
         symbol = self._graphs.get(shape, self.base)
         if self._frozen_statistics:
             symbol = with_frozen_statistics(symbol)
+        if self._precision != FULL:
+            symbol = lowered(symbol, self._precision, shape)
         if not self._bytes:
             return symbol
         mean, std = (tuple(self._input[key]) for key in ("mean", "std"))

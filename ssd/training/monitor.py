@@ -29,7 +29,7 @@ class Monitor:
         self._trainer = trainer
         self._events = events
         self._parameters = trainer.module._param_names
-        self._operations = operations(trainer.module.symbol)
+        self._operations = operations(trainer.symbol)
         self._modules: dict[tuple[Any, tuple[str, ...]], Any] = {}  # by the one they extend, and their activations
         self._fruitless: set[str] = set()
 
@@ -71,7 +71,8 @@ class Monitor:
         key = (module, activations)
         if key not in self._modules:
             found = operations(module.symbol)
-            outputs = [mx.sym.BlockGrad(found[name]) for name in activations]
+            # Of training.precision some have 16 bits.
+            outputs = [mx.sym.amp_cast(mx.sym.BlockGrad(found[name]), dtype="float32") for name in activations]
             second = mx.mod.Module(
                 mx.sym.Group([*module.symbol, *outputs]),
                 data_names=module.data_names,

@@ -15,6 +15,7 @@ from ssd.training.ema import Ema
 from ssd.training.groups import frozen_names, learning_rates, weight_decays
 from ssd.training.losses import StepLosses, read_losses
 from ssd.training.modules import Graphs, Modules
+from ssd.training.precision import prepare
 from ssd.training.schedules import Schedule
 from ssd.training.start import Start, read_source, take_over, tell, wanted_shapes
 from ssd.training.state import (
@@ -53,6 +54,7 @@ class Trainer:
     ) -> None:
         """data: anything with provide_data and provide_label, the shapes of one batch. start: the parameters of a run
         that is gone on with; None = those that cfg says."""
+        prepare(cfg)
         self._seed = cfg.seed
         self._batch_normalised = not divides_itself(cfg)  # else the graph divides, per device and pass
         # Of losses that learn from every anchor the positives alone are the measure.
