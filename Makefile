@@ -6,6 +6,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+JOBS ?= 2  # tests at a time; trainings among them use every core by themselves
 
 .PHONY: run test lint clean
 
@@ -13,7 +14,7 @@ run: $(VENV)/.run
 	$(BIN)/python -m ssd.run $(ARGS)
 
 test: $(VENV)/.dev lint
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadscope $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -25,6 +25,9 @@ for _name, _type in {
 
 # One OpenMP thread per physical core is 1.3-1.5x faster than MXNet's own choice; read once, when the library loads.
 os.environ.setdefault("OMP_NUM_THREADS", str(physical_cores()))
+# A thread that waits for the others of its team sleeps. Spinning, as OpenMP does by itself, keeps them from the core as
+# soon as anything else runs on it (loader processes, threads of a server), and a layer then costs a time slice.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("MXNET_SUBGRAPH_VERBOSE", "0")
 
 try:

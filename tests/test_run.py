@@ -15,6 +15,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from ssd.detection import Detector
+from ssd.interop.models import KINDS
 from ssd.model import load_params
 
 TINY = ["dataset.train=24", "dataset.val=8", "batch_size=8", "epochs=2", "training.log_every=1", "training.samples=2"]
@@ -260,8 +261,9 @@ def test_models_that_do_not_fit_are_one_line(trained: tuple[Path, Path, str], vo
     edit(voc / "ImageSets/Main/val.txt", "", "")
     cases = [
         (["job=eval", f"model={file}"], "is not what was written"),
-        (["job=eval"], "needs model="),
-        (["job=eval", "model=nowhere"], "nowhere: does not exist"),
+        (["job=eval"], f"job=eval needs model=: {KINDS}"),
+        (["job=deploy"], "job=deploy needs model=: a run directory, a prefix-0012.params file or a deploy bundle"),
+        (["job=eval", "model=nowhere"], f"nowhere: does not exist; name {KINDS}"),
         (["job=eval", f"model={run}", "dataset=shapes", "dataset.classes=[circle,star]"], "knows 3 classes"),
         (["job=demo", f"model={run}", "source=nowhere.jpg"], "nowhere.jpg: not found"),
         (["job=demo", f"model={run}"], "source="),

@@ -10,7 +10,7 @@ from ssd.detection.detector import Detector
 from ssd.engine import mx
 from ssd.errors import UserError
 from ssd.interop.formats import FORMATS, Calibration
-from ssd.interop.models import open_model
+from ssd.interop.models import KINDS, open_model
 from ssd.interop.onnx.file import OnnxModel
 from ssd.model import Model, ModelSpec
 from ssd.symbol import build_test
@@ -35,7 +35,7 @@ def write_network(cfg: DictConfig, format_: str, folder: Path) -> str:
     check_format(format_)
     if format_ == AS_IS:
         if cfg.model is None:
-            raise UserError(f"job.formats: {AS_IS} needs model=")
+            raise UserError(f"job.formats: {AS_IS} needs model=: {KINDS}")
         return str(cfg.model)
     model = random_model(cfg) if cfg.model is None else open_model(cfg.model)
     if isinstance(model, OnnxModel):

@@ -7,6 +7,9 @@ from ssd.interop.bundle import is_bundle, read_bundle
 from ssd.interop.onnx.file import OnnxModel, read_onnx
 from ssd.model import Model, load_model
 
+MXNET_KINDS = "a run directory, a prefix-0012.params file or a deploy bundle"
+KINDS = "a run directory, a prefix-0012.params file, a deploy bundle or an .onnx file"  # of model=
+
 
 def open_model(path: str | Path, finished: bool | None = None) -> Model | OnnxModel:
     """A run directory or a prefix-0012.params file (see load_model), the folder of a deploy bundle, or an .onnx file.
@@ -17,6 +20,8 @@ def open_model(path: str | Path, finished: bool | None = None) -> Model | OnnxMo
     Errors: UserError when it is none of these, or damaged.
     """
     path = Path(path)
+    if not path.exists():
+        raise UserError(f"model {path}: does not exist; name {KINDS}")
     if path.suffix == ".onnx":
         return read_onnx(path, finished)
     if is_bundle(path):

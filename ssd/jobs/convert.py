@@ -16,7 +16,8 @@ from ssd.detection.sources import find, iterate
 from ssd.errors import UserError
 from ssd.files import write_atomically
 from ssd.interop.caffe.convert import Converted, Options, Row, convert, load
-from ssd.interop.caffe.loose import LooseHeads
+from ssd.interop.caffe.graph import told as shape_text
+from ssd.interop.caffe.loose import LooseHeads, lack_anchors
 from ssd.interop.caffe.means import Mean, find_mean
 from ssd.interop.caffe.names import class_names
 from ssd.interop.caffe.parity import NoReferenceError
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 
 PICTURES = 20  # most that are compared
 SAID = 5  # classes told of a picture
+ANCHORS = "says nothing of its anchors; add job.priors=, as experiments=ultralight_face does"
 VARIANCES = [0.1, 0.1, 0.2, 0.2]  # of a network that has none
 
 
@@ -51,6 +53,8 @@ def run(cfg: DictConfig, folder: Path) -> None:
         log.info("%-12s python -m ssd.run job=demo model=%s source=photos/", "run it", place)
     elif made.spec.classes:
         classify(str(place), pictures if cfg.source else [])
+    elif lack_anchors(converted.outputs):
+        log.info("%-12s it looks like a detector, but %s", "run it", ANCHORS)
     else:
         log.info("%-12s it is no detector and no classifier: mx.model.load_checkpoint reads it", "run it")
 
@@ -100,8 +104,11 @@ def describe(cfg: DictConfig, converted: Converted, mean: Mean, name: str) -> Mo
     detection = plain(cfg.detection) | (heads.detection if heads else {})
     detection |= {key: value for key, value in asked_for(cfg).items() if key != "compat"}
     variances = heads.priors[0, 1, :4].tolist() if heads else VARIANCES
+    known = labels(converted)
+    if job["classes"] is not None and not known:
+        raise UserError(f"job.classes: {no_classes(converted)}")
     return ModelSpec(
-        classes=class_names(job["classes"], labels(converted)),
+        classes=class_names(job["classes"], known),
         height=converted.input_shape[2],
         width=converted.input_shape[3],
         mean=mean.levels,
@@ -119,6 +126,14 @@ def labels(converted: Converted) -> list[int]:
         return converted.heads.labels
     outputs = list(converted.outputs.values())
     return list(range(prod(outputs[0].shape))) if len(outputs) == 1 else []
+
+
+def no_classes(converted: Converted) -> str:
+    """Why the outputs cannot be named."""
+    shapes = " and ".join(f"{name} {shape_text(value.shape)}" for name, value in converted.outputs.items())
+    if lack_anchors(converted.outputs):
+        return f"the network ends with {shapes} and {ANCHORS}"
+    return f"the network ends with {shapes}, which are no classes; leave the names away"
 
 
 def table(rows: list[Row]) -> list[str]:

@@ -27,6 +27,7 @@ from ssd.detection.stages import Stages, predict
 from ssd.detection.video import suffix_of
 from ssd.errors import UserError
 from ssd.files import write_atomically
+from ssd.interop.models import KINDS
 from ssd.jobs.common import open_detector
 
 log = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ TELL_EVERY = 10.0  # seconds between two lines about a video
 def run(cfg: DictConfig, folder: Path) -> None:
     """Detects on cfg.source with cfg.model. Errors: UserError when either is missing or unreadable."""
     if cfg.model is None or cfg.source is None:
-        raise UserError("job=demo needs model= (a trained model) and source= (images, a video or a camera)")
+        raise UserError(f"job=demo needs model= ({KINDS}) and source= (images, a video or a camera)")
     job: Any = OmegaConf.to_container(cfg.job, resolve=True)
     check(job)
     source = find(cfg.source)  # a wrong source is told before the model is loaded

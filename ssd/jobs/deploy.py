@@ -21,7 +21,7 @@ from ssd.evaluation.measure import measure
 from ssd.files import write_atomically
 from ssd.interop.agreement import LIMIT, Agreement, Answers, agreement
 from ssd.interop.formats import FORMATS, Calibration, Format
-from ssd.interop.models import open_model
+from ssd.interop.models import MXNET_KINDS, open_model
 from ssd.interop.onnx.file import OnnxModel
 from ssd.jobs.common import asked_model, open_dataset
 from ssd.model import Model
@@ -51,7 +51,7 @@ def run(cfg: DictConfig, folder: Path) -> None:
     are written then.
     """
     if cfg.model is None:
-        raise UserError("job=deploy needs model=: a run directory, a prefix-0012.params file or a deploy bundle")
+        raise UserError(f"job=deploy needs model=: {MXNET_KINDS}")
     formats = chosen(cfg.deploy.format)
     model = asked_model(cfg)
     if isinstance(model, OnnxModel):

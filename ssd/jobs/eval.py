@@ -7,6 +7,7 @@ from omegaconf import DictConfig
 
 from ssd.errors import UserError
 from ssd.evaluation.measure import measure
+from ssd.interop.models import KINDS
 from ssd.jobs.common import Course, Subject, ap_table, open_dataset, open_detector, report, start_events, tell_results
 
 log = logging.getLogger(__name__)
@@ -15,7 +16,7 @@ log = logging.getLogger(__name__)
 def run(cfg: DictConfig, folder: Path) -> float:
     """Measures cfg.model on split cfg.job.split; returns its mAP (11-point)."""
     if cfg.model is None:
-        raise UserError("job=eval needs model=: a run directory or a prefix-0012.params file")
+        raise UserError(f"job=eval needs model=: {KINDS}")
     detector = open_detector(cfg)
     dataset = open_dataset(cfg)
     if list(dataset.classes) != detector.classes:

@@ -50,14 +50,17 @@ def make_leaderboard(sweep: Path) -> int:
     if not rows:
         return 0
     from ssd.sweeps.chart import draw
+    from ssd.tracking.mlflow_leaderboard import send_leaderboard
 
     shared = " ".join(common_words([row.outcome.words for row in rows]))
-    write_atomically(sweep / f"{NAME}.csv", as_csv(rows).encode())
-    write_atomically(sweep / f"{NAME}.md", as_markdown(rows, shared).encode())
-    draw(rows, shared, sweep / f"{NAME}.png")
+    table, text, picture = (sweep / f"{NAME}.{kind}" for kind in ("csv", "md", "png"))
+    write_atomically(table, as_csv(rows).encode())
+    write_atomically(text, as_markdown(rows, shared).encode())
+    draw(rows, shared, picture)
     for line in as_markdown(rows, shared).splitlines():
         log.info("%s", line)
     log.info("%-12s %s", NAME, sweep / f"{NAME}.{{csv,md,png}}")
+    send_leaderboard(sweep, [table, text, picture])
     return sum(row.outcome.state == FAILED for row in rows)
 
 

@@ -68,16 +68,11 @@ class Store:
             "model": self._send_models,
             "status": self._send_status,
         }
-        try:
-            if not self.run_id:
-                self._send_run([])  # nothing can be sent before
-            if kind != "run":
-                senders[kind](contents)
-        except Exception as error:
-            # Without a run all the rest is lost too: whatever the reason, it is kept and tried again.
-            if not self.run_id or _may_pass(error):
-                raise TryAgainError(first_line(error)) from error
-            raise
+        if not self.run_id:
+            # Nothing can be sent before, and without a run all is lost: whatever the reason, it is tried again.
+            guarded(lambda: self._send_run([]), always=True)
+        if kind != "run":
+            guarded(lambda: senders[kind](contents))
 
     def _send_run(self, _: Any) -> None:
         from mlflow import MlflowClient
@@ -196,6 +191,16 @@ class Store:
             self.client.set_terminated(self.run_id, STATUS[status])
         if self._sweep:
             self._sweep.leave()
+
+
+def guarded(call: Callable[[], None], always: bool = False) -> None:
+    """Errors: TryAgainError for those of `call` that another time may not have, or for all; else its own."""
+    try:
+        call()
+    except Exception as error:
+        if always or _may_pass(error):
+            raise TryAgainError(first_line(error)) from error
+        raise
 
 
 def _datasets(facts: dict[str, str]) -> list[Any]:

@@ -88,7 +88,7 @@ def test_another_network_in_the_same_configuration(cfg):
 def test_forms(cfg, tmp_path):
     with pytest.raises(UserError, match=r"job.formats: 'caffe' is no format, choose from mxnet, .*as_is"):
         check_format("caffe")
-    with pytest.raises(UserError, match="as_is needs model="):
+    with pytest.raises(UserError, match="as_is needs model=: a run directory, .* or an .onnx file"):
         write_network(cfg, "as_is", tmp_path)
     with_model = OmegaConf.merge(cfg, {"model": "some/where.onnx"})
     assert write_network(with_model, "as_is", tmp_path) == "some/where.onnx"

@@ -12,6 +12,7 @@ import pytest
 from ssd.config import compose
 from ssd.detection import Detector
 from ssd.errors import UserError
+from ssd.jobs import convert
 from ssd.jobs.convert import check
 
 FACES = "data/ultralight_face_ssd/RFB-320"
@@ -98,6 +99,43 @@ def test_what_is_missing(words: list[str], part: str, tmp_path: Path, monkeypatc
     (tmp_path / "a").write_text("")
     with pytest.raises(UserError, match=part):
         check(compose(["job=convert", *words]))
+
+
+@pytest.fixture
+def loose_files(tmp_path: Path, caffe_files: ModuleType) -> Callable[[int], list[str]]:
+    """loose_files(numbers): words for a network that ends with `numbers` per box and two scores, without anchors."""
+
+    def make(numbers: int) -> list[str]:
+        net = caffe_files.Net((8, 8))
+        for name, width in (("boxes", numbers), ("logits", 2)):
+            net.conv(f"{name}_conv", "data", (3, 2 * width), 3, "pad: 1 stride: 4")
+            net.layer(f"{name}_perm", "Permute", f"{name}_conv", f"{name}_perm",
+                      "permute_param { order: 0 order: 2 order: 3 order: 1 }")  # fmt: skip
+            net.layer(name, "Reshape", f"{name}_perm", name,
+                      f"reshape_param {{ shape {{ dim: 1 dim: -1 dim: {width} }} }}")  # fmt: skip
+        net.layer("scores", "Softmax", "logits", "scores", "softmax_param { axis: 2 }")
+        prototxt, caffemodel = net.save(tmp_path)
+        return ["job=convert", f"job.prototxt={prototxt}", f"job.caffemodel={caffemodel}"]
+
+    return make
+
+
+def test_a_detector_without_anchors_asks_for_them(
+    loose_files: Callable[[int], list[str]], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    words = loose_files(4)
+    with pytest.raises(UserError, match=r"boxes 1x8x4 and scores 1x8x2 .* add job\.priors="):
+        convert.run(compose([*words, "job.classes=[face]"]), tmp_path / "named")
+    caplog.set_level("INFO")
+    (tmp_path / "unnamed").mkdir()
+    convert.run(compose(words), tmp_path / "unnamed")
+    assert "job.priors=" in caplog.messages[-1]
+    assert (tmp_path / "unnamed" / "model" / "network-0000.params").is_file()
+
+
+def test_names_for_outputs_that_are_no_classes(loose_files: Callable[[int], list[str]], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"job\.classes: .* boxes 1x8x5 and scores 1x8x2"):
+        convert.run(compose([*loose_files(5), "job.classes=[face]"]), tmp_path)
 
 
 def test_the_face_detector(ssd, shared: Path, tmp_path: Path) -> None:

@@ -210,7 +210,7 @@ def test_frames_are_let_go_once_they_are_written(
         (["source=photos", "job.codec=x"], "job.codec=x"),
         (["source=photos", "job.classes=[squirrel]"], "job.classes: 'squirrel' is no class of this model"),
         (["source=photos", "job.window=true"], "job.window=true: "),
-        ([], "needs model= "),
+        ([], "needs model= .*a deploy bundle or an .onnx file"),
     ],
 )
 def test_mistakes(

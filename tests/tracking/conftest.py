@@ -12,7 +12,10 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 import pytest
 
-from ssd.tracking import RunInfo
+from ssd.tracking import RunInfo, Sweep
+from ssd.tracking.mlflow import MLflow
+
+SWEPT = ["backbone=small,mobilenet_025", "+optimizer.learning_rate=0.1,0.2"]
 
 
 @pytest.fixture
@@ -101,3 +104,22 @@ def server(mlflow_app: Callable[..., Any]) -> Iterator[Server]:
     server = Server(mlflow_app)
     yield server
     server.stop()
+
+
+@pytest.fixture
+def job(tmp_path: Path, server) -> Callable[..., MLflow]:
+    """job(number, word…) starts a job of a sweep whose directory has every quote in its name."""
+
+    def start(number: int, *own: str) -> MLflow:
+        sweep = tmp_path / 'it\'s a "sweep" %'
+        folder = sweep / str(number)
+        folder.mkdir(parents=True)
+        info = RunInfo(f"sweep/{number}", "train", {"seed": 0}, folder, ["cat"], epochs=1, steps=10,
+                       facts={"git.commit": "abc", "command": "ssd -m", "host": "here"},
+                       sweep=Sweep(sweep, number, list(own), SWEPT))  # fmt: skip
+        writer = MLflow(server.uri, "unused", "ssd", None, flush_seconds=60, retry_seconds=0.05)
+        writer.start(info)
+        writer.step(1, 10, {"train/loss": 1.0})
+        return writer
+
+    return start

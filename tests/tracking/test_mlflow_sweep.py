@@ -1,35 +1,10 @@
 import threading
-from collections.abc import Callable
-from pathlib import Path
 
-import pytest
 from mlflow import MlflowClient
 
 from ssd.files import in_turn
-from ssd.tracking import RunInfo, Sweep
 from ssd.tracking.mlflow import MLflow
 from ssd.tracking.mlflow_sweep import BEST, PARENT, TAG
-
-SWEPT = ["backbone=small,mobilenet_025", "+optimizer.learning_rate=0.1,0.2"]
-
-
-@pytest.fixture
-def job(tmp_path: Path, server) -> Callable[..., MLflow]:
-    """job(number, word…) starts a job of a sweep whose directory has every quote in its name."""
-
-    def start(number: int, *own: str) -> MLflow:
-        sweep = tmp_path / 'it\'s a "sweep" %'
-        folder = sweep / str(number)
-        folder.mkdir(parents=True)
-        info = RunInfo(f"sweep/{number}", "train", {"seed": 0}, folder, ["cat"], epochs=1, steps=10,
-                       facts={"git.commit": "abc", "command": "ssd -m", "host": "here"},
-                       sweep=Sweep(sweep, number, list(own), SWEPT))  # fmt: skip
-        writer = MLflow(server.uri, "unused", "ssd", None, flush_seconds=60, retry_seconds=0.05)
-        writer.start(info)
-        writer.step(1, 10, {"train/loss": 1.0})
-        return writer
-
-    return start
 
 
 def found(server, writer: MLflow):

@@ -52,7 +52,7 @@ def test_histogram_counts_every_value_once(values):
     assert (np.diff(limits) > 0).all()
     assert counts.sum() == len(values)
     for limit, total in zip(limits, np.cumsum(counts), strict=True):
-        assert total == (values <= limit).sum()
+        assert total == (values.astype(np.float64) <= limit).sum()
 
 
 def test_histogram_keeps_the_percentiles_of_a_narrow_peak():

@@ -62,10 +62,10 @@ def measure(network: str, model: Model, folder: Path, batch: int, options: argpa
     contenders = [
         Contender(name, "infer.py", [kind, str(folder), str(batch), threads], {}) for name, kind in kinds.items()
     ]
+    work = batch * flops(model) / 1e9
     able, unable = in_turns(contenders, options.rounds, options.times)
     found = {contender.name: contender for contender in able}
     peak = 2 * MATRIX_SIDE**3 / found.pop(MATRIX).median / 1e9
-    work = batch * flops(model) / 1e9
     fastest = min(found[name].median for name in PEERS if name in found)
     print(
         f"\n{network}, batch {batch}, {work:.1f} GFLOP, {threads} threads, medians of {options.rounds * options.times}"
@@ -130,7 +130,7 @@ def flops(model: Model) -> float:
     outputs = dict(zip(inside.list_outputs(), shapes, strict=True))
     total = 0.0
     for name, array in model.arg_params.items():
-        if array.ndim == 4:  # a kernel: outputs, inputs of its group, height, width
+        if name.endswith("_weight"):  # of a convolution: outputs, inputs of its group, height, width
             _, _, height, width = outputs[name.removesuffix("_weight") + "_output"]
             total += 2.0 * array.size * height * width
     return total

@@ -16,6 +16,17 @@ from ssd.interop.caffe.priors import PriorShape, four_variances
 MAX_ANCHORS = 1 << 20
 
 
+def lack_anchors(outputs: dict[str, Value]) -> bool:
+    """Whether a network's outputs are boxes [1, N, 4] and scores [1, N, C], as of a detector that knows no anchors."""
+    shapes = [value.shape for value in outputs.values()]
+    return (
+        len(shapes) == 2
+        and all(len(shape) == 3 for shape in shapes)
+        and shapes[0][:2] == shapes[1][:2]
+        and 4 in (shapes[0][2], shapes[1][2])
+    )
+
+
 @dataclass(frozen=True)
 class LooseHeads:
     """min_sizes: of each feature map, in pixels. steps: of each, pixels between two cells; a map has as many cells as

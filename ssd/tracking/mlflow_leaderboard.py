@@ -1,0 +1,51 @@
+"""A sweep's leaderboard as artifacts of the run that stands for the sweep, in every store its jobs were recorded in."""
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from ssd.tracking.mlflow import quieten
+from ssd.tracking.mlflow_store import RUN_FILE, guarded
+from ssd.tracking.mlflow_sweep import PARENT
+from ssd.tracking.outbox import Entry, Outbox
+
+log = logging.getLogger(__name__)
+
+
+def send_leaderboard(sweep: Path, files: Sequence[Path]) -> None:
+    """Waits for a store as long as the jobs do; one that does not answer costs a line. Replaces files sent before."""
+    for tracking_uri, job in _stores(sweep).items():
+        quieten()
+        settings = OmegaConf.load(job / "config.yaml").logger.mlflow
+
+        def send(entries: Sequence[Entry], tracking_uri: str = tracking_uri, job: Path = job) -> None:
+            guarded(lambda: _log(tracking_uri, job, [Path(entry.content) for entry in entries]))
+
+        outbox = Outbox(send, "mlflow", len(files), settings.retry_seconds)
+        for file in files:
+            outbox.put("artifact", str(file), vital=True)
+        waiting, lost = outbox.close(settings.flush_seconds)
+        if waiting or lost:
+            log.warning("mlflow: the leaderboard was not sent to %s; it is in %s", tracking_uri, sweep)
+
+
+def _stores(sweep: Path) -> dict[str, Path]:
+    """Address of each store -> the folder of a job that has a run in it."""
+    found = {}
+    for file in sweep.glob(f"*/{RUN_FILE}"):
+        found[str(json.loads(file.read_text())["tracking_uri"])] = file.parent
+    return found
+
+
+def _log(tracking_uri: str, job: Path, files: Sequence[Path]) -> None:
+    from mlflow import MlflowClient
+
+    client: Any = MlflowClient(tracking_uri)
+    run_id = json.loads((job / RUN_FILE).read_text())["run_id"]
+    parent = client.get_run(run_id).data.tags[PARENT]
+    for file in files:
+        client.log_artifact(parent, str(file))
