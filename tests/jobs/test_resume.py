@@ -17,6 +17,7 @@ from ssd.index import read_index
 from ssd.jobs import train
 from ssd.training.fit import Fit
 from ssd.training.losses import StepLosses, read_losses
+from ssd.training.precision import prepare
 from ssd.training.trainer import Trainer
 
 TINY = [
@@ -97,6 +98,19 @@ def test_an_interrupted_run_ends_like_any_other(words: list[str], stops: list[in
         index = read_index(whole.parent / "parts" / "checkpoints" / "checkpoints.json")
         assert (index["last"]["step"], index["finished"]) == (step, False)
     assert_same(whole, run("parts", *words, resume=True))
+
+
+def test_interrupted_in_bfloat16(run: Train) -> None:
+    words = ["training.precision=bfloat16", "training.accumulate=2", "training.ema=0.9"]
+    try:
+        prepare(compose(words))
+    except UserError as error:
+        pytest.skip(str(error))
+    whole = run("whole", *words)
+    with pytest.raises(InterruptedRun):
+        run("parts", *words, stop_at=6)
+    assert_same(whole, run("parts", *words, resume=True))
+    assert "precision: bfloat16" in (whole / "config.yaml").read_text()
 
 
 @pytest.mark.parametrize("kind", ["sgd", "adam"])
