@@ -11,6 +11,7 @@ CHOICES = {
     "init.statistics": ("learn", "frozen"),
     "loss.classification": ("softmax", "focal"),
     "matching.mining": ("image", "batch"),
+    "training.precision": ("float32", "bfloat16", "float16"),
     "training.weight_decay": ("weights", "all"),
 }
 BUT_HEADS = "but_heads"
@@ -33,7 +34,19 @@ def check_recipe(cfg: DictConfig) -> None:
         raise UserError(f"loss.focal.gamma={cfg.loss.focal.gamma}: must be at least 0")
     if cfg.loss.label_smoothing and cfg.loss.classification != "softmax":
         raise UserError(f"loss.label_smoothing={cfg.loss.label_smoothing}: is of loss.classification=softmax")
+    _check_accumulate(cfg)
     _check_init(cfg.init)
+
+
+def _check_accumulate(cfg: DictConfig) -> None:
+    passes, devices = cfg.training.accumulate, len(cfg.device.ids)
+    if passes < 1:
+        raise UserError(f"training.accumulate={passes}: must be at least 1")
+    if passes > 1 and devices and cfg.job.name == "train" and cfg.batch_size % (passes * devices):
+        raise UserError(
+            f"training.accumulate={passes}: batch_size={cfg.batch_size} cannot be shared evenly by {passes} passes"
+            f"{f' on {devices} devices each' if devices > 1 else ''}, take a multiple of {passes * devices}"
+        )
 
 
 def _check_init(init: DictConfig) -> None:

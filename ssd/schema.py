@@ -138,6 +138,8 @@ class Metric:
 class Training:
     log_every: int = MISSING
     validate_every: int = MISSING
+    accumulate: int = MISSING
+    precision: str = MISSING
     weight_decay: str = MISSING
     ema: float = MISSING
     samples: int = MISSING

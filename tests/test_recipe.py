@@ -26,7 +26,14 @@ from ssd.errors import UserError
         (["loss.focal.gamma=-1"], "at least 0"),
         (["matching.mining=loss"], "choose image or batch"),
         (["training.ema=1"], "training.ema=1"),
+        (["training.precision=int8"], "choose float32 or bfloat16 or float16"),
         (["training.weight_decay=none"], "choose weights or all"),
+        (["training.accumulate=0"], "training.accumulate=0: must be at least 1"),
+        (["training.accumulate=3"], "batch_size=16 cannot be shared evenly by 3 passes, take a multiple of 3"),
+        (
+            ["training.accumulate=4", "batch_size=12", "device.ids=[0,1]"],
+            "batch_size=12 cannot be shared evenly by 4 passes on 2 devices each, take a multiple of 8",
+        ),
         (["names=torch"], "names=torch: no such choice"),
         (["head=ssdbn"], "did you mean 'ssd_bn'"),
     ],
@@ -36,3 +43,7 @@ def test_mistakes_are_told_in_one_line(words: list[str], part: str) -> None:
         compose(words)
     assert part in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_only_training_needs_equal_passes() -> None:
+    assert compose(["training.accumulate=4", "job=eval", "model=x", "batch_size=1"]).batch_size == 1

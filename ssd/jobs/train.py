@@ -75,7 +75,8 @@ def _train(cfg: DictConfig, folder: Path, lead: Lead | None) -> float:
         if lead:
             begin(lead, keeper)
         trainer, checkpoints, step = keeper.trainer, keeper.checkpoints, keeper.progress.step
-        detector = Detector(Model(spec, trainer.symbol, *trainer.params()), trainer.devices[0], cfg.batch_size)
+        at_once = cfg.batch_size // cfg.training.accumulate  # what fits into memory
+        detector = Detector(Model(spec, trainer.symbol, *trainer.params()), trainer.devices[0], at_once)
         splits = {"train": train, "val": val}
         with start_events(cfg, folder, Course(cfg.epochs, loader.steps, step if resumed else None), splits) as events:
             log.info(

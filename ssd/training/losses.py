@@ -1,5 +1,6 @@
 """Training losses read off the graph's outputs on the device: four numbers a step reach the host, no probabilities."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,14 +71,15 @@ def loss_divisor(positives: float, anchors: float, negative_ratio: float) -> flo
     return max(positives, anchors / (1 + negative_ratio) if negative_ratio > 0 else 0.0, 1.0)
 
 
-def read_losses(devices: list[list[Any]], negative_ratio: float) -> StepLosses:
-    """Losses of the outputs of each device: [cls_prob [B, C+1, N], loc_loss [B, 4N], cls_label [B, N]], and cls_loss
-    [B, N] where that is not the cross-entropy.
+def read_losses(parts: Iterable[list[Any]], negative_ratio: float) -> StepLosses:
+    """Losses of a batch, given the outputs for each part of it, by device and pass: [cls_prob [B, C+1, N], loc_loss
+    [B, 4N], cls_label [B, N]], and cls_loss [B, N] where that is not the cross-entropy.
 
-    cls_label: -1 ignored, 0 background, class + 1 otherwise. Waits for the forward pass, not for the backward one.
+    cls_label: -1 ignored, 0 background, class + 1 otherwise. What is needed of a part is queued before the next one is
+    asked for, which may use the same arrays. Waits for the forward passes, not for the last backward one.
     """
     queued = []
-    for cls_prob, loc_loss, cls_label, *cls_loss in devices:
+    for cls_prob, loc_loss, cls_label, *cls_loss in parts:
         learns = cls_label >= 0
         entropy = cls_loss[0] if cls_loss else _cross_entropy(cls_prob, cls_label)
         queued.append(mx.nd.concat(entropy.sum(), learns.sum(), loc_loss.sum(), (cls_label > 0).sum(), dim=0))

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from ssd.data.augment import input_shapes, read_augment
 from ssd.engine import mx
 from ssd.symbol import build_train
+from ssd.symbol.precision import FULL, lowered
 from ssd.training.groups import BACKBONE, group_of
 
 log = logging.getLogger(__name__)
@@ -28,6 +29,7 @@ class Graphs:
         self._bytes = np.dtype(data.provide_data[0].dtype) == np.uint8
         self._input = cfg.backbone.input
         self._frozen_statistics = cfg.init.statistics == "frozen"
+        self._precision = cfg.training.precision
         augment, shape = read_augment(cfg.augment), (cfg.data_shape.height, cfg.data_shape.width)
         self._graphs = {each: _graph(_at(cfg, each), num_classes) for each in input_shapes(augment, shape)}
         self.base = self._graphs[shape]
@@ -38,13 +40,16 @@ class Graphs:
         return max([shape, *(each for each in self._graphs if each != self._shape)], key=lambda each: each[0] * each[1])
 
     def bound(self, shape: Shape) -> Any:
-        """The graph as it is bound: bytes are normalised on the device, a quarter of the copying of floats.
+        """The graph as it is bound: in the precision of training, and with bytes normalised on the device, a quarter of
+        the copying of floats.
 
         The saved one has float input as evaluation gives it; the parameters are the same.
         """
         symbol = self._graphs.get(shape, self.base)
         if self._frozen_statistics:
             symbol = with_frozen_statistics(symbol)
+        if self._precision != FULL:
+            symbol = lowered(symbol, self._precision, shape)
         if not self._bytes:
             return symbol
         mean, std = (tuple(self._input[key]) for key in ("mean", "std"))
@@ -56,8 +61,10 @@ class Modules:
     """owner: the module of the largest shape, which has parameters, optimizer and memory. The others are bound when a
     batch of their shape comes; they share its arrays."""
 
-    def __init__(self, graphs: Graphs, data: Any, devices: Sequence[Any], frozen: Sequence[str]) -> None:
+    def __init__(self, graphs: Graphs, data: Any, devices: Sequence[Any], frozen: Sequence[str], passes: int) -> None:
+        """passes: that a batch is run in, each of an equal part of its pictures; gradients add up over several."""
         self._graphs = graphs
+        self._passes = passes
         self._devices = list(devices)
         self._frozen = list(frozen)
         self._names = [[name for name, _ in part] for part in (data.provide_data, data.provide_label)]
@@ -65,16 +72,28 @@ class Modules:
         shape = graphs.largest(tuple(described.shape[2:]))
         self.owner = self._module(shape)
         largest = mx.io.DataDesc(described.name, (*described.shape[:2], *shape), dtype=described.dtype)
-        self.owner.bind([largest], data.provide_label)
+        self._bind(self.owner, [largest], data.provide_label)
         self._modules: dict[Shape, Any] = {shape: self.owner}
 
     def of(self, batch: Any) -> Any:
+        """The module that parts(batch) go through."""
         shape = tuple(batch.data[0].shape[2:])
         if shape not in self._modules:
             module = self._module(shape)
-            module.bind(batch.provide_data, batch.provide_label, shared_module=self.owner)
+            self._bind(module, batch.provide_data, batch.provide_label, self.owner)
             self._modules[shape] = module
         return self._modules[shape]
+
+    def parts(self, batch: Any) -> Iterator[Any]:
+        """The pictures of a batch, those of one pass after the other; views, no copies."""
+        size = batch.data[0].shape[0] // self._passes
+        for first in range(0, size * self._passes, size):
+            data, label = ([array[first : first + size] for array in part] for part in (batch.data, batch.label))
+            yield mx.io.DataBatch(data, label, pad=0)
+
+    def _bind(self, module: Any, data: Sequence[Any], label: Sequence[Any], shared: Any = None) -> None:
+        data, label = ([_divided(each, self._passes) for each in part] for part in (data, label))
+        module.bind(data, label, shared_module=shared, grad_req="add" if self._passes > 1 else "write")
 
     def _module(self, shape: Shape) -> Any:
         data_names, label_names = self._names
@@ -82,6 +101,12 @@ class Modules:
             self._graphs.bound(shape), data_names=data_names, label_names=label_names, context=self._devices,
             fixed_param_names=self._frozen, logger=log,
         )  # fmt: skip
+
+
+def _divided(described: Any, passes: int) -> Any:
+    """Description of an array of one pass."""
+    pictures, *rest = described.shape
+    return mx.io.DataDesc(described.name, (pictures // passes, *rest), dtype=described.dtype)
 
 
 def with_frozen_statistics(symbol: Any) -> Any:

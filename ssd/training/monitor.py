@@ -29,7 +29,7 @@ class Monitor:
         self._trainer = trainer
         self._events = events
         self._parameters = trainer.module._param_names
-        self._operations = operations(trainer.module.symbol)
+        self._operations = operations(trainer.symbol)
         self._modules: dict[tuple[Any, tuple[str, ...]], Any] = {}  # by the one they extend, and their activations
         self._fruitless: set[str] = set()
 
@@ -45,10 +45,15 @@ class Monitor:
         self._warn(patterns)
         activations = tuple(chosen(ACTIVATIONS, self._operations, patterns))
         module = self._module(self._trainer.module_for(batch), activations)
-        losses = self._trainer.backward(batch, number, module)
-        shown = module.get_outputs(merge_multi_context=False)[self._trainer.outputs :]
-        for name, devices in zip(activations, shown, strict=True):
-            self._tell(ACTIVATIONS, name, np.concatenate([sample(array) for array in devices]), step)
+        shown: dict[str, list[np.ndarray]] = {name: [] for name in activations}
+
+        def show(outputs: list[list[Any]]) -> None:
+            for name, devices in zip(activations, outputs, strict=True):
+                shown[name] += map(sample, devices)
+
+        losses = self._trainer.backward(batch, number, module, show)
+        for name, samples in shown.items():
+            self._tell(ACTIVATIONS, name, np.concatenate(samples), step)
         scale = np.float32(self._trainer.gradient_scale(losses))
         for name in chosen(GRADIENTS, self._parameters, patterns):
             devices = [executor.grad_dict[name] for executor in self._trainer.module._exec_group.execs]
@@ -67,7 +72,8 @@ class Monitor:
         key = (module, activations)
         if key not in self._modules:
             found = operations(module.symbol)
-            outputs = [mx.sym.BlockGrad(found[name]) for name in activations]
+            # Of training.precision some have 16 bits.
+            outputs = [mx.sym.amp_cast(mx.sym.BlockGrad(found[name]), dtype="float32") for name in activations]
             second = mx.mod.Module(
                 mx.sym.Group([*module.symbol, *outputs]),
                 data_names=module.data_names,
@@ -76,7 +82,7 @@ class Monitor:
                 fixed_param_names=module._fixed_param_names,
                 logger=log,
             )
-            second.bind(module.data_shapes, module.label_shapes, shared_module=module)
+            second.bind(module.data_shapes, module.label_shapes, shared_module=module, grad_req=module._grad_req)
             self._modules[key] = second
         return self._modules[key]
 

@@ -72,7 +72,7 @@ def _by_heart(cfg: DictConfig, batch_size: int) -> DictConfig:
     cfg.optimizer.learning_rate = cfg.check.learning_rate
     cfg.schedule = OmegaConf.load(CONF / "schedule" / "constant.yaml")
     cfg.schedule.warmup = min(1.0, cfg.check.warmup / cfg.check.steps)
-    cfg.batch_size, cfg.epochs = batch_size, cfg.check.steps
+    cfg.batch_size, cfg.training.accumulate, cfg.epochs = batch_size, 1, cfg.check.steps
     return cfg
 
 

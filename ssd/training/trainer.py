@@ -1,7 +1,7 @@
 """The Module under training: binding it to devices, its first parameters, and one step."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from ssd.training.ema import Ema
 from ssd.training.groups import frozen_names, learning_rates, weight_decays
 from ssd.training.losses import StepLosses, loss_divisor, read_losses
 from ssd.training.modules import Graphs, Modules
+from ssd.training.precision import prepare
 from ssd.training.schedules import Schedule
 from ssd.training.start import Start, read_source, take_over, tell, wanted_shapes
 from ssd.training.state import (
@@ -54,9 +55,10 @@ class Trainer:
     ) -> None:
         """data: anything with provide_data and provide_label, the shapes of one batch. start: the parameters of a run
         that is gone on with; None = those that cfg says."""
+        prepare(cfg)
         self.exchange: Exchange | None = None  # with other workers
         self._seed = cfg.seed
-        self._batch_normalised = not divides_itself(cfg)  # else the graph divides, per device
+        self._batch_normalised = not divides_itself(cfg)  # else the graph divides, per device and pass
         # Of losses that learn from every anchor the positives alone are the measure.
         self._negative_ratio = cfg.matching.negative_ratio if cfg.loss.classification == "softmax" else 0.0
         graphs = Graphs(cfg, len(classes), data)
@@ -67,7 +69,8 @@ class Trainer:
         shapes = dict([*data.provide_data, *data.provide_label])
         freeze = cfg.init.freeze or (cfg.backbone.freeze if cfg.init.mode != "scratch" else None)
         frozen = frozen_names(self.symbol, freeze, shapes)
-        self._modules = Modules(graphs, data, self.devices, frozen)
+        self._passes = cfg.training.accumulate
+        self._modules = Modules(graphs, data, self.devices, frozen, self._passes)
         self.module = self._modules.owner
         if start is None:
             self._begin(cfg, classes, shapes, frozen)
@@ -128,15 +131,15 @@ class Trainer:
         """The module of the batch's shape; all of them share parameters and gradients."""
         return self._modules.of(batch)
 
-    def backward(self, batch: Any, number: int, module: Any) -> StepLosses:
-        """Losses and gradients of a batch, through `module`: module_for(batch), or one that shares its arrays and shows
-        more outputs."""
+    def backward(
+        self, batch: Any, number: int, module: Any, show: Callable[[list[list[Any]]], None] | None = None
+    ) -> StepLosses:
+        """Losses and gradients of a batch, through `module`: module_for(batch), or one that shares its arrays and has
+        more outputs; show gets those [output][device] of each pass, as long as they are there."""
         if self._draws:
             rank = self.exchange.rank if self.exchange else 0
             mx.random.seed((self._seed * 1_000_003 + rank * 7_919 + number) % 2**31)
-        module.forward_backward(batch)
-        outputs = module.get_outputs(merge_multi_context=False)[: self.outputs]
-        losses = read_losses([list(device) for device in zip(*outputs, strict=True)], self._negative_ratio)
+        losses = read_losses(self._outputs(batch, module, show), self._negative_ratio)
         if self.exchange:
             try:
                 losses = self.exchange.sum(losses, self.gradients)
@@ -146,6 +149,18 @@ class Trainer:
             divisor = loss_divisor(losses.positives, losses.anchors, self._negative_ratio)
             losses = replace(losses, divisor=divisor)
         return replace(losses, gradients_finite=all(all_finite(arrays) for arrays in self._gradients()))
+
+    def _outputs(self, batch: Any, module: Any, show: Callable[[list[list[Any]]], None] | None) -> Iterator[list[Any]]:
+        """Runs the passes of a batch; outputs of every device of each."""
+        if self._passes > 1:  # whose gradients are added to what is there
+            for arrays in self._gradients():
+                mx.nd.reset_arrays(*arrays, num_arrays=len(arrays))
+        for part in self._modules.parts(batch):
+            module.forward_backward(part)
+            outputs = module.get_outputs(merge_multi_context=False)
+            yield from (list(device) for device in zip(*outputs[: self.outputs], strict=True))
+            if show:
+                show(outputs[self.outputs :])
 
     def update(self, losses: StepLosses) -> None:
         """One step along the gradients of the batch that these losses are of, unless they are not finite."""
@@ -163,12 +178,13 @@ class Trainer:
                 (current.copyto(before) if good else before.copyto(current))
 
     def gradient_scale(self, losses: StepLosses) -> float:
-        """What the gradients, summed over all devices, are multiplied with to be those of the loss.
+        """What the gradients, summed over all devices and passes, are multiplied with to be those of the loss.
 
-        The positives of the whole batch divide them, so that the result does not depend on how many devices share it.
+        The positives of the whole batch divide them, so that the result does not depend on how many share it.
         """
         workers = self.exchange.workers if self.exchange else 1
-        return 1.0 / losses.divisor if self._batch_normalised else 1.0 / (len(self.devices) * workers)
+        parts = len(self.devices) * workers * self._passes
+        return 1.0 / losses.divisor if self._batch_normalised else 1.0 / parts
 
     @property
     def gradients(self) -> list[list[Any]]:

@@ -17,6 +17,7 @@ from ssd.index import read_index
 from ssd.jobs import train
 from ssd.training.fit import Fit
 from ssd.training.losses import StepLosses, read_losses
+from ssd.training.precision import prepare
 from ssd.training.trainer import Trainer
 
 TINY = [
@@ -84,6 +85,7 @@ def assert_same(first: Path, second: Path) -> None:
         (["guard.non_finite=skip", "training.validate_every=2", "checkpoint.keep.last=1", "seed=5"], [5, 6, 7]),
         (["loader=record", "loader.workers=1"], [6]),
         (["training.ema=0.9", "head=ssd_bn", "augment=ssd_plus", "augment.multi_scale.factors=[1.0,1.5]"], [3, 6]),
+        (["training.accumulate=2", "device.ids=[0,1]", "guard.non_finite=skip"], [6]),
         (["training.ema=0.9", "optimizer=adam", "device.ids=[0,1]", "guard.non_finite=skip"], [5]),
     ],
     ids=lambda value: " ".join(map(str, value)),
@@ -96,6 +98,19 @@ def test_an_interrupted_run_ends_like_any_other(words: list[str], stops: list[in
         index = read_index(whole.parent / "parts" / "checkpoints" / "checkpoints.json")
         assert (index["last"]["step"], index["finished"]) == (step, False)
     assert_same(whole, run("parts", *words, resume=True))
+
+
+def test_interrupted_in_bfloat16(run: Train) -> None:
+    words = ["training.precision=bfloat16", "training.accumulate=2", "training.ema=0.9"]
+    try:
+        prepare(compose(words))
+    except UserError as error:
+        pytest.skip(str(error))
+    whole = run("whole", *words)
+    with pytest.raises(InterruptedRun):
+        run("parts", *words, stop_at=6)
+    assert_same(whole, run("parts", *words, resume=True))
+    assert "precision: bfloat16" in (whole / "config.yaml").read_text()
 
 
 @pytest.mark.parametrize("kind", ["sgd", "adam"])
