@@ -192,7 +192,7 @@ class Trainer:
         return [list(devices) for devices in self.module._exec_group.grad_arrays if devices[0] is not None]
 
     def _gradients(self) -> list[list[Any]]:
-        """Of every device."""
+        """[device][parameter]."""
         return [list(device) for device in zip(*self.gradients, strict=True)]
 
     def _statistic_arrays(self) -> list[Any]:
