@@ -44,6 +44,12 @@ def leading(cfg: DictConfig) -> Iterator["Lead | None"]:
     devices = plan.workers * len(cfg.device.ids)
     if cfg.batch_size < devices:
         raise UserError(f"batch_size={cfg.batch_size} is smaller than the number of devices of all workers ({devices})")
+    passes = cfg.training.accumulate
+    if passes > 1 and cfg.batch_size % (passes * devices):
+        raise UserError(
+            f"training.accumulate={passes}: batch_size={cfg.batch_size} cannot be shared evenly by {passes} passes on "
+            f"{devices} devices of all workers, take a multiple of {passes * devices}"
+        )
     lead, code = Lead(cfg, plan), 1
     try:
         lead.gather()

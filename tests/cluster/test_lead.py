@@ -139,3 +139,12 @@ def test_a_port_in_use(lead: Lead) -> None:
 def test_alone() -> None:
     with leading(compose([])) as nobody:
         assert nobody is None
+
+
+def test_passes_that_do_not_share_a_batch_evenly() -> None:
+    words = ["cluster=local", "cluster.workers=2", "training.accumulate=4", "batch_size=4"]
+    with (
+        pytest.raises(UserError, match="4 passes on 2 devices of all workers, take a multiple of 8"),
+        leading(compose(words)),
+    ):
+        pass
