@@ -24,15 +24,16 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(autouse=True)
-def _logging_as_it_was() -> Iterator[None]:
-    """What a test sets up for the process (Hydra's handlers, a level, a threshold) ends with the test."""
+def _process_as_it_was() -> Iterator[None]:
+    """What a test sets up for the process ends with it: Hydra's log handlers and levels, folders that MLflow adds to
+    the path of imports when it loads a model."""
     root = logging.getLogger()
-    level, threshold = root.level, root.manager.disable
+    level, threshold, path = root.level, root.manager.disable, sys.path[:]
     yield
     for handler in root.handlers[:]:
         if not type(handler).__module__.startswith("_pytest"):  # which adds and removes its own
             root.removeHandler(handler)
-    root.level, root.manager.disable = level, threshold
+    root.level, root.manager.disable, sys.path[:] = level, threshold, path
 
 
 @pytest.fixture(scope="session")

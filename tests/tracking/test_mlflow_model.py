@@ -50,7 +50,7 @@ def test_the_best_model_is_logged_in_its_run(trained, server, caplog, capsys):
     assert model.metadata.run_id == writer.store.run_id
     (answer,) = model.predict([np.zeros((40, 50, 3), np.uint8)])
     assert (answer["width"], answer["height"]) == (50, 40)
-    assert client.search_model_versions() == []
+    assert client.search_model_versions(f"run_id='{writer.store.run_id}'") == []
     assert caplog.messages == [
         f"serve        MLFLOW_TRACKING_URI={server.uri} mlflow models serve -m models:/{output.model_id} "
         "--env-manager local"
