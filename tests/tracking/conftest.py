@@ -96,6 +96,8 @@ def mlflow_app(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
 
     store = f"sqlite:///{root}/mlflow.db"
     initialize_backend_stores(store, store, "mlflow-artifacts:/")
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):  # what other tests start has a store of its own
+        os.environ.pop(name, None)
     return app
 
 
