@@ -1,7 +1,9 @@
 """The configuration composed outside of the command line, its resolvers, and what is wrong with its values.
 
-from ssd.config import compose
-cfg = compose(["backbone=resnet50", "data_shape=512"])      # what the runner gets for the same words
+    from ssd.config import compose
+    cfg = compose(["backbone=resnet50", "data_shape=512"])      # what the runner gets for the same words
+
+Names and types of the keys are in ssd/schema.py, values and their comments in conf/.
 """
 
 import sys

@@ -22,6 +22,7 @@ from ssd.cluster.plan import WORKER, Plan, make_plan
 from ssd.cluster.start import bootstrap, start_member
 from ssd.data.share import Share
 from ssd.errors import LostWorkerError, UserError
+from ssd.recipe import check_passes
 from ssd.sweeps.job import died
 
 log = logging.getLogger(__name__)
@@ -44,12 +45,7 @@ def leading(cfg: DictConfig) -> Iterator["Lead | None"]:
     devices = plan.workers * len(cfg.device.ids)
     if cfg.batch_size < devices:
         raise UserError(f"batch_size={cfg.batch_size} is smaller than the number of devices of all workers ({devices})")
-    passes = cfg.training.accumulate
-    if passes > 1 and cfg.batch_size % (passes * devices):
-        raise UserError(
-            f"training.accumulate={passes}: batch_size={cfg.batch_size} cannot be shared evenly by {passes} passes on "
-            f"{devices} devices of all workers, take a multiple of {passes * devices}"
-        )
+    check_passes(cfg, devices, f" on {devices} devices of all workers")
     lead, code = Lead(cfg, plan), 1
     try:
         lead.gather()

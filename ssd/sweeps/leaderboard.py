@@ -53,14 +53,15 @@ def make_leaderboard(sweep: Path) -> int:
     from ssd.tracking.mlflow_leaderboard import send_leaderboard
 
     shared = " ".join(common_words([row.outcome.words for row in rows]))
-    table, text, picture = (sweep / f"{NAME}.{kind}" for kind in ("csv", "md", "png"))
+    table, page, picture = (sweep / f"{NAME}.{kind}" for kind in ("csv", "md", "png"))
+    text = as_markdown(rows, shared)
     write_atomically(table, as_csv(rows).encode())
-    write_atomically(text, as_markdown(rows, shared).encode())
+    write_atomically(page, text.encode())
     draw(rows, shared, picture)
-    for line in as_markdown(rows, shared).splitlines():
+    for line in text.splitlines():
         log.info("%s", line)
     log.info("%-12s %s", NAME, sweep / f"{NAME}.{{csv,md,png}}")
-    send_leaderboard(sweep, [table, text, picture])
+    send_leaderboard(sweep, [table, page, picture])
     return sum(row.outcome.state == FAILED for row in rows)
 
 

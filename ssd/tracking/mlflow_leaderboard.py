@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,10 @@ log = logging.getLogger(__name__)
 
 def send_leaderboard(sweep: Path, files: Sequence[Path]) -> None:
     """Waits for a store as long as the jobs do; one that does not answer costs a line. Replaces files sent before."""
-    for tracking_uri, job in _stores(sweep).items():
+    for tracking_uri, (job, run_id) in _stores(sweep).items():
         quieten()
         settings = OmegaConf.load(job / "config.yaml").logger.mlflow
-
-        def send(entries: Sequence[Entry], tracking_uri: str = tracking_uri, job: Path = job) -> None:
-            guarded(lambda: _log(tracking_uri, job, [Path(entry.content) for entry in entries]))
-
-        outbox = Outbox(send, "mlflow", len(files), settings.retry_seconds)
+        outbox = Outbox(partial(_send, tracking_uri, run_id), "mlflow", len(files), settings.retry_seconds)
         for file in files:
             outbox.put("artifact", str(file), vital=True)
         waiting, lost = outbox.close(settings.flush_seconds)
@@ -33,19 +30,24 @@ def send_leaderboard(sweep: Path, files: Sequence[Path]) -> None:
             log.warning("mlflow: the leaderboard was not sent to %s; it is in %s", tracking_uri, sweep)
 
 
-def _stores(sweep: Path) -> dict[str, Path]:
-    """Address of each store -> the folder of a job that has a run in it."""
+def _stores(sweep: Path) -> dict[str, tuple[Path, str]]:
+    """Address of each store -> the folder of a job that has a run in it, and that run's id."""
     found = {}
     for file in sweep.glob(f"*/{RUN_FILE}"):
-        found[str(json.loads(file.read_text())["tracking_uri"])] = file.parent
+        place = json.loads(file.read_text())
+        found[str(place["tracking_uri"])] = (file.parent, str(place["run_id"]))
     return found
 
 
-def _log(tracking_uri: str, job: Path, files: Sequence[Path]) -> None:
+def _send(tracking_uri: str, run_id: str, entries: Sequence[Entry]) -> None:
+    """On the outbox's thread."""
+    guarded(lambda: _log(tracking_uri, run_id, [entry.content for entry in entries]))
+
+
+def _log(tracking_uri: str, run_id: str, files: Sequence[str]) -> None:
     from mlflow import MlflowClient
 
     client: Any = MlflowClient(tracking_uri)
-    run_id = json.loads((job / RUN_FILE).read_text())["run_id"]
     parent = client.get_run(run_id).data.tags[PARENT]
     for file in files:
-        client.log_artifact(parent, str(file))
+        client.log_artifact(parent, file)

@@ -20,7 +20,6 @@ import json
 import math
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -35,6 +34,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ssd.cluster.hosts import free_port
 from ssd.cores import physical_cores
 from ssd.data.images import decode
 from ssd.detection.decode import DecodeParams
@@ -195,9 +195,7 @@ def by_mlflow(model: str, files: Sequence[bytes]) -> Iterator[Way]:
 @contextmanager
 def served(place: Path) -> Iterator[int]:
     """`mlflow models serve` of place/model; the port that it answers on."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     words = ["models", "serve", "-m", str(place / "model"), "--env-manager", "local", "--port", str(port)]
     # The package that travels inside the model answers, not this one.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
