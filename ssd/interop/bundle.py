@@ -17,12 +17,13 @@ from ssd.detection.decode import DecodeParams
 from ssd.engine import mx
 from ssd.errors import UserError
 from ssd.files import whole_folder
+from ssd.interop.constants import with_constants
 from ssd.interop.description import describe, read_description
-from ssd.interop.graph import Graph, with_constants
 from ssd.interop.suppression import check_hard, suppressed
 from ssd.model import Model, ModelSpec, Params, check_params, load_params, load_symbol
 from ssd.symbol.decoding import decode_boxes
 from ssd.symbol.multibox import MultiBox
+from ssd.symbol.surgery import Graph
 
 DESCRIPTION = "model.yaml"
 SYMBOL = "ssd-symbol.json"

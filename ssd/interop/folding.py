@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 
 from ssd.engine import mx
-from ssd.interop.graph import VARIABLE, Edge, Graph, Node
 from ssd.model import Params
+from ssd.symbol.surgery import VARIABLE, Edge, Graph, Node
 
 EPSILON = "0.001"  # MXNet's default
 

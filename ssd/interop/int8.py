@@ -8,8 +8,9 @@ import numpy as np
 
 from ssd.engine import mx
 from ssd.interop.calibration import Histogram, Range, check_method, one_by_one, ranges
-from ssd.interop.graph import VARIABLE, Graph, Node, with_constants
+from ssd.interop.constants import with_constants
 from ssd.model import Model, Params
+from ssd.symbol.surgery import VARIABLE, Graph, Node
 
 BACKEND = "MKLDNN_QUANTIZE"
 CONVOLUTION = "_sg_mkldnn_conv"  # with what is fused into it

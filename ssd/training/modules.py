@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from ssd.data.augment import input_shapes, read_augment
 from ssd.engine import mx
 from ssd.symbol import build_train
+from ssd.symbol.fused import fused
 from ssd.symbol.precision import FULL, lowered
 from ssd.training.groups import BACKBONE, group_of
 
@@ -30,6 +31,7 @@ class Graphs:
         self._input = cfg.backbone.input
         self._frozen_statistics = cfg.init.statistics == "frozen"
         self._precision = cfg.training.precision
+        self._by_onednn = cfg.device.name == "cpu" and mx.runtime.Features().is_enabled("MKLDNN")
         augment, shape = read_augment(cfg.augment), (cfg.data_shape.height, cfg.data_shape.width)
         self._graphs = {each: _graph(_at(cfg, each), num_classes) for each in input_shapes(augment, shape)}
         self.base = self._graphs[shape]
@@ -40,14 +42,16 @@ class Graphs:
         return max([shape, *(each for each in self._graphs if each != self._shape)], key=lambda each: each[0] * each[1])
 
     def bound(self, shape: Shape) -> Any:
-        """The graph as it is bound: in the precision of training, and with bytes normalised on the device, a quarter of
-        the copying of floats.
+        """The graph as it is bound: fused for the CPU, in the precision of training, and with bytes normalised on the
+        device, a quarter of the copying of floats.
 
         The saved one has float input as evaluation gives it; the parameters are the same.
         """
         symbol = self._graphs.get(shape, self.base)
         if self._frozen_statistics:
             symbol = with_frozen_statistics(symbol)
+        if self._by_onednn:
+            symbol = fused(symbol, shape)
         if self._precision != FULL:
             symbol = lowered(symbol, self._precision, shape)
         if not self._bytes:
@@ -101,6 +105,14 @@ class Modules:
             self._graphs.bound(shape), data_names=data_names, label_names=label_names, context=self._devices,
             fixed_param_names=self._frozen, logger=log,
         )  # fmt: skip
+
+
+def give_out_own(module: Any) -> None:
+    """Lets module.get_params() give the very parameters that its only device, a CPU, computes with, and not a second
+    copy that MXNet keeps of all of them for that."""
+    executor = module._exec_group.execs[0]
+    module._arg_params = {name: executor.arg_dict[name] for name in module._arg_params}
+    module._aux_params = {name: executor.aux_dict[name] for name in module._aux_params}
 
 
 def _divided(described: Any, passes: int) -> Any:

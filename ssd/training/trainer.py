@@ -12,10 +12,11 @@ from ssd.engine import mx
 from ssd.errors import LostWorkerError, UserError
 from ssd.model import Params
 from ssd.symbol.losses import divides_itself
+from ssd.training import sgd
 from ssd.training.ema import Ema
 from ssd.training.groups import frozen_names, learning_rates, weight_decays
 from ssd.training.losses import StepLosses, loss_divisor, read_losses
-from ssd.training.modules import Graphs, Modules
+from ssd.training.modules import Graphs, Modules, give_out_own
 from ssd.training.precision import prepare
 from ssd.training.schedules import Schedule
 from ssd.training.start import Start, read_source, take_over, tell, wanted_shapes
@@ -78,11 +79,9 @@ class Trainer:
             self._set_params(*start)
         self._init_optimizer(cfg, total_steps)
         self.ema = Ema(self.module, cfg.training.ema) if cfg.training.ema else None
-        # A step that is skipped, or that a worker is lost in, must leave no trace in BatchNorm's running statistics
-        # either, which its forward pass changes.
-        self._statistics: list[Any] | None = None
-        if cfg.guard.non_finite == "skip" or cfg.cluster.name != "none":
-            self._statistics = [array.copy() for array in self._statistic_arrays()]
+        # A step that is skipped or stopped at, or that a worker is lost in, must leave no trace in BatchNorm's running
+        # statistics either, which its forward pass changes.
+        self._statistics = [array.copy() for array in self._statistic_arrays()]
 
     def _begin(self, cfg: DictConfig, classes: Sequence[str], shapes: dict[str, Any], frozen: Sequence[str]) -> None:
         """First parameters, as cfg.init says."""
@@ -102,6 +101,8 @@ class Trainer:
         self.module.init_params(
             mx.init.Xavier(), arg_params=arg_params, aux_params=aux_params, allow_missing=True, allow_extra=True
         )
+        if len(self.devices) == 1 and self.devices[0].device_type == "cpu":
+            give_out_own(self.module)
 
     def _init_optimizer(self, cfg: DictConfig, total_steps: int) -> None:
         options: Any = OmegaConf.to_container(cfg.optimizer, resolve=True)
@@ -110,10 +111,11 @@ class Trainer:
             del options["clip_gradient"]
         options["lr_scheduler"] = self.schedule = Schedule(cfg.schedule, rate, total_steps)
         options["rescale_grad"] = 1.0 / len(self.devices)
+        kind = sgd.NAME if name == "sgd" and cfg.device.name == "cpu" else name
         # Of several workers the exchange sums gradients, over the devices of each, too.
         kvstore = "local" if len(self.devices) > 1 and cfg.cluster.name == "none" else None
         try:
-            self.module.init_optimizer(kvstore=kvstore, optimizer=name, optimizer_params=options)
+            self.module.init_optimizer(kvstore=kvstore, optimizer=kind, optimizer_params=options)
         except (ValueError, TypeError) as error:
             raise UserError(f"optimizer {name}: {str(error).splitlines()[0]}") from error
         optimizer = self.module._optimizer
@@ -173,9 +175,8 @@ class Trainer:
 
     def _settle_statistics(self, good: bool) -> None:
         """After a step: those of good ones are remembered, others go back to what they were."""
-        if self._statistics is not None:
-            for current, before in zip(self._statistic_arrays(), self._statistics, strict=True):
-                (current.copyto(before) if good else before.copyto(current))
+        for current, before in zip(self._statistic_arrays(), self._statistics, strict=True):
+            (current.copyto(before) if good else before.copyto(current))
 
     def gradient_scale(self, losses: StepLosses) -> float:
         """What the gradients, summed over all devices and passes, are multiplied with to be those of the loss.
@@ -220,6 +221,7 @@ class Trainer:
         optimizer."""
         restore_optimizer(self.module, state.get("optimizer", {}), updates)
         restore_device_statistics(self.module, state.get("statistics", {}))
+        self._settle_statistics(good=True)
         if self.ema:
             self.ema.restore(*params)
 
@@ -233,5 +235,5 @@ class Trainer:
         return self.ema.params() if self.ema else self.raw_params()
 
     def raw_params(self) -> tuple[Params, Params]:
-        """What training goes on with; BatchNorm statistics averaged over the devices."""
+        """What training goes on with, on a single CPU the very arrays; BatchNorm statistics averaged over devices."""
         return self.module.get_params()

@@ -133,7 +133,7 @@ def test_a_loss_that_is_not_finite_is_told_all_the_same() -> None:
     assert not Monitor(trainer, Events({"curious": curious})).step(Batches.batch(0), 1).finite
     assert np.isposinf(curious.heard[2][f"activations/{FEATURE}_loc_pred_conv"]).all()
     for name, values in state(trainer).items():
-        np.testing.assert_array_equal(values, before[name])
+        np.testing.assert_array_equal(values, before[name], err_msg=name)
 
 
 def test_a_pattern_without_any_array_is_told_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -26,8 +26,8 @@ from ssd.detection.sources import iterate
 from ssd.engine import mx
 from ssd.interop.agreement import Answers, agreement
 from ssd.interop.calibration import METHODS
+from ssd.interop.constants import with_constants
 from ssd.interop.formats import FORMATS, Calibration
-from ssd.interop.graph import with_constants
 from ssd.model import Model, ModelSpec
 from ssd.overrides import groups
 from ssd.symbol import build_test

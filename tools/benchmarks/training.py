@@ -4,7 +4,7 @@
 
 One step = forward, backward, update and the losses on the host, on pictures in memory; the data loader has a benchmark
 of its own. The original: 58 label rows, NMS inside the graph and class probabilities copied to the host in every step,
-as it runs by default, and with its OpenMP threads set as we set them. PyTorch (pip install torch; left out without it):
+as it runs by default, and with OpenMP and imports as we set them. PyTorch (pip install torch; left out without it):
 the same network, matching, mining and losses, in its default memory layout and in channels-last.
 """
 
@@ -31,7 +31,7 @@ def main() -> None:
         contenders = [
             Contender("ours", "train_mxnet.py", ["ours", *arguments], {}),
             Contender("original, as it runs", "train_mxnet.py", ["original", *arguments], {"SSD_THREADS": "unset"}),
-            Contender("original, our threads", "train_mxnet.py", ["original", *arguments], {}),
+            Contender("original, our settings", "train_mxnet.py", ["original", *arguments], {}),
             Contender("PyTorch", "train_torch.py", ["contiguous", threads, *arguments], {}),
             Contender("PyTorch, channels-last", "train_torch.py", ["channels-last", threads, *arguments], {}),
         ]

@@ -16,15 +16,16 @@ from onnx import TensorProto, helper
 from ssd.detection.decode import DecodeParams
 from ssd.errors import UserError
 from ssd.files import whole_file
+from ssd.interop.constants import with_constants
 from ssd.interop.description import describe
 from ssd.interop.folding import fold_batch_norm
-from ssd.interop.graph import VARIABLE, Edge, Graph, Node, with_constants
 from ssd.interop.onnx.builder import OPSET, Builder, Layer, Shape
 from ssd.interop.onnx.file import to_metadata
 from ssd.interop.onnx.operators import OPERATORS
 from ssd.interop.onnx.suppression import add_original_suppression, add_suppression
 from ssd.interop.suppression import check_hard
 from ssd.model import ModelSpec, Params
+from ssd.symbol.surgery import VARIABLE, Edge, Graph, Node
 
 IR_VERSION = 8  # of the file format, as old as the operator set
 

@@ -3,6 +3,8 @@
 train_mxnet.py ours|original NETWORK SHAPE BATCH
 """
 
+import contextlib
+import importlib
 import os
 import sys
 from types import SimpleNamespace
@@ -11,7 +13,12 @@ import numpy as np
 from turns import serve
 
 if os.environ.pop("SSD_THREADS", None) == "unset":
-    os.environ["OMP_NUM_THREADS"] = str(len(os.sched_getaffinity(0)))  # what OpenMP takes when nobody says anything
+    # What OpenMP takes when nobody says anything, and what MXNet imports where it is installed.
+    os.environ["OMP_NUM_THREADS"] = str(len(os.sched_getaffinity(0)))
+    os.environ["GOMP_SPINCOUNT"] = "300000"
+    for name in ("sklearn.base", "scipy.sparse", "scipy.stats"):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
 
 from ssd.config import compose
 from ssd.engine import mx

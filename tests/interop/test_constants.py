@@ -1,32 +1,16 @@
-"""Graphs taken apart and put together."""
+"""Anchors as numbers."""
 
 import numpy as np
 
 from ssd.engine import mx
-from ssd.interop.graph import PRIOR, Graph, with_constants
+from ssd.interop.constants import PRIOR, with_constants
+from ssd.symbol.surgery import Graph
 
 
 def answers(symbol, args, aux, data):
     args = {name: args[name] for name in symbol.list_arguments() if name != "data"}
     executor = symbol.bind(mx.cpu(), args={**args, "data": mx.nd.array(data)}, aux_states=aux, grad_req="null")
     return [output.asnumpy() for output in executor.forward()]
-
-
-def test_a_graph_put_together_again_is_the_same(random_model):
-    symbol = random_model("backbone=densenet_tiny", "data_shape=128").symbol
-    again = Graph.of(symbol).symbol()
-    assert again.list_arguments() == symbol.list_arguments()
-    assert again.list_auxiliary_states() == symbol.list_auxiliary_states()
-    assert again.list_outputs() == symbol.list_outputs()
-
-
-def test_nodes_that_nothing_needs_are_left_out():
-    data = mx.sym.Variable("data")
-    symbol = mx.sym.Group([mx.sym.exp(data, name="kept"), mx.sym.log(data, name="dropped")])
-    graph = Graph.of(symbol)
-    graph.outputs = graph.outputs[:1]
-    assert graph.symbol().list_outputs() == ["kept_output"]
-    assert [node.name for node in graph.nodes()] == ["data", "kept"]
 
 
 def test_anchors_become_numbers(random_model):
