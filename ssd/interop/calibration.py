@@ -1,11 +1,13 @@
 """Ranges of activations, from which 8-bit networks get their scales."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 
 from ssd.engine import mx
 from ssd.errors import UserError
+from ssd.model import Params
 
 METHODS = ("minmax", "entropy", "percentile")
 BINS = 3**8  # odd, so that one is around 0, and three make one when the range grows
@@ -78,3 +80,18 @@ def one_by_one(batches: Iterable[np.ndarray]) -> Iterable[np.ndarray]:
     for batch in batches:
         for index in range(len(batch)):
             yield batch[index : index + 1]
+
+
+def answers(graph: Any, params: tuple[Params, Params], pictures: Iterable[np.ndarray]) -> Iterator[list[Any]]:
+    """The outputs of a graph, picture by picture. params: arguments and auxiliary states, maybe more than it has."""
+    names = (graph.list_arguments(), graph.list_auxiliary_states())
+    args, aux = (
+        {name: part[name] for name in known if name in part} for known, part in zip(names, params, strict=True)
+    )
+    executor = None
+    for picture in one_by_one(pictures):
+        if executor is None:
+            args["data"] = mx.nd.zeros(picture.shape)
+            executor = graph.bind(mx.cpu(), args=args, aux_states=aux, grad_req="null")
+        executor.arg_dict["data"][:] = picture
+        yield executor.forward(is_train=False)

@@ -1,7 +1,7 @@
 """The forms a trained model can be exported in."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +9,11 @@ import numpy as np
 
 from ssd.detection.decode import DecodeParams
 from ssd.errors import UserError
+from ssd.interop.biases import corrected
 from ssd.interop.bundle import write_bundle
-from ssd.model import Model
+from ssd.interop.equalisation import equalised
+from ssd.interop.folding import fold_batch_norm
+from ssd.model import Model, Params
 from ssd.symbol.graphs import inference_graph
 
 Pictures = Callable[[], Iterable[np.ndarray]]  # batches float32 [B, 3, H, W] as the network takes them, normalised
@@ -43,7 +46,9 @@ def write_int8(model: Model, path: Path, calibration: Calibration) -> None:
 
     if model.spec.compat:
         raise UserError("deploy.format=int8 does not go with compat=mxnet_ssd; choose onnx_int8, or add compat=null")
-    write_bundle(path, model.spec, *quantize(model, open_graph(model), calibration.pictures(), calibration.method))
+    graph, args, aux = even_graph(model, calibration)
+    even = replace(model, arg_params=args, aux_params=aux)
+    write_bundle(path, model.spec, *quantize(even, graph, calibration.pictures(), calibration.method))
 
 
 def write_onnx_int8(model: Model, path: Path, calibration: Calibration) -> None:
@@ -51,7 +56,7 @@ def write_onnx_int8(model: Model, path: Path, calibration: Calibration) -> None:
     export = _onnx()
     from ssd.interop.onnx.int8 import quantize
 
-    whole = export.to_onnx(model.spec, open_graph(model), model.arg_params, model.aux_params)
+    whole = export.to_onnx(model.spec, *even_graph(model, calibration))
     export.write_onnx(path, quantize(whole, model.spec, calibration.pictures(), calibration.method))
 
 
@@ -80,6 +85,13 @@ def open_graph(model: Model) -> Any:
     if len(graph.list_outputs()) != 2:
         raise UserError("this deployed model decodes as the original did; export the checkpoint it came from")
     return graph
+
+
+def even_graph(model: Model, calibration: Calibration) -> tuple[Any, Params, Params]:
+    """The open graph and its parameters, changed so that 8 bits suit it, and its answers not at all."""
+    graph, args, aux = fold_batch_norm(open_graph(model), model.arg_params, model.aux_params)
+    args = equalised(graph, args, aux, calibration.pictures())
+    return graph, corrected(graph, args, aux, calibration.pictures()), aux
 
 
 def _onnx() -> Any:
