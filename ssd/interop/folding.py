@@ -1,5 +1,6 @@
-"""Batch normalisation folded into the convolution before it: the same numbers with one operator less."""
+"""Normalisations folded into convolutions: the same numbers with fewer operators."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from ssd.model import Params
 from ssd.symbol.surgery import VARIABLE, Edge, Graph, Node
 
 EPSILON = "0.001"  # MXNet's default
+SMALLEST_GAIN = 1e-3  # of a channel that a shift in front of it can still be taken through
 
 
 def fold_batch_norm(symbol: Any, arg_params: Params, aux_params: Params) -> tuple[Any, Params, Params]:
@@ -36,6 +38,51 @@ def fold_batch_norm(symbol: Any, arg_params: Params, aux_params: Params) -> tupl
     return folded, kept, {name: array for name, array in aux.items() if name in states}
 
 
+def fold_input(
+    symbol: Any, params: tuple[Params, Params], mean: Sequence[float], std: Sequence[float]
+) -> tuple[Any, Params, tuple[np.ndarray, np.ndarray]]:
+    """A graph whose `data` is (x - mean) / std as one whose `data` is (x - shift) / scale with less to compute.
+
+    params: arguments and auxiliary states. Returns the graph, its arguments, and (shift [C], scale [C]). Where `data`
+    goes into convolutions alone, scale is 1 and their weights are what they were divided by std; a batch normalisation
+    of `data` in front of them goes into both, too. The shift cannot: they are padded with zeros after it.
+    """
+    graph = Graph.of(symbol)
+    args, aux = params
+    shift, scale = (np.array(values, np.float64) for values in (mean, std))
+    users = graph.users()
+    data = next(node for node in graph.nodes() if node.op == VARIABLE and node.name == "data")
+    source = data
+    if [node.op for node in users[data]] == ["BatchNorm"]:
+        source = users[data][0]
+        gain, offset = _affine(source, args, aux)
+        if np.abs(gain).min() < SMALLEST_GAIN:
+            return symbol, args, (shift, scale)
+        shift, scale = shift - offset / gain * scale, scale / gain
+    readers = users[source]
+    weights = [node.inputs[1].node for node in readers if len(node.inputs) > 1]
+    free = all(node.op == VARIABLE and len(users[node]) == 1 for node in weights)
+    plain = all(node.op == "Convolution" and int(node.attrs.get("num_group", "1")) == 1 for node in readers)
+    if not (free and plain) or any(edge.node in (data, source) for edge in graph.outputs):
+        return symbol, args, (np.array(mean, np.float64), np.array(std, np.float64))
+    args = dict(args)
+    for node in weights:
+        weight = args[node.name]
+        scaled = weight.asnumpy().astype(np.float64) / scale.reshape(1, -1, 1, 1)
+        args[node.name] = mx.nd.array(scaled, weight.context, dtype=np.float32)
+    graph.redirect(lambda edge: Edge(data, 0) if edge == Edge(source, 0) else edge)
+    return graph.symbol(), args, (shift, np.ones_like(scale))
+
+
+def _affine(norm: Node, args: Params, aux: Params) -> tuple[np.ndarray, np.ndarray]:
+    """A batch normalisation as x * gain + offset, float64 [C] each."""
+    gamma, beta, mean, variance = (edge.node.name for edge in norm.inputs[1:5])
+    gain = 1 / np.sqrt(aux[variance].asnumpy().astype(np.float64) + float(norm.attrs.get("eps", EPSILON)))
+    if norm.attrs.get("fix_gamma", "True") not in ("True", "1", "true"):
+        gain = gain * args[gamma].asnumpy().astype(np.float64)
+    return gain, args[beta].asnumpy().astype(np.float64) - aux[mean].asnumpy().astype(np.float64) * gain
+
+
 def _foldable(norm: Node, users: dict[Node, list[Node]], graph: Graph) -> bool:
     if norm.op != "BatchNorm" or norm.attrs.get("axis", "1") != "1":
         return False
@@ -48,12 +95,7 @@ def _foldable(norm: Node, users: dict[Node, list[Node]], graph: Graph) -> bool:
 
 def _fold(convolution: Node, norm: Node, args: Params, aux: Params) -> None:
     """Changes the convolution and its parameters, which take the convolution's names."""
-    gamma, beta, mean, variance = (edge.node.name for edge in norm.inputs[1:5])
-    values = {name: args[name].asnumpy().astype(np.float64) for name in (gamma, beta)}
-    states = {name: aux[name].asnumpy().astype(np.float64) for name in (mean, variance)}
-    scale = 1 / np.sqrt(states[variance] + float(norm.attrs.get("eps", EPSILON)))
-    if norm.attrs.get("fix_gamma", "True") not in ("True", "1", "true"):
-        scale *= values[gamma]
+    scale, offset = _affine(norm, args, aux)
     weight = convolution.inputs[1].node.name
     bias = np.zeros_like(scale)
     if len(convolution.inputs) > 2:
@@ -64,5 +106,4 @@ def _fold(convolution: Node, norm: Node, args: Params, aux: Params) -> None:
     context = args[weight].context
     folded = args[weight].asnumpy().astype(np.float64) * scale.reshape(-1, 1, 1, 1)
     args[weight] = mx.nd.array(folded, context, dtype=np.float32)
-    shifted = (bias - states[mean]) * scale + values[beta]
-    args[convolution.inputs[2].node.name] = mx.nd.array(shifted, context, dtype=np.float32)
+    args[convolution.inputs[2].node.name] = mx.nd.array(bias * scale + offset, context, dtype=np.float32)

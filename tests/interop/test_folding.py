@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ssd.engine import mx
-from ssd.interop.folding import fold_batch_norm
+from ssd.interop.folding import fold_batch_norm, fold_input
 
 
 def filled(symbol, shape):
@@ -61,3 +61,49 @@ def test_what_must_stay_does():
     ]
     check(mx.sym.Group(pair), norms_left=2)
     check(mx.sym.BatchNorm(convolution(data), axis=3, name="norm"), norms_left=1)
+
+
+MEAN, STD = [120.0, 110.0, 100.0, 90.0], [50.0, 60.0, 70.0, 80.0]
+
+
+def check_input(symbol, folds: bool, **changed):
+    """changed: parameters to set, by the end of their names."""
+    levels = mx.nd.array(np.random.default_rng(1).integers(0, 256, (2, 4, 6, 6)))
+    args, aux = filled(symbol, levels.shape)
+    for name, value in changed.items():
+        next(array for key, array in {**args, **aux}.items() if key.endswith(name))[0] = value
+
+    def normalised(shift, scale):
+        return (levels - mx.nd.array(shift).reshape((1, -1, 1, 1))) / mx.nd.array(scale).reshape((1, -1, 1, 1))
+
+    folded, folded_args, (shift, scale) = fold_input(symbol, (args, aux), MEAN, STD)
+    assert (scale == 1).all() == folds
+    assert folds or folded is symbol
+    used = {name: array for name, array in folded_args.items() if name in folded.list_arguments()}
+    states = {name: array for name, array in aux.items() if name in folded.list_auxiliary_states()}
+    found = answer(folded, used, states, normalised(shift, scale))
+    for ours, theirs in zip(found, answer(symbol, args, aux, normalised(MEAN, STD)), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("options", [{}, {"no_bias": True}, {"pad": (1, 1)}])
+def test_the_scale_of_the_input_goes_into_the_first_convolution(options):
+    check_input(mx.sym.relu(convolution(mx.sym.Variable("data"), **options)), folds=True)
+
+
+@pytest.mark.parametrize("fix_gamma", [True, False])
+def test_a_normalised_input_goes_there_too(fix_gamma):
+    norm = mx.sym.BatchNorm(mx.sym.Variable("data"), fix_gamma=fix_gamma, eps=2e-5, name="norm")
+    other = mx.sym.Convolution(norm, kernel=(1, 1), num_filter=2, name="other")
+    symbol = mx.sym.Group([convolution(norm, pad=(1, 1)), other])
+    check_input(symbol, folds=True)
+    check_input(symbol, folds=fix_gamma, gamma=0.0)  # of a channel that is nothing any more
+
+
+def test_what_reads_the_input_otherwise_gets_it_as_it_is():
+    data = mx.sym.Variable("data")
+    check_input(mx.sym.Pooling(data, kernel=(2, 2), pool_type="avg"), folds=False)
+    check_input(convolution(data, num_group=2), folds=False)
+    check_input(mx.sym.Group([convolution(data), data]), folds=False)
+    norm = mx.sym.BatchNorm(data, name="norm")
+    check_input(mx.sym.Group([convolution(norm), norm]), folds=False)

@@ -22,14 +22,12 @@ class OnnxBackend:
     takes_levels = True
 
     def __init__(self, model: OnnxModel, context: Any) -> None:
-        self._session = open_session(model.path, _providers(context))
         self._outputs = FINISHED if model.finished else BEFORE_SUPPRESSION
-        self._options = onnxruntime.RunOptions()
-        self._options.only_execute_path_to_fetches = True
+        self._session = open_session(model.path, _providers(context), self._outputs)
 
     def forward(self, data: np.ndarray) -> list[np.ndarray]:
         """See Backend."""
-        return self._session.run(self._outputs, {"images": data}, self._options)
+        return self._session.run(self._outputs, {"images": data})
 
 
 def _providers(context: Any) -> list[Any]:

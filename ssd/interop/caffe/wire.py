@@ -8,13 +8,13 @@ Numbers of fields after Caffe's published format: NetParameter layers 2 (old fil
 double_data 8; BlobShape dim 1.
 """
 
-from collections.abc import Iterator
 from math import prod
 from pathlib import Path
 
 import numpy as np
 
 from ssd.errors import UserError
+from ssd.interop.wire import View, WireError, fields, varint
 
 MAX_BYTES = 1 << 30
 MAX_LAYERS = 5000
@@ -23,15 +23,9 @@ MAX_DIMENSIONS = 8
 MAX_SIDE = 1 << 31
 MAX_PARTS = 1 << 20  # of one array
 
-VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 NAME_AND_BLOBS = {100: (1, 7), 2: (4, 6)}  # by the field that holds the layer
 
-View = memoryview
 Weights = dict[str, list[np.ndarray]]
-
-
-class WireError(ValueError):
-    """The bytes are no protobuf message."""
 
 
 def read_weights(path: Path) -> Weights:
@@ -39,7 +33,7 @@ def read_weights(path: Path) -> Weights:
     weights: Weights = {}
     layers = 0
     try:
-        for number, value in _fields(_open(path, "caffemodel")):
+        for number, value in fields(_open(path, "caffemodel")):
             if number in NAME_AND_BLOBS and isinstance(value, View):
                 layers += 1
                 if layers > MAX_LAYERS:
@@ -80,7 +74,7 @@ def _open(path: Path, kind: str) -> View:
 def _layer(message: View, name_field: int, blobs_field: int) -> tuple[str, list[np.ndarray]]:
     name = ""
     blobs: list[np.ndarray] = []
-    for number, value in _fields(message):
+    for number, value in fields(message):
         if number == name_field and isinstance(value, View):
             name = str(value, "utf-8", "replace")
         elif number == blobs_field and isinstance(value, View):
@@ -95,7 +89,7 @@ def _blob(message: View) -> np.ndarray:
     sides = {1: 0, 2: 0, 3: 0, 4: 0}
     shape: list[int] | None = None
     parts: list[np.ndarray] = []
-    for number, value in _fields(message):
+    for number, value in fields(message):
         if number in sides and isinstance(value, int):
             sides[number] = value
         elif number == 7 and isinstance(value, View):
@@ -124,7 +118,7 @@ def _numbers(data: View, size: int) -> np.ndarray:
 def _dimensions(message: View) -> list[int]:
     """BlobShape: packed or one by one."""
     dimensions: list[int] = []
-    for number, value in _fields(message):
+    for number, value in fields(message):
         if number != 1:
             continue
         if isinstance(value, int):
@@ -132,44 +126,8 @@ def _dimensions(message: View) -> list[int]:
         else:
             position = 0
             while position < len(value) and len(dimensions) <= MAX_DIMENSIONS:
-                side, position = _varint(value, position)
+                side, position = varint(value, position)
                 dimensions.append(side)
         if len(dimensions) > MAX_DIMENSIONS:
             raise WireError(f"an array of more than {MAX_DIMENSIONS} dimensions")
     return dimensions
-
-
-def _fields(message: View) -> Iterator[tuple[int, int | View]]:
-    """(number, value) of each field: integers as such, everything else as its bytes."""
-    position = 0
-    while position < len(message):
-        key, position = _varint(message, position)
-        number, kind = key >> 3, key & 7
-        if kind == VARINT:
-            value, position = _varint(message, position)
-            yield number, value
-            continue
-        if kind == BYTES:
-            length, position = _varint(message, position)
-        elif kind in (FIXED32, FIXED64):
-            length = 4 if kind == FIXED32 else 8
-        else:
-            raise WireError(f"wire type {kind} of field {number}")
-        if length > len(message) - position:
-            raise WireError("cut short")
-        yield number, message[position : position + length]
-        position += length
-
-
-def _varint(data: View, position: int) -> tuple[int, int]:
-    """A number of at most ten bytes, seven bits each, lowest first; and where the next one starts."""
-    value = 0
-    for shift in range(0, 70, 7):
-        if position == len(data):
-            raise WireError("cut short")
-        byte = data[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, position
-    raise WireError("a number of more than ten bytes")

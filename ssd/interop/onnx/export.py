@@ -18,7 +18,7 @@ from ssd.errors import UserError
 from ssd.files import whole_file
 from ssd.interop.constants import with_constants
 from ssd.interop.description import describe
-from ssd.interop.folding import fold_batch_norm
+from ssd.interop.folding import fold_batch_norm, fold_input
 from ssd.interop.onnx.builder import OPSET, Builder, Layer, Shape
 from ssd.interop.onnx.file import to_metadata
 from ssd.interop.onnx.operators import OPERATORS
@@ -38,10 +38,11 @@ def to_onnx(spec: ModelSpec, graph: Any, arg_params: Params, aux_params: Params)
     shape = (3, spec.height, spec.width)
     graph, arg_params = with_constants(graph, arg_params, shape)
     graph, arg_params, aux_params = fold_batch_norm(graph, arg_params, aux_params)
+    graph, arg_params, (shift, scale) = fold_input(graph, (arg_params, aux_params), spec.mean, spec.std)
     onnx = Builder()
     parameters = {name: array.asnumpy() for name, array in {**arg_params, **aux_params}.items()}
     (_, channels, anchors), _ = graph.infer_shape(data=(1, *shape))[1]
-    outputs = _translate(onnx, graph, parameters, {"data": _normalised(onnx, spec)}, shape)
+    outputs = _translate(onnx, graph, parameters, {"data": _normalised(onnx, shift, scale)}, shape)
     for name, output in zip(("cls_prob", "boxes"), outputs, strict=True):
         _rename(onnx, output, name)
     return _whole(onnx, spec, channels - 1, anchors)
@@ -76,12 +77,18 @@ def _value(name: str, shape: tuple[Any, ...]) -> onnx_format.ValueInfoProto:
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
 
 
-def _normalised(onnx: Builder, spec: ModelSpec) -> str:
+def _normalised(onnx: Builder, shift: np.ndarray, scale: np.ndarray) -> str:
+    """(images - shift) / scale, without the steps that change nothing."""
     data = "images"
-    for op, values in (("Sub", spec.mean), ("Div", spec.std)):
-        constant = onnx.constant(np.array(values, np.float32).reshape(1, 3, 1, 1), "mean" if op == "Sub" else "std")
-        data = onnx.add(op, [data, constant], "centred" if op == "Sub" else "normalised")
+    if shift.any():
+        data = onnx.add("Sub", [data, onnx.constant(_per_channel(shift), "mean")], "centred")
+    if (scale != 1).any():
+        data = onnx.add("Div", [data, onnx.constant(_per_channel(scale), "std")], "normalised")
     return data
+
+
+def _per_channel(values: np.ndarray) -> np.ndarray:
+    return values.astype(np.float32).reshape(1, -1, 1, 1)
 
 
 def _translate(
