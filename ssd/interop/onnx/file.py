@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ class OnnxModel:
 
 def read_onnx(path: Path, finished: bool | None = None) -> OnnxModel:
     """Errors: UserError when it is missing, damaged, or written by something else; or without onnxruntime."""
-    session = open_session(path, ["CPUExecutionProvider"])
+    session = _look_into(path)
     spec = from_metadata(session.get_modelmeta().custom_metadata_map, path)
     inputs = {node.name: list(node.shape) for node in session.get_inputs()}
     outputs = {node.name: list(node.shape) for node in session.get_outputs()}
@@ -41,25 +41,44 @@ def read_onnx(path: Path, finished: bool | None = None) -> OnnxModel:
     return OnnxModel(spec, path, spec.compat is not None if finished is None else finished)
 
 
-def open_session(path: Path, providers: list[Any], outputs: Sequence[str] = ()) -> Any:
-    """An onnxruntime.InferenceSession on as many threads as MXNet would take. outputs: those that are wanted, the
-    others and what they alone need is left out; () = all. Errors: UserError."""
+def open_session(path: Path, providers: list[Any], outputs: Sequence[str]) -> Any:
+    """An onnxruntime.InferenceSession on as many threads as MXNet would take, without what only other outputs need.
+    Errors: UserError."""
+    from ssd.engine import physical_cores
+
+    def opened(runtime: Any, options: Any) -> Any:
+        options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS") or physical_cores())
+        # Planning memory for a whole batch ahead makes nothing faster, and takes half as much again.
+        options.enable_mem_pattern = False
+        part = up_to(memoryview(path.read_bytes()), outputs)
+        return runtime.InferenceSession(part, options, providers=providers)
+
+    return _opened(path, opened)
+
+
+def _look_into(path: Path) -> Any:
+    """A session that is quickly there, to ask what the file says of itself. Errors: UserError."""
+
+    def opened(runtime: Any, options: Any) -> Any:
+        options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.add_session_config_entry("session.disable_prepacking", "1")
+        return runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+    return _opened(path, opened)
+
+
+def _opened(path: Path, how: Callable[[Any, Any], Any]) -> Any:
+    """how(onnxruntime, session options), which opens the file. Errors: UserError when it cannot."""
     try:
         import onnxruntime
     except ImportError as error:
         raise UserError(f"{path}: ONNX files need onnxruntime (pip install 'ssd[onnx]')") from error
-    from ssd.engine import physical_cores
-
     if not path.is_file():
         raise UserError(f"model {path}: does not exist")
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS") or physical_cores())
     options.log_severity_level = 3  # errors alone
-    # Planning memory for a whole batch ahead makes nothing faster, and takes half as much again.
-    options.enable_mem_pattern = False
     try:
-        source = up_to(memoryview(path.read_bytes()), outputs) if outputs else str(path)
-        return onnxruntime.InferenceSession(source, options, providers=providers)
+        return how(onnxruntime, options)
     except Exception as error:  # its exceptions have no common class but this one
         problem = str(error).strip().splitlines()[0][:200]
         raise UserError(f"{path}: cannot be opened, it is damaged or no ONNX file ({problem})") from error
