@@ -25,6 +25,7 @@ def serve(work: Callable[[], Any]) -> None:
     work()  # the first time allocates, compiles and tunes
     print(READY, file=answers)
     for line in sys.stdin:
+        work()  # the others had the processor and its caches meanwhile
         seconds = []
         for _ in range(int(line)):
             started = time.perf_counter()
