@@ -1,10 +1,10 @@
-"""A train graph with fewer, better shaped operations for oneDNN: the same network, with other rounding."""
+"""A train graph with fewer, better shaped operations for oneDNN: the same network, its sums in another order."""
 
 from collections.abc import Iterable
 from math import ceil
 from typing import Any
 
-from ssd.symbol.surgery import VARIABLE, Edge, Graph, Node
+from ssd.symbol.surgery import Edge, Graph, Node
 
 BLOCK = 16  # channels that oneDNN computes together, with 512-bit registers
 SEVERAL = ("num_filter", "workspace")  # in which convolutions of the same map may differ and still be one
@@ -44,7 +44,7 @@ def _join_convolutions(graph: Graph, shapes: dict[str, tuple[int, ...]]) -> None
     for nodes in alike.values():
         filters = [int(node.attrs["num_filter"]) for node in nodes]
         grouped = int(nodes[0].attrs.get("num_group", 1)) > 1
-        if not grouped and any(count % BLOCK for count in filters):
+        if len(nodes) > 1 and not grouped and any(count % BLOCK for count in filters):
             made |= _joined(nodes, filters, shapes)
     graph.redirect(lambda edge: made.get(edge, edge))
 
@@ -56,9 +56,8 @@ def _joined(nodes: list[Node], filters: list[int], shapes: dict[str, tuple[int, 
     parameters = []
     for place in range(1, len(nodes[0].inputs)):
         parts = [node.inputs[place] for node in nodes]
-        for part in parts:
-            if part.node.op == VARIABLE:  # nothing says how long each part of a concatenation is, but they
-                part.node.attrs = {**part.node.attrs, "__shape__": str(shapes[part.node.name])}
+        for part in parts:  # nothing but they themselves says how long each part of a concatenation is
+            part.node.attrs = {**part.node.attrs, "__shape__": str(shapes[part.node.name])}
         if total > sum(filters):
             empty = (total - sum(filters), *shapes[parts[0].node.name][1:])
             attrs = {"shape": str(empty), "dtype": "float32"}

@@ -2,6 +2,7 @@
 
 import json
 import os
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,8 +51,12 @@ def open_session(path: Path, providers: list[Any], outputs: Sequence[str]) -> An
         options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS") or physical_cores())
         # Planning memory for a whole batch ahead makes nothing faster, and takes half as much again.
         options.enable_mem_pattern = False
-        part = up_to(memoryview(path.read_bytes()), outputs)
-        return runtime.InferenceSession(part, options, providers=providers)
+        with tempfile.TemporaryDirectory(prefix="ssd-") as folder:
+            # Not as bytes, which would stay in memory beside what the runtime makes of them.
+            part = Path(folder) / path.name
+            with open(part, "wb") as file:
+                file.writelines(up_to(memoryview(path.read_bytes()), outputs))
+            return runtime.InferenceSession(str(part), options, providers=providers)
 
     return _opened(path, opened)
 

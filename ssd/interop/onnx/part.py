@@ -22,8 +22,9 @@ class _Node(NamedTuple):
     op: str
 
 
-def up_to(file: View, outputs: Sequence[str]) -> bytes:
-    """The file without what these outputs do not need, and without its other outputs. Errors: WireError."""
+def up_to(file: View, outputs: Sequence[str]) -> list[View | bytes]:
+    """The file, piece by piece, without what these outputs do not need and without its other outputs.
+    Errors: WireError."""
     parts: list[View | bytes] = []
     for number, value, whole in whole_fields(file):
         if number == GRAPH and isinstance(value, View):
@@ -31,7 +32,7 @@ def up_to(file: View, outputs: Sequence[str]) -> bytes:
             parts += [head(GRAPH, sum(map(len, kept))), *kept]
         else:
             parts.append(whole)
-    return b"".join(parts)
+    return parts
 
 
 def _cut(graph: View, outputs: set[str]) -> list[View]:
