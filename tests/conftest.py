@@ -128,10 +128,10 @@ def jpeg() -> Callable[[int, int], bytes]:
 @pytest.fixture(scope="module")
 def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., str]]:
     """start_server(word…) runs `python -m word… --port PORT` on loopback until the module's tests are done; returns its
-    address once it answers. The server does not find this checkout by PYTHONPATH."""
+    address once the page `answers` is there. The server does not find this checkout by PYTHONPATH."""
     servers: list[subprocess.Popen[bytes]] = []
 
-    def start(*words: str) -> str:
+    def start(*words: str, answers: str = "/health") -> str:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -148,7 +148,7 @@ def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[
         address = f"http://127.0.0.1:{port}"
         for _ in range(400):
             try:
-                with urllib.request.urlopen(f"{address}/health", timeout=1):
+                with urllib.request.urlopen(f"{address}{answers}", timeout=1):
                     return address
             except OSError:
                 assert server.poll() is None, (folder / "log").read_text()

@@ -10,7 +10,7 @@ from ssd.sweeps.outcome import FAILED
 
 BARS, OTHERS = 40, 12  # most that are drawn; all are in the table
 NAME, LINE = 56, 150  # most characters of a job's name, and of a line of text
-WIDTH, BAR, TEXT, TOP, BOTTOM = 11.0, 0.34, 0.22, 0.75, 0.3  # inches: of all, per bar, per line, margins
+WIDTH, BAR, TEXT, TOP, BOTTOM = 11.0, 0.34, 0.22, 0.95, 0.3  # inches: of all, per bar, per line, margins
 AXIS = 0.5  # inches between the last bar and the text: ticks and their label
 BARS_END = 0.61  # as shares of the width, like the right edges of the columns that follow
 COLUMNS = (0.685, 0.775, 0.865, 0.97)

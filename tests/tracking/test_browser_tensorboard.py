@@ -2,11 +2,6 @@
 
 import os
 import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -38,39 +33,9 @@ def outputs(tmp_path_factory: pytest.TempPathFactory, run_in: Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
-def address(outputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Of a TensorBoard that serves them on this machine only."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    log = tmp_path_factory.mktemp("log") / "tensorboard.log"
-    command = [
-        sys.executable,
-        "-m",
-        "tensorboard.main",
-        "--logdir",
-        str(outputs),
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-    ]
-    with open(log, "wb") as file, subprocess.Popen(command, stdout=file, stderr=file) as server:
-        try:
-            wait_for(f"http://127.0.0.1:{port}/data/environment", log)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            server.terminate()
-
-
-def wait_for(url: str, log: Path) -> None:
-    for _ in range(120):
-        try:
-            urllib.request.urlopen(url, timeout=10).close()
-            return
-        except OSError:
-            time.sleep(0.5)
-    pytest.fail(f"TensorBoard does not start: {log.read_text()}")
+def address(outputs: Path, start_server: Callable[..., str]) -> str:
+    """Of a TensorBoard that serves them."""
+    return start_server("tensorboard.main", "--logdir", str(outputs), answers="/data/environment")
 
 
 @pytest.fixture(scope="module")
