@@ -51,7 +51,8 @@ def run_apart(cfg: DictConfig, folder: Path) -> float | None:
             begun.ended(INTERRUPTED, "interrupted").write(folder)
         raise
     finally:
-        process.stdin.close()  # which ends a child that is still there
+        with contextlib.suppress(BrokenPipeError):  # of what was not read, which would hide that the sweep is to end
+            process.stdin.close()  # which ends a child that is still there
     outcome = read(folder)
     if outcome.state == RUNNING:
         outcome = outcome.ended(FAILED, died(code))
