@@ -12,8 +12,8 @@ from ssd.errors import UserError
 from ssd.interop.biases import corrected
 from ssd.interop.bundle import write_bundle
 from ssd.interop.equalisation import equalised
-from ssd.interop.folding import fold_batch_norm
-from ssd.model import Model, Params
+from ssd.interop.folding import fold_batch_norm, fold_input
+from ssd.model import Model, ModelSpec, Params
 from ssd.symbol.graphs import inference_graph
 
 Pictures = Callable[[], Iterable[np.ndarray]]  # batches float32 [B, 3, H, W] as the network takes them, normalised
@@ -46,8 +46,8 @@ def write_int8(model: Model, path: Path, calibration: Calibration) -> None:
 
     if model.spec.compat:
         raise UserError("deploy.format=int8 does not go with compat=mxnet_ssd; choose onnx_int8, or add compat=null")
-    graph, args, aux = even_graph(model, calibration)
-    even = replace(model, arg_params=args, aux_params=aux)
+    graph, args, aux = fold_batch_norm(open_graph(model), model.arg_params, model.aux_params)
+    even = replace(model, arg_params=evened(graph, args, aux, calibration.pictures), aux_params=aux)
     write_bundle(path, model.spec, *quantize(even, graph, calibration.pictures(), calibration.method))
 
 
@@ -56,7 +56,12 @@ def write_onnx_int8(model: Model, path: Path, calibration: Calibration) -> None:
     export = _onnx()
     from ssd.interop.onnx.int8 import quantize
 
-    whole = export.to_onnx(model.spec, *even_graph(model, calibration))
+    spec = model.spec
+    graph, args, aux = fold_batch_norm(open_graph(model), model.arg_params, model.aux_params)
+    graph, args, (shift, scale) = fold_input(graph, (args, aux), spec.mean, spec.std)
+    inside = replace(spec, mean=shift.tolist(), std=scale.tolist())
+    args = evened(graph, args, aux, lambda: renormalised(calibration.pictures(), spec, inside))
+    whole = export.to_onnx(inside, graph, args, aux)
     export.write_onnx(path, quantize(whole, model.spec, calibration.pictures(), calibration.method))
 
 
@@ -87,11 +92,19 @@ def open_graph(model: Model) -> Any:
     return graph
 
 
-def even_graph(model: Model, calibration: Calibration) -> tuple[Any, Params, Params]:
-    """The open graph and its parameters, changed so that 8 bits suit it, and its answers not at all."""
-    graph, args, aux = fold_batch_norm(open_graph(model), model.arg_params, model.aux_params)
-    args = equalised(graph, args, aux, calibration.pictures())
-    return graph, corrected(graph, args, aux, calibration.pictures()), aux
+def evened(graph: Any, arg_params: Params, aux_params: Params, pictures: Pictures) -> Params:
+    """Arguments that suit 8 bits better; the answers of the graph in 32 bits they leave nearly as they are."""
+    args = equalised(graph, arg_params, aux_params, pictures())
+    return corrected(graph, args, aux_params, pictures())
+
+
+def renormalised(batches: Iterable[np.ndarray], was: ModelSpec, wanted: ModelSpec) -> Iterable[np.ndarray]:
+    """Pictures [B, 3, H, W], normalised as one specification says, as another one says."""
+    mean, std, shift, scale = (
+        np.array(values, np.float32).reshape(1, -1, 1, 1) for values in (was.mean, was.std, wanted.mean, wanted.std)
+    )
+    for batch in batches:
+        yield (batch * std + mean - shift) / scale
 
 
 def _onnx() -> Any:
