@@ -36,7 +36,7 @@ def write_mxnet(model: Model, path: Path, calibration: Calibration) -> None:
 
 def write_onnx(model: Model, path: Path, calibration: Calibration) -> None:
     """A file for onnxruntime."""
-    export = _onnx()
+    export = onnx_export()
     export.write_onnx(path, export.to_onnx(model.spec, open_graph(model), model.arg_params, model.aux_params))
 
 
@@ -53,7 +53,7 @@ def write_int8(model: Model, path: Path, calibration: Calibration) -> None:
 
 def write_onnx_int8(model: Model, path: Path, calibration: Calibration) -> None:
     """A file for onnxruntime, its convolutions in 8 bits."""
-    export = _onnx()
+    export = onnx_export()
     from ssd.interop.onnx.int8 import quantize
 
     spec = model.spec
@@ -107,7 +107,8 @@ def renormalised(batches: Iterable[np.ndarray], was: ModelSpec, wanted: ModelSpe
         yield (batch * std + mean - shift) / scale
 
 
-def _onnx() -> Any:
+def onnx_export() -> Any:
+    """The module that writes ONNX files. Errors: UserError without the package onnx."""
     try:
         from ssd.interop.onnx import export
     except ImportError as error:

@@ -20,7 +20,7 @@ from ssd.errors import DifferentModelError, UserError
 from ssd.evaluation.measure import measure
 from ssd.files import write_atomically
 from ssd.interop.agreement import LIMIT, Agreement, Answers, agreement
-from ssd.interop.formats import FORMATS, Calibration, Format
+from ssd.interop.formats import FORMATS, Calibration, Format, onnx_export
 from ssd.interop.models import MXNET_KINDS, open_model
 from ssd.interop.onnx.file import OnnxModel
 from ssd.jobs.common import asked_model, open_dataset
@@ -73,13 +73,16 @@ def run(cfg: DictConfig, folder: Path) -> None:
 
 
 def chosen(value: Any) -> dict[str, Format]:
-    """The formats of deploy.format, a name or a list of names. Errors: UserError for an unknown one."""
+    """The formats of deploy.format, a name or a list of names. Errors: UserError for an unknown one, or one that needs
+    what is not installed."""
     names = list(value) if isinstance(value, (list, ListConfig)) else [value]
     if not names:
         raise UserError(f"deploy.format=[]: choose from {', '.join(FORMATS)}")
     for name in names:
         if name not in FORMATS:
             raise UserError(f"deploy.format={name}: no such format, choose from {', '.join(FORMATS)}")
+    if any("onnx" in name for name in names):
+        onnx_export()  # says what is missing before anything is written
     return {name: FORMATS[name] for name in names}
 
 

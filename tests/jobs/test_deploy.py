@@ -1,6 +1,7 @@
 """job=deploy on the real command line, and its exports as model= of other jobs."""
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -87,6 +88,13 @@ def test_formats_are_a_name_or_a_list() -> None:
     for wrong in ("tensorrt", ["onnx", "tensorrt"], []):
         with pytest.raises(UserError, match="choose from mxnet, onnx, int8, onnx_int8"):
             chosen(wrong)
+
+
+def test_what_is_not_installed_is_told_before_anything_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ssd.interop.onnx.export", None)
+    monkeypatch.delattr("ssd.interop.onnx.export", raising=False)
+    with pytest.raises(UserError, match=r"pip install 'ssd\[onnx\]'"):
+        chosen(["mxnet", "onnx_int8"])
 
 
 def job(name: str, maps: dict[str, float]) -> Job:
