@@ -1,6 +1,6 @@
 """Ranges of activations, from which 8-bit networks get their scales."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -82,8 +82,14 @@ def one_by_one(batches: Iterable[np.ndarray]) -> Iterable[np.ndarray]:
             yield batch[index : index + 1]
 
 
-def answers(graph: Any, params: tuple[Params, Params], pictures: Iterable[np.ndarray]) -> Iterator[list[Any]]:
-    """The outputs of a graph, picture by picture. params: arguments and auxiliary states, maybe more than it has."""
+def answers(
+    graph: Any,
+    params: tuple[Params, Params],
+    pictures: Iterable[np.ndarray],
+    watch: Callable[[Any, Any], None] | None = None,
+) -> Iterator[list[Any]]:
+    """The outputs of a graph, picture by picture. params: arguments and auxiliary states, maybe more than it has.
+    watch: told name and handle of every array inside."""
     names = (graph.list_arguments(), graph.list_auxiliary_states())
     args, aux = (
         {name: part[name] for name in known if name in part} for known, part in zip(names, params, strict=True)
@@ -93,5 +99,7 @@ def answers(graph: Any, params: tuple[Params, Params], pictures: Iterable[np.nda
         if executor is None:
             args["data"] = mx.nd.zeros(picture.shape)
             executor = graph.bind(mx.cpu(), args=args, aux_states=aux, grad_req="null")
+            if watch:
+                executor.set_monitor_callback(watch, monitor_all=True)
         executor.arg_dict["data"][:] = picture
         yield executor.forward(is_train=False)

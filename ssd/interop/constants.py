@@ -4,9 +4,7 @@ from typing import Any
 
 from ssd.engine import mx
 from ssd.model import Params
-from ssd.symbol.surgery import VARIABLE, Edge, Graph, Node
-
-PRIOR = "_contrib_MultiBoxPrior"
+from ssd.symbol.surgery import PRIOR, VARIABLE, Edge, Graph, Node
 
 
 def with_constants(symbol: Any, arg_params: Params, data_shape: tuple[int, int, int]) -> tuple[Any, Params]:

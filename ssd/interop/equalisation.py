@@ -68,15 +68,11 @@ def _links(graph: Graph) -> list[_Link]:
 
 
 def _scalable(node: Node) -> bool:
-    return node.op == "Convolution" and (_groups(node) == 1 or _depthwise(node))
-
-
-def _groups(node: Node) -> int:
-    return int(node.attrs.get("num_group", "1"))
+    return node.op == "Convolution" and (node.groups == 1 or _depthwise(node))
 
 
 def _depthwise(node: Node) -> bool:
-    return _groups(node) > 1 and node.attrs["num_filter"] == node.attrs["num_group"]
+    return node.groups > 1 and node.attrs["num_filter"] == node.attrs["num_group"]
 
 
 def _ranges(

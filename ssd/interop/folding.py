@@ -49,7 +49,7 @@ def fold_input(
     """
     graph = Graph.of(symbol)
     args, aux = params
-    shift, scale = (np.array(values, np.float64) for values in (mean, std))
+    shift, scale = given = np.array(mean, np.float64), np.array(std, np.float64)
     users = graph.users()
     data = next(node for node in graph.nodes() if node.op == VARIABLE and node.name == "data")
     source = data
@@ -57,14 +57,14 @@ def fold_input(
         source = users[data][0]
         gain, offset = _affine(source, args, aux)
         if np.abs(gain).min() < SMALLEST_GAIN:
-            return symbol, args, (shift, scale)
+            return symbol, args, given
         shift, scale = shift - offset / gain * scale, scale / gain
     readers = users[source]
     weights = [node.inputs[1].node for node in readers if len(node.inputs) > 1]
     free = all(node.op == VARIABLE and len(users[node]) == 1 for node in weights)
-    plain = all(node.op == "Convolution" and int(node.attrs.get("num_group", "1")) == 1 for node in readers)
+    plain = all(node.op == "Convolution" and node.groups == 1 for node in readers)
     if not (free and plain) or any(edge.node in (data, source) for edge in graph.outputs):
-        return symbol, args, (np.array(mean, np.float64), np.array(std, np.float64))
+        return symbol, args, given
     args = dict(args)
     for node in weights:
         weight = args[node.name]

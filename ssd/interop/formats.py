@@ -62,7 +62,7 @@ def write_onnx_int8(model: Model, path: Path, calibration: Calibration) -> None:
     inside = replace(spec, mean=shift.tolist(), std=scale.tolist())
     args = evened(graph, args, aux, lambda: renormalised(calibration.pictures(), spec, inside))
     whole = export.to_onnx(inside, graph, args, aux)
-    export.write_onnx(path, quantize(whole, model.spec, calibration.pictures(), calibration.method))
+    export.write_onnx(path, quantize(whole, spec, calibration.pictures(), calibration.method))
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ssd.engine import mx
-from ssd.interop.calibration import Histogram, Range, check_method, one_by_one, ranges
+from ssd.interop.calibration import Histogram, Range, answers, check_method, ranges
 from ssd.interop.constants import with_constants
 from ssd.model import Model, Params
 from ssd.symbol.surgery import VARIABLE, Graph, Node
@@ -71,12 +71,6 @@ def _parts(symbol: Any) -> tuple[list[str], list[str]]:
 
 def _show(symbol: Any, params: tuple[Params, Params], pictures: Iterable[np.ndarray], collector: _Collector) -> None:
     """Lets the collector see the activations of all pictures."""
-    executor = None
-    for picture in one_by_one(pictures):
-        if executor is None:
-            inputs = {**params[0], "data": mx.nd.zeros(picture.shape)}
-            executor = symbol.bind(mx.cpu(), args=inputs, aux_states=params[1], grad_req="null")
-            executor.set_monitor_callback(collector.collect, monitor_all=True)
-        executor.arg_dict["data"][:] = picture
-        for output in executor.forward(is_train=False):
+    for outputs in answers(symbol, params, pictures, collector.collect):
+        for output in outputs:
             output.wait_to_read()

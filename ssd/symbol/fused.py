@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from math import ceil
 from typing import Any
 
-from ssd.symbol.surgery import Edge, Graph, Node
+from ssd.symbol.surgery import PRIOR, Edge, Graph, Node
 
 BLOCK = 16  # channels that oneDNN computes together, with 512-bit registers
 SEVERAL = ("num_filter", "workspace")  # in which convolutions of the same map may differ and still be one
@@ -23,7 +23,7 @@ def fused(symbol: Any, shape: tuple[int, int]) -> Any:
     graph = Graph.of(symbol)
     _join_convolutions(graph, _argument_shapes(symbol, shape))
     for node in graph.nodes():
-        if node.op == "_contrib_MultiBoxPrior":
+        if node.op == PRIOR:
             node.inputs = [Edge(Node("BlockGrad", f"{node.name}_input", {}, node.inputs), 0)]
     return graph.symbol()
 
@@ -43,8 +43,7 @@ def _join_convolutions(graph: Graph, shapes: dict[str, tuple[int, ...]]) -> None
     made: dict[Edge, Edge] = {}
     for nodes in alike.values():
         filters = [int(node.attrs["num_filter"]) for node in nodes]
-        grouped = int(nodes[0].attrs.get("num_group", 1)) > 1
-        if len(nodes) > 1 and not grouped and any(count % BLOCK for count in filters):
+        if len(nodes) > 1 and nodes[0].groups == 1 and any(count % BLOCK for count in filters):
             made |= _joined(nodes, filters, shapes)
     graph.redirect(lambda edge: made.get(edge, edge))
 

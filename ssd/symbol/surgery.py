@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from ssd.engine import mx
 
 VARIABLE = "null"  # the "operator" of inputs and parameters
+PRIOR = "_contrib_MultiBoxPrior"
 
 
 class Edge(NamedTuple):
@@ -29,6 +30,11 @@ class Node:
     attrs: dict[str, str] = field(default_factory=dict)
     inputs: list[Edge] = field(default_factory=list)
     rest: dict[str, Any] = field(default_factory=dict)  # subgraphs of fused operators
+
+    @property
+    def groups(self) -> int:
+        """Of a convolution."""
+        return int(self.attrs.get("num_group", "1"))
 
 
 @dataclass

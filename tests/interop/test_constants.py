@@ -3,8 +3,8 @@
 import numpy as np
 
 from ssd.engine import mx
-from ssd.interop.constants import PRIOR, with_constants
-from ssd.symbol.surgery import Graph
+from ssd.interop.constants import with_constants
+from ssd.symbol.surgery import PRIOR, Graph
 
 
 def answers(symbol, args, aux, data):

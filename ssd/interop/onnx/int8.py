@@ -10,12 +10,12 @@ import onnx as onnx_format
 import onnxruntime
 from onnx import helper, numpy_helper
 
+from ssd.interop.biases import LEVELS
 from ssd.interop.calibration import Histogram, Range, check_method, one_by_one, ranges
 from ssd.interop.description import describe
 from ssd.interop.onnx.file import to_metadata
 from ssd.model import ModelSpec
 
-LARGEST = 127  # of a weight
 LARGEST_BIAS = 2**30
 
 
@@ -133,9 +133,9 @@ class _Rewriter:
         step = self._scales[node.input[0].removesuffix("/rounded")].step
         largest = np.abs(weight).reshape(len(weight), -1).max(axis=1)
         # A channel of tiny weights and a large bias must not overflow.
-        steps = np.maximum(largest / LARGEST, np.abs(bias) / step / LARGEST_BIAS)
+        steps = np.maximum(largest / LEVELS, np.abs(bias) / step / LARGEST_BIAS)
         steps = np.where(steps > 0, steps, 1).astype(np.float32)
-        levels = np.clip(np.round(weight / steps.reshape(-1, 1, 1, 1)), -LARGEST, LARGEST).astype(np.int8)
+        levels = np.clip(np.round(weight / steps.reshape(-1, 1, 1, 1)), -LEVELS, LEVELS).astype(np.int8)
         node.input[1] = self._parameter(levels, steps, f"{node.name}/weight")
         if len(node.input) > 2:
             sums = np.round(bias.astype(np.float64) / (steps * step)).astype(np.int32)
