@@ -26,6 +26,7 @@ import numpy as np
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 
+from ssd.data.coverage import Coverage
 from ssd.data.images import read_bytes
 from ssd.errors import UserError
 
@@ -89,6 +90,10 @@ class Dataset(ABC):
     @abstractmethod
     def split(self, name: str) -> list[Sample]:
         """The samples of "train", "val" or "test", always in the same order; UserError if there are none."""
+
+    def coverage(self, split: str) -> Coverage:
+        """What was looked for and not found, or found and not used, of a split that can be read."""
+        return Coverage()
 
     def records(self, split: str, folder: Path) -> Any:
         """ssd.data.records.Records of a split that can be trained on as it lies; None where it must be packed first.

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ssd.data.checks import class_index, position
+from ssd.data.coverage import Coverage
 from ssd.data.dataset import SPLITS, Dataset, Sample, make_dataset
 from ssd.errors import UserError
 
@@ -91,6 +92,9 @@ class ClassSubset(Dataset):
             raise UserError(f"the {name} split has no picture with any of {', '.join(self.classes)}")
         return samples
 
+    def coverage(self, split: str) -> Coverage:
+        return self.whole.coverage(split)
+
 
 class Fewer(Dataset):
     """At most `images` pictures of each split, spread evenly over it."""
@@ -109,6 +113,9 @@ class Fewer(Dataset):
         samples = self.whole.split(name)
         count = min(self.images, len(samples))
         return [samples[index * len(samples) // count] for index in range(count)]
+
+    def coverage(self, split: str) -> Coverage:
+        return self.whole.coverage(split)
 
 
 class Concat(Dataset):
@@ -157,6 +164,9 @@ class Concat(Dataset):
         if not samples:
             raise UserError(f"none of dataset.parts has a {name} split")
         return samples
+
+    def coverage(self, split: str) -> Coverage:
+        return sum((part.coverage(split) for part in self.parts if split in part.available), Coverage())
 
 
 def relabel(sample: Sample, to: np.ndarray) -> Sample:

@@ -1,0 +1,38 @@
+"""Which files of a split were looked for and not found, or found and not used.
+
+Readers of a format collect it while they list their files; nothing that a user would expect to count is silent.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+HIDDEN = "hidden files and folders"  # reasons of `skipped`, as a report names them
+TOOL_COPIES = "copies that tools leave (@eaDir, ._*, .ipynb_checkpoints, __MACOSX)"
+BROKEN_LINKS = "links that lead nowhere"
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Paths are text, relative to dataset.root where they lie below it, in a sorted order.
+
+    unlabeled: images without a label file, in formats where each image should have one (YOLO). A format whose
+    annotation lists the images (VOC, COCO, CSV, rec) has none.
+    orphans: label files or entries that belong to no image of any split.
+    searched: where the label file of the first unlabeled image was looked for.
+    skipped: reason -> files and folders that were passed over.
+    """
+
+    unlabeled: tuple[str, ...] = ()
+    orphans: tuple[str, ...] = ()
+    searched: tuple[str, ...] = ()
+    skipped: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def __add__(self, other: "Coverage") -> "Coverage":
+        """Both together: of the parts of a concatenation."""
+        reasons = [*self.skipped, *(reason for reason in other.skipped if reason not in self.skipped)]
+        return Coverage(
+            self.unlabeled + other.unlabeled,
+            self.orphans + other.orphans,
+            self.searched or other.searched,
+            {reason: (*self.skipped.get(reason, ()), *other.skipped.get(reason, ())) for reason in reasons},
+        )
