@@ -1,6 +1,8 @@
 """One PASCAL VOC annotation file: XML text to numbers and back. Coordinates stay as the file has them."""
 
+import codecs
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -13,6 +15,13 @@ from ssd.errors import UserError
 
 MAX_BYTES = 10_000_000  # some 30,000 objects
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
+BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
+DECLARED = re.compile(rb"""\A\s*<\?xml[^>]*?\sencoding\s*=\s*["']([^"'>]{1,40})["']""")
+# Tools write characters of the larger sets under these names, and browsers read them so (encoding.spec.whatwg.org).
+SUPERSETS = {"gb2312": "gb18030", "gbk": "gb18030", "shift_jis": "cp932", "euc_kr": "cp949"}
+# What tools write for a flag. Words that leave it open ("Unspecified") flag nothing.
+YES = ("true", "yes", "y", "t", "on")
+NO = ("", "false", "no", "n", "f", "off", "unspecified", "unknown", "none", "null", "nil", "n/a", "-")
 
 
 @dataclass(frozen=True)
@@ -52,13 +61,15 @@ def parse(data: bytes, what: str) -> Annotation:
     """
     if len(data) > MAX_BYTES:
         raise UserError(f"{what}: {len(data)} bytes are too many for an annotation, at most {MAX_BYTES} are read")
+    text = _decode(data, what)
     try:
-        root = defusedxml.ElementTree.fromstring(data)
+        root = defusedxml.ElementTree.fromstring(text)
     except ParseError as error:
         raise UserError(f"{what}: not XML ({error})") from error
-    # ValueError: an encoding Python does not know; LookupError: one that expat does not take.
-    except (DefusedXmlException, ValueError, LookupError) as error:
+    except (DefusedXmlException, ValueError) as error:
         raise UserError(f"{what}: not readable XML ({type(error).__name__})") from error
+    for element in root.iter():  # some tools write <Object>, or all names in a namespace
+        element.tag = element.tag.rpartition("}")[2].lower()
     if root.tag != "annotation":
         raise UserError(f"{what}: the first element is <{root.tag}>, it must be <annotation>")
     objects, broken = [], []
@@ -74,6 +85,36 @@ def parse(data: bytes, what: str) -> Annotation:
         objects=tuple(objects),
         broken=tuple(broken),
     )
+
+
+def _decode(data: bytes, what: str) -> str:
+    """The text of an XML file in any encoding that Python knows: its byte order mark's, else the one it declares.
+
+    expat alone reads no encoding of several bytes per character. A declaration that does not fit the bytes is an error:
+    which class names the bytes spell could only be guessed.
+    """
+    declared = DECLARED.search(data)
+    encoding = declared.group(1).decode("ascii", "replace").strip() if declared else "utf-8"
+    marked = next(((mark, name) for mark, name in BOMS if data.startswith(mark)), None)
+    if marked:
+        data, encoding = data[len(marked[0]) :], marked[1]
+    elif data[:2] in (b"<\0", b"\0<"):
+        encoding = "utf-16-le" if data[0] else "utf-16-be"
+    elif re.fullmatch("utf[-_]?(16|32).*", encoding, re.IGNORECASE):
+        # The declaration could not be read if it were true. .NET writes such files.
+        raise UserError(f'{what}: not XML in {encoding}, as its first line says; write encoding="utf-8" there')
+    try:
+        name = codecs.lookup(encoding).name
+        return data.decode(SUPERSETS.get(name, name)).lstrip()  # expat takes nothing before <?xml
+    except LookupError as error:
+        raise UserError(f"{what}: not readable XML: Python knows no encoding {encoding!r}; save it as UTF-8") from error
+    except ValueError as error:
+        place = f"byte {error.start}" if isinstance(error, UnicodeDecodeError) else "its text"
+        source = "its first line says" if declared and not marked else "is expected"
+        raise UserError(
+            f"{what}: not XML in {encoding}, as {source} ({place} does not fit); save it as UTF-8, "
+            'or name its encoding there: <?xml version="1.0" encoding="..."?>'
+        ) from error
 
 
 def write(filename: str, width: int, height: int, objects: Sequence[VOCObject]) -> bytes:
@@ -108,12 +149,27 @@ def _object(element: Element, what: str) -> VOCObject:
     if not name:
         raise UserError(f"{what} has no <name>")
     what = f"{what} ({name})"
-    box = element.find("bndbox")
-    if box is None:
-        raise UserError(f"{what} has no <bndbox>")
-    xmin, ymin, xmax, ymax = (_number(box.findtext(tag), f"<{tag}>", what) for tag in CORNERS)
-    difficult = _number(element.findtext("difficult") or "0", "<difficult>", what)
-    return VOCObject(name, (xmin, ymin, xmax, ymax), int(difficult != 0))
+    boxes = element.findall("bndbox")  # its own: each <part> has another
+    if len(boxes) != 1:
+        shapes = [child.tag for child in element if child.tag in ("polygon", "robndbox", "segm", "mask")]
+        drawn = f" but a <{shapes[0]}>, which is not read" if shapes else ""
+        number = f"{len(boxes)} <bndbox>, each needs an <object>" if boxes else f"no <bndbox>{drawn}"
+        raise UserError(f"{what} has {number}")
+    xmin, ymin, xmax, ymax = (_number(boxes[0].findtext(tag), f"<{tag}>", what) for tag in CORNERS)
+    return VOCObject(name, (xmin, ymin, xmax, ymax), _flag(element.findtext("difficult"), "<difficult>", what))
+
+
+def _flag(text: str | None, tag: str, what: str) -> int:
+    word = (text or "").strip().lower()
+    if word in YES or word in NO:
+        return int(word in YES)
+    try:
+        value = float(word)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise UserError(f"{what}: {tag} is {word[:40]!r}, it must be 0 or 1")
+    return int(value != 0)
 
 
 def _number(text: str | None, tag: str, what: str) -> float:

@@ -1,5 +1,6 @@
 import contextlib
 import random
+import re
 
 import pytest
 from hypothesis import given
@@ -76,7 +77,8 @@ def test_whole_numbers_are_written_without_a_point():
         (b"352.5", b"1e30", "<xmax> is '1e30'"),
         (b"352.5", b"", "<xmax> is ''"),
         (b">353<", b">broad<", "a.xml: <width> is 'broad'"),
-        (b"<difficult>0<", b"<difficult>no<", "<difficult> is 'no'"),
+        (b"<difficult>0<", b"<difficult>maybe<", r"object 1 \(dog\): <difficult> is 'maybe', it must be 0 or 1"),
+        (b"<difficult>0<", b"<difficult>nan<", "<difficult> is 'nan'"),
     ],
 )
 def test_bad_files_are_told_in_one_line(old, new, message):
@@ -119,6 +121,107 @@ def test_an_object_needs_a_box():
 def test_hostile_files(data):
     with pytest.raises(UserError, match="a.xml: not"):
         voc_xml.parse(data, "a.xml")
+
+
+@pytest.mark.parametrize("word", ["1", " 1 ", "1.0", "2", "true", "True", "YES", "t", "y"])
+def test_flags_that_are_set(word):
+    assert objects_with(f"<difficult>{word}</difficult>") == 1
+
+
+@pytest.mark.parametrize("word", ["0", "", " ", "false", "No", "Unspecified", "unknown", "None", "0.0"])
+def test_flags_that_are_not_set(word):
+    assert objects_with(f"<difficult>{word}</difficult><truncated>{word}</truncated>") == 0
+
+
+def objects_with(flag: str) -> int:
+    box = "<bndbox><xmin>1</xmin><ymin>2</ymin><xmax>3</xmax><ymax>4</ymax></bndbox>"
+    text = f"<annotation><object><name>cat</name>{flag}{box}</object></annotation>"
+    return whole(text.encode()).objects[0].difficult
+
+
+BOX = "<bndbox><xmin>1</xmin><ymin>2</ymin><xmax>3</xmax><ymax>4</ymax></bndbox>"
+
+
+@pytest.mark.parametrize(
+    ("inside", "message"),
+    [
+        (BOX + BOX, r"object 1 \(cat\) has 2 <bndbox>, each needs an <object>"),
+        ("<polygon><x1>1</x1></polygon>", "has no <bndbox> but a <polygon>, which is not read"),
+        ("<robndbox><cx>1</cx></robndbox>", "has no <bndbox> but a <robndbox>, which is not read"),
+        (f"<part><name>head</name>{BOX}</part>", r"has no <bndbox>$"),
+    ],
+)
+def test_objects_with_another_shape_than_one_box(inside, message):
+    with pytest.raises(UserError, match=message):
+        whole(f"<annotation><object><name>cat</name>{inside}</object></annotation>".encode())
+
+
+def test_a_polygon_beside_the_box_does_no_harm():
+    text = f"<annotation><object><name>cat</name>{BOX}<polygon><x1>1</x1></polygon></object></annotation>"
+    assert whole(text.encode()).objects[0].box == (1, 2, 3, 4)
+
+
+def test_namespaces_and_capitals():
+    text = WHOLE.replace(b"<annotation>", b'<annotation xmlns="http://example.org/voc">')
+    assert voc_xml.parse(text, "a.xml") == voc_xml.parse(WHOLE, "a.xml")
+    loud = re.sub(rb"<(/?)(\w+)>", lambda tag: b"<" + tag[1] + tag[2].upper() + b">", WHOLE)
+    assert voc_xml.parse(loud, "a.xml") == voc_xml.parse(WHOLE, "a.xml")
+
+
+def in_encoding(declared: str | None, name: str, written: str) -> bytes:
+    head = f'<?xml version="1.0" encoding="{declared}"?>\n' if declared else ""
+    return f"{head}<annotation><object><name>{name}</name>{BOX}</object></annotation>".encode(written)
+
+
+@pytest.mark.parametrize(
+    ("declared", "name", "written"),
+    [
+        ("gb2312", "圆", "gb2312"),
+        ("GB2312", "镕", "gbk"),  # not in GB 2312, and written under its name all the same
+        ("gbk", "圆", "gbk"),
+        ("gb18030", "圆", "gb18030"),
+        ("big5", "圓", "big5"),
+        ("Shift_JIS", "円", "shift_jis"),
+        ("euc-jp", "円", "euc_jp"),
+        ("EUC-KR", "원", "euc_kr"),
+        ("windows-1252", "Maß€", "cp1252"),
+        ("cp1251", "круг", "cp1251"),
+        ("ISO-8859-1", "Maß", "latin-1"),
+        ("utf-8", "圆", "utf-8-sig"),
+        (None, "圆", "utf-8-sig"),
+        (None, "圆", "utf-16"),  # with a byte order mark
+        ("utf-16", "圆", "utf-16"),
+        ("utf-16", "圆", "utf-16-be"),
+        ("utf-8", "圆", "utf-16"),  # the mark is right
+    ],
+)
+def test_encodings(declared, name, written):
+    (item,) = whole(in_encoding(declared, name, written)).objects
+    assert item.name == name
+
+
+@pytest.mark.parametrize(
+    ("declared", "written", "message"),
+    [
+        ("utf-8", "gbk", r"not XML in utf-8, as its first line says \(byte \d+ does not fit\); save it as UTF-8"),
+        (None, "gbk", r"a.xml: not XML in utf-8, as is expected \(byte \d+ does not fit\)"),
+        ("ascii", "utf-8", "a.xml: not XML in ascii, as its first line says"),
+        ("utf-16", "utf-8", 'a.xml: not XML in utf-16, as its first line says; write encoding="utf-8" there'),
+        ("klingon", "utf-8", "a.xml: not readable XML: Python knows no encoding 'klingon'; save it as UTF-8"),
+        ("hex", "utf-8", "a.xml: not readable XML: Python knows no encoding 'hex'"),
+        ("undefined", "utf-8", "a.xml: not XML in undefined"),
+    ],
+)
+def test_encodings_that_do_not_fit(declared, written, message):
+    with pytest.raises(UserError, match=message) as error:
+        whole(in_encoding(declared, "圆形", written))
+    assert "\n" not in str(error.value)
+
+
+@given(st.sampled_from(["utf-8", "utf-16", "gb18030", "cp1252", "shift_jis"]), st.binary(max_size=60))
+def test_any_bytes_under_any_declaration_end_in_one_line(encoding, data):
+    with contextlib.suppress(UserError):
+        voc_xml.parse(f'<?xml version="1.0" encoding="{encoding}"?><annotation>'.encode() + data, "a.xml")
 
 
 def test_size_limit():
