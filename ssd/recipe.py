@@ -34,8 +34,18 @@ def check_recipe(cfg: DictConfig) -> None:
         raise UserError(f"loss.focal.gamma={cfg.loss.focal.gamma}: must be at least 0")
     if cfg.loss.label_smoothing and cfg.loss.classification != "softmax":
         raise UserError(f"loss.label_smoothing={cfg.loss.label_smoothing}: is of loss.classification=softmax")
+    _check_matching(cfg.matching)
     _check_accumulate(cfg)
     _check_init(cfg.init)
+
+
+def _check_matching(matching: DictConfig) -> None:
+    for key in ("overlap", "negative_overlap"):
+        if not 0 < matching[key] <= 1:
+            raise UserError(f"matching.{key}={matching[key]}: is an IoU, more than 0 and at most 1")
+    for key in ("negative_ratio", "min_negatives"):
+        if matching[key] < 0:
+            raise UserError(f"matching.{key}={matching[key]}: must be at least 0")
 
 
 def _check_accumulate(cfg: DictConfig) -> None:

@@ -78,8 +78,12 @@ def read_augment(cfg: DictConfig) -> Augment:
 
 
 def input_shapes(augment: Augment, shape: tuple[int, int]) -> list[tuple[int, int]]:
-    """(height, width) of the batches that are made: `shape`, then those of the factors, in multiples of MULTIPLE."""
-    scaled = [(_multiple(shape[0] * factor), _multiple(shape[1] * factor)) for factor in augment.multi_scale.factors]
+    """(height, width) of the batches that are made: `shape`, then those of the factors, in multiples of MULTIPLE.
+
+    Factor 1 is `shape` itself, which need not be such a multiple (300)."""
+    height, width = shape
+    factors = augment.multi_scale.factors
+    scaled = [shape if factor == 1 else (_multiple(height * factor), _multiple(width * factor)) for factor in factors]
     return list(dict.fromkeys([shape, *scaled]))
 
 

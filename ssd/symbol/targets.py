@@ -24,24 +24,29 @@ def build_targets(heads: MultiBox, cfg: DictConfig) -> Targets:
     """The targets of an input `label` [B, M, 6].
 
     Focal loss learns from every anchor. Otherwise negatives are mined: per image by MultiBoxTarget, or over the batch.
+    Whichever it is, anchors that are not positive are ignored from an IoU of matching.negative_overlap with a box on.
     """
     matching = cfg.matching
+    label = mx.sym.Variable("label")
     every = cfg.loss.classification == "focal"
-    per_image = not every and matching.mining == "image"
+    band = matching.negative_overlap < matching.overlap
+    # MultiBoxTarget's mining stops with an error where a band leaves fewer negatives than it wants.
+    its_mining = not every and matching.mining == "image" and not band
     loc, mask, cls = mx.sym.contrib.MultiBoxTarget(
-        heads.anchors, mx.sym.Variable("label"), heads.cls,
+        heads.anchors, label, heads.cls,
         overlap_threshold=matching.overlap, ignore_label=IGNORE,
-        negative_mining_ratio=matching.negative_ratio if per_image else NO_MINING,
+        negative_mining_ratio=matching.negative_ratio if its_mining else NO_MINING,
         # Only the GPU kernel knows minimum_negative_samples; _with_background works everywhere, and by itself.
         minimum_negative_samples=matching.min_negatives if cfg.compat else 0,
         negative_mining_thresh=matching.negative_overlap, variances=tuple(cfg.head.variances), name="multibox_target",
     )  # fmt: skip
-    if not per_image:
-        cls = _all_background(cls)
-        return Targets(loc, mask, cls if every else _hardest_of_batch(heads, cls, cfg))
-    if not cfg.compat and matching.min_negatives > 0:
-        cls = _with_background(heads, cls, cfg)
-    return Targets(loc, mask, cls)
+    if its_mining:
+        background = not cfg.compat and matching.min_negatives > 0
+        return Targets(loc, mask, _with_background(heads, cls, cfg) if background else cls)
+    cls = _all_background(cls)
+    if band:
+        cls = _without_near_misses(cls, _best_overlap(heads, label), matching.negative_overlap)
+    return Targets(loc, mask, cls if every else _hardest(heads, cls, cfg))
 
 
 def anchor_count(heads: MultiBox, cfg: DictConfig) -> int:
@@ -73,16 +78,41 @@ def _all_background(target: mx.sym.Symbol) -> mx.sym.Symbol:
     return mx.sym.relu(target, name="negatives_all")
 
 
-def _hardest_of_batch(heads: MultiBox, target: mx.sym.Symbol, cfg: DictConfig) -> mx.sym.Symbol:
-    """Targets [B, N] in which negative_ratio negatives per positive of all images (of a device) together learn, those
-    with the largest loss, wherever they are; at least min_negatives."""
+def _best_overlap(heads: MultiBox, label: mx.sym.Symbol) -> mx.sym.Symbol:
+    """[B, N], without gradient: highest IoU of each anchor with a box of `label` [B, M, 6]; padding rows, all -1, have
+    none."""
+    anchors = mx.sym.Reshape(mx.sym.BlockGrad(heads.anchors), shape=(-1, 4), name="overlap_anchors")
+    boxes = mx.sym.slice_axis(mx.sym.BlockGrad(label), axis=2, begin=1, end=5, name="overlap_boxes")
+    overlaps = mx.sym.contrib.box_iou(anchors, boxes, format="corner", name="overlap_iou")  # [N, B, M]
+    return mx.sym.transpose(mx.sym.max(overlaps, axis=2), name="overlap_best")
+
+
+def _without_near_misses(target: mx.sym.Symbol, overlap: mx.sym.Symbol, lowest: float) -> mx.sym.Symbol:
+    """Targets [B, N] in which background anchors are ignored from an IoU of `lowest` on."""
+    near = mx.sym.elemwise_mul(target == 0, overlap >= lowest, name="overlap_near")
+    return mx.sym.where(near, IGNORE * mx.sym.ones_like(target), target, name="overlap_target")
+
+
+def _hardest(heads: MultiBox, target: mx.sym.Symbol, cfg: DictConfig) -> mx.sym.Symbol:
+    """Targets [B, N] in which negative_ratio negatives per positive learn, those with the largest loss: of each image,
+    where those without a positive have min_negatives; or of all images (of a device) together, wherever they are, at
+    least min_negatives."""
     matching = cfg.matching
-    positive = mx.sym.Reshape(target > 0, shape=(-1,), name="mining_positive")
-    loss = mx.sym.Reshape(-background_log_prob(heads), shape=(-1,), name="mining_loss")
-    loss = mx.sym.where(positive, -mx.sym.ones_like(loss), loss, name="mining_candidates")  # losses are never negative
-    order = mx.sym.argsort(loss, is_ascend=False, name="mining_order")
-    rank = mx.sym.argsort(order, is_ascend=True, name="mining_rank")
-    wanted = mx.sym.sum(positive, keepdims=True, name="mining_positives") * matching.negative_ratio
-    chosen = mx.sym.broadcast_lesser(rank, mx.sym.maximum(wanted, matching.min_negatives), name="mining_chosen")
+    per_image = matching.mining == "image"
+    rows = (0, -1) if per_image else (1, -1)  # that are ranked, each by itself
+    positive = mx.sym.Reshape(target > 0, shape=rows, name="mining_positive")
+    background = mx.sym.Reshape(target == 0, shape=rows, name="mining_background")
+    loss = mx.sym.Reshape(-background_log_prob(heads), shape=rows, name="mining_loss")
+    # Losses are never negative. Ignored anchors that are chosen for want of others stay ignored.
+    loss = mx.sym.where(background, loss, -mx.sym.ones_like(loss), name="mining_candidates")
+    order = mx.sym.argsort(loss, axis=1, is_ascend=False, name="mining_order")
+    rank = mx.sym.argsort(order, axis=1, is_ascend=True, name="mining_rank")
+    positives = mx.sym.sum(positive, axis=1, keepdims=True, name="mining_positives")
+    if per_image:  # where a ratio of 0 is MultiBoxTarget's for all of them
+        wanted = positives * (matching.negative_ratio or anchor_count(heads, cfg))
+        wanted = wanted + (positives == 0) * matching.min_negatives
+    else:
+        wanted = mx.sym.maximum(positives * matching.negative_ratio, matching.min_negatives)
+    chosen = mx.sym.broadcast_lesser(rank, wanted, name="mining_chosen")
     learns = mx.sym.reshape_like(mx.sym.broadcast_maximum(chosen, positive), target, name="mining_learns")
     return mx.sym.where(learns, target, IGNORE * mx.sym.ones_like(target), name="mining_target")

@@ -27,9 +27,11 @@ def records(voc, tmp_path, jpeg):
 
 @pytest.fixture
 def make(records, make_cfg):
-    def loader(workers: int = 0, every: int = 1, mix_until: float = 1.0, kind: str = "fast", **values) -> FastLoader:
+    def loader(
+        workers: int = 0, every: int = 1, mix_until: float = 1.0, kind: str = "fast", base=BASE, **values
+    ) -> FastLoader:
         cfg = make_cfg("ssd", loader=SimpleNamespace(name=kind, workers=workers, prefetch=2), epochs=4,
-                       data_shape=SimpleNamespace(height=BASE[0], width=BASE[1]), **values)  # fmt: skip
+                       data_shape=SimpleNamespace(height=base[0], width=base[1]), **values)  # fmt: skip
         cfg.augment.multi_scale = {"factors": FACTORS, "every": every}
         cfg.augment.mix_until = mix_until
         return make_train_loader(records, cfg, records.label_width)
@@ -110,3 +112,24 @@ def test_shapes_are_named_once(make_cfg) -> None:
     cfg = make_cfg("none").augment
     cfg.multi_scale.factors = [1.0, 1.05, 0.5]
     assert input_shapes(read_augment(cfg), (128, 128)) == [(128, 128), (64, 64)]
+
+
+def test_factor_one_is_the_input_itself_when_that_is_not_a_multiple_of_32(make) -> None:
+    found = shapes(make(base=(76, 100)))
+    assert set(found) == {(32, 64), (76, 100), (128, 160)}
+
+
+@pytest.mark.parametrize(
+    ("shape", "factors", "expected"),
+    [
+        ((300, 300), [0.75, 1.0, 1.25], [(300, 300), (224, 224), (384, 384)]),
+        ((300, 300), [0.75], [(300, 300), (224, 224)]),  # the input stays the shape of evaluation
+        ((300, 300), [1.0], [(300, 300)]),
+        ((320, 480), [1.0, 0.5], [(320, 480), (160, 256)]),
+        ((300, 500), [1, 2], [(300, 500), (608, 992)]),
+    ],
+)
+def test_shapes_of_factors(make_cfg, shape: tuple, factors: list, expected: list) -> None:
+    cfg = make_cfg("none").augment
+    cfg.multi_scale.factors = factors
+    assert input_shapes(read_augment(cfg), shape) == expected

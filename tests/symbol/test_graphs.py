@@ -148,13 +148,13 @@ def test_boxes_equal_numpy_and_probabilities_sum_to_one(configure, fill, picture
 
 def test_matching_and_detection_follow_the_configuration(configure):
     cfg = configure("small", 128, "mxnet_ssd")
-    cfg.matching.update({"overlap": 0.6, "negative_ratio": 2.0, "negative_overlap": 0.4, "min_negatives": 5})
+    cfg.matching.update({"overlap": 0.4, "negative_ratio": 2.0, "negative_overlap": 0.6, "min_negatives": 5})
     cfg.detection.update({"score": 0.2, "nms": 0.3, "topk": 50, "keep": 10})
     attributes = build_train(cfg, 3).attr_dict()
     target, detection = attributes["multibox_target"], attributes["detection"]
-    assert float(target["overlap_threshold"]) == 0.6
+    assert float(target["overlap_threshold"]) == 0.4
     assert float(target["negative_mining_ratio"]) == 2
-    assert float(target["negative_mining_thresh"]) == 0.4
+    assert float(target["negative_mining_thresh"]) == 0.6
     assert int(target["minimum_negative_samples"]) == 5
     assert float(detection["threshold"]) == 0.2
     assert float(detection["nms_threshold"]) == 0.3
