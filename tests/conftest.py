@@ -111,6 +111,38 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, random_weights: Callabl
     return checkpoints.best
 
 
+@pytest.fixture(scope="session")
+def same_detections() -> Callable[..., None]:
+    """same_detections(found, expected, threshold=…) asserts that two lists [N, 6] of one image (class, score, corners)
+    are the same but for what rounding changes: the order of nearly equal scores, and whether a detection whose score
+    is the threshold, the lowest that is kept, is in the list. What the numbers round to depends on the processor's
+    instructions and on how many images are computed at once."""
+
+    def check(found: Any, expected: Any, threshold: float, scores: float = 1e-4, boxes: float = 0.02) -> None:
+        """scores, boxes: how far each may be from its counterpart."""
+        import numpy as np
+
+        left = [np.asarray(row, dtype=float) for row in expected]
+        unmatched = []
+        for row in np.asarray(found, dtype=float).reshape(-1, 6):
+            same = (
+                index
+                for index, other in enumerate(left)
+                if other[0] == row[0]
+                and abs(other[1] - row[1]) <= scores
+                and np.abs(other[2:] - row[2:]).max() <= boxes
+            )
+            index = next(same, None)
+            if index is None:
+                unmatched.append(row)
+            else:
+                del left[index]
+        wrong = [row for row in (*unmatched, *left) if abs(row[1] - threshold) > scores]
+        assert not wrong, f"without a counterpart, found or expected: {wrong}"
+
+    return check
+
+
 @pytest.fixture
 def jpeg() -> Callable[[int, int], bytes]:
     """jpeg(width, height): a picture of noise."""

@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 DEVICES = {"bfloat16": "cpu", "float16": "gpu"}  # of MXNet 1.9.1 with kernels for them
 INSTRUCTIONS = ("avx512_bf16", "amx_bf16")
 ISA = "DNNL_MAX_CPU_ISA"  # read by oneDNN when it first computes something
+WITH_KERNELS = ("", "ALL", "DEFAULT", "AVX512_CORE_BF16", "AVX512_CORE_AMX")  # its values that leave those of bfloat16
 ARCH_PRCTL, REQUEST_PERMISSION, TILE_DATA = 158, 0x1023, 18  # Linux on x86-64
 
 
@@ -44,6 +45,8 @@ def prepare(cfg: DictConfig) -> None:
     if not found.intersection(INSTRUCTIONS):
         best = next((flag for flag in ("avx512f", "avx2") if flag in found), "neither avx512f nor avx2")
         raise UserError(f"{asked}: this processor has no {' or '.join(INSTRUCTIONS)} (it has {best}); use {FULL}")
+    if (held := os.environ.get(ISA, "")).upper() not in WITH_KERNELS:
+        raise UserError(f"{asked}: {ISA}={held} in the environment holds oneDNN to fewer instructions; use {FULL}")
     if "amx_bf16" in found and not _allow_amx():
         log.info("%s without AMX: the system does not allow it", asked)
 

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,16 @@ def test_what_is_missing_is_told_in_one_line(settings, monkeypatch, words: list[
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("held", "refused"), [("AVX2", True), ("avx512_core", True), ("AVX512_CORE_BF16", False), ("ALL", False)]
+)
+def test_onednn_held_to_fewer_instructions(settings, monkeypatch, held: str, refused: bool) -> None:
+    monkeypatch.setenv(precision.ISA, held)
+    monkeypatch.setattr(precision, "cpu_flags", lambda: {"avx512_bf16"})
+    with pytest.raises(UserError, match=f"DNNL_MAX_CPU_ISA={held}.*use float32") if refused else nullcontext():
+        precision.prepare(settings(BFLOAT16))
+
+
 def test_an_mxnet_without_onednn(settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mx.runtime.Features, "is_enabled", lambda self, name: False)
     with pytest.raises(UserError, match="built without oneDNN"):
@@ -135,6 +146,7 @@ def test_an_mxnet_without_onednn(settings, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_system_that_does_not_allow_amx(settings, monkeypatch, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
+    monkeypatch.delenv(precision.ISA, raising=False)
     monkeypatch.setattr(precision, "cpu_flags", lambda: {"avx512_bf16", "amx_bf16"})
     monkeypatch.setattr(precision.platform, "system", lambda: "Darwin")
     precision.prepare(settings(BFLOAT16))
