@@ -3,6 +3,7 @@
 import difflib
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -26,6 +27,51 @@ ALIASES = {
     "sofa": "couch",
     "tvmonitor": "tv",
 }
+
+
+def class_names(names: Any, where: str) -> tuple[str, ...]:
+    """The names of classes as text, in their order: of a list or of a single name, however it was read.
+
+    A whole number is its digits. A truth value, a fraction or nothing is refused: YAML makes them of other text (no,
+    1e3, ~), which is lost by then. UserError starting with `where`, also for names that occur twice, are empty or hold
+    a line break.
+    """
+    if isinstance(names, (str, int, float)) or names is None:
+        names = [names]
+    if not isinstance(names, (list, tuple)) or not names:
+        raise UserError(f"{where}: must be a list of class names, at least one")
+    found = []
+    for name in names:
+        if isinstance(name, (bool, float)) or name is None:
+            raise UserError(
+                f"{where}: YAML reads one of the names as {_yaml(name)}; put names in quotes, such as ['no', '1e3']"
+            )
+        if not isinstance(name, (str, int)):
+            raise UserError(f"{where}: must be a list of class names, not of {type(name).__name__}s")
+        text = str(name).strip()
+        if problem := name_problem(text):
+            raise UserError(f"{where}: the class name {text[:40]!r} {problem}")
+        if text in found:
+            raise UserError(f"{where}: the class name {text[:40]!r} occurs twice")
+        found.append(text)
+    return tuple(found)
+
+
+def name_problem(name: str) -> str | None:
+    """Why a text cannot be the name of a class; None when it can."""
+    if not name:
+        return "is empty"
+    if any(ord(character) < 32 or ord(character) == 127 for character in name) or len(name.splitlines()) > 1:
+        return "holds a line break or another control character"
+    if any("\ud800" <= character <= "\udfff" for character in name):
+        return "is no text (half of a surrogate pair)"
+    return None
+
+
+def _yaml(value: Any) -> str:
+    if value is None:
+        return "nothing (null)"
+    return f"the truth value {str(value).lower()}" if isinstance(value, bool) else f"the number {value}"
 
 
 def position(name: str, classes: Sequence[str]) -> int | None:

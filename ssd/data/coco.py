@@ -1,19 +1,25 @@
 """Data sets with COCO's instances JSON: one file per split, pictures in folders."""
 
+import itertools
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ssd.data import coco_json
 from ssd.data.checks import BoxChecker, class_index, position
-from ssd.data.coco_json import Instances, Picture
-from ssd.data.dataset import Dataset, Sample
+from ssd.data.coco_json import Id, Instances, Picture
+from ssd.data.dataset import Dataset, Sample, every_number
 from ssd.data.files import existing_root
 from ssd.data.problems import skipping
 from ssd.data.splits import HoldOut
 from ssd.errors import UserError
+
+log = logging.getLogger(__name__)
 
 HOLDS = "the annotation files and folders of pictures that dataset.splits names"
 
@@ -52,11 +58,28 @@ class COCO(Dataset):
 
     @cached_property
     def categories(self) -> dict[int, str]:
-        """Names by id in the first file of the first split; other files may number the same names otherwise."""
+        """Names by id in the first file of the first split; other files may number the same names otherwise.
+
+        A root category (see Instances) counts where another file has annotations of it.
+        """
         sources = next(iter(self.splits.values()), None)
         if sources is None:
             raise UserError("dataset.splits names no annotation file: dataset.splits.train.annotations=instances.json")
-        return self._instances(sources[0]).categories
+        first = self._instances(sources[0])
+        if not first.roots:
+            return first.categories
+        used = {
+            others.categories[box.category]
+            for others in map(self._instances, itertools.chain(*self.splits.values()))
+            for rows in others.boxes.values()
+            for box in rows
+        }
+        roots = {number: name for number, name in first.roots.items() if name in used - set(first.categories.values())}
+        for number, name in first.roots.items():
+            if number not in roots:
+                log.info("%s: category %d, %r, has no annotations and is the supercategory of others: no class",
+                         sources[0].annotations, number, name)  # fmt: skip
+        return dict(sorted({**first.categories, **roots}.items()))
 
     @cached_property
     def classes(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -67,9 +90,22 @@ class COCO(Dataset):
 
     @cached_property
     def category_ids(self) -> tuple[int, ...] | None:  # type: ignore[override]
-        names, ids = list(self.categories.values()), list(self.categories)
-        places = [position(name, names) for name in self.classes]
-        return tuple(ids[place] for place in places if place is not None) if None not in places else None
+        """Of each class its id in the first file, an unused one where that does not have it; None if it has none."""
+        return self._numbers(self.categories, {number: number for number in self.categories})  # type: ignore[return-value]
+
+    def split_category_ids(self, split: str) -> tuple[Id, ...] | None:
+        """As the files of this split have them; None where two of these files differ."""
+        if split not in self.splits:
+            split = "val" if split == "test" and not self.holdout.test and "val" in self.splits else "train"
+        files = [self._instances(source) for source in self.splits.get(split, [])]
+        found = {self._numbers({**file.categories, **file.roots}, file.raw) for file in files}
+        return found.pop() if len(found) == 1 else None
+
+    def _numbers(self, categories: Mapping[int, str], raw: Mapping[int, Id]) -> tuple[Id, ...] | None:
+        names, ids = list(categories.values()), list(categories)
+        places = {index: position(name, names) for index, name in enumerate(self.classes)}
+        known = {index: raw[ids[place]] for index, place in places.items() if place is not None}
+        return every_number(known, len(self.classes)) if len(set(known.values())) == len(known) > 0 else None
 
     def split(self, name: str) -> list[Sample]:
         checker = BoxChecker(self.out_of_range)
@@ -107,12 +143,20 @@ class COCO(Dataset):
         where = f"{source.annotations}: image {picture.id} ({picture.file})"
         size = (picture.width, picture.height)
         kinds: tuple[list, list] = ([], [])
-        for category, x, y, width, height, crowd in instances.boxes.get(picture.id, []):
-            index = class_index(instances.categories[category], self.classes, where)
-            kinds[crowd].append((index, x, y, x + width, y + height, 0))
-        boxes, crowds = (checker.check(rows, size, where) for rows in kinds)
-        file = self._place(source.images) / picture.file
-        return Sample(Path(picture.file).stem, file, *size, boxes, crowds)
+        numbers: tuple[list[int], list[int]] = ([], [])
+        rows = []
+        for number, box in enumerate(instances.boxes.get(picture.id, []), start=1):
+            index = class_index(instances.categories[box.category], self.classes, where)
+            kinds[box.crowd].append((index, box.x, box.y, box.x + box.width, box.y + box.height, 0))
+            numbers[box.crowd].append(number)
+            rows.append((index, box.x, box.y, box.width, box.height, box.area, box.crowd))
+        boxes, crowds = (
+            checker.check(found, size, where, places) for found, places in zip(kinds, numbers, strict=True)
+        )
+        return Sample(
+            Path(picture.file).stem, self._place(source.images) / picture.file, *size, boxes, crowds,
+            image_id=picture.id, annotated=np.array(rows, np.float64).reshape(-1, 7),
+        )  # fmt: skip
 
 
 def _sources(split: str, node: Any) -> list[Source]:

@@ -5,43 +5,73 @@ The file is walked element by element and only what detection needs is kept, bec
 """
 
 import json
+import logging
 import re
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from json.decoder import JSONDecodeError
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from ssd.data.checks import name_problem
+from ssd.data.dataset import Sample
 from ssd.data.files import read_text
+from ssd.data.problems import refuse
 from ssd.errors import UserError
+
+log = logging.getLogger(__name__)
 
 MAX_BYTES = 4_000_000_000
 SPACE = re.compile(r"[ \t\n\r]*")
 WHAT = "a COCO instances file"
+MAX_ID = 1 << 63  # numpy, which pycocotools sorts ids with, has no larger whole numbers
+NUMBER = re.compile(r"[+-]?(0|[1-9]\d*)(\.0*)?")  # text that stands for a whole number as it is written
+FLAGS = {"0": 0, "1": 1, "false": 0, "true": 1, "": 0}
+
+Id = int | str  # as the file has it: pycocotools takes 60 and "60" for two images, and 60.0 for 60
 
 
 @dataclass(frozen=True)
 class Picture:
     """An entry of `images`."""
 
-    id: int
+    id: Id
     file: str
     width: int
     height: int
 
 
+class Box(NamedTuple):
+    """An entry of `annotations`: x, y, width, height and area in pixels; crowd is 0 or 1; number: its place in the
+    list, from 0."""
+
+    category: int
+    x: float
+    y: float
+    width: float
+    height: float
+    area: float
+    crowd: int
+    number: int
+
+
 @dataclass(frozen=True)
 class Instances:
-    """What a file says. categories: name by id, in the order of ids.
+    """What a file says. categories: name by id, in the order of ids, root categories left out; raw: their ids as they
+    are written. boxes: per picture id.
 
-    boxes: per picture id a list of (category id, x, y, width, height, crowd).
+    roots: ids of categories that no annotation has and that others name as their supercategory: Roboflow begins its
+    files with one that has the project's name.
     """
 
     pictures: list[Picture]
     categories: dict[int, str]
-    boxes: dict[int, list[tuple[int, float, float, float, float, int]]]
+    boxes: dict[Id, list[Box]]
+    raw: dict[int, Id]
+    roots: dict[int, str]
 
 
 def read(path: Path) -> Instances:
@@ -50,42 +80,146 @@ def read(path: Path) -> Instances:
 
 
 def parse(text: str, what: str) -> Instances:
-    """Reads the text of a file; UserError starting with `what`."""
-    pictures: dict[int, Picture] = {}
-    categories: dict[int, str] = {}
-    boxes: dict[int, list[tuple[int, float, float, float, float, int]]] = {}
+    """Reads the text of a file; UserError starting with `what`.
+
+    An entry that cannot be used is refused (ssd.data.problems): it is left out where problems are collected.
+    """
+    reader = _Reader(what)
     seen = set()
     for section, number, entry in _entries(text, what):
-        where = f"{what}: {section}[{number}]"
         seen.add(section)
-        if number < 0:
-            continue
-        if not isinstance(entry, dict):
-            raise UserError(f"{where} is no object with names and values")
-        if section == "images":
-            picture = _picture(entry, where)
-            if pictures.setdefault(picture.id, picture) is not picture:
-                raise UserError(f"{where}: image id {picture.id} is used twice")
-        elif section == "categories":
-            number = _whole(entry, "id", where)
-            if categories.setdefault(number, _string(entry, "name", where)) != entry["name"].strip():
-                raise UserError(f"{where}: category id {number} is used twice")
-        else:
-            image, row = _annotation(entry, where)
-            boxes.setdefault(image, []).append(row)
+        if number >= 0:
+            try:
+                reader.add(section, number, entry)
+            except UserError as error:
+                refuse(error, "object" if section == "annotations" else "unusable", what)
     for section in ("images", "categories", "annotations"):
         if section not in seen:
             raise UserError(f"{what}: has no list {section!r}, so it is no COCO instances file")
-    if stray := boxes.keys() - pictures.keys():
-        raise UserError(f"{what}: annotations speak of image id {min(stray)}, which is not in images")
-    if unknown := {row[0] for rows in boxes.values() for row in rows} - categories.keys():
-        raise UserError(f"{what}: annotations speak of category id {min(unknown)}, which is not in categories")
-    if len(set(categories.values())) < len(categories):
-        raise UserError(f"{what}: two categories have the same name")
-    return Instances(list(pictures.values()), dict(sorted(categories.items())), boxes)
+    return reader.result()
 
 
-def write(pictures: Sequence[Picture], rows: Sequence[np.ndarray], categories: dict[int, str]) -> str:
+class _Reader:
+    """Takes the entries of a file one by one."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._pictures: dict[Id, Picture] = {}  # by key, see _key
+        self._names: dict[int, str] = {}
+        self._raw: dict[int, Id] = {}
+        self._supercategories: dict[int, str] = {}
+        self._boxes: dict[Id, list[Box]] = {}
+        self._ids = array("q")  # of annotations
+        self._listed: set[Id] = set()  # keys of pictures, also of those whose entry is refused
+
+    def add(self, section: str, number: int, entry: Any) -> None:
+        where = f"{self._what}: {section}[{number}]"
+        if not isinstance(entry, dict):
+            raise UserError(f"{where} is no object with names and values")
+        if section == "images":
+            self._image(entry, where)
+        elif section == "categories":
+            self._category(entry, where)
+        else:
+            self._annotation(entry, where, number)
+
+    def _image(self, entry: dict[str, Any], where: str) -> None:
+        number = _id(entry, "id", where)
+        self._listed.add(_key(number))
+        picture = Picture(number, _string(entry, "file_name", where), *_size(entry, where))
+        other = self._pictures.setdefault(_key(number), picture)
+        if other is not picture:
+            raise UserError(f"{where}: image id {number} is used twice, for {other.file} and {picture.file}")
+
+    def _category(self, entry: dict[str, Any], where: str) -> None:
+        number, name = _whole(entry, "id", where), _string(entry, "name", where)
+        if problem := name_problem(name):
+            raise UserError(f"{where}: name {name[:40]!r} {problem}")
+        if self._names.setdefault(number, name) != name:
+            raise UserError(f"{where}: category id {number} is used twice, for {self._names[number]!r} and {name!r}")
+        self._raw[number] = entry["id"] if isinstance(entry["id"], str) else number
+        above = entry.get("supercategory")
+        if isinstance(above, str):
+            self._supercategories[number] = above.strip()
+
+    def _annotation(self, entry: dict[str, Any], where: str, number: int) -> None:
+        box = _box(entry, where, number)
+        self._boxes.setdefault(_key(_id(entry, "image_id", where)), []).append(box)
+        identifier = entry.get("id")
+        if type(identifier) is int and -MAX_ID <= identifier < MAX_ID:
+            self._ids.append(identifier)
+
+    def result(self) -> Instances:
+        """Checks what only the whole file shows."""
+        what, names = self._what, self._names
+        if stray := self._boxes.keys() - self._listed:
+            first = min(stray, key=str)
+            raise UserError(
+                f"{what}: annotations[{self._boxes[first][0].number}] is of image id {first!r}, which is not in images"
+            )
+        used = {box.category for rows in self._boxes.values() for box in rows}
+        if unknown := used - names.keys():
+            raise UserError(f"{what}: annotations speak of category id {min(unknown)}, which is not in categories")
+        roots = {number: name for number, name in names.items() if number not in used and self._is_root(number)}
+        kept = {number: name for number, name in sorted(names.items()) if number not in roots}
+        ids, counts = np.unique(np.frombuffer(self._ids, np.int64), return_counts=True)
+        if (repeated := ids[counts > 1]).size:
+            log.warning("%s: %d ids of annotations are used twice, such as %d; pycocotools measures with one of each",
+                        what, repeated.size, repeated[0])  # fmt: skip
+        boxes = {self._pictures[key].id: rows for key, rows in self._boxes.items() if key in self._pictures}
+        return Instances(list(self._pictures.values()), _one_each(kept, used, what), boxes, self._raw, roots)
+
+    def _is_root(self, number: int) -> bool:
+        """Whether another category names this one as its supercategory, and this one none of the others."""
+        others = [other for other in self._names if other != number]
+        mine = self._supercategories.get(number)
+        return any(self._supercategories.get(other) == self._names[number] for other in others) and not any(
+            self._names[other] == mine for other in others
+        )
+
+
+def _one_each(names: dict[int, str], used: set[int], what: str) -> dict[int, str]:
+    """Of several categories of one name the one that annotations have; UserError when several have some."""
+    by_name: dict[str, list[int]] = {}
+    for number, name in names.items():
+        by_name.setdefault(name, []).append(number)
+    for name, numbers in by_name.items():
+        having = [number for number in numbers if number in used]
+        if len(having) > 1:
+            raise UserError(
+                f"{what}: categories {having[0]} and {having[1]} are both named {name!r}: rename one of them, "
+                f"or give the annotations of both the same category_id"
+            )
+        if len(numbers) > 1:
+            keep = having[0] if having else numbers[0]
+            for number in set(numbers) - {keep}:
+                log.info("%s: category %d, named %r like category %d, has no annotation and is left out",
+                         what, number, name, keep)  # fmt: skip
+                names = {other: text for other, text in names.items() if other != number}
+    return names
+
+
+def write_samples(samples: Sequence[Sample], image_ids: Sequence[Id], categories: Mapping[Id, str]) -> str:
+    """The JSON of samples; class c is the c-th of categories. Areas and sides are those of Sample.annotated where there
+    is one, and difficult objects have "ignore"."""
+    ids = list(categories)
+    pictures, annotations = [], []
+    for number, sample in zip(image_ids, samples, strict=True):
+        pictures.append(Picture(number, sample.path.name, sample.width, sample.height))
+        if sample.annotated is None:
+            found = [annotation_entry(0, number, ids[int(row[0])], row) for row in sample.ground_truth().tolist()]
+        else:
+            found = [
+                {"id": 0, "image_id": number, "category_id": ids[int(label)], "bbox": sides, "area": area,
+                 "iscrowd": int(crowd)}
+                for label, *sides, area, crowd in sample.annotated.tolist()
+            ]  # fmt: skip
+        annotations += found
+    numbered = [{**entry, "id": place} for place, entry in enumerate(annotations, start=1)]
+    return _file(pictures, numbered, categories)
+
+
+def write(pictures: Sequence[Picture], rows: Sequence[np.ndarray], categories: Mapping[Any, str]) -> str:
     """The JSON of pictures with boxes; `parse` reads it back.
 
     rows: per picture [N, 6 or 7] (class, xmin, ymin, xmax, ymax, difficult[, crowd]), as Sample.ground_truth() gives
@@ -96,6 +230,10 @@ def write(pictures: Sequence[Picture], rows: Sequence[np.ndarray], categories: d
     for picture, boxes in zip(pictures, rows, strict=True):
         for row in boxes.tolist():
             annotations.append(annotation_entry(len(annotations) + 1, picture.id, ids[int(row[0])], row))
+    return _file(pictures, annotations, categories)
+
+
+def _file(pictures: Sequence[Picture], annotations: list[dict[str, Any]], categories: Mapping[Any, str]) -> str:
     images = [picture_entry(picture) for picture in pictures]
     named = [{"id": number, "name": name} for number, name in categories.items()]
     return json.dumps({"images": images, "annotations": annotations, "categories": named})
@@ -106,7 +244,7 @@ def picture_entry(picture: Picture) -> dict[str, Any]:
     return {"id": picture.id, "file_name": picture.file, "width": picture.width, "height": picture.height}
 
 
-def annotation_entry(number: int, image: int, category: int, row: Sequence[float]) -> dict[str, Any]:
+def annotation_entry(number: int, image: Id, category: Id, row: Sequence[float]) -> dict[str, Any]:
     """An entry of `annotations`: its id, those of picture and category, and a row of boxes as `write` takes them."""
     width, height = row[3] - row[1], row[4] - row[2]
     return {
@@ -116,6 +254,7 @@ def annotation_entry(number: int, image: int, category: int, row: Sequence[float
         "bbox": [round(value, 6) for value in (row[1], row[2], width, height)],
         "area": round(width * height, 6),
         "iscrowd": int(len(row) > 6 and row[6] > 0),
+        **({"ignore": 1} if row[5] > 0 else {}),
     }
 
 
@@ -173,31 +312,75 @@ def _entries(text: str, what: str) -> Iterator[tuple[str, int, Any]]:
         raise damaged(skip(at), "something follows the end")
 
 
-def _picture(entry: dict[str, Any], where: str) -> Picture:
+def _size(entry: dict[str, Any], where: str) -> tuple[int, int]:
     width, height = _whole(entry, "width", where), _whole(entry, "height", where)
     if not (0 < width <= 1e6 and 0 < height <= 1e6):
         raise UserError(f"{where}: the image is said to be {width}x{height}")
-    return Picture(_whole(entry, "id", where), _string(entry, "file_name", where), width, height)
+    return width, height
 
 
-def _annotation(entry: dict[str, Any], where: str) -> tuple[int, tuple[int, float, float, float, float, int]]:
+def _box(entry: dict[str, Any], where: str, number: int) -> Box:
+    if entry.get("bbox") in (None, []) and entry.get("segmentation"):
+        raise UserError(f"{where}: has a segmentation but no bbox; write [x, y, width, height] around it")
     box = entry.get("bbox")
+    values = [_number(value) for value in box] if isinstance(box, list) else []
     # Beyond a million pixels nothing is a coordinate, and float32 would round it.
-    if (
-        not isinstance(box, list)
-        or len(box) != 4
-        or not all(type(value) in (int, float) and abs(value) <= 1e6 for value in box)
-    ):
+    if len(values) != 4 or not all(value is not None and abs(value) <= 1e6 for value in values):
         raise UserError(f"{where}: bbox must be four numbers [x, y, width, height] in pixels")
-    crowd = int(bool(entry.get("iscrowd", 0)))
-    row = (_whole(entry, "category_id", where), *map(float, box), crowd)
-    return _whole(entry, "image_id", where), row  # type: ignore[return-value]
+    x, y, width, height = (float(value) for value in values if value is not None)
+    area = _number(entry.get("area"))
+    area = width * height if area is None or not 0 <= area <= 1e12 else float(area)
+    return Box(_whole(entry, "category_id", where), x, y, width, height, area, _crowd(entry, where), number)
+
+
+def _crowd(entry: dict[str, Any], where: str) -> int:
+    value = entry.get("iscrowd")
+    if value is None:
+        return 0
+    text = str(value).strip().lower()
+    flag = FLAGS.get(re.sub(r"\.0*$", "", text)) if isinstance(value, (bool, int, float, str)) else None
+    if flag is None:
+        raise UserError(f"{where}: iscrowd is {str(value)[:40]!r}, it must be 0 or 1")
+    return flag
+
+
+def _number(value: Any) -> float | None:
+    """A number, also where it is written as text; None for what is none. May be infinite."""
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return None
+    return value if type(value) in (int, float) else None
+
+
+def _id(entry: dict[str, Any], key: str, where: str) -> Id:
+    """An id as it is written: a whole number or a text; 60.0 is 60."""
+    value = entry.get(key)
+    if type(value) is float and value.is_integer():
+        value = int(value)
+    if type(value) is int and -MAX_ID <= value < MAX_ID:
+        return value
+    if type(value) is not str:
+        raise UserError(f"{where}: {key} is {str(value)[:40]!r}, it must be a whole number or a text")
+    return _string(entry, key, where)
+
+
+def _key(identifier: Id) -> Id:
+    """What 60 and "60" have in common: files that went through tables have one in images, the other in annotations."""
+    if isinstance(identifier, str) and NUMBER.fullmatch(identifier) and len(identifier) < 16:
+        return int(float(identifier))
+    return identifier
 
 
 def _whole(entry: dict[str, Any], key: str, where: str) -> int:
     value = entry.get(key)
+    if isinstance(value, str) and NUMBER.fullmatch(value.strip()) and len(value) < 16:
+        value = float(value)
+    if type(value) is float and value.is_integer():
+        value = int(value)
     if type(value) is not int or not 0 <= value < 1 << 53:
-        raise UserError(f"{where}: {key} is {str(value)[:40]!r}, it must be a whole number")
+        raise UserError(f"{where}: {key} is {str(entry.get(key))[:40]!r}, it must be a whole number")
     return value
 
 

@@ -15,6 +15,7 @@ images, download) works without its help. Reading each picture inside
 
 import importlib
 import inspect
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -47,6 +48,10 @@ class Sample:
     boxes: float32 [N, 6] rows (class, xmin, ymin, xmax, ymax, difficult); class counts from 0 into the data set's
     `classes`; corners are continuous pixel coordinates of the picture, 0..width and 0..height. N may be 0.
     crowds: rows like those of boxes around groups of objects: never trained on; detections in them count neither way.
+    image_id: the picture's number or text in the dataset's own files, where those number them (COCO), for results that
+    are read beside these files. None: it has none.
+    annotated: float64 [K, 7] rows (class, x, y, width, height, area, crowd) of all objects and crowds exactly as a COCO
+    file has them, which COCO's metric is measured with; None: boxes and crowds stand for them.
     path: the picture's file. A format that keeps its pictures elsewhere than in files of their own overrides read()
     and stamp(), and makes up a path that names the picture in messages.
     """
@@ -57,6 +62,8 @@ class Sample:
     height: int
     boxes: np.ndarray
     crowds: np.ndarray = field(default_factory=no_boxes)
+    image_id: int | str | None = None
+    annotated: np.ndarray | None = None
 
     def read(self) -> bytes:
         """The encoded picture (JPEG, PNG ...) as it lies on disk. UserError if it cannot be read."""
@@ -91,6 +98,10 @@ class Dataset(ABC):
     def split(self, name: str) -> list[Sample]:
         """The samples of "train", "val" or "test", always in the same order; UserError if there are none."""
 
+    def split_category_ids(self, split: str) -> tuple[int | str, ...] | None:
+        """category_ids as the files of one split have them; None where they number no classes, or not alike."""
+        return self.category_ids
+
     def coverage(self, split: str) -> Coverage:
         """What was looked for and not found, or found and not used, of a split that can be read."""
         return Coverage()
@@ -103,16 +114,26 @@ class Dataset(ABC):
         return None
 
 
+def every_number(ids: Mapping[int, int | str], count: int) -> tuple[int | str, ...]:
+    """The numbers of classes 0 .. count - 1: those of `ids`, and for the others unused ones above them."""
+    free = itertools.count(max((int(number) for number in ids.values()), default=0) + 1)
+    kind = str if any(isinstance(number, str) for number in ids.values()) else int
+    return tuple(ids[place] if place in ids else kind(next(free)) for place in range(count))
+
+
 def make_dataset(cfg: DictConfig | Mapping[str, Any]) -> Dataset:
     """The data set that `cfg` (the group `dataset`: _target_, its options and the keys common to all) describes.
 
     Errors of the class itself come out as they are; a wrong `_target_` or option is a UserError.
     """
+    from ssd.data.checks import class_names
     from ssd.data.parts import Common, take_part
 
     node: Any = OmegaConf.to_container(cfg, resolve=True) if isinstance(cfg, DictConfig) else dict(cfg)
     common = Common.out_of(node)
     common.fetch(node.get("root"))
+    if node.get("classes") is not None:
+        node["classes"] = list(class_names(node["classes"], "dataset.classes"))
     classes = node.get("classes")
     if common.others == "drop" and classes:
         node["classes"] = None  # all there are, of which take_part leaves the chosen

@@ -4,16 +4,18 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from ssd.data.checks import class_index, position
 from ssd.data.coverage import Coverage
-from ssd.data.dataset import SPLITS, Dataset, Sample, make_dataset
+from ssd.data.dataset import SPLITS, Dataset, Sample, every_number, make_dataset
 from ssd.errors import UserError
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 OTHERS = ("error", "drop")
 
@@ -78,8 +80,8 @@ class ClassSubset(Dataset):
             )
         self._to = np.full(len(whole.classes), -1)
         self._to[places] = np.arange(len(places))
-        ids = whole.category_ids
-        self.category_ids = None if ids is None else tuple(ids[place] for place in places)
+        self._places = places
+        self.category_ids = self._of_mine(whole.category_ids)
 
     def split(self, name: str) -> list[Sample]:
         whole = self.whole.split(name)
@@ -92,8 +94,14 @@ class ClassSubset(Dataset):
             raise UserError(f"the {name} split has no picture with any of {', '.join(self.classes)}")
         return samples
 
+    def split_category_ids(self, split: str) -> tuple[int | str, ...] | None:
+        return self._of_mine(self.whole.split_category_ids(split))
+
     def coverage(self, split: str) -> Coverage:
         return self.whole.coverage(split)
+
+    def _of_mine(self, ids: tuple[T, ...] | None) -> tuple[T, ...] | None:
+        return None if ids is None else tuple(ids[place] for place in self._places)
 
 
 class Fewer(Dataset):
@@ -113,6 +121,9 @@ class Fewer(Dataset):
         samples = self.whole.split(name)
         count = min(self.images, len(samples))
         return [samples[index * len(samples) // count] for index in range(count)]
+
+    def split_category_ids(self, split: str) -> tuple[int | str, ...] | None:
+        return self.whole.split_category_ids(split)
 
     def coverage(self, split: str) -> Coverage:
         return self.whole.coverage(split)
@@ -165,16 +176,30 @@ class Concat(Dataset):
             raise UserError(f"none of dataset.parts has a {name} split")
         return samples
 
+    def split_category_ids(self, split: str) -> tuple[int | str, ...] | None:
+        """Only where all parts number the classes, and each class alike: results are in one numbering."""
+        here = [(part, places) for part, places in zip(self.parts, self._to, strict=True) if split in part.available]
+        ids: dict[int, int | str] = {}
+        for part, places in here:
+            numbers = part.split_category_ids(split)
+            if numbers is None or any(ids.setdefault(place, number) != number
+                                      for place, number in zip(places.tolist(), numbers, strict=True)):  # fmt: skip
+                return None
+        return every_number(ids, len(self.classes)) if len(set(ids.values())) == len(ids) else None
+
     def coverage(self, split: str) -> Coverage:
         return sum((part.coverage(split) for part in self.parts if split in part.available), Coverage())
 
 
 def relabel(sample: Sample, to: np.ndarray) -> Sample:
     """The sample with class c numbered to[c]; objects whose class goes to -1 are left out."""
-    parts = []
-    for rows in (sample.boxes, sample.crowds):
+    parts: list[Any] = []
+    for rows in (sample.boxes, sample.crowds, sample.annotated):
+        if rows is None:
+            parts.append(None)
+            continue
         classes = to[rows[:, 0].astype(int)] if len(rows) else np.zeros(0, int)
         rows = rows[classes >= 0].copy()
         rows[:, 0] = classes[classes >= 0]
         parts.append(rows)
-    return replace(sample, boxes=parts[0], crowds=parts[1])
+    return replace(sample, boxes=parts[0], crowds=parts[1], annotated=parts[2])

@@ -56,20 +56,22 @@ def write_voc(
 
 
 def write_coco(
-    path: Path, images: Sequence[ImageResult], image_ids: Sequence[int], category_ids: Sequence[int]
+    path: Path, images: Sequence[ImageResult], image_ids: Sequence[int | str], category_ids: Sequence[int | str]
 ) -> None:
     """Write COCO's results list: [{"image_id", "category_id", "bbox": [xmin, ymin, width, height], "score"}].
 
     image_ids: COCO's id of each image, in their order. category_ids: COCO's id (not contiguous) of each class index.
+    Numbers are written with all their digits: rounded, other detections would have equal scores, and pycocotools would
+    not come to the numbers of the run.
     """
     content = [
         {
             "image_id": image_id,
             "category_id": category_ids[int(row[0])],
-            "bbox": [round(float(value), 2) for value in (row[2], row[3], row[4] - row[2], row[5] - row[3])],
-            "score": round(float(row[1]), 6),
+            "bbox": [row[2], row[3], row[4] - row[2], row[5] - row[3]],
+            "score": row[1],
         }
         for image_id, image in zip(image_ids, images, strict=True)
-        for row in image.detections
+        for row in image.detections.astype(np.float64).tolist()
     ]
     write_atomically(path, json.dumps(content, allow_nan=False).encode())

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ssd.evaluation.breakdown import Mistakes, error_breakdown
-from ssd.evaluation.coco import evaluate_coco
+from ssd.evaluation.coco import Numbering, evaluate_coco
 from ssd.evaluation.confusion import Confusion, confusion
 from ssd.evaluation.curves import best_f1
 
@@ -81,9 +81,15 @@ class Analysis:
 
 
 def analyse(
-    truth: Sequence[np.ndarray], detections: Sequence[np.ndarray], voc: dict[str, Any], depth: Depth
+    truth: Sequence[np.ndarray],
+    detections: Sequence[np.ndarray],
+    voc: dict[str, Any],
+    depth: Depth,
+    numbering: Numbering | None = None,
+    annotated: Sequence[np.ndarray] | None = None,
 ) -> Analysis:
-    """Of ground truth and detections as `evaluate_voc` takes them, and its result `voc` on them.
+    """Of ground truth and detections as `evaluate_voc` takes them, and its result `voc` on them; numbering and
+    annotated as `evaluate_coco` takes them.
 
     Without depth.threshold every class has the score of its best F1; classes that nothing was found of have the mean of
     the others'.
@@ -103,7 +109,7 @@ def analyse(
         mean_iou=voc["mean_iou"],
         confusion=confusion(truth, detections, thresholds, depth.iou),
         mistakes=error_breakdown(truth, detections, num_classes, depth.iou),
-        coco=evaluate_coco(truth, detections, num_classes) if depth.coco else {},
+        coco=evaluate_coco(truth, detections, num_classes, numbering, annotated) if depth.coco else {},
     )
 
 

@@ -38,6 +38,12 @@ class Measured:
     def truth(self) -> list[np.ndarray]:
         return ground_truth(self.samples)
 
+    @property
+    def annotated(self) -> list[np.ndarray] | None:
+        """Sample.annotated of all images; None unless all have it."""
+        rows = [sample.annotated for sample in self.samples if sample.annotated is not None]
+        return rows if len(rows) == len(self.samples) else None
+
     def values(self) -> dict[str, float]:
         """Flat numbers named val/…; the AP of a class without ground truth is nan."""
         numbers = {f"val/{name}": float(self.voc[name]) for name in ("map_11pt", "map_area")}

@@ -19,6 +19,7 @@ from ssd.detection.detector import Detector
 from ssd.engine import mx
 from ssd.errors import UserError
 from ssd.evaluation.analysis import analyse
+from ssd.evaluation.coco import Numbering
 from ssd.evaluation.measure import Measured
 from ssd.evaluation.report.files import write_report
 from ssd.evaluation.report.report import About
@@ -136,11 +137,11 @@ def start_events(cfg: DictConfig, folder: Path, course: Course, splits: Mapping[
 
 @dataclass(frozen=True)
 class Subject:
-    """What was measured, as the report names it. category_ids: COCO's, of a data set that has them."""
+    """What was measured, as the report names it. category_ids: COCO's in this split, of a dataset that has them."""
 
     model: str
     split: str
-    category_ids: Sequence[int] | None
+    category_ids: Sequence[int | str] | None
 
 
 def report(cfg: DictConfig, folder: Path, measured: Measured, subject: Subject) -> dict[str, float]:
@@ -151,7 +152,8 @@ def report(cfg: DictConfig, folder: Path, measured: Measured, subject: Subject) 
     metric = cfg.metric
     facts = {"model": subject.model, "data set": f"{cfg.dataset.name}, {subject.split}"}
     facts["date"] = time.strftime("%Y-%m-%d %H:%M")
-    analysis = analyse(measured.truth, measured.detections, measured.voc, metric)
+    numbering = Numbering.of(measured.samples, subject.category_ids, len(measured.classes))
+    analysis = analyse(measured.truth, measured.detections, measured.voc, metric, numbering, measured.annotated)
     about = About(
         title=f"{cfg.dataset.name}, {subject.split}: {len(measured.samples):,} images measured",
         facts=facts,

@@ -30,7 +30,7 @@ def run(cfg: DictConfig, folder: Path) -> float:
         log.info("measuring %s on the %d images of %s", cfg.model, len(samples), cfg.job.split)
         measured = measure(detector, samples, cfg.metric, lambda done: events.progress(1, done, {}))
         measured.tell(events, 0, cfg.training.samples)
-        subject = Subject(cfg.model, cfg.job.split, dataset.category_ids)
+        subject = Subject(cfg.model, cfg.job.split, dataset.split_category_ids(cfg.job.split))
         values = report(cfg, folder, measured, subject)
         events.artifact(folder / "report.html", "report")
         places = events.where()

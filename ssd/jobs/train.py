@@ -107,7 +107,7 @@ def _train(cfg: DictConfig, folder: Path, lead: Lead | None) -> float:
             detector.set_params(best.arg_params, best.aux_params)
             measured = measure(detector, val, cfg.metric, lambda done: fit.heed_signal())
             measured.tell(events, keeper.progress.step, cfg.training.samples)
-            subject = Subject(str(checkpoints.best), "val", dataset.category_ids)
+            subject = Subject(str(checkpoints.best), "val", dataset.split_category_ids("val"))
             values = report(cfg, folder, measured, subject)
             events.artifact(folder / "report.html", "report")
             for file in (checkpoints.best, checkpoints.symbol):

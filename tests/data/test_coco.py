@@ -69,7 +69,7 @@ def test_ids_become_classes_in_their_order(folder, caplog):
     np.testing.assert_array_equal(first.crowds, [[1, 0, 0, 60, 40, 0]])
     assert second.path == folder / "pictures/sub/b.jpg"
     assert (len(second.boxes), len(second.crowds)) == (0, 0)
-    assert "image 9 (a.jpg): object 2, box (5, 5, 5, 12), has no area" in caplog.text
+    assert "image 9 (a.jpg): object 3, box (5, 5, 5, 12), has no area" in caplog.text
 
 
 def test_given_classes_by_either_spelling(folder):
@@ -81,7 +81,8 @@ def test_given_classes_by_either_spelling(folder):
     splits = {"train": {"annotations": "train.json"}, "val": {"annotations": "train.json"}}
     with pytest.raises(UserError, match=r"image 9 \(a.jpg\): class 'tv' is not in dataset.classes"):
         dataset(folder, classes=["motorbike", "person"], splits=splits).split("train")
-    assert dataset(folder, classes=["tv", "motorbike", "person", "wolf"]).category_ids is None
+    # A class that the file does not have gets a number that nothing in it has.
+    assert dataset(folder, classes=["tv", "motorbike", "person", "wolf"]).category_ids == (90, 4, 1, 91)
 
 
 def test_a_split_is_held_out_where_there_is_none(folder):
@@ -124,13 +125,28 @@ def test_a_detection_in_a_crowd_counts_neither_way(folder):
         (lambda node: node["annotations"][0].update(bbox=[1, 2, 3]), "annotations[0]: bbox must be four numbers"),
         (lambda node: node["annotations"][1].update(bbox=[1, 2, 3, float("nan")]), "annotations[1]: bbox must be"),
         (lambda node: node["annotations"][0].update(bbox=[1, 2, 3, 10**400]), "annotations[0]: bbox must be"),
-        (lambda node: node["annotations"][0].update(bbox=[1, 2, 3, "4"]), "annotations[0]: bbox must be"),
-        (lambda node: node["annotations"][2].update(image_id=7), "annotations speak of image id 7"),
+        (lambda node: node["annotations"][0].update(bbox=[1, 2, 3, "4 px"]), "annotations[0]: bbox must be"),
+        (lambda node: node["annotations"][0].update(bbox=[]), "annotations[0]: has a segmentation but no bbox"),
+        (lambda node: node["annotations"][0].pop("bbox"), "annotations[0]: has a segmentation but no bbox"),
+        (lambda node: node["annotations"][1].pop("bbox"), "annotations[1]: bbox must be four numbers"),
+        (lambda node: node["annotations"][1].update(iscrowd="maybe"), "annotations[1]: iscrowd is 'maybe', it must be"),
+        (lambda node: node["annotations"][1].update(iscrowd=2), "annotations[1]: iscrowd is '2', it must be 0 or 1"),
+        (lambda node: node["annotations"][1].update(iscrowd=[0]), "annotations[1]: iscrowd is '[0]', it must be"),
+        (lambda node: node["annotations"][2].update(image_id=7), "annotations[2] is of image id 7, which is not in im"),
+        (lambda node: node["annotations"][2].update(image_id=9.5), "image_id is '9.5', it must be a whole number or"),
+        (lambda node: node["images"][1].update(id="9"), "images[1]: image id 9 is used twice, for a.jpg and sub/b.jpg"),
         (lambda node: node["annotations"][2].update(category_id=2), "annotations speak of category id 2"),
         (lambda node: node["annotations"][2].update(category_id=True), "category_id is 'True'"),
         (lambda node: node["categories"][0].update(name=" "), "categories[0]: name must be a text"),
-        (lambda node: node["categories"][0].update(name="person"), "two categories have the same name"),
-        (lambda node: node["categories"][0].update(id=1), "categories[1]: category id 1 is used twice"),
+        (
+            lambda node: node["categories"][0].update(name="person"),
+            "categories 1 and 90 are both named 'person': rename",
+        ),
+        (
+            lambda node: node["categories"][0].update(id=1),
+            "categories[1]: category id 1 is used twice, for 'tv' and 'p",
+        ),
+        (lambda node: node["categories"][0].update(name="a\nb"), "name 'a\\nb' holds a line break"),
     ],
 )
 def test_bad_entries_are_named(change, message):
@@ -141,6 +157,107 @@ def test_bad_entries_are_named(change, message):
     assert message in str(error.value)
     assert str(error.value).startswith("x.json: ")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("value", ["0", "false", "0.0", "", False, 0.0, None, "False", " 0 "])
+def test_flags_written_as_words_are_none(value):
+    node = json.loads(json.dumps(WHOLE))
+    node["annotations"][1]["iscrowd"] = value
+    assert [box.crowd for box in coco_json.parse(json.dumps(node), "x").boxes[9]] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("value", ["1", "true", True, 1.0, "1.0", "TRUE"])
+def test_flags_written_as_words_are_meant(value):
+    node = json.loads(json.dumps(WHOLE))
+    node["annotations"][0]["iscrowd"] = value
+    assert [box.crowd for box in coco_json.parse(json.dumps(node), "x").boxes[9]] == [1, 1, 0]
+
+
+def test_numbers_written_as_text_are_read_and_ids_kept():
+    node = json.loads(json.dumps(WHOLE))
+    node["images"][0].update(id="9", width="60", height=40.0)
+    node["images"][1].update(id="left-5")
+    node["annotations"][0].update(bbox=["1.5", 2, "10", 20.25], category_id="90", area="7.5")
+    node["annotations"][1].update(image_id="9", category_id=4.0)
+    node["annotations"][2].update(image_id="left-5")
+    node["categories"][0].update(id="90")
+    found = coco_json.parse(json.dumps(node), "x")
+    assert [picture.id for picture in found.pictures] == ["9", "left-5"]
+    assert (found.pictures[0].width, found.pictures[0].height) == (60, 40)
+    assert found.boxes["9"][0] == (90, 1.5, 2, 10, 20.25, 7.5, 0, 0)
+    assert found.boxes["left-5"][0].category == 1
+    assert found.raw == {90: "90", 1: 1, 4: 4}
+
+
+def test_a_file_says_that_ids_of_annotations_are_used_twice(caplog):
+    node = json.loads(json.dumps(WHOLE))
+    node["annotations"][1]["id"] = 1
+    coco_json.parse(json.dumps(node), "x.json")
+    assert "x.json: 1 ids of annotations are used twice, such as 1" in caplog.text
+
+
+ROOTS = {
+    "named as the data set": ([(0, "shapes", "none"), (1, "cat", "shapes"), (2, "dog", "shapes")], ["cat", "dog"]),
+    "named as a class": ([(0, "cat", "none"), (1, "cat", "cat"), (2, "dog", "cat")], ["cat", "dog"]),
+    "two of one name, one of them used": ([(1, "cat", "x"), (2, "dog", "x"), (7, "cat", "x")], ["cat", "dog"]),
+    "without annotations, and nobody's root": (
+        [(1, "cat", "x"), (2, "dog", "x"), (3, "x y", "x")],
+        ["cat", "dog", "x y"],
+    ),
+    "a class that others are below of": ([(1, "cat", "none"), (2, "dog", "cat")], ["cat", "dog"]),
+}
+
+
+@pytest.mark.parametrize("case", ROOTS)
+@pytest.mark.parametrize("used", [(1, 2), (1,)])
+def test_a_root_category_is_no_class(folder, case, used):
+    categories, expected = ROOTS[case]
+    rows = [{"id": n, "image_id": 9, "category_id": n, "bbox": [1, 1, 9, 9], "iscrowd": 0} for n in used]
+    named = [{"id": number, "name": name, "supercategory": above} for number, name, above in categories]
+    text = json.dumps({**WHOLE, "categories": named, "annotations": rows})
+    (folder / "train.json").write_text(text)
+    coco = dataset(folder)
+    assert coco.classes == tuple(expected)
+    assert coco.category_ids == (1, 2, 3)[: len(expected)]
+    assert coco.split_category_ids("train") == coco.category_ids
+
+
+def test_a_category_is_a_class_when_another_file_has_objects_of_it(folder):
+    categories = [
+        {"id": 5, "name": "vehicle", "supercategory": "none"},
+        {"id": 6, "name": "car", "supercategory": "vehicle"},
+    ]
+    rows = [{"id": 1, "image_id": 9, "category_id": 6, "bbox": [1, 1, 9, 9]}]
+    (folder / "train.json").write_text(json.dumps({**WHOLE, "categories": categories, "annotations": rows}))
+    rows[0]["category_id"] = 5
+    (folder / "val.json").write_text(json.dumps({**WHOLE, "categories": categories, "annotations": rows}))
+    splits = {name: {"annotations": f"{name}.json", "images": "pictures"} for name in ("train", "val")}
+    coco = dataset(folder, splits=splits)
+    assert coco.classes == ("vehicle", "car")
+    assert coco.split("val")[0].boxes[0, 0] == 0
+
+
+def test_each_split_has_the_numbers_of_its_own_file(folder):
+    other = json.loads(
+        json.dumps(WHOLE)
+        .replace('"category_id": 1,', '"category_id": 12,')
+        .replace('{"id": 1, "name"', '{"id": 12, "name"')
+    )
+    (folder / "val.json").write_text(json.dumps(other))
+    train, val = ({"annotations": f"{name}.json", "images": "pictures"} for name in ("train", "val"))
+    coco = dataset(folder, splits={"train": train, "val": val, "test": [train, val]})
+    assert coco.classes == ("person", "motorcycle", "tv")
+    assert coco.category_ids == coco.split_category_ids("train") == (1, 4, 90)
+    assert coco.split_category_ids("val") == (12, 4, 90)
+    assert coco.split_category_ids("test") is None
+
+
+def test_samples_keep_what_the_file_says(folder):
+    first, second = dataset(folder, holdout={"val": 0, "test": 0, "seed": 0}).split("train")
+    assert (first.image_id, second.image_id) == (9, 5)
+    expected = [[2, 1.5, 2, 10, 20.25, 202.5, 0], [1, 0, 0, 60, 40, 2400, 1], [0, 5, 5, 0, 7, 0, 0]]
+    np.testing.assert_array_equal(first.annotated, expected)
+    assert second.annotated.shape == (0, 7)
 
 
 @pytest.mark.parametrize(

@@ -66,9 +66,15 @@ def test_classes_go_by_vocs_and_cocos_names():
     assert labels(dataset.split("train")) == [[0], [1]]
 
 
-@pytest.mark.parametrize("classes", [["dog", "wolf"], ["dog", "dog"]])
-def test_classes_that_are_not_there(classes):
-    with pytest.raises(UserError, match="must hold different ones of the classes there are: bird, cat, dog"):
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        (["dog", "wolf"], "must hold different ones of the classes there are: bird, cat, dog"),
+        (["dog", " dog"], "dataset.classes: the class name 'dog' occurs twice"),
+    ],
+)
+def test_classes_that_are_not_there(classes, message):
+    with pytest.raises(UserError, match=message):
         make_dataset(node(classes=classes, others="drop"))
 
 

@@ -25,7 +25,8 @@ def test_voc_lists_have_the_ids_of_the_data_set_and_file_names_without_slashes(t
 def test_coco_results(tmp_path):
     path = tmp_path / "results.json"
     write_coco(path, IMAGES, image_ids=[42, 73], category_ids=[17, 18])
+    width, scores = float(np.float32(110.126)) - 10, [float(np.float32(score)) for score in (0.9, 0.4)]
     assert json.loads(path.read_text()) == [
-        {"image_id": 42, "category_id": 18, "bbox": [10, 20, 100.13, 200], "score": 0.9},
-        {"image_id": 42, "category_id": 17, "bbox": [0, 0, 5, 5], "score": 0.4},
+        {"image_id": 42, "category_id": 18, "bbox": [10, 20, width, 200], "score": scores[0]},
+        {"image_id": 42, "category_id": 17, "bbox": [0, 0, 5, 5], "score": scores[1]},
     ]

@@ -1,12 +1,18 @@
+import contextlib
+import io
 import json
 import math
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from ssd.data.dataset import Sample, make_dataset
+from ssd.detection.results import ImageResult, write_coco
 from ssd.errors import UserError
 from ssd.evaluation import evaluate_coco, evaluate_voc
-from ssd.evaluation.coco import NAMES
+from ssd.evaluation.coco import NAMES, Numbering
 
 BOX = [0, 0, 50, 50]
 FAR = [100, 100, 150, 150]
@@ -108,3 +114,84 @@ def _row(annotation, label):
     x, y, width, height = annotation["bbox"]
     score = [annotation["score"]] if "score" in annotation else []
     return [label[annotation["category_id"]], *score, x, y, x + width, y + height]
+
+
+def official(annotations: Path, results: Path) -> list[float]:
+    """pycocotools' twelve numbers of two files, read as anyone would."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO(str(annotations))
+        evaluation = COCOeval(truth, truth.loadRes(str(results)), "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return evaluation.stats.tolist()
+
+
+def coco_file(folder: Path, rng: np.random.Generator, image_id: Callable[[int], int | str]) -> Path:
+    """A file with what makes results go wrong: ids that have nothing to do with the names and are in no order,
+    categories with gaps that are not sorted, crowds, areas of masks, boxes without area, and no objects at all."""
+    categories = [{"id": number, "name": name} for number, name in ((90, "tv"), (3, "car"), (17, "cat"))]
+    images, annotations = [], []
+    for number in rng.permutation(12).tolist():
+        name = f"{(number * 5 + 1) % 12 + 1}.jpg"
+        (folder / name).write_bytes(b"")
+        images.append({"id": image_id(number), "file_name": name, "width": 400, "height": 300})
+        for _ in range(int(rng.integers(0, 6))):
+            x, y = rng.uniform(0, 200), rng.uniform(0, 120)
+            width, height = rng.choice([0, 20, 90, 180]) * rng.uniform(0.8, 1), rng.uniform(5, 175)
+            box = [round(float(value), 2) for value in (x, y, width, height)]
+            annotations.append({
+                "id": 7 * len(annotations) + 3, "image_id": image_id(number), "bbox": box,
+                "category_id": int(rng.choice([3, 17, 90])), "iscrowd": int(rng.random() < 0.2),
+                "area": round(box[2] * box[3] * float(rng.uniform(0.3, 1)), 3),
+            })  # fmt: skip
+    path = folder / "val.json"
+    path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
+    return path
+
+
+@pytest.mark.parametrize("order", [None, ["cat", "tv", "car"]], ids=["by id", "given"])
+@pytest.mark.parametrize(
+    "image_id",
+    [lambda number: (number * 7 + 60) % 97, lambda number: f"image {number * 7 % 12}", lambda n: f"{900 - n}"],
+    ids=["numbers", "texts", "digits"],
+)
+def test_the_written_results_give_the_runs_numbers_on_the_users_file(tmp_path, image_id, order):
+    rng = np.random.default_rng(5)
+    path = coco_file(tmp_path, rng, image_id)
+    splits = {"train": {"annotations": "val.json"}, "val": {"annotations": "val.json"}}
+    node = {"_target_": "ssd.data.coco.COCO", "root": str(tmp_path), "classes": order, "splits": splits,
+            "out_of_range": "clip", "holdout": {"val": 0.2, "test": 0, "seed": 0}}  # fmt: skip
+    dataset = make_dataset(node)
+    samples = dataset.split("val")
+    found = []
+    for sample in samples:
+        rows = np.concatenate([sample.ground_truth()[:, :5]] * 3)
+        rows[:, 1:] += rng.normal(0, 4, (len(rows), 4))
+        scores = rng.integers(1, 8, len(rows)) / 8 + rng.choice([0, 1e-8, 3e-7], len(rows))  # many equal ones
+        rows = np.column_stack([rows[:, 0], scores, rows[:, 1:]]).astype(np.float32)
+        found.append(rows[np.argsort(-rows[:, 1], kind="stable")])
+    numbering = Numbering.of(samples, dataset.split_category_ids("val"), 3)
+    assert numbering.own
+    images = [ImageResult(sample.path.name, sample.width, sample.height, rows)
+              for sample, rows in zip(samples, found, strict=True)]  # fmt: skip
+    write_coco(tmp_path / "results.json", images, numbering.images, numbering.categories)
+    truth = [sample.ground_truth() for sample in samples]
+    ours = evaluate_coco(truth, found, 3, numbering, [sample.annotated for sample in samples])
+    assert [-1 if math.isnan(value) else value for value in ours.values()] == official(path, tmp_path / "results.json")
+    assert len({round(value, 6) for value in ours.values()}) > 6
+
+
+def test_ids_that_stand_for_two_images_are_counted_anew():
+    def of(*ids: int | str | None, categories=(3, 5)) -> Numbering:
+        samples = [Sample("x", Path("x"), 1, 1, np.zeros((0, 6), np.float32), image_id=number) for number in ids]
+        return Numbering.of(samples, categories, 2)
+
+    assert of(60, 50) == Numbering([60, 50], (3, 5), True)
+    for ids in ((60, 60), (60, None), (60, "60"), (None, None)):
+        assert of(*ids) == Numbering(range(1, 3), (3, 5), False)
+    for categories in (None, (3, 3), (3,), (3, "3")):
+        assert of(60, 50, categories=categories) == Numbering([60, 50], range(1, 3), False)

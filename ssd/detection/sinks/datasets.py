@@ -71,7 +71,7 @@ def coco_folder(folder: Path, header: Header) -> Iterator[Add]:
         def add(frame: Frame, found: np.ndarray) -> None:
             counts["images"] += 1
             picture = Picture(counts["images"], keep(frame), *_size(frame))
-            images.write(_separated(coco_json.picture_entry(picture), picture.id))
+            images.write(_separated(coco_json.picture_entry(picture), counts["images"]))
             for row, score in zip(as_boxes(found).tolist(), _with_area(found)[:, 1].tolist(), strict=True):
                 counts["annotations"] += 1
                 entry = coco_json.annotation_entry(counts["annotations"], picture.id, ids[int(row[0])], row)

@@ -3,19 +3,22 @@
 import csv
 import io
 import json
-from collections.abc import Sequence
+import logging
 from pathlib import Path
 
 import numpy as np
 
-from ssd.data.dataset import Sample
+from ssd.data import coco_json
 from ssd.data.images import encode
 from ssd.detection.results import ImageResult, write_coco, write_voc
 from ssd.evaluation.analysis import Analysis
+from ssd.evaluation.coco import Numbering
 from ssd.evaluation.curves import best_f1, curve_data, plot_curves
 from ssd.evaluation.measure import Measured
 from ssd.evaluation.report.report import About, report
 from ssd.files import write_atomically
+
+log = logging.getLogger(__name__)
 
 CURVE_POINTS = 400  # of each class in curves.json
 
@@ -27,9 +30,11 @@ def write_report(folder: Path, measured: Measured, analysis: Analysis, about: Ab
     classes.csv                        one row per class
     curves.png, curves.json            precision and recall of every class
     voc/comp4_det_test_<class>.txt     detections as the VOC devkit reads them
-    coco_results.json                  detections as COCO's tools read them; image_id is the sample's id where all are
-                                       numbers, else its place in the split from 1 on; category_id the data set's
-                                       category_ids where it has them, else the class's place from 1 on
+    coco_results.json                  detections as COCO's tools read them, with the dataset's own ids of images and
+                                       categories: pycocotools with the dataset's file comes to the run's numbers
+    coco_annotations.json              only where the dataset has no such ids: images are counted from 1 in the order of
+                                       the split, classes from 1 in theirs, and this file has both and the objects;
+                                       difficult ones as "ignore", which pycocotools does not heed
     """
     write_atomically(folder / "classes.csv", _classes(measured, analysis).encode())
     voc, names = measured.voc, measured.classes
@@ -40,20 +45,18 @@ def write_report(folder: Path, measured: Measured, analysis: Analysis, about: Ab
         for sample, found in zip(measured.samples, measured.detections, strict=True)
     ]
     write_voc(folder / "voc", images, [sample.id for sample in measured.samples], names)
-    categories = about.category_ids or range(1, len(names) + 1)
-    write_coco(folder / "coco_results.json", images, image_ids(measured.samples), categories)
+    numbering = Numbering.of(measured.samples, about.category_ids, len(names))
+    write_coco(folder / "coco_results.json", images, numbering.images, numbering.categories)
+    if not numbering.own:
+        if any(sample.image_id is not None for sample in measured.samples):
+            log.warning("ids of the dataset's files stand for several images or classes here, or are missing: "
+                        "coco_results.json goes with coco_annotations.json beside it")  # fmt: skip
+        categories = dict(zip(numbering.categories, names, strict=True))
+        text = coco_json.write_samples(measured.samples, numbering.images, categories)
+        write_atomically(folder / "coco_annotations.json", text.encode())
     path = folder / "report.html"
     write_atomically(path, report(measured, analysis, about))
     return path
-
-
-def image_ids(samples: Sequence[Sample]) -> list[int]:
-    """COCO's ids are numbers: those of the samples if they are, else 1, 2, 3, …"""
-    if all(sample.id.isdecimal() for sample in samples):
-        ids = [int(sample.id) for sample in samples]
-        if len(set(ids)) == len(ids):
-            return ids
-    return list(range(1, len(samples) + 1))
 
 
 def _classes(measured: Measured, analysis: Analysis) -> str:

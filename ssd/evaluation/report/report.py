@@ -36,7 +36,7 @@ class About:
     compat: str | None
     fixed_threshold: bool
     gallery: int
-    category_ids: Sequence[int] | None
+    category_ids: Sequence[int | str] | None
 
 
 def report(measured: Measured, analysis: Analysis, about: About) -> bytes:

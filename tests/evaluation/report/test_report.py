@@ -3,14 +3,12 @@
 import csv
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
-from pathlib import Path
 
 import cv2
-import numpy as np
 
-from ssd.data.dataset import Sample
-from ssd.evaluation.report.files import image_ids, write_report
+from ssd.evaluation.report.files import write_report
 from ssd.evaluation.report.gallery import gallery
 from ssd.evaluation.report.report import About, report
 
@@ -89,7 +87,7 @@ def test_files_beside_the_page(measurement, tmp_path):
     path = write_report(tmp_path, measured, analysis, about(category_ids=[1, 5, 90]))
     assert path == tmp_path / "report.html"
     assert {file.name for file in tmp_path.iterdir()} == {
-        "report.html", "classes.csv", "curves.png", "curves.json", "coco_results.json", "voc"
+        "report.html", "classes.csv", "curves.png", "curves.json", "coco_results.json", "coco_annotations.json", "voc"
     }  # fmt: skip
     rows = list(csv.DictReader((tmp_path / "classes.csv").open()))
     assert [row["class"] for row in rows] == list(measured.classes)
@@ -97,7 +95,12 @@ def test_files_beside_the_page(measurement, tmp_path):
     results = json.loads((tmp_path / "coco_results.json").read_text())
     assert len(results) == sum(map(len, measured.detections))
     assert {row["category_id"] for row in results} <= {1, 5, 90}
-    assert {row["image_id"] for row in results} <= set(range(6))  # the ids are numbers: "003" is 3
+    # The samples have no ids, though their names are numbers: another file says which image is which.
+    assert {row["image_id"] for row in results} <= set(range(1, 7))
+    truth = json.loads((tmp_path / "coco_annotations.json").read_text())
+    assert [(item["id"], item["file_name"]) for item in truth["images"]] == [(n + 1, f"{n:03d}.png") for n in range(6)]
+    assert [item["id"] for item in truth["categories"]] == [1, 5, 90]
+    assert len(truth["annotations"]) == sum(len(sample.boxes) for sample in measured.samples)
     lines = [line for file in (tmp_path / "voc").iterdir() for line in file.read_text().splitlines()]
     assert len(lines) == len(results)
     assert {line.split()[0] for line in lines} <= {sample.id for sample in measured.samples}
@@ -105,10 +108,16 @@ def test_files_beside_the_page(measurement, tmp_path):
     assert json.loads((tmp_path / "curves.json").read_text())
 
 
-def test_image_ids_of_samples():
-    def of(*ids: str) -> list[int]:
-        return image_ids([Sample(name, Path(name), 1, 1, np.zeros((0, 6), np.float32)) for name in ids])
-
-    assert of("000012", "7") == [12, 7]
-    assert of("000012", "a7") == [1, 2]
-    assert of("012", "12") == [1, 2]
+def test_ids_of_the_dataset_stand_in_the_results(measurement, tmp_path, caplog):
+    measured, analysis = measurement
+    samples = [replace(sample, image_id=60 - number) for number, sample in enumerate(measured.samples)]
+    write_report(tmp_path, replace(measured, samples=samples), analysis, about(category_ids=[7, 3, 90]))
+    results = json.loads((tmp_path / "coco_results.json").read_text())
+    expected = [60 - number for number, rows in enumerate(measured.detections) for _ in rows]
+    assert [row["image_id"] for row in results] == expected
+    assert not (tmp_path / "coco_annotations.json").exists()
+    assert not caplog.text
+    samples[1] = replace(samples[1], image_id=60)
+    write_report(tmp_path, replace(measured, samples=samples), analysis, about(category_ids=[7, 3, 90]))
+    assert (tmp_path / "coco_annotations.json").exists()
+    assert "coco_results.json goes with coco_annotations.json" in caplog.text
