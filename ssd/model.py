@@ -14,7 +14,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from ssd.data.placement import InputSpec
+from ssd.data.placement import InputSpec, trains_with_averages
 from ssd.engine import mx
 from ssd.errors import UserError
 from ssd.index import FOLDER, NAME, check_file, read_index
@@ -33,6 +33,7 @@ Params = dict[str, Any]  # name -> mx.nd.NDArray
 class ModelSpec:
     """What a user of the weights must know. Input: RGB, (x - mean) / std of 0..255, resized as resize_mode says.
 
+    antialias: whether it was trained on averages of large images, see InputSpec.
     category_ids: the number of each class in the data set it was trained on, where that numbers them otherwise (COCO).
     """
 
@@ -45,6 +46,7 @@ class ModelSpec:
     variances: list[float]
     compat: str | None
     detection: dict[str, Any]
+    antialias: bool
     channel_order: str = "RGB"
     category_ids: list[int] | None = None
     resize_mode: str = "force"  # the only one there was before this key
@@ -64,16 +66,20 @@ class ModelSpec:
             variances=plain["head"]["variances"],
             compat=cfg.compat,
             detection=plain["detection"],
+            antialias=trains_with_averages(cfg),
             category_ids=None if category_ids is None else list(category_ids),
             resize_mode=cfg.resize_mode,
         )
 
     @property
     def input(self) -> InputSpec:
-        """What preprocess() needs. Weights of the original are given pictures as it gave them, not smoothed."""
-        return InputSpec(
-            self.height, self.width, tuple(self.mean), tuple(self.std), self.resize_mode, self.compat is None
-        )
+        """What preprocess() needs."""
+        return InputSpec(self.height, self.width, tuple(self.mean), tuple(self.std), self.resize_mode, self.antialias)
+
+
+def earlier_antialias(compat: str | None) -> bool:
+    """What inference did with models that do not say whether they want averages."""
+    return compat is None
 
 
 @dataclass(frozen=True)
@@ -98,9 +104,11 @@ def spec_of(symbol: Any, path: Path) -> ModelSpec:
     if text is None:
         raise UserError(f"{path}: says nothing of its classes and input; it was not written by this package")
     try:
-        spec = ModelSpec(**json.loads(text))
+        content = json.loads(text)
+        content.setdefault("antialias", earlier_antialias(content.get("compat")))
+        spec = ModelSpec(**content)
         return replace(spec, detection={**EARLIER, **spec.detection})
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: its model description cannot be read ({error})") from error
 
 

@@ -46,11 +46,19 @@ def test_the_input_travels_with_the_graph() -> None:
 
 
 def test_checkpoints_from_before_there_was_a_choice_are_stretched() -> None:
-    symbol = stamp(graph(), ModelSpec.from_config(compose(["compat=mxnet_ssd"]), ["cat"]))
+    symbol = stamp(graph(), ModelSpec.from_config(compose([]), ["cat"]))
     old = json.loads(symbol.attr_dict()["data"][SPEC_ATTRIBUTE])
     del old["resize_mode"]
     symbol.get_internals()["data"]._set_attr(**{SPEC_ATTRIBUTE: json.dumps(old)})
     spec = spec_of(symbol, Path("x"))
     assert spec.resize_mode == "force"
-    assert not spec.input.antialias
     assert asdict(spec).keys() == old.keys() | {"resize_mode"}
+
+
+@pytest.mark.parametrize("compat", [None, "mxnet_ssd"])
+def test_checkpoints_that_do_not_name_their_averages_keep_what_inference_did(compat) -> None:
+    symbol = stamp(graph(), ModelSpec.from_config(compose([f"compat={compat or 'null'}", "loader=record"]), ["cat"]))
+    old = json.loads(symbol.attr_dict()["data"][SPEC_ATTRIBUTE])
+    assert old.pop("antialias") is False
+    symbol.get_internals()["data"]._set_attr(**{SPEC_ATTRIBUTE: json.dumps(old)})
+    assert spec_of(symbol, Path("x")).input.antialias == (compat is None)

@@ -62,7 +62,8 @@ def decode(data: bytes, what: str) -> np.ndarray:
 def decode_reduced(data: bytes, factor: int, what: str) -> np.ndarray:
     """uint8 BGR at 1/factor (1, 2, 4 or 8) of the size of a picture whose header was checked, else as decode().
 
-    A JPEG is decoded at that size, which saves most of the time; other formats are decoded and averaged.
+    A JPEG is decoded at that size, which saves most of the time and is its average but for half a level in 255 (mean of
+    photographs); other formats are decoded and averaged.
     """
     if picture_format(data) == "jpeg":
         return _decode(data, what, REDUCED[factor])

@@ -2,8 +2,8 @@
 
 A view of a picture (expansion, then crop) is one rectangle of it that is resized into one rectangle of the input, so
 that the work does not grow with the canvas. Colours change before or after the resize, wherever there are fewer
-pixels. Shrinking: JPEGs are decoded at 1/2, 1/4 or 1/8 of their size where that leaves enough pixels, which averages;
-what remains is a factor below two along one axis at least, done by the chosen interpolation as the original does it.
+pixels. Shrinking: JPEGs are decoded at 1/2, 1/4 or 1/8 of their size where that leaves enough pixels, which averages
+(if the input spec wants averages); what remains is done by the chosen interpolation.
 """
 
 from collections.abc import Callable, Sequence
@@ -110,7 +110,7 @@ class Painter:
         kept = centres_inside(_padded(pictures), windows[:, None])[..., 0]
         views = []
         for number, (picture, window) in enumerate(zip(pictures, windows.tolist(), strict=True)):
-            placement = place(window, picture.size, regions[number], flips[number], reduce=True)
+            placement = place(window, picture.size, regions[number], flips[number], self._spec.antialias)
             boxes = picture.boxes[kept[number, : len(picture.boxes)]]
             rows = self._rows(boxes, picture.size, placement) if placement else no_boxes()
             expanded = min(window) < 0 or max(window) > 1

@@ -42,8 +42,8 @@ class InputSpec:
 
     resize_mode: "force" stretches a picture to the input; "fit" keeps its proportions: it lies in the upper left
     corner and the rest has the colour `mean` (in whole levels), which the network sees as about zero.
-    antialias: pictures at least twice as large as the input are averaged to a half, quarter or eighth first, as the
-    training loader decodes them. The original interpolates between four pixels and skips the others.
+    antialias: images at least twice as large as the input are averaged to a half, quarter or eighth first, in training
+    as in inference. Otherwise resizing interpolates between four pixels and skips the others, as mxnet-ssd does.
     """
 
     height: int
@@ -56,14 +56,19 @@ class InputSpec:
     @classmethod
     def from_config(cls, cfg: DictConfig) -> "InputSpec":
         shape, normal = cfg.data_shape, cfg.backbone.input
-        return cls(
-            shape.height, shape.width, tuple(normal.mean), tuple(normal.std), cfg.resize_mode, cfg.compat is None
-        )
+        mean, std = tuple(normal.mean), tuple(normal.std)
+        return cls(shape.height, shape.width, mean, std, cfg.resize_mode, trains_with_averages(cfg))
 
     @property
     def border(self) -> tuple[int, ...]:
         """RGB of what no picture covers."""
         return tuple(min(255, max(0, round(level))) for level in self.mean)
+
+
+def trains_with_averages(cfg: DictConfig) -> bool:
+    """InputSpec.antialias of what is trained by this configuration: MXNet's iterator cannot average, and with compat
+    images are resized as mxnet-ssd resized them."""
+    return cfg.compat is None and cfg.loader.name == "fast"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from ssd.detection.decode import DecodeParams
 from ssd.errors import UserError
-from ssd.model import ModelSpec
+from ssd.model import ModelSpec, earlier_antialias
 
 VERSION = 1  # of this form
 PRECISIONS = ("float32", "int8")
@@ -28,6 +28,7 @@ def describe(spec: ModelSpec, precision: str) -> dict[str, Any]:
             "mean": list(spec.mean),
             "std": list(spec.std),
             "resize_mode": spec.resize_mode,
+            "antialias": spec.antialias,
         },
         "detection": dict(spec.detection),
         "model": {
@@ -68,6 +69,7 @@ def _read(content: Mapping[str, Any]) -> ModelSpec:
         variances=variances,
         compat=model["compat"],
         detection=dict(content["detection"]),
+        antialias=entry.get("antialias", earlier_antialias(model["compat"])),
         channel_order=entry["channel_order"],
         category_ids=None if ids is None else _list(ids, int, "category_ids"),
         resize_mode=entry["resize_mode"],
@@ -81,6 +83,8 @@ def _read(content: Mapping[str, Any]) -> ModelSpec:
         raise ValueError(f"channel_order: {spec.channel_order!r} instead of RGB")
     if spec.compat not in (None, "mxnet_ssd") or spec.resize_mode not in ("force", "fit"):
         raise ValueError("compat or resize_mode has a value this version does not know")
+    if not isinstance(spec.antialias, bool):
+        raise ValueError(f"antialias: {spec.antialias!r} instead of true or false")
     if model["precision"] not in PRECISIONS:
         raise ValueError(f"precision: {model['precision']!r} instead of {' or '.join(PRECISIONS)}")
     return spec

@@ -117,6 +117,7 @@ def describe(cfg: DictConfig, converted: Converted, mean: Mean, name: str) -> Mo
         variances=variances,
         compat=None,
         detection=detection,
+        antialias=False,  # Caffe interpolates between four pixels
     )
 
 

@@ -11,7 +11,7 @@ from ssd.interop.caffe.write import write_network
 from ssd.interop.classifier import Classifier
 from ssd.model import ModelSpec
 
-SPEC = ModelSpec(["dark", "bright"], 8, 8, [0.0] * 3, [255.0] * 3, "x", [0.1, 0.1, 0.2, 0.2], None, {})
+SPEC = ModelSpec(["dark", "bright"], 8, 8, [0.0] * 3, [255.0] * 3, "x", [0.1, 0.1, 0.2, 0.2], None, {}, True)
 
 
 def written(folder: Path, outputs: int = 2) -> str:

@@ -24,7 +24,7 @@ def compared(net: Net, folder: Path, fold: bool = True) -> Report:
     height, width = converted.input_shape[2:]
     spec = ModelSpec(
         [str(label) for label in converted.heads.labels], height, width, [123.0, 117.0, 104.0], [58.0] * 3, "net",
-        [0.1, 0.1, 0.2, 0.2], None, BASE | converted.heads.detection,
+        [0.1, 0.1, 0.2, 0.2], None, BASE | converted.heads.detection, False,
     )  # fmt: skip
     made = Conversion(*files, network, options, converted, spec)
     return verify(made, [("noise", noise_picture(height, width))], 1e-4)
