@@ -2,7 +2,8 @@
 
 Every class above the score threshold is kept at every anchor (one anchor may hold several classes), then per class the
 best `topk` go through non-maximum suppression, then the best `keep` of the image remain. This is what the SSD paper's
-implementation does; MXNet's MultiBoxDetection keeps the best class of an anchor only.
+implementation does; MXNet's MultiBoxDetection keeps the best class of an anchor only. Limits are exclusive: a score
+that equals `score` goes, an IoU that equals `nms` stays (MultiBoxDetection decides both the other way).
 
 Suppression removes the weaker of two boxes that overlap, or, with soft_nms, lowers its score (Bodla et al., "Soft-NMS",
 ICCV 2017) by how much they overlap:

@@ -4,6 +4,8 @@ Batch and classes become one axis, so that one NonMaxSuppression serves all; wha
 table of scores, in which everything else is -1.
 """
 
+import numpy as np
+
 from ssd.detection.decode import DecodeParams
 from ssd.interop.onnx.builder import Builder
 
@@ -17,7 +19,8 @@ def add_suppression(onnx: Builder, params: DecodeParams, classes: int, anchors: 
     index = _reshape(onnx, index, [0, classes * count, 1], "candidates_index")
     boxes = onnx.add("GatherND", ["boxes", index], "candidates_boxes", batch_dims=1)
     grouped = _reshape(onnx, boxes, [-1, count, 4], "boxes_by_class")
-    kept = _suppress(onnx, grouped, _reshape(onnx, values, [-1, 1, count], "scores_by_class"), params, count)
+    by_class = _reshape(onnx, values, [-1, 1, count], "scores_by_class")
+    kept = _suppress(onnx, grouped, by_class, (params.score, params.nms), count)
     table = _reshape(onnx, kept, [-1, classes * count], "kept_by_image")
     score, place = _top(onnx, table, min(params.keep, classes * count), "best")
     label = onnx.add("Div", [place, onnx.numbers(count, "candidates_per_class")], "best_class")
@@ -25,27 +28,49 @@ def add_suppression(onnx: Builder, params: DecodeParams, classes: int, anchors: 
 
 
 def add_original_suppression(onnx: Builder, params: DecodeParams, classes: int, anchors: int) -> str:
-    """The same as MXNet's MultiBoxDetection decides: the best class of an anchor alone, params.topk over all classes,
-    and no other limit. Of two classes with exactly the same score both are looked at."""
-    count = min(params.topk, anchors) if params.topk > 0 else anchors
+    """The same as MXNet's MultiBoxDetection decides: the best class of an anchor alone, the first of equal ones;
+    params.topk over all classes, and no other limit; a score equal to the limit stays, an IoU equal to it suppresses.
+    With params.nms = 0 it suppresses nothing, and params.topk is not looked at."""
+    count = min(params.topk, anchors) if params.topk > 0 and params.nms > 0 else anchors
     scores = _scores(onnx, classes)
     best = onnx.add("ReduceMax", [scores], "best_score", axes=[1], keepdims=1)
-    is_best = onnx.add("Equal", [scores, best], "is_best")
-    scores = onnx.add("Where", [is_best, scores, onnx.scalar(0, "no_score")], "scores_of_best")
+    first = onnx.add("ArgMax", [scores], "first_best_class", axis=1, keepdims=1)
+    numbers = onnx.constant(np.arange(classes).reshape(1, classes, 1), "class_numbers")
+    is_best = onnx.add("Equal", [numbers, first], "is_best")
+    scores = onnx.add("Where", [is_best, scores, onnx.scalar(-1, "no_score")], "scores_of_best")
     anchor_scores = onnx.add("Squeeze", [best, onnx.numbers([1], "class_axis")], "anchor_scores")
     _, index = _top(onnx, anchor_scores, count, "candidates")
     boxes = _gather(onnx, "boxes", index)
     by_anchor = onnx.add("Transpose", [scores], "scores_by_anchor", perm=[0, 2, 1])
     chosen = onnx.add("Transpose", [_gather(onnx, by_anchor, index)], "scores_by_class", perm=[0, 2, 1])
-    repeated = onnx.add("Unsqueeze", [boxes, onnx.numbers([1], "new_axis")], "boxes_once")
-    shape = onnx.numbers([1, classes, 1, 1], "repeats")
-    repeated = _reshape(onnx, onnx.add("Expand", [repeated, shape], "boxes_repeated"), [-1, count, 4], "boxes_by_class")
-    kept = _suppress(onnx, repeated, _reshape(onnx, chosen, [-1, 1, count], "scores_of_classes"), params, count)
+    kept = _suppress_originally(onnx, boxes, chosen, params, (classes, count))
     table = _reshape(onnx, kept, [-1, classes * count], "kept_by_image")
+    # By anchor, then by class: of equal scores the first anchor comes first, as there.
+    places = np.arange(classes * count).reshape(classes, count).T.reshape(-1)
+    table = onnx.add("Gather", [table, onnx.constant(places, "anchor_by_anchor")], "kept_by_anchor", axis=1)
     score, place = _top(onnx, table, count, "best")
-    size = onnx.numbers(count, "candidates_per_class")
-    label = onnx.add("Div", [place, size], "best_class")
-    return _rows(onnx, label, score, _gather(onnx, boxes, onnx.add("Mod", [place, size], "best_anchor")))
+    size = onnx.numbers(classes, "classes")
+    label = onnx.add("Mod", [place, size], "best_class")
+    return _rows(onnx, label, score, _gather(onnx, boxes, onnx.add("Div", [place, size], "best_anchor")))
+
+
+def _suppress_originally(onnx: Builder, boxes: str, scores: str, params: DecodeParams, shape: tuple[int, int]) -> str:
+    """What stays of scores [B, C, count], -1 elsewhere, of boxes [B, count, 4]; shape: (C, count)."""
+    classes, count = shape
+    if params.nms == 0:
+        enough = onnx.add("GreaterOrEqual", [scores, onnx.scalar(params.score, "score")], "enough")
+        return onnx.add("Where", [enough, scores, onnx.scalar(-1, "suppressed")], "kept")
+    repeated = onnx.add("Unsqueeze", [boxes, onnx.numbers([1], "new_axis")], "boxes_once")
+    expanded = onnx.add("Expand", [repeated, onnx.numbers([1, classes, 1, 1], "repeats")], "boxes_repeated")
+    grouped = _reshape(onnx, expanded, [-1, count, 4], "boxes_by_class")
+    # NonMaxSuppression wants more than its limits, in 32 bits: more than the number before is at least the number.
+    limits = _before(params.score), _before(params.nms)
+    return _suppress(onnx, grouped, _reshape(onnx, scores, [-1, 1, count], "scores_of_classes"), limits, count)
+
+
+def _before(limit: float) -> float:
+    """The largest float32 below a limit, and something below 0 for 0."""
+    return float(np.nextafter(np.float32(limit), np.float32(-1))) if limit > 0 else -0.5
 
 
 def _scores(onnx: Builder, classes: int) -> str:
@@ -53,10 +78,12 @@ def _scores(onnx: Builder, classes: int) -> str:
     return onnx.add("Slice", ["cls_prob", *bounds, bounds[0]], "foreground")
 
 
-def _suppress(onnx: Builder, boxes: str, scores: str, params: DecodeParams, count: int) -> str:
-    """[G, count]: the scores [G, 1, count] of what is kept of boxes [G, count, 4], -1 elsewhere."""
-    limits = [onnx.numbers(count, "most"), onnx.scalar(params.nms, "nms"), onnx.scalar(params.score, "score")]
-    chosen = onnx.add("NonMaxSuppression", [boxes, scores, *limits], "chosen")
+def _suppress(onnx: Builder, boxes: str, scores: str, limits: tuple[float, float], count: int) -> str:
+    """[G, count]: the scores [G, 1, count] of what is kept of boxes [G, count, 4], -1 elsewhere.
+
+    limits: a score must be greater than the first, and an IoU that suppresses than the second."""
+    least, overlap = onnx.scalar(limits[0], "score"), onnx.scalar(limits[1], "nms")
+    chosen = onnx.add("NonMaxSuppression", [boxes, scores, onnx.numbers(count, "most"), overlap, least], "chosen")
     chosen = onnx.add("Gather", [chosen, onnx.numbers([0, 2], "group_and_box")], "chosen_places", axis=1)
     flat = _reshape(onnx, scores, [-1, count], "scores_flat")
     empty = onnx.add(
