@@ -13,8 +13,10 @@ import numpy as np
 from ssd.data import coco_json
 from ssd.data.checks import BoxChecker, class_index, position
 from ssd.data.coco_json import Id, Instances, Picture
+from ssd.data.coverage import UNLISTED, Coverage
 from ssd.data.dataset import Dataset, Sample, every_number
 from ssd.data.files import existing_root
+from ssd.data.named_images import ImageFolder, clean, ids, relative
 from ssd.data.problems import skipping
 from ssd.data.splits import HoldOut
 from ssd.errors import UserError
@@ -55,6 +57,7 @@ class COCO(Dataset):
         self.holdout = HoldOut.from_config(holdout)
         self.available = self.holdout.available(self.splits)
         self._read: dict[Path, Instances] = {}
+        self._folders: dict[Path, ImageFolder] = {}
 
     @cached_property
     def categories(self) -> dict[int, str]:
@@ -109,13 +112,57 @@ class COCO(Dataset):
 
     def split(self, name: str) -> list[Sample]:
         checker = BoxChecker(self.out_of_range)
-        pairs = self.holdout.pick(name, self.splits, self._members, lambda pair: pair[1].file)
-        samples = []
-        for source, picture in pairs:
+        pairs = self._picked(name)
+        files: dict[Path, tuple[Source, Picture]] = {}
+        samples, again = [], []
+        for (source, picture), identifier in zip(pairs, ids([clean(pair[1].file) for pair in pairs]), strict=True):
             with skipping("unusable", str(source.annotations)):
-                samples.append(self._sample(source, picture, checker))
+                file = self._file(source, picture)
+                first = files.setdefault(file, (source, picture))
+                if first[0] == source:
+                    _check_same(source, first[1], picture)
+                else:
+                    again.append((picture.file, first[0].annotations, source.annotations))
+                samples.append(self._sample(identifier, source, picture, file, checker))
+        if again:
+            log.warning("%d images of the %s split count twice, such as %s, which is in %s and %s",
+                        len(again), name, *again[0])  # fmt: skip
         checker.report()
         return samples
+
+    def coverage(self, split: str) -> Coverage:
+        """Images beside those of the split that no file of any split lists."""
+        sources = self.splits.get(split)
+        if not sources:  # cut from the images to train on: what lies beside them is named there
+            return Coverage()
+        listed = {
+            self._file_or_none(source, picture)
+            for source in itertools.chain(*self.splits.values())
+            for picture in self._instances(source).pictures
+        }
+        root = existing_root(self.root, HOLDS)
+        places = [self._place(source.images) for source in sources]
+        places += {path.parent for path in listed if path and any(path.is_relative_to(place) for place in places)}
+        others = [path for path in ImageFolder(root).images(places) if path not in listed]
+        return Coverage(skipped={UNLISTED: tuple(relative(path, root) for path in others)} if others else {})
+
+    def _picked(self, split: str) -> list[tuple[Source, Picture]]:
+        return self.holdout.pick(split, self.splits, self._members, lambda pair: pair[1].file)
+
+    def _file(self, source: Source, picture: Picture) -> Path:
+        folder = self._place(source.images)
+        if folder not in self._folders:
+            self._folders[folder] = ImageFolder(folder)
+        try:
+            return self._folders[folder].find(picture.file)
+        except UserError as error:
+            raise UserError(f"{source.annotations}: image {picture.id} ({picture.file}): {error}") from error
+
+    def _file_or_none(self, source: Source, picture: Picture) -> Path | None:
+        try:
+            return self._file(source, picture)
+        except UserError:
+            return None
 
     def _members(self, split: str) -> list[tuple[Source, Picture]]:
         sources = self.splits.get(split)
@@ -138,7 +185,9 @@ class COCO(Dataset):
             self._read[file] = coco_json.read(file)
         return self._read[file]
 
-    def _sample(self, source: Source, picture: Picture, checker: BoxChecker) -> Sample:
+    def _sample(
+        self, identifier: str, source: Source, picture: Picture, file: Path, checker: BoxChecker
+    ) -> Sample:
         instances = self._instances(source)
         where = f"{source.annotations}: image {picture.id} ({picture.file})"
         size = (picture.width, picture.height)
@@ -154,9 +203,18 @@ class COCO(Dataset):
             checker.check(found, size, where, places) for found, places in zip(kinds, numbers, strict=True)
         )
         return Sample(
-            Path(picture.file).stem, self._place(source.images) / picture.file, *size, boxes, crowds,
+            identifier, file, *size, boxes, crowds,
             image_id=picture.id, annotated=np.array(rows, np.float64).reshape(-1, 7),
         )  # fmt: skip
+
+
+def _check_same(source: Source, first: Picture, second: Picture) -> None:
+    """One file under two ids has part of its objects under each: neither is what the image shows."""
+    if first is not second:
+        raise UserError(
+            f"{source.annotations}: images {first.id} ({first.file}) and {second.id} ({second.file}) are one file; "
+            "give all its annotations one image_id"
+        )
 
 
 def _sources(split: str, node: Any) -> list[Source]:

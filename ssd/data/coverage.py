@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 HIDDEN = "hidden files and folders"  # reasons of `skipped`, as a report names them
 TOOL_COPIES = "copies that tools leave (@eaDir, ._*, .ipynb_checkpoints, __MACOSX)"
+UNLISTED = "images that no annotation lists"
 BROKEN_LINKS = "links that lead nowhere"
 
 

@@ -7,6 +7,8 @@ import pytest
 
 from ssd.data import coco_json
 from ssd.data.coco import COCO
+from ssd.data.coverage import UNLISTED
+from ssd.data.problems import collecting
 from ssd.errors import UserError
 from ssd.evaluation import evaluate_coco, evaluate_voc
 
@@ -78,7 +80,7 @@ def test_given_classes_by_either_spelling(folder):
     assert coco.category_ids == (90, 4, 1)
     rows = np.concatenate([sample.ground_truth() for split in ("train", "val") for sample in coco.split(split)])
     assert rows[:, [0, 6]].tolist() == [[0, 0], [1, 1]]
-    splits = {"train": {"annotations": "train.json"}, "val": {"annotations": "train.json"}}
+    splits = {name: {"annotations": "train.json", "images": "pictures"} for name in ("train", "val")}
     with pytest.raises(UserError, match=r"image 9 \(a.jpg\): class 'tv' is not in dataset.classes"):
         dataset(folder, classes=["motorbike", "person"], splits=splits).split("train")
     # A class that the file does not have gets a number that nothing in it has.
@@ -100,7 +102,7 @@ def test_several_files_make_a_split(folder):
 
 
 def test_a_detection_in_a_crowd_counts_neither_way(folder):
-    samples = dataset(folder, splits={"train": {"annotations": "train.json"}, "val": {"annotations": "train.json"}})
+    samples = dataset(folder, holdout={"val": 0, "test": 0, "seed": 0})
     truth = [sample.ground_truth() for sample in samples.split("train")]
     found = [
         np.array([[2, 0.8, 1.5, 2, 11.5, 22.25], [1, 0.9, 0, 0, 60, 40], [1, 0.85, 0, 0, 58, 40]]),
@@ -157,6 +159,65 @@ def test_bad_entries_are_named(change, message):
     assert message in str(error.value)
     assert str(error.value).startswith("x.json: ")
     assert "\n" not in str(error.value)
+
+
+SPELLINGS = {
+    "as it is": "sub/b.jpg",
+    "from the folder itself": "./sub/b.jpg",
+    "backslashes": "sub\\b.jpg",
+    "of another machine": "/home/anna/pictures/sub/b.jpg",
+    "of Windows": "C:\\photos\\sub\\b.jpg",
+    "a URL": "https://host.example/my%20data/sub/b.jpg?size=1",
+    "with the folder of images": "pictures/sub/b.jpg",
+    "there and back": "sub/../sub/b.jpg",
+    "capitals": "sub/B.JPG",
+    "no suffix": "sub/b",
+}
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_names_of_files_in_any_spelling(folder, spelling):
+    node = {**WHOLE, "images": [WHOLE["images"][0], {**WHOLE["images"][1], "file_name": SPELLINGS[spelling]}]}
+    (folder / "train.json").write_text(json.dumps(node))
+    samples = dataset(folder, holdout={"val": 0, "test": 0, "seed": 0}).split("train")
+    assert samples[1].path == folder / "pictures/sub/b.jpg"
+    assert samples[1].image_id == 5
+
+
+def test_images_that_are_not_there_and_one_file_twice(folder):
+    def read(first: str, second: str) -> list:
+        images = [{**WHOLE["images"][0], "file_name": first}, {**WHOLE["images"][1], "file_name": second}]
+        (folder / "train.json").write_text(json.dumps({**WHOLE, "images": images}))
+        return dataset(folder, holdout={"val": 0, "test": 0, "seed": 0}).split("train")
+
+    with pytest.raises(UserError, match=r"train.json: image 9 \(a.png\): .*/pictures/a.png: no such image, but a.jpg$"):
+        read("a.png", "val.jpg")
+    with pytest.raises(UserError, match=r"images 9 \(a.jpg\) and 5 \(x/a.jpg\) are one file; give all"):
+        read("a.jpg", "x/a.jpg")
+    # Two files of one name in two folders are two images, each with an id of its own.
+    (folder / "pictures/sub/a.jpg").write_bytes((folder / "pictures/a.jpg").read_bytes())
+    assert [sample.id for sample in read("a.jpg", "sub/a.jpg")] == ["a", "sub/a"]
+    with pytest.raises(UserError, match="no such image; .*/nowhere is no folder"):
+        dataset(folder, splits={"train": {"annotations": "train.json", "images": "nowhere"}}).split("train")
+    with collecting() as problems:
+        read("gone.jpg", "sub/b.jpg")
+    assert [(problem.kind, problem.what[:19]) for problem in problems] == [("unusable", "image 9 (gone.jpg):")]
+
+
+def test_an_image_in_two_files_of_a_split_counts_twice_and_is_named(folder, caplog):
+    (folder / "more.json").write_text(json.dumps(WHOLE))
+    sources = [{"annotations": name, "images": "pictures"} for name in ("train.json", "more.json")]
+    samples = dataset(folder, splits={"train": sources, "val": sources[0]}).split("train")
+    assert len(samples) == 4
+    assert "2 images of the train split count twice, such as a.jpg, which is in train.json and more.json" in caplog.text
+
+
+def test_images_that_no_file_lists_are_named(folder, jpeg):
+    (folder / "pictures/.hidden.jpg").write_bytes(b"")
+    (folder / "pictures/sub/new.PNG").write_bytes(b"")
+    coco = dataset(folder)
+    assert coco.coverage("train").skipped == {UNLISTED: ("pictures/sub/new.PNG", "pictures/val.jpg")}
+    assert coco.coverage("val").skipped == {}
 
 
 @pytest.mark.parametrize("value", ["0", "false", "0.0", "", False, 0.0, None, "False", " 0 "])

@@ -58,12 +58,7 @@ def write_yolo(folder: Path, samples: list[Sample]) -> dict:
 def write_csv(folder: Path, samples: list[Sample]) -> dict:
     text = csv_text.write([item.path.name for item in samples], [item.boxes for item in samples], CLASSES)
     (folder / "train.csv").write_text(text)
-    options = {
-        "columns": {name: name for name in csv_text.COLUMNS},
-        "header": True,
-        "delimiter": ",",
-        "units": "pixels",
-    }
+    options = {"columns": None, "header": True, "delimiter": None, "units": "pixels"}
     return {"_target_": "ssd.data.csv_table.CSV", "splits": {"train": "train.csv"}, "folder": "images", **options}
 
 
