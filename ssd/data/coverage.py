@@ -10,14 +10,20 @@ HIDDEN = "hidden files and folders"  # reasons of `skipped`, as a report names t
 TOOL_COPIES = "copies that tools leave (@eaDir, ._*, .ipynb_checkpoints, __MACOSX)"
 UNLISTED = "images that no annotation lists"
 BROKEN_LINKS = "links that lead nowhere"
+LOOPS = "links that lead back to a folder they lie in"
+LOST_LINKS = "text files that were links before they were copied"
+SAME_FILE = "further names of an image that counts once"
+SECOND_LABELS = "label files of an image that has another one"
+NO_SPLIT = "images that belong to no split"
 
 
 @dataclass(frozen=True)
 class Coverage:
     """Paths are text, relative to dataset.root where they lie below it, in a sorted order.
 
-    unlabeled: images without a label file, in formats where each image should have one (YOLO). A format whose
-    annotation lists the images (VOC, COCO, CSV, rec) has none.
+    unlabeled: images without a label file. Those of YOLO are in the split, as images without objects; those of a VOC
+    folder without lists are not, for there the annotations say which images there are. A format whose annotation lists
+    the images (VOC with ImageSets, COCO, CSV, rec) has none.
     orphans: label files or entries that belong to no image of any split.
     searched: where the label file of the first unlabeled image was looked for.
     skipped: reason -> files and folders that were passed over.

@@ -1,15 +1,15 @@
 """Reading what lies around pictures: text of bounded size, the pictures of a folder, their sizes."""
 
-import os
+import codecs
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from ssd.data.headers import picture_size
 from ssd.data.images import check_header, read_bytes
+from ssd.data.listing import files_below, is_picture
 from ssd.errors import UserError
 
-PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 HEADER_BYTES = (
     1 << 16
 )  # holds the size of nearly every picture; a long EXIF or colour profile comes before it in others
@@ -17,8 +17,9 @@ SIZE_READERS = 16  # reading headers waits for the disk
 
 
 def read_text(path: Path, most: int, what: str) -> str:
-    """The UTF-8 text of a file; UserError when it is unreadable, binary or larger than `most` bytes.
+    """The text of a file: UTF-8, or UTF-16 with its byte order mark.
 
+    UserError when it is unreadable, binary, in another encoding or larger than `most` bytes.
     what: the kind of file, for the message ("a list of pictures").
     """
     try:
@@ -28,10 +29,12 @@ def read_text(path: Path, most: int, what: str) -> str:
         raise UserError(f"{path}: cannot read {what}: {error.strerror}") from error
     if len(data) > most:
         raise UserError(f"{path}: more than {most / 1e6:g} MB are too many for {what}")
+    encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
     try:
-        text = data.decode("utf-8-sig")
+        text = data.decode(encoding)
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not {what} (byte {error.start} is no UTF-8 text)") from error
+        name = encoding.removesuffix("-sig").upper()
+        raise UserError(f"{path}: not {what} (byte {error.start} is no {name} text); save it as UTF-8") from error
     if "\0" in text:
         raise UserError(f"{path}: not {what} (it holds binary data)")
     return text
@@ -49,8 +52,7 @@ def existing_root(root: str | None, holds: str) -> Path:
 
 def pictures_in(folder: Path) -> list[Path]:
     """All pictures in a folder and the folders below it, sorted."""
-    found = (Path(place) / name for place, _, names in os.walk(folder) for name in names)
-    return sorted(path for path in found if path.suffix.lower() in PICTURES)
+    return [path for path in files_below(folder).files if is_picture(path)]
 
 
 def picture_sizes(paths: Sequence[Path]) -> list["Future[tuple[int, int]]"]:

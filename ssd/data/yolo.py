@@ -1,32 +1,49 @@
 """Data sets of pictures with YOLO text files, in any of the usual layouts.
 
-root/images/train/a.jpg  root/labels/train/a.txt     root/images/a.jpg  root/labels/a.txt
-root/train/images/a.jpg  root/train/labels/a.txt     root/a.jpg         root/a.txt
+root/images/train/a.jpg  root/labels/train/a.txt     root/images/a.jpg         root/labels/a.txt
+root/train/images/a.jpg  root/train/labels/a.txt     root/a.jpg                root/a.txt
+root/train.txt, a list                               root/obj_train_data/a.jpg root/obj_train_data/a.txt
 """
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from ssd.data import yolo_text
 from ssd.data.checks import BoxChecker, class_index
+from ssd.data.coverage import NO_SPLIT, SAME_FILE, SECOND_LABELS, Coverage
 from ssd.data.dataset import SPLITS, Dataset, Sample
-from ssd.data.files import existing_root, picture_sizes, pictures_in, read_text
+from ssd.data.files import existing_root, picture_sizes, read_text
+from ssd.data.listing import Listing, files_below, merged
 from ssd.data.problems import skipping
+from ssd.data.split_names import shown
 from ssd.data.splits import HoldOut
+from ssd.data.yolo_labels import IMAGE_FOLDERS, LABEL_FOLDERS, LabelFinder
+from ssd.data.yolo_layout import UsualPlaces, listed_in
 from ssd.errors import UserError
 
 HOLDS = "pictures and their .txt files, or be a data.yaml"
 DESCRIPTIONS = ("data.yaml", "data.yml", "dataset.yaml")
 NAMES_FILES = ("classes.txt", "obj.names", "classes.names")
-USUAL = {  # folders of a split, the preferred first
-    "train": ("images/train", "train/images", "train", "images", "."),
-    "val": ("images/val", "images/valid", "val/images", "valid/images", "val", "valid"),
-    "test": ("images/test", "test/images", "test"),
-}
-MAX_LIST_BYTES = 1_000_000_000
+VAL_KEYS = ("val", "valid", "validation")  # of a data.yaml
+
+
+@dataclass
+class Members:
+    """The images of a split as they lie on disk, each file once.
+
+    ids: image, from the dataset's folder where it lies in it, -> its id, in order. labels: its label file, if it has
+    one. errors: why an image's labels cannot be chosen. skipped: reason -> files.
+    """
+
+    ids: dict[Path, str]
+    labels: dict[Path, Path] = field(default_factory=dict)
+    errors: dict[Path, UserError] = field(default_factory=dict)
+    skipped: dict[str, list[Path]] = field(default_factory=dict)
 
 
 class YOLO(Dataset):
@@ -38,6 +55,7 @@ class YOLO(Dataset):
     data.yaml says, else the usual folders. Without a val split one is held out.
     labels: folder of the text files; None = a picture's path with "images" replaced by "labels", else beside it.
     A picture without a text file shows no object. out_of_range: "error", "clip" or "drop".
+    A sample's id is its path below the folder that holds all of its split, without the suffix where that suffices.
     """
 
     def __init__(
@@ -57,11 +75,14 @@ class YOLO(Dataset):
         self.labels = labels
         self.out_of_range = out_of_range
         self.holdout = HoldOut.from_config(holdout)
+        self._listings: dict[Path, Listing] = {}
+        self._members_of: dict[str, Members] = {}
+        self._finders: dict[str, LabelFinder] = {}
 
     @cached_property
     def _description(self) -> tuple[Path, dict[str, Any]]:
         """The folder that paths start from, and what data.yaml says, nothing without one."""
-        place = existing_root(self.root, HOLDS)
+        place = _above_images(existing_root(self.root, HOLDS))
         candidates = [place] if place.is_file() else [place / name for name in DESCRIPTIONS]
         file = next((file for file in candidates if file.is_file()), None)
         if file is None:
@@ -79,21 +100,24 @@ class YOLO(Dataset):
     def splits(self) -> dict[str, list[Path]]:
         """Folders and lists of pictures of each split there is."""
         folder, node = self._description
-        described = {name: _as_list(node[name]) for name in SPLITS if node.get(name)}
-        given = self.given_splits or described
+        described = {name: _as_list(node[name]) for name in ("train", "test") if node.get(name)}
+        val = next((node[key] for key in VAL_KEYS if node.get(key)), None)
+        if val is not None:
+            described["val"] = _as_list(val)
+        given = self.given_splits or {name: described[name] for name in SPLITS if name in described}
         if given:
+            bases = (folder, existing_root(self.root, HOLDS))
             return {
-                name: [_inside(folder, entry, name) for entry in entries]
+                name: [_inside(bases, entry, name) for entry in entries]
                 for name, entries in given.items()
                 # Exports describe a test split that is often not part of them.
-                if name != "test" or self.given_splits or _places(folder, entries[0])
+                if name != "test" or self.given_splits or _places(bases, entries[0])
             }
-        found = {}
-        for name, usual in USUAL.items():
-            place = next((folder / place for place in usual if (folder / place).is_dir()), None)
-            if place is not None:
-                found[name] = [place]
-        return found
+        return {name: [place] for name, place in self._usual.splits.items()}
+
+    @cached_property
+    def _usual(self) -> UsualPlaces:
+        return UsualPlaces(self._folder, self._below)
 
     @property
     def available(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -126,76 +150,181 @@ class YOLO(Dataset):
 
     def split(self, name: str) -> list[Sample]:
         checker = BoxChecker(self.out_of_range)
-        places = self.holdout.pick(name, self.splits, self._members, lambda path: path.as_posix())
-        pictures = [self._folder / place for place in places]
+        images = self._picked(name)
+        members = self._members(self._source(name))
+        pictures = [self._folder / image for image in images]
         samples = []
-        for picture, size in zip(pictures, picture_sizes(pictures), strict=True):
+        for image, picture, size in zip(images, pictures, picture_sizes(pictures), strict=True):
             with skipping("unusable", str(picture)):
-                samples.append(self._sample(picture, size.result(), checker))
+                if image in members.errors:
+                    raise members.errors[image]
+                samples.append(
+                    self._sample(members.ids[image], picture, members.labels.get(image), size.result(), checker)
+                )
         checker.report()
         return samples
 
-    def _members(self, split: str) -> list[Path]:
+    def coverage(self, split: str) -> Coverage:
+        source = self._source(split)
+        members, finder = self._members(source), self._finders[source]
+        known = {*members.labels, *members.errors}
+        unlabeled = [self._folder / image for image in self._picked(split) if image not in known]
+        searched = finder.searched(unlabeled[0]) if unlabeled else []
+        if source != split:  # cut from the images to train on: their folders are named there
+            return Coverage(self._shown(unlabeled), (), self._shown(searched))
+        orphans, second = finder.unused()
+        parts = [members.skipped, {SECOND_LABELS: second} if second else {}]
+        if split == "train" and not self.given_splits and "_usual" in self.__dict__ and self._usual.aside:
+            parts.append({NO_SPLIT: self._usual.aside})
+        skipped = {reason: self._shown(paths) for reason, paths in merged(parts).items()}
+        return Coverage(self._shown(unlabeled), self._shown(orphans), self._shown(searched), skipped)
+
+    def _shown(self, paths: Sequence[Path]) -> tuple[str, ...]:
+        root = existing_root(self.root, HOLDS)
+        return tuple(shown(path, root if root.is_dir() else self._folder) for path in paths)
+
+    def _source(self, split: str) -> str:
+        """The split with places of its own that the images of `split` are taken from."""
+        if split == "test" and "test" not in self.splits and not self.holdout.test:
+            split = "val"
+        return split if split in self.splits else "train"
+
+    def _picked(self, split: str) -> list[Path]:
+        return self.holdout.pick(split, self.splits, self._places_of, lambda path: path.as_posix())
+
+    def _places_of(self, split: str) -> list[Path]:
         """Pictures of a split, relative to the folder where they lie in it (so that a moved copy splits alike)."""
+        return list(self._members(split).ids)
+
+    def _below(self, folder: Path) -> Listing:
+        if folder not in self._listings:
+            self._listings[folder] = files_below(folder)
+        return self._listings[folder]
+
+    def _members(self, split: str) -> Members:
+        if split not in self._members_of:
+            self._members_of[split] = self._find_members(split)
+        return self._members_of[split]
+
+    def _find_members(self, split: str) -> Members:
         if split not in self.splits:
             raise UserError(
                 f"{self._folder}: has no {split} pictures in any usual place; dataset.splits.{split}=folder names one"
             )
-        found: list[Path] = []
-        for place in self.splits[split]:
-            found += pictures_in(place) if place.is_dir() else _listed(place, self._folder)
-        if not found:
+        listings = [
+            self._below(place) if place.is_dir() else listed_in(place, self._folder) for place in self.splits[split]
+        ]
+        spellings: dict[str, list[Path]] = {}  # of each file
+        for place, listing in zip(self.splits[split], listings, strict=True):
+            for path, file in (listing.pictures() if place.is_dir() else listing.files).items():
+                spellings.setdefault(file, []).append(path)
+        if not spellings:
             raise UserError(f"{self.splits[split][0]}: no pictures for the {split} split")
-        return [path.relative_to(self._folder) if path.is_relative_to(self._folder) else path for path in found]
+        finder = self._finders[split] = LabelFinder(self._folder, self.labels)
+        members = Members({}, skipped=merged(listing.skipped for listing in listings))
+        images = [self._one(paths, finder, members) for paths in spellings.values()]
+        members.ids = _ids(images)
+        self._refuse_shared(members)
+        return members
 
-    def _sample(self, picture: Path, size: tuple[int, int], checker: BoxChecker) -> Sample:
-        file = self._label_file(picture)
-        text = read_text(file, yolo_text.MAX_BYTES, "labels") if os.path.exists(file) else ""
+    def _one(self, paths: Sequence[Path], finder: LabelFinder, members: Members) -> Path:
+        """The spelling of a file that counts: one that has labels, and among those the file itself."""
+        if len(paths) > 1:
+            paths = sorted(dict.fromkeys(paths), key=lambda path: (os.path.islink(path), len(path.parts)))
+        labels: dict[Path, Path] = {}
+        errors: dict[Path, UserError] = {}
+        for path in paths:
+            try:
+                label = finder.find(path)
+            except UserError as error:
+                errors[path] = error
+                continue
+            if label is not None:
+                labels[path] = label
+        chosen = next(iter([*labels, *errors, *paths]))
+        place = self._relative(chosen)
+        if chosen in labels:
+            members.labels[place] = labels[chosen]
+        if chosen in errors:
+            members.errors[place] = errors[chosen]
+        if len(labels) > 1 and len({label.read_bytes() for label in labels.values()}) > 1:
+            names, texts = " and ".join(map(str, labels)), " and ".join(map(str, labels.values()))
+            members.errors[place] = UserError(
+                f"{chosen}: {names} are one file with different labels, {texts}; keep one"
+            )
+        for path in paths:
+            if path != chosen:
+                members.skipped.setdefault(SAME_FILE, []).append(path)
+        return place
+
+    def _refuse_shared(self, members: Members) -> None:
+        """Two images with one label file: whose it is cannot be known."""
+        owners: dict[Path, Path] = {}
+        for split in self._members_of.values():
+            owners |= {label: image for image, label in split.labels.items()}
+        for image, label in members.labels.items():
+            other = owners.setdefault(label, image)
+            picture = self._folder / image
+            if other != image and os.path.realpath(self._folder / other) != os.path.realpath(picture):
+                members.errors[image] = UserError(
+                    f"{picture}: shares its labels {label} with {self._folder / other}; give each image its own "
+                    f"(rename one of the two, or name the labels {picture.name}.txt)"
+                )
+
+    def _relative(self, path: Path) -> Path:
+        return path.relative_to(self._folder) if path.is_relative_to(self._folder) else path
+
+    def _sample(
+        self, identifier: str, picture: Path, label: Path | None, size: tuple[int, int], checker: BoxChecker
+    ) -> Sample:
+        text = "" if label is None else read_text(label, yolo_text.MAX_BYTES, "labels")
+        where = str(label or picture)
         rows = []
-        for number, *box in yolo_text.corners(yolo_text.parse(text, str(file)), size):
+        for number, *box in yolo_text.corners(yolo_text.parse(text, where), size):
             if number >= len(self.names):
-                raise UserError(f"{file}: class {number:g} has no name, there are {len(self.names)} (dataset.names)")
-            rows.append((class_index(self.names[int(number)], self.classes, str(file)), *box))
-        return Sample(picture.stem, picture, *size, checker.check(rows, size, str(file)))
+                raise UserError(f"{where}: class {number:g} has no name, there are {len(self.names)} (dataset.names)")
+            rows.append((class_index(self.names[int(number)], self.classes, where), *box))
+        return Sample(identifier, picture, *size, checker.check(rows, size, where))
 
-    def _label_file(self, picture: Path) -> Path:
-        place = picture.relative_to(self._folder) if picture.is_relative_to(self._folder) else picture
-        name = f"{picture.stem}.txt"
-        parts = list(place.parent.parts)
-        if self.labels is not None:
-            # The labels folder may repeat the folders of the pictures below their own.
-            below = parts[parts.index("images") + 1 :] if "images" in parts else parts
-            deep = self._folder / self.labels / Path(*below) / name
-            return deep if os.path.exists(deep) else self._folder / self.labels / name
-        if "images" in parts:
-            last = len(parts) - 1 - parts[::-1].index("images")
-            return self._folder / Path(*parts[:last], "labels", *parts[last + 1 :]) / name
-        return picture.with_name(name)
+
+def _above_images(place: Path) -> Path:
+    """The dataset's folder where its folder of images is named instead; `place` itself otherwise."""
+    whole = Path(os.path.abspath(place))
+    if whole.name.lower() not in IMAGE_FOLDERS or not place.is_dir():
+        return place
+    marks = (*LABEL_FOLDERS, *DESCRIPTIONS, *NAMES_FILES)
+    inside = any(os.path.exists(place / mark) for mark in marks)
+    outside = any(name.lower() in marks for name in os.listdir(whole.parent))
+    return whole.parent if outside and not inside else place
+
+
+def _ids(images: Sequence[Path]) -> dict[Path, str]:
+    """Of each image the path below the folder that holds all; without the suffix, unless two would be the same."""
+    try:
+        base = os.path.commonpath([image.parent for image in images])
+    except ValueError:  # some relative, some not
+        base = ""
+    below = {image: image.relative_to(base) if base else image for image in images}
+    bare = Counter(path.with_suffix("").as_posix() for path in below.values())
+    ids = {}
+    for image, path in below.items():
+        stem = path.with_suffix("").as_posix()
+        ids[image] = stem if bare[stem] == 1 else path.as_posix()
+    return ids
 
 
 def _as_list(node: Any) -> list[str]:
     return [str(item) for item in node] if isinstance(node, (list, tuple)) else [str(node)]
 
 
-def _places(folder: Path, entry: str) -> list[Path]:
+def _places(bases: Sequence[Path], entry: str) -> list[Path]:
     """Where an entry of a split lies; "../train/images", as some exports write it, may also mean "train/images"."""
-    return [place for place in (folder / entry, folder / entry.removeprefix("../")) if os.path.exists(place)]
+    places = [base / name for base in bases for name in (entry, entry.removeprefix("../"))]
+    return [place for place in places if os.path.exists(place)]
 
 
-def _inside(folder: Path, entry: str, split: str) -> Path:
-    places = _places(folder, entry)
+def _inside(bases: Sequence[Path], entry: str, split: str) -> Path:
+    places = _places(bases, entry)
     if not places:
-        raise UserError(f"{folder / entry}: no such folder or file, the {split} split should be there")
+        raise UserError(f"{bases[0] / entry}: no such folder or file, the {split} split should be there")
     return places[0]
-
-
-def _listed(file: Path, folder: Path) -> list[Path]:
-    """Pictures that a text file lists, one path per line, relative to the folder or to the file."""
-    lines = read_text(file, MAX_LIST_BYTES, "a list of pictures").splitlines()
-    found = []
-    for line in lines:
-        name = line.strip()
-        if name:
-            beside = file.parent / name
-            found.append(beside if os.path.exists(beside) else folder / name)
-    return found

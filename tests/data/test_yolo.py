@@ -1,7 +1,11 @@
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from ssd.data import yolo_text
+from ssd.data.coverage import BROKEN_LINKS, HIDDEN, NO_SPLIT, SAME_FILE, SECOND_LABELS, TOOL_COPIES, Coverage
 from ssd.data.yolo import YOLO
 from ssd.errors import UserError
 
@@ -180,3 +184,378 @@ def test_writing():
     boxes = np.array([[1, 15, 15, 45, 25, 0]], np.float32)
     assert yolo_text.write(boxes, (60, 40)) == "1 0.500000000 0.500000000 0.500000000 0.250000000\n"
     assert yolo_text.write(np.zeros((0, 6)), (60, 40)) == ""
+
+
+ROW = "1 0.5 0.5 0.5 0.25\n"
+
+
+@pytest.fixture
+def tree(tmp_path, jpeg):
+    """tree("images/train/a.jpg labels/train/a.txt") writes images of 60x40 and label files of one object."""
+
+    def write(*names: str) -> Path:
+        for name in " ".join(names).split():
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            is_text = path.suffix.lower() == ".txt"
+            path.write_bytes(ROW.encode() if is_text else jpeg(60, 40, seed=sum(map(ord, name))))
+        return tmp_path
+
+    return write
+
+
+NO_HOLDOUT = {"holdout": {"val": 0, "test": 0, "seed": 0}}
+TRAIN_ALONE = {"splits": {"train": ["images"]}, **NO_HOLDOUT}
+
+
+def message_of(yolo: YOLO, split: str = "train") -> str:
+    with pytest.raises(UserError) as error:
+        yolo.split(split)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("image", "label"),
+    [
+        ("images/train/a.jpg", "images/train/a.txt"),  # LabelImg, Yolo_mark
+        ("images/train/a.jpg", "labels/train/a.jpg.txt"),
+        ("images/train/a.jpg", "labels/train/a.TXT"),
+        ("images/train/a.jpg", "labels/train/a.Txt"),
+        ("images/train/a.jpg", "labels/train/A.txt"),
+        ("images/train/IMG_1.JPG", "labels/train/img_1.txt"),
+        ("images/train/a.jpg", "labels/train/A.JPG.TXT"),
+        ("images/train/a.b.jpg", "labels/train/a.b.txt"),
+        ("images/Train/a.jpg", "labels/train/a.txt"),
+        ("Images/train/a.jpg", "Labels/train/a.txt"),
+        ("img/train/a.jpg", "labels/train/a.txt"),
+        ("JPEGImages/train/a.jpg", "labels/train/a.txt"),
+        ("images/train/cam1/a.jpg", "labels/train/cam1/a.txt"),
+        ("images/train/cam1/a.jpg", "images/train/cam1/a.txt"),
+        ("train/images/a.jpg", "train/labels/a.txt"),
+        ("train/images/a.jpg", "train/images/a.txt"),
+        ("train/a.jpg", "train/a.txt"),
+        ("train/a.jpg", "train/labels/a.txt"),
+        ("train/a.jpg", "labels/train/a.txt"),
+        ("images/train/e\u0301.jpg", "labels/train/\u00e9.txt"),  # macOS takes accents apart
+    ],
+)
+def test_labels_are_found(tree, image, label):
+    yolo = dataset(tree(image, label), **NO_HOLDOUT)
+    (sample,) = yolo.split("train")
+    assert len(sample.boxes) == 1
+    assert yolo.coverage("train") == Coverage()
+
+
+def test_labels_of_another_case_may_be_those_of_another_image(tree):
+    yolo = dataset(tree("images/train/a.jpg images/train/A.jpg labels/train/A.txt"), **NO_HOLDOUT)
+    assert {sample.id: len(sample.boxes) for sample in yolo.split("train")} == {"A": 1, "a": 0}
+    assert yolo.coverage("train").unlabeled == ("images/train/a.jpg",)
+
+
+def test_labels_that_several_files_may_hold(tree):
+    root = tree("images/train/a.jpg labels/train/A.txt labels/train/a.TXT")
+    assert message_of(dataset(root, **NO_HOLDOUT)) == (
+        f"{root}/images/train/a.jpg: its labels may be A.txt or a.TXT in {root}/labels/train; keep one of them as a.txt"
+    )
+
+
+def test_images_without_labels_are_named_with_where_they_were_looked_for(tree):
+    yolo = dataset(
+        tree("images/train/a.jpg images/train/b.jpg labels/train/b.txt labels/train/c.txt", "images/val/d.jpg")
+    )
+    assert len(yolo.split("train")) == 2
+    searched = ("labels/train/a.txt", "images/train/a.txt")
+    assert yolo.coverage("train") == Coverage(("images/train/a.jpg",), ("labels/train/c.txt",), searched)
+    assert yolo.coverage("val").unlabeled == ("images/val/d.jpg",)
+    assert yolo.coverage("test") == yolo.coverage("val")
+    yolo = dataset(tree("images/train/e.jpg"), labels="labels/train", **NO_HOLDOUT)
+    assert yolo.coverage("train").searched == ("labels/train/train/a.txt", "labels/train/a.txt")
+
+
+def test_images_without_labels_are_named_in_the_part_that_has_them(tree):
+    root = tree(*(f"images/{name}.jpg" for name in "abcdef"))
+    yolo = dataset(root)
+    parts = [yolo.coverage(split).unlabeled for split in ("train", "val")]
+    assert [len(part) for part in parts] == [3, 3]
+    assert sorted(parts[0] + parts[1]) == [f"images/{name}.jpg" for name in "abcdef"]
+    assert parts[1] == tuple(f"images/{sample.id}.jpg" for sample in yolo.split("val"))
+
+
+def test_only_label_files_can_be_orphans(tree):
+    root = tree("images/train/a.jpg labels/train/a.txt labels/train/gone/b.txt labels/train/c.TXT",
+                "labels/train/README.txt labels/train/.d.txt labels/train/classes.txt labels/classes.txt")  # fmt: skip
+    (root / "labels/train/notes.txt").write_text("these were drawn by hand\n")
+    (root / "labels/train/empty.txt").write_text("")
+    orphans = ("labels/train/c.TXT", "labels/train/empty.txt", "labels/train/gone/b.txt")
+    assert dataset(root, **NO_HOLDOUT).coverage("train").orphans == orphans
+    root = tree("shots/a.jpg shots/a.txt shots/b.txt")
+    (root / "shots/list.txt").write_text("a.jpg\n")
+    yolo = dataset(root, splits={"train": "shots"}, **NO_HOLDOUT)
+    assert yolo.coverage("train").orphans == ("shots/b.txt",)
+
+
+def test_labels_of_images_that_no_split_has_are_no_orphans(tree):
+    root = tree("images/a.jpg labels/a.txt images/b.jpg labels/b.txt labels/c.txt")
+    (root / "some.txt").write_text("images/a.jpg\n")
+    assert dataset(root, splits={"train": "some.txt"}, **NO_HOLDOUT).coverage("train").orphans == ("labels/c.txt",)
+
+
+def test_labels_in_both_places(tree):
+    root = tree("images/train/a.jpg labels/train/a.txt images/train/a.txt labels/train/a.jpg.txt")
+    (root / "labels/train/a.txt").write_text("0 0.5 0.5 0.5 0.25\n0 0.2 0.2 0.1 0.1\n")
+    yolo = dataset(root, **NO_HOLDOUT)
+    assert len(yolo.split("train")[0].boxes) == 2
+    assert yolo.coverage("train").skipped == {SECOND_LABELS: ("images/train/a.txt", "labels/train/a.jpg.txt")}
+
+
+@pytest.mark.parametrize("beside", ["labels/train/a.txt", "images/train/a.txt"])
+def test_two_images_with_one_label_file(tree, beside):
+    root = tree("images/train/a.jpg images/train/a.png", beside)
+    message = message_of(dataset(root, **NO_HOLDOUT))
+    assert message.startswith(f"{root}/images/train/a.png: shares its labels {root / beside} with ")
+    assert message.endswith("a.jpg; give each image its own (rename one of the two, or name the labels a.png.txt)")
+    yolo = dataset(tree(beside.replace("a.txt", "a.jpg.txt"), beside.replace("a.txt", "a.png.txt")), **NO_HOLDOUT)
+    assert [(sample.id, len(sample.boxes)) for sample in yolo.split("train")] == [("a.jpg", 1), ("a.png", 1)]
+
+
+def test_two_splits_with_one_label_file(tree):
+    root = tree("images/train/a.jpg images/val/a.jpg boxes/a.txt")
+    yolo = dataset(root, labels="boxes")
+    assert len(yolo.split("train")) == 1
+    assert "val/a.jpg: shares its labels" in message_of(yolo, "val")
+    (root / "images/val/a.jpg").unlink()
+    (root / "images/val/a.jpg").symlink_to("../train/a.jpg")
+    assert [len(dataset(root, labels="boxes").split(split)[0].boxes) for split in ("train", "val")] == [1, 1]
+
+
+LAYOUTS = [  # folder of train, of val
+    ("images/train2017", "images/val2017"),
+    ("images/training", "images/validation"),
+    ("images/Train", "images/Valid"),
+    ("Train/images", "Valid/images"),
+    ("training", "validation"),
+    ("obj_train_data", "obj_valid_data"),
+    ("obj_Train_data", "obj_Validation_data"),
+    ("data/../images/train_set", "images/val_set"),
+    ("img/train", "img/dev"),
+    ("images/train", "val/images"),
+]
+
+
+@pytest.mark.parametrize(("train", "val"), LAYOUTS)
+def test_names_of_splits(tree, train, val):
+    root = tree(f"{train}/a.jpg {train}/b.jpg {val}/c.jpg")
+    yolo = dataset(root)
+    assert (yolo.available, ids(yolo, "train"), ids(yolo, "val")) == (("train", "val"), ["a", "b"], ["c"])
+
+
+UNKNOWN = [
+    ("images/cam1/a.jpg images/cam2/b.jpg", "images/cam1, images/cam2", "[images/cam1,images/cam2]"),
+    ("images/train/a.jpg images/holdout/b.jpg", "images/holdout (beside images/train)", "[images/train]"),
+    ("images/a.jpg images/eval/b.jpg", "images/eval", "[images/eval]"),
+    ("images/train1/a.jpg images/train2/b.jpg", "images/train1, images/train2", "[images/train1,images/train2]"),
+    ("images/trainval/a.jpg images/test/b.jpg", "images/trainval (beside images/test)", "[images/trainval]"),
+    ("day1/a.jpg day2/images/b.jpg", "day1, day2", "[day1,day2]"),
+    ("val/a.jpg rest/b.jpg", "rest (beside val)", "[rest]"),
+]
+
+
+@pytest.mark.parametrize(("names", "folders", "override"), UNKNOWN)
+def test_folders_of_other_names_are_never_trained_on(tree, names, folders, override):
+    root = tree(names)
+    assert message_of(dataset(root)) == (
+        f"{root}: the folders of images {folders} are not named after a split (train, val, test); say which are to "
+        f"train on: 'dataset.splits.train={override}', and which to validate on: dataset.splits.val=[...] (without it "
+        "a part of train is held out)"
+    )
+    splits = {"train": override[1:-1].split(",")}
+    assert dataset(root, splits=splits, **NO_HOLDOUT).split("train")
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ("images/a.jpg images/val/b.jpg", "images lie beside images/val, which are named after splits; move those"),
+        ("a.jpg val/b.jpg", "images lie beside val, which are named after splits; move those to train on into train"),
+        ("images/val/a.jpg images/valid/b.jpg", "images/val and images/valid all are named after the val split"),
+        ("images/train/a.jpg train/b.jpg", "images/train and train hold different images, and both are named after"),
+        (
+            "images/train/day1/val/b.jpg",
+            "images/train/day1/val lies in images/train, the train split, and is named after",
+        ),
+        ("images/val/b.jpg", "has no train pictures in any usual place"),
+        ("README", "has no train pictures in any usual place"),
+    ],
+)
+def test_splits_that_cannot_be_told_apart(tree, names, message):
+    assert message in message_of(dataset(tree(names), holdout={"val": 0.2, "test": 0, "seed": 0}))
+
+
+def test_folders_beside_the_splits_are_named(tree):
+    root = tree("train/a.jpg val/b.jpg unsorted/c.jpg")
+    assert dataset(root).coverage("train").skipped == {NO_SPLIT: ("unsorted",)}
+    assert dataset(root).coverage("val").skipped == {}
+    root = tree("images/train/a.jpg images/val/b.jpg images/stray.jpg")
+    (root / "train/a.jpg").unlink()
+    (root / "val/b.jpg").unlink()
+    assert dataset(root).coverage("train").skipped == {NO_SPLIT: ("images/stray.jpg",)}
+
+
+def test_lists_in_the_root(tree):
+    root = tree(*(f"images/{name}.jpg labels/{name}.txt" for name in "abcd"))
+    (root / "train.txt").write_text("images/a.jpg\nimages/b.jpg\n")
+    (root / "valid.txt").write_text("images/c.jpg\n")
+    yolo = dataset(root)
+    assert (ids(yolo, "train"), ids(yolo, "val")) == (["a", "b"], ["c"])
+    assert yolo.coverage("train").skipped == {NO_SPLIT: ("images/d.jpg",)}
+    assert len(yolo.split("train")[0].boxes) == 1
+
+
+def test_an_image_that_is_called_train(tree):
+    root = tree("train.jpg train.txt b.jpg b.txt")
+    assert ids(dataset(root, **NO_HOLDOUT), "train") == ["b", "train"]
+
+
+@pytest.mark.parametrize("start", ["data/", "/home/me/set/", "C:\\\\me\\\\"])
+def test_cvat(tree, start):
+    root = tree("obj_train_data/a.jpg obj_train_data/a.txt obj_valid_data/b.jpg obj_valid_data/b.txt")
+    (root / "train.txt").write_text(f"{start}obj_train_data/a.jpg\n")
+    (root / "valid.txt").write_text(f"{start}obj_valid_data/b.jpg\n")
+    (root / "obj.names").write_text("cat\ndog\n")
+    (root / "obj.data").write_text("classes = 2\ntrain = data/train.txt\nnames = data/obj.names\n")
+    yolo = dataset(root, names=None)
+    assert yolo.classes == ("cat", "dog")
+    assert [(item.id, len(item.boxes)) for split in ("train", "val") for item in yolo.split(split)] == [
+        ("a", 1),
+        ("b", 1),
+    ]
+    yolo = dataset(root, splits={"train": "train.txt", "val": "valid.txt"})
+    assert (ids(yolo, "train"), ids(yolo, "val")) == (["a"], ["b"])
+    assert [len(yolo.split(split)[0].boxes) for split in ("train", "val")] == [1, 1]
+
+
+def test_lists_against_folders(tree):
+    root = tree("images/train/a.jpg images/train/b.jpg")
+    (root / "train.txt").write_text("images/train/a.jpg\n")
+    assert "images/train and train.txt hold different images" in message_of(dataset(root, **NO_HOLDOUT))
+    (root / "train.txt").write_text("/elsewhere/x.jpg\n")
+    yolo = dataset(root, **NO_HOLDOUT)
+    assert ids(yolo, "train") == ["a", "b"]
+    assert yolo.coverage("train").skipped == {NO_SPLIT: ("train.txt",)}
+
+
+@pytest.mark.parametrize("key", ["val", "valid", "validation"])
+def test_the_validation_split_of_a_description(tree, key):
+    root = tree("images/x/a.jpg images/y/b.jpg")
+    (root / "data.yaml").write_text(f"train: images/x\n{key}: images/y\nnames: [cat, dog]\n")
+    assert ids(dataset(root, names=None), "val") == ["b"]
+
+
+def test_a_root_that_is_the_folder_of_images(tree):
+    root = tree("images/train/a.jpg images/val/b.jpg labels/train/a.txt labels/val/b.txt")
+    (root / "classes.txt").write_text("cat\ndog\n")
+    yolo = dataset(root / "images", names=None)
+    assert [len(yolo.split(split)[0].boxes) for split in ("train", "val")] == [1, 1]
+    explicit = dataset(root / "images", splits={"train": "train", "val": "val"})
+    assert [len(explicit.split(split)[0].boxes) for split in ("train", "val")] == [1, 1]
+    deep = dataset(root / "images/train", **NO_HOLDOUT)
+    assert [len(sample.boxes) for sample in deep.split("train")] == [1]
+    assert deep.coverage("train") == Coverage()
+
+
+def test_a_root_in_the_working_directory(tree, monkeypatch):
+    monkeypatch.chdir(tree("data/images/train/a.jpg data/labels/train/b.txt data/images/train/.c.jpg"))
+    for root in ("data", "./data", "data/images"):
+        coverage = dataset(root, **NO_HOLDOUT).coverage("train")
+        assert [Path(name).name for name in coverage.unlabeled + coverage.orphans] == ["a.jpg", "b.txt"]
+    assert dataset("data", **NO_HOLDOUT).coverage("train") == Coverage(
+        ("images/train/a.jpg",),
+        ("labels/train/b.txt",),
+        ("labels/train/a.txt", "images/train/a.txt"),
+        {HIDDEN: ("images/train/.c.jpg",)},
+    )
+
+
+def test_hidden_files_and_copies_of_tools(tree):
+    root = tree("images/train/a.jpg images/train/@eaDir/a.jpg/SYNO.jpg",
+                "images/train/.ipynb_checkpoints/a-checkpoint.jpg images/train/._a.jpg",
+                "images/train/.b.jpg labels/train/._a.txt labels/train/a.txt")  # fmt: skip
+    yolo = dataset(root, **NO_HOLDOUT)
+    assert ids(yolo, "train") == ["a"]
+    copies = ("images/train/._a.jpg", "images/train/.ipynb_checkpoints", "images/train/@eaDir")
+    assert yolo.coverage("train") == Coverage(skipped={TOOL_COPIES: copies, HIDDEN: ("images/train/.b.jpg",)})
+    (root / "all.txt").write_text("images/train/a.jpg\nimages/train/._a.jpg\n./images/train/@eaDir/a.jpg/SYNO.jpg\n")
+    listed = dataset(root, splits={"train": "all.txt"}, **NO_HOLDOUT)
+    assert ids(listed, "train") == ["a"]
+    assert len(listed.coverage("train").skipped[TOOL_COPIES]) == 2
+
+
+def test_links(tree):
+    root = tree("images/train/a.jpg labels/train/a.txt store/images/b.jpg store/labels/b.txt")
+    (root / "images/train/cam1").symlink_to("../../store/images")
+    (root / "labels/train/cam1").symlink_to("../../store/labels")
+    (root / "images/train/c.jpg").symlink_to("/no/such/file.jpg")
+    yolo = dataset(root, **NO_HOLDOUT)
+    assert [(sample.id, len(sample.boxes)) for sample in yolo.split("train")] == [("a", 1), ("cam1/b", 1)]
+    assert yolo.coverage("train") == Coverage(skipped={BROKEN_LINKS: ("images/train/c.jpg",)})
+
+
+def test_one_file_under_several_spellings_counts_once(tree, monkeypatch):
+    root = tree("images/train/a.jpg labels/train/a.txt images/train/b.jpg")
+    (root / "images/train/z.jpg").symlink_to("a.jpg")
+    (root / "images/train/again").symlink_to(root / "images/train")  # leads in a circle
+    yolo = dataset(root, **NO_HOLDOUT)
+    assert ids(yolo, "train") == ["a", "b"]
+    assert yolo.coverage("train").skipped[SAME_FILE] == ("images/train/z.jpg",)
+    monkeypatch.chdir(root)
+    lines = ["images/train/a.jpg", "./images/train/a.jpg", f"{root}/images/train/a.jpg", "images/../images/train/a.jpg",
+             "images/train/z.jpg", "images/train/a.jpg"]  # fmt: skip
+    (root / "list.txt").write_text("\n".join(lines))
+    yolo = dataset(root, splits={"train": "list.txt"}, **NO_HOLDOUT)
+    assert [len(sample.boxes) for sample in yolo.split("train")] == [1]
+    assert "images/train/a.jpg" in yolo.coverage("train").skipped[SAME_FILE]
+    yolo = dataset(root, splits={"train": ["images/train", "images/train"]}, **NO_HOLDOUT)
+    assert len(yolo.split("train")) == 2
+
+
+def test_one_file_with_two_label_files(tree):
+    root = tree("images/train/a.jpg labels/train/b.txt")
+    (root / "images/train/b.jpg").symlink_to("a.jpg")
+    assert [(item.path.name, len(item.boxes)) for item in dataset(root, **NO_HOLDOUT).split("train")] == [("b.jpg", 1)]
+    tree("labels/train/a.txt")
+    assert len(dataset(root, **NO_HOLDOUT).split("train")) == 1
+    (root / "labels/train/b.txt").write_text("")
+    message = message_of(dataset(root, **NO_HOLDOUT))
+    assert "a.jpg and" in message
+    assert "b.jpg are one file with different labels" in message
+
+
+def test_ids_of_images_in_folders(tree):
+    root = tree("images/cam1/a.jpg images/cam2/a.jpg images/cam2/deep/b.jpg")
+    assert ids(dataset(root, **TRAIN_ALONE), "train") == ["cam1/a", "cam2/a", "cam2/deep/b"]
+    yolo = dataset(root, splits={"train": ["images/cam1", "images/cam2"]}, **NO_HOLDOUT)
+    assert ids(yolo, "train") == ["cam1/a", "cam2/a", "cam2/deep/b"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "gbk"])
+def test_encodings_of_lists_and_labels(tree, encoding):
+    root = tree("images/圆形.jpg labels/圆形.txt")
+    (root / "list.txt").write_bytes(b"\xff\xfe" * (encoding == "utf-16-le") + "images/圆形.jpg\r\n".encode(encoding))
+    (root / "labels/圆形.txt").write_bytes(b"\xff\xfe" * (encoding == "utf-16-le") + ROW.encode(encoding))
+    yolo = dataset(root, splits={"train": "list.txt"}, **NO_HOLDOUT)
+    if encoding == "gbk":
+        assert message_of(yolo).endswith("list.txt: not a list of pictures (byte 9 is no UTF-8 text); save it as UTF-8")
+    else:
+        assert len(yolo.split("train")[0].boxes) == 1
+
+
+def test_a_folder_that_may_not_be_listed(tree):
+    root = tree("images/train/a.jpg images/train/deep/b.jpg")
+    (root / "images/train/deep").chmod(0)
+    try:
+        if os.access(root / "images/train/deep", os.R_OK):
+            pytest.skip("the superuser may list any folder")
+        assert "deep: cannot list the folder: Permission denied" in message_of(dataset(root, **NO_HOLDOUT))
+    finally:
+        (root / "images/train/deep").chmod(0o755)

@@ -1,0 +1,206 @@
+"""Which text file holds the labels of an image, in the layouts and spellings that tools write."""
+
+import errno
+import os
+import unicodedata
+from collections.abc import Iterable
+from pathlib import Path
+
+from ssd.data.listing import files_below, find_folder, is_picture, passed_over
+from ssd.errors import UserError
+
+IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages")  # in lower case, the preferred first
+LABEL_FOLDERS = ("labels", "label")
+NOT_LABELS = ("classes", "labels", "names", "predefined_classes", "readme", "license", "requirements")
+MOST_LOOKED_INTO = 1000  # text files without an image; further ones are judged by their names
+LOOK = 4096  # bytes of each
+NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
+
+
+class LabelFinder:
+    """Finds label files, and remembers which image got which.
+
+    The labels of a.jpg are called a.txt; in a folder without one a.jpg.txt, and the same in another case, count too.
+    folder: of the dataset. labels: the folder that dataset.labels names, from there; None = the usual places.
+    """
+
+    def __init__(self, folder: Path, labels: str | None) -> None:
+        self.folder = folder
+        self.labels = labels
+        self._found: dict[Path, Path] = {}
+        self._places: dict[Path, tuple[Path, ...]] = {}
+        self._texts: dict[Path, _Names] = {}
+        self._images: dict[Path, _Names] = {}
+
+    def find(self, image: Path) -> Path | None:
+        """The label file of an image; None when it has none. UserError when more than one may be meant."""
+        for place in self.places(image.parent):
+            name = self._in(place, image)
+            if name is not None:
+                self._found[image] = place / name
+                return place / name
+        return None
+
+    def searched(self, image: Path) -> list[Path]:
+        """Where find() looks, the preferred first."""
+        return [place / f"{image.stem}.txt" for place in self.places(image.parent)]
+
+    def places(self, images: Path) -> tuple[Path, ...]:
+        """Folders that may hold the labels of the images of a folder, the preferred first; not all need be there."""
+        if images not in self._places:
+            self._places[images] = tuple(dict.fromkeys(self._chosen(images) if self.labels else self._usual(images)))
+        return self._places[images]
+
+    def unused(self) -> tuple[list[Path], list[Path]]:
+        """Label files that belong to no image, and those of images that have another one, in the folders looked into.
+
+        An image counts also when no split has it.
+        """
+        sharing: dict[Path, list[Path]] = {}
+        for images, places in self._places.items():
+            for place in places:
+                sharing.setdefault(place, []).append(images)
+        used = set(self._found.values())
+        orphans: set[Path] = set()
+        second: set[Path] = set()
+        for place, folders in sharing.items():
+            for path in self._texts_below(place, folders, sharing):
+                if path in used or not _is_label(path, len(orphans) < MOST_LOOKED_INTO):
+                    continue
+                owners = self._owners(path, folders) if path.parent == place else []
+                if not owners:
+                    orphans.add(path)
+                elif any(image in self._found for image in owners):
+                    second.add(path)
+        return sorted(orphans), sorted(second)
+
+    def _in(self, place: Path, image: Path) -> str | None:
+        texts, images = self._of(place, self._texts), self._of(image.parent, self._images)
+        own, whole = f"{image.stem}.txt", f"{image.name}.txt"
+        if whole in texts.exact and (own not in texts.exact or images.stems[image.stem] > 1):
+            return whole
+        if own in texts.exact:
+            return own
+        others = {*images.exact, *images.stems} - {image.stem, image.name}  # a.jpg and A.jpg may both be there
+        likely = [name for name in texts.alike(own) + texts.alike(whole) if name[: -len(".txt")] not in others]
+        if len(likely) > 1:
+            raise UserError(f"{image}: its labels may be {' or '.join(likely)} in {place}; keep one of them as {own}")
+        return likely[0] if likely else None
+
+    def _owners(self, text: Path, folders: Iterable[Path]) -> list[Path]:
+        """Images of some folders that a text file may be about."""
+        found = []
+        for folder in folders:
+            there = self._of(folder, self._images)
+            found += [folder / name for name in {*there.of_stem(text.stem), *there.alike(text.stem)}]
+        return found
+
+    def _texts_below(self, place: Path, folders: list[Path], known: Iterable[Path]) -> list[Path]:
+        """Text files in a folder of labels, and in the folders below it that belong to no folder of images."""
+        found = [place / name for name in self._of(place, self._texts).exact]
+        if place not in folders and os.path.isdir(place):
+            found += [path for path in files_below(place).files if path.parent not in known and path.parent != place]
+        return found
+
+    def _of(self, folder: Path, index: dict[Path, "_Names"]) -> "_Names":
+        if folder not in index:
+            wanted = is_picture if index is self._images else _is_text
+            index[folder] = _Names(name for name in _names_in(folder) if wanted(Path(name)))
+        return index[folder]
+
+    def _chosen(self, images: Path) -> list[Path]:
+        """The labels folder may repeat the folders of the images below their own."""
+        place = self.folder / str(self.labels)
+        inside = images.is_relative_to(self.folder)
+        parts = (images.relative_to(self.folder) if inside else images).parts
+        first = next((at for at, part in enumerate(parts) if part.lower() in IMAGE_FOLDERS), None)
+        if first is None and not inside:
+            return [place]
+        return [place.joinpath(*parts[0 if first is None else first + 1 :]), place]
+
+    def _usual(self, images: Path) -> list[Path]:
+        inside = images.is_relative_to(self.folder)
+        beside = _replaced(self.folder, images.relative_to(self.folder).parts) if inside else None
+        if beside is not None:
+            return [beside, images]
+        whole = Path(os.path.abspath(images))
+        far = _replaced(Path(whole.anchor), whole.parts[1:])
+        near = [images, _labels_in(self.folder, images.relative_to(self.folder).parts)] if inside else [images]
+        return [*near, images / LABEL_FOLDERS[0], *([far] if far is not None else [])]
+
+
+class _Names:
+    """Names of files of one folder: as they are, and without regard to case (and to how accents are composed)."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.exact = set(names)
+        self.stems: dict[str, int] = {}
+        self._alike: dict[str, list[str]] = {}
+        self._of_stem: dict[str, list[str]] = {}
+        for name in sorted(self.exact):
+            stem = Path(name).stem
+            self.stems[stem] = self.stems.get(stem, 0) + 1
+            self._alike.setdefault(fold(name), []).append(name)
+            self._of_stem.setdefault(fold(stem), []).append(name)
+
+    def alike(self, name: str) -> list[str]:
+        return self._alike.get(fold(name), [])
+
+    def of_stem(self, stem: str) -> list[str]:
+        return self._of_stem.get(fold(stem), [])
+
+
+def fold(name: str) -> str:
+    """A name without regard to case and to how accents are composed (macOS takes them apart)."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _replaced(start: Path, parts: tuple[str, ...]) -> Path | None:
+    """start/parts with the last folder of images in it replaced by that of labels; None when there is none."""
+    last = next((at for at in reversed(range(len(parts))) if parts[at].lower() in IMAGE_FOLDERS), None)
+    return None if last is None else _labels_in(start.joinpath(*parts[:last]), parts[last + 1 :])
+
+
+def _labels_in(folder: Path, below: Iterable[str]) -> Path:
+    """The folder of labels in a folder, and the folders below it, whatever their case is."""
+    place = find_folder(folder, LABEL_FOLDERS) or folder / LABEL_FOLDERS[0]
+    for part in below:
+        deeper = place / part
+        place = deeper if os.path.isdir(deeper) else find_folder(place, [part.lower()]) or deeper
+    return place
+
+
+def _names_in(folder: Path) -> list[str]:
+    try:
+        return [name for name in os.listdir(folder) if not passed_over(name)]
+    except OSError as error:
+        if error.errno in NOT_THERE:
+            return []
+        raise UserError(f"{folder}: cannot list the folder: {error.strerror}") from error
+
+
+def _is_text(path: Path) -> bool:
+    return path.suffix.lower() == ".txt"
+
+
+def _is_label(path: Path, look: bool) -> bool:
+    """Whether a text file is one of labels: by its name, and by its first lines where they are to be looked at."""
+    if not _is_text(path) or path.stem.lower() in NOT_LABELS:
+        return False
+    if not look:
+        return True
+    try:
+        with open(path, "rb") as file:
+            lines = file.read(LOOK).decode("latin-1").splitlines()
+    except OSError:
+        return False
+    words = next((line.split() for line in lines if line.strip()), ["0"] * 5)
+    return len(words) >= 5 and all(_is_number(word) for word in words[:5])
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
