@@ -144,7 +144,7 @@ class BoxChecker:
                     self._drop("out_of_range", where, number, what)
                     continue
                 else:
-                    tell(Problem("out_of_range", where, number, f"{what} and is cut", WARNING))
+                    tell(Problem("out_of_range", where, number, f"{what} and is cut", WARNING, kept=True))
             clipped = (max(xmin, 0.0), max(ymin, 0.0), min(xmax, size[0]), min(ymax, size[1]))
             if clipped[2] <= clipped[0] or clipped[3] <= clipped[1]:
                 what = f"box {_corners(row)}, lies outside the image of {size[0]}x{size[1]}"

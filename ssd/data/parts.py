@@ -11,6 +11,7 @@ import numpy as np
 from ssd.data.checks import class_index, position
 from ssd.data.coverage import Coverage
 from ssd.data.dataset import SPLITS, Dataset, Sample, every_number, make_dataset
+from ssd.data.problems import ON_ERROR, REFUSE
 from ssd.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -25,6 +26,7 @@ class Common:
     """The keys of `dataset` that every format has; conf/config.yaml says what they mean."""
 
     others: str = "error"
+    on_error: str = REFUSE
     keep_empty: bool = False
     images: int | None = None
     download: bool = False
@@ -37,6 +39,8 @@ class Common:
         common = cls(**{field.name: node.pop(field.name) for field in fields(cls) if field.name in node})
         if common.others not in OTHERS:
             raise UserError(f"dataset.others is {common.others!r}, it must be one of {', '.join(OTHERS)}")
+        if common.on_error not in ON_ERROR:
+            raise UserError(f"dataset.on_error is {common.on_error!r}, it must be one of {', '.join(ON_ERROR)}")
         if common.images is not None and (type(common.images) is not int or common.images < 1):
             raise UserError(f"dataset.images is {common.images!r}, it must be a number of pictures or null")
         return common

@@ -10,6 +10,8 @@ from ssd.data.problems import ERROR, Problem
 # What each kind is called in the report, and what helps. In the order of the report.
 KINDS = {
     "split": ("Splits that cannot be read", "name the files of the split, see the options of the data set"),
+    "labels": ("Images without a label file", "put the label files where they are looked for"),
+    "empty": ("Splits without an object", "check the annotations and dataset.classes"),
     "unusable": ("Missing or unreadable annotations or pictures", "repair them, or leave them out of the split"),
     "unreadable_image": ("Pictures that cannot be decoded", "copy them again, or leave them out of the split"),
     "image_size": ("Pictures of another size than annotated", "save them upright and unscaled, or annotate them anew"),
@@ -18,6 +20,7 @@ KINDS = {
     "swapped": ("Boxes with swapped corners", "write (xmin, ymin, xmax, ymax), not (x, y, width, height)"),
     "out_of_range": ("Boxes that leave their picture", "dataset.out_of_range=clip cuts them, if they are right at all"),
     "units": ("Coordinates in the wrong unit", "boxes are pixels of the picture, not shares or percents of it"),
+    "double": ("Images listed twice, ids used twice", "list each image once, give each an id of its own"),
     "leak": ("Pictures both trained on and measured with", "keep each picture in one split only"),
     "similar": ("Pictures of the other splits that look like one of train", "look at them: they may be copies"),
     "repeated": ("Pictures that occur twice in a split", "list each picture once, unless it is meant to count double"),

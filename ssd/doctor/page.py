@@ -11,6 +11,7 @@ import numpy as np
 from ssd.data.images import encode
 from ssd.doctor.charts import Axis, bars
 from ssd.doctor.findings import shortened
+from ssd.doctor.report import SPLIT_ROWS, passed_over
 
 JPEG_QUALITY = 88
 MOST_ROWS = 200  # findings of a kind on the page; check.json has more
@@ -110,9 +111,8 @@ def _finding(finding: dict[str, Any], root: str) -> tuple[str, str, str, str]:
 
 def _splits(report: dict[str, Any]) -> str:
     splits = report["splits"]
-    keys = (("images", "images"), ("images without objects", "images_without_objects"), ("boxes", "boxes"),
-            ("of them difficult", "difficult"))  # fmt: skip
-    rows = [[escape(title), *(f"{split[key]}" for split in splits.values())] for title, key in keys]
+    rows = [[escape(title.strip()), *(f"{split[key]}" for split in splits.values())]
+            for title, key in SPLIT_ROWS.items()]  # fmt: skip
     classes = []
     for label, name in enumerate(report["classes"]):
         cells = [str(label), escape(name)]
@@ -127,7 +127,8 @@ def _splits(report: dict[str, Any]) -> str:
         head += [f"{escape(split)}: boxes", "images", ""]
         text.append(len(head) - 1)
     return _section(
-        "Counts", _table(["", *map(escape, splits)], rows, (0,)), "<p></p>", _table(head, classes, text)
+        "Counts", _table(["", *map(escape, splits)], rows, (0,)), *map(_note, passed_over(report)), "<p></p>",
+        _table(head, classes, text),
     )  # fmt: skip
 
 

@@ -22,6 +22,15 @@ from ssd.doctor.statistics import (
 from ssd.symbol.anchors import anchor_grids
 
 VERSION = 1  # of the file's structure
+SPLIT_ROWS = {  # title -> key of a split in the report; details are indented
+    "images": "images",
+    "  without objects": "images_without_objects",
+    "  without a label file": "images_without_label_file",
+    "  that repeat another": "repeated_images",
+    "labels without an image": "orphan_labels",
+    "boxes": "boxes",
+    "  difficult": "difficult",
+}
 FEW_MATCHED = 0.9  # share of matched boxes below which other anchors are advised
 
 
@@ -51,10 +60,21 @@ def make_report(cfg: DictConfig, found: Examination) -> dict[str, Any]:
         "augment": cfg.augment.get("name", ""),
         "classes": list(found.classes),
         "splits": found.counts,
+        "shared": found.shared,
         "anchors": anchor_table(grids, matched, width, height),
         "histograms": _histograms(boxes, matched, width, height),
         "findings": found.findings.to_json(),
     }
+
+
+def passed_over(report: dict[str, Any]) -> list[str]:
+    """A line for every reason for which files of a split were not used, and one for splits that share images."""
+    lines = [
+        f"{split}: passed over {number} {reason}"
+        for split, counted in report["splits"].items()
+        for reason, number in counted["passed_over"].items()
+    ]
+    return [*lines, *report["shared"]]
 
 
 def summary(found: Examination) -> str:

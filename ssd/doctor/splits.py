@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ssd.data.looking import THUMB, Picture
 from ssd.data.problems import ERROR, WARNING
 from ssd.doctor.findings import Finding
-from ssd.doctor.pictures import THUMB, Picture
 
 HASH_BITS = 6  # of 64 that may differ between pictures that are then compared by their thumbnails
 GREY_LEVELS = 4.0  # mean difference of the thumbnails up to which pictures count as similar
@@ -34,6 +34,8 @@ def repeated(splits: Mapping[str, Seen]) -> Iterator[Finding]:
             if picture.digest is None:
                 continue
             if picture.digest in mine:
+                if mine[picture.digest] == file:  # listed twice, which is a problem of its own
+                    continue
                 yield Finding("repeated", WARNING, split, file, None, _same("again", mine[picture.digest], file))
                 continue
             mine[picture.digest] = file

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ssd.doctor.findings import shortened
+from ssd.doctor.report import SPLIT_ROWS, passed_over
 
 MOST_CLASSES = 30
 EXAMPLES = 3  # findings of a kind that are shown
@@ -20,6 +21,8 @@ def tables(report: dict[str, Any], width: int) -> list[str]:
     canvas = Console(file=StringIO(), width=width, color_system=None, highlight=False, markup=False, emoji=False)
     for table in (_splits(report), _anchors(report), _findings(report)):
         canvas.print(table)
+    for line in passed_over(report):
+        canvas.print(line, soft_wrap=True)
     return canvas.file.getvalue().splitlines()  # type: ignore[attr-defined]
 
 
@@ -34,12 +37,7 @@ def _table(title: str, columns: Sequence[str], left: int) -> Table:
 def _splits(report: dict[str, Any]) -> Table:
     splits = report["splits"]
     table = _table("", ["", *splits], 1)
-    for title, key in (
-        ("images", "images"),
-        ("  without objects", "images_without_objects"),
-        ("boxes", "boxes"),
-        ("  difficult", "difficult"),
-    ):
+    for title, key in SPLIT_ROWS.items():
         table.add_row(title, *(str(split[key]) for split in splits.values()))
     order = report["classes"][:MOST_CLASSES]
     for name in order:

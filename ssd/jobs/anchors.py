@@ -15,7 +15,7 @@ from ssd.doctor.fit import Network, Suggestion, suggest
 from ssd.doctor.statistics import Boxes, gather, on_input
 from ssd.errors import UserError
 from ssd.files import write_atomically
-from ssd.jobs.common import open_dataset
+from ssd.jobs.common import open_gate
 from ssd.symbol.features import feature_maps
 from ssd.symbol.head import HeadLayer, head_layers
 
@@ -30,7 +30,7 @@ def run(cfg: DictConfig, folder: Path) -> float:
 
     Errors: UserError for a split without boxes.
     """
-    boxes = gather(open_dataset(cfg).split(cfg.job.split))
+    boxes = gather(open_gate(cfg).admit([cfg.job.split], folder).samples[cfg.job.split])
     if not len(boxes):
         raise UserError(f"the {cfg.job.split} split has no boxes to fit anchors to")
     boxes = drawn(on_input(boxes, cfg.data_shape, cfg.resize_mode), cfg.job.boxes, cfg.seed)

@@ -10,7 +10,7 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from ssd.data.dataset import Sample, make_dataset
-from ssd.data.problems import ERROR
+from ssd.data.gate import Gate
 from ssd.doctor.batches import augmented_batches
 from ssd.doctor.boxes import Input
 from ssd.doctor.examine import Examination, examine
@@ -20,7 +20,7 @@ from ssd.doctor.sheet import draw_batch, draw_sample, grid, spread
 from ssd.doctor.table import tables
 from ssd.errors import UnsafeDataError, UserError
 from ssd.files import write_atomically
-from ssd.jobs.common import open_dataset, seed_everything
+from ssd.jobs.common import open_gate, seed_everything
 from ssd.training.overfit import overfit
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ def run(cfg: DictConfig, folder: Path) -> None:
     if cfg.check.overfit is not None:
         return self_test(cfg, folder)
     target = Input(cfg.data_shape.width, cfg.data_shape.height, cfg.job.small, cfg.resize_mode == "fit")
-    found = examine(make_dataset(cfg.dataset), cfg.job.splits, target, cfg.job.findings)
+    found = examine(Gate(make_dataset(cfg.dataset), cfg.dataset.on_error), cfg.job.splits, target, cfg.job.findings)
     cfg.dataset.classes = list(found.classes)
     OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
     report = make_report(cfg, found)
@@ -57,15 +57,16 @@ def run(cfg: DictConfig, folder: Path) -> None:
 def self_test(cfg: DictConfig, folder: Path) -> None:
     """Errors: UnsafeDataError when the pictures cannot be learned by heart."""
     seed_everything(cfg.seed)
-    dataset = open_dataset(cfg)
+    gate = open_gate(cfg)
     OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
-    with_objects = [sample for sample in dataset.split("train") if len(sample.boxes) and not sample.boxes[:, 5].all()]
+    train = gate.admit(["train"], folder).samples["train"]
+    with_objects = [sample for sample in train if len(sample.boxes) and not sample.boxes[:, 5].all()]
     samples = spread(with_objects, cfg.check.overfit)
     if not samples:
         raise UserError(f"check.overfit={cfg.check.overfit}: there is no training picture with an object")
     log.info("learning %d pictures by heart: %s", len(samples), ", ".join(sample.path.name for sample in samples))
     started = time.perf_counter()
-    learned = overfit(cfg, samples, dataset.classes, folder)
+    learned = overfit(cfg, samples, gate.classes, folder)
     seconds = time.perf_counter() - started
     numbers = {"map_area": learned.mean, "steps": learned.steps, "seconds": round(seconds, 1), **learned.by_class}
     write_atomically(folder / "check.json", (json.dumps(numbers, indent=1) + "\n").encode())
@@ -83,12 +84,12 @@ def self_test(cfg: DictConfig, folder: Path) -> None:
 
 def pictures(cfg: DictConfig, found: Examination, folder: Path) -> dict[str, np.ndarray]:
     """What the report shows, by title: annotated samples of each split, and augmented batches of train."""
-    unreadable = {finding.file for finding in found.findings if finding.severity == ERROR}
     shown = {}
     for split, samples in found.samples.items():
-        chosen = spread([sample for sample in samples if str(sample.path) not in unreadable], cfg.job.samples)
+        chosen = spread(samples, cfg.job.samples)
         if chosen:
-            shown[f"{split}: {len(chosen)} of {len(samples)} pictures as annotated"] = contact(chosen, found.classes)
+            title = f"{split}: {len(chosen)} of {found.counts[split]['images']} pictures as annotated"
+            shown[title] = contact(chosen, found.classes)
         if chosen and split == "train":
             batches = augmented_batches(cfg, chosen, BATCHES, folder)
             title = f"train: the same pictures as the network gets them, augment={cfg.augment.name}"

@@ -14,6 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from ssd.config import CONF
 from ssd.data.dataset import Dataset, Sample, make_dataset
+from ssd.data.gate import Admitted, Gate
+from ssd.data.looking import Known
 from ssd.data.records import Records, ensure_records
 from ssd.detection.detector import Detector
 from ssd.engine import mx
@@ -37,6 +39,7 @@ from ssd.training.trainer import contexts
 
 log = logging.getLogger(__name__)
 
+SOUND = "sound.txt"  # in the folder of the records: images that need not be looked at again
 METRIC = "val/map_11pt"  # picks the best epoch, and is what a sweep optimises
 
 
@@ -46,17 +49,25 @@ def seed_everything(seed: int) -> None:
     mx.random.seed(seed)
 
 
-def open_dataset(cfg: DictConfig) -> Dataset:
-    """The configured data set; its class names go into cfg.dataset.classes. Errors: UserError of the data set."""
-    dataset = make_dataset(cfg.dataset)
-    cfg.dataset.classes = list(dataset.classes)
-    return dataset
+def open_gate(cfg: DictConfig) -> Gate:
+    """What every job gets its samples from; the class names go into cfg.dataset.classes. Errors: UserError of the data
+    set."""
+    known = Known(Path(cfg.training.records) / cfg.dataset.name / SOUND)
+    gate = Gate(make_dataset(cfg.dataset), cfg.dataset.on_error, known)
+    cfg.dataset.classes = list(gate.classes)
+    return gate
 
 
-def packed(cfg: DictConfig, dataset: Dataset, split: str, samples: Sequence[Sample]) -> Records:
+def training_splits(dataset: Dataset) -> list[str]:
+    """What a training uses of a dataset."""
+    return ["train", "val", *(["test"] if "test" in dataset.available else [])]
+
+
+def packed(cfg: DictConfig, dataset: Dataset, split: str, admitted: Admitted) -> Records:
     """The records of a split: those that the data set consists of if they can be used, else packed on first use."""
     folder = Path(cfg.training.records) / cfg.dataset.name
-    as_they_are = dataset.records(split, folder) if cfg.training.max_side is None else None
+    samples, whole = admitted.samples[split], split not in admitted.skipped
+    as_they_are = dataset.records(split, folder) if whole and cfg.training.max_side is None else None
     # Packed in one order for all seeds, so that a sweep over them shares the files; the loader shuffles by cfg.seed.
     return as_they_are or ensure_records(samples, folder, split, seed=0, max_side=cfg.training.max_side)
 

@@ -23,7 +23,7 @@ from ssd.interop.agreement import LIMIT, Agreement, Answers, agreement
 from ssd.interop.formats import FORMATS, Calibration, Format, onnx_export
 from ssd.interop.models import MXNET_KINDS, open_model
 from ssd.interop.onnx.file import OnnxModel
-from ssd.jobs.common import asked_model, open_dataset
+from ssd.jobs.common import asked_model, open_gate
 from ssd.model import Model
 from ssd.training.trainer import contexts
 
@@ -56,7 +56,7 @@ def run(cfg: DictConfig, folder: Path) -> None:
     model = asked_model(cfg)
     if isinstance(model, OnnxModel):
         raise UserError(f"model {cfg.model}: an ONNX file is exported already; name the checkpoint it came from")
-    material = gather(cfg, model, any(format_.quantized for format_ in formats.values()))
+    material = gather(cfg, folder, model, any(format_.quantized for format_ in formats.values()))
     OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
     trained = Detector(model, contexts(cfg.device)[0], cfg.batch_size, cfg.model)
     maps = mean_precision(cfg, trained, material.samples)
@@ -95,38 +95,40 @@ class Material:
     calibration: Calibration
 
 
-def gather(cfg: DictConfig, model: Model, quantized: bool) -> Material:
+def gather(cfg: DictConfig, folder: Path, model: Model, quantized: bool) -> Material:
     """Errors: UserError when pictures are missing, or the data set does not fit the model."""
     deploy = cfg.deploy
-    dataset = None
+    measured: list[Sample] = []
+    calibrating: list[Sample] = []
     if deploy.measure or quantized or cfg.source is None:
-        dataset = open_dataset(cfg)
-        if list(dataset.classes) != model.spec.classes:
+        gate = open_gate(cfg)
+        if list(gate.classes) != model.spec.classes:
             raise UserError(
                 f"model {cfg.model} knows {', '.join(model.spec.classes)}, dataset {cfg.dataset.name} has "
-                f"{', '.join(dataset.classes)}; choose the data set that fits the model, or source= a folder "
+                f"{', '.join(gate.classes)}; choose the data set that fits the model, or source= a folder "
                 "of pictures and deploy.measure=false"
             )
-    samples = _split(dataset, deploy.split) if dataset else []
+        splits = [_available(gate.dataset, deploy.split)]
+        if quantized:
+            splits.append(_available(gate.dataset, deploy.calibration.split))
+        samples = gate.admit(list(dict.fromkeys(splits)), folder).samples
+        measured = samples[splits[0]]
+        calibrating = _spread(samples[splits[-1]], deploy.calibration.images) if quantized else []
     if cfg.source is not None:
         images = [image for _, image in islice(iterate(cfg.source), deploy.images)]
     else:
-        images = [decode(sample.read(), str(sample.path)) for sample in _spread(samples, deploy.images)]
-    calibrating = _spread(_split(dataset, deploy.calibration.split), deploy.calibration.images) if quantized else []
+        images = [decode(sample.read(), str(sample.path)) for sample in _spread(measured, deploy.images)]
 
     def pictures() -> Iterable[np.ndarray]:
         for start in range(0, len(calibrating), CALIBRATION_BATCH):
             batch = calibrating[start : start + CALIBRATION_BATCH]
             yield preprocess([decode(sample.read(), str(sample.path)) for sample in batch], model.spec.input)
 
-    return Material(images, samples if deploy.measure else [], Calibration(pictures, deploy.calibration.method))
+    return Material(images, measured if deploy.measure else [], Calibration(pictures, deploy.calibration.method))
 
 
-def _split(dataset: Dataset | None, name: str) -> list[Sample]:
-    assert dataset is not None
-    if name == "test" and "test" not in dataset.available:
-        name = "val"
-    return dataset.split(name)
+def _available(dataset: Dataset, split: str) -> str:
+    return "val" if split == "test" and "test" not in dataset.available else split
 
 
 def _spread(samples: Sequence[Sample], count: int) -> list[Sample]:

@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 from ssd.errors import UserError
 from ssd.evaluation.measure import measure
 from ssd.interop.models import KINDS
-from ssd.jobs.common import Course, Subject, ap_table, open_dataset, open_detector, report, start_events, tell_results
+from ssd.jobs.common import Course, Subject, ap_table, open_detector, open_gate, report, start_events, tell_results
 
 log = logging.getLogger(__name__)
 
@@ -18,14 +18,15 @@ def run(cfg: DictConfig, folder: Path) -> float:
     if cfg.model is None:
         raise UserError(f"job=eval needs model=: {KINDS}")
     detector = open_detector(cfg)
-    dataset = open_dataset(cfg)
-    if list(dataset.classes) != detector.classes:
+    gate = open_gate(cfg)
+    dataset = gate.dataset
+    if list(gate.classes) != detector.classes:
         raise UserError(
             f"model {cfg.model} knows {len(detector.classes)} classes ({', '.join(detector.classes)}), "
-            f"dataset {cfg.dataset.name} has {len(dataset.classes)} ({', '.join(dataset.classes)}); "
+            f"dataset {cfg.dataset.name} has {len(gate.classes)} ({', '.join(gate.classes)}); "
             "choose the data set that fits the model"
         )
-    samples = dataset.split(cfg.job.split)
+    samples = gate.admit([cfg.job.split], folder).samples[cfg.job.split]
     with start_events(cfg, folder, Course(0, len(samples)), {cfg.job.split: samples}) as events:
         log.info("measuring %s on the %d images of %s", cfg.model, len(samples), cfg.job.split)
         measured = measure(detector, samples, cfg.metric, lambda done: events.progress(1, done, {}))

@@ -9,7 +9,7 @@ from ssd.data.loader import make_train_loader
 from ssd.data.records import label_width
 from ssd.data.share import Share
 from ssd.index import sha256
-from ssd.jobs.common import open_dataset, packed, seed_everything
+from ssd.jobs.common import open_gate, packed, seed_everything, training_splits
 from ssd.training.fit import timed
 from ssd.training.trainer import Trainer
 
@@ -18,13 +18,14 @@ def follow(cfg: DictConfig, member: Member, share: Share) -> None:
     """Takes steps until worker 0 says that it is over, or until there are no more. Errors: UserError of the data."""
     seed_everything(cfg.seed)
     cfg.training.ema = 0.0  # worker 0 keeps the averages
-    dataset = open_dataset(cfg)
-    train, val = dataset.split("train"), dataset.split("val")
-    records = packed(cfg, dataset, "train", train)
+    gate = open_gate(cfg)
+    admitted = gate.admit(training_splits(gate.dataset), None)
+    train, val = admitted.samples["train"], admitted.samples["val"]
+    records = packed(cfg, gate.dataset, "train", admitted)
     with make_train_loader(records, cfg, max(label_width(train), label_width(val)), share) as loader:
         start = read_beginning(*member.receive(), sha256(records.idx))
         params = start.group("arg"), start.group("aux")
-        trainer = Trainer(cfg, dataset.classes, loader, cfg.epochs * loader.steps, params)
+        trainer = Trainer(cfg, gate.classes, loader, cfg.epochs * loader.steps, params)
         trainer.restore({"optimizer": start.group("optimizer")}, start.updates, params)
         trainer.exchange = Exchange(share.rank, share.workers, trainer.gradients, member.wait)
         step = start.step

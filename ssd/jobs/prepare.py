@@ -9,9 +9,10 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from ssd.data.dataset import SPLITS, Dataset, Sample
+from ssd.data.gate import Admitted
 from ssd.errors import UserError
 from ssd.files import write_atomically
-from ssd.jobs.common import open_dataset, packed
+from ssd.jobs.common import open_gate, packed
 
 log = logging.getLogger(__name__)
 
@@ -32,21 +33,22 @@ class Packed:
 
 def run(cfg: DictConfig, folder: Path) -> None:
     """Packs cfg.job.splits; writes prepare.json into the run directory. UserError for a bad picture or annotation."""
-    dataset = open_dataset(cfg)
+    gate = open_gate(cfg)
+    dataset = gate.dataset
     splits = list(cfg.job.splits or dataset.available)
     if unknown := [name for name in splits if name not in SPLITS]:
         raise UserError(f"job.splits: {unknown[0]!r} is no split, choose from {', '.join(SPLITS)}")
     done: dict[str, Packed] = {}
     packed_paths: dict[tuple[Path, ...], str] = {}
-    for name in splits:
-        samples = dataset.split(name)
+    admitted = gate.admit(splits, folder)
+    for name, samples in admitted.samples.items():
         same = packed_paths.setdefault(tuple(sample.path for sample in samples), name)
         if same == name:
-            done[name] = pack(cfg, dataset, name, samples)
+            done[name] = pack(cfg, dataset, name, admitted)
         else:
             log.info("%s has the pictures of %s, which are packed", name, same)
     OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
-    report = {"classes": list(dataset.classes), "splits": {name: asdict(split) for name, split in done.items()}}
+    report = {"classes": list(gate.classes), "splits": {name: asdict(split) for name, split in done.items()}}
     write_atomically(folder / "prepare.json", json.dumps(report, indent=2).encode())
     log.info("%-6s %8s %15s %8s %10s %7s %9s %8s", "split", "images", "without objects", "objects", "difficult",
              "crowds", "MB", "seconds")  # fmt: skip
@@ -54,11 +56,11 @@ def run(cfg: DictConfig, folder: Path) -> None:
         log.info("%-6s %8d %15d %8d %10d %7d %9.1f %8.2f  %s", name, *asdict(split).values())
 
 
-def pack(cfg: DictConfig, dataset: Dataset, split: str, samples: list[Sample]) -> Packed:
+def pack(cfg: DictConfig, dataset: Dataset, split: str, admitted: Admitted) -> Packed:
     started = time.monotonic()
-    records = packed(cfg, dataset, split, samples)
+    records = packed(cfg, dataset, split, admitted)
     return Packed(
-        **count(samples),
+        **count(admitted.samples[split]),
         megabytes=round(records.rec.stat().st_size / 1e6, 1),
         seconds=round(time.monotonic() - started, 2),
         file=str(records.rec),

@@ -23,12 +23,13 @@ from ssd.jobs.common import (
     Course,
     Subject,
     ap_table,
-    open_dataset,
+    open_gate,
     packed,
     report,
     seed_everything,
     start_events,
     tell_results,
+    training_splits,
 )
 from ssd.model import Model, ModelSpec, load_model, stamp
 from ssd.resume import AUTO, check_same, command
@@ -60,16 +61,18 @@ def run(cfg: DictConfig, folder: Path) -> float:
 
 def _train(cfg: DictConfig, folder: Path, lead: Lead | None) -> float:
     seed_everything(cfg.seed)
-    dataset = open_dataset(cfg)
+    gate = open_gate(cfg)
+    dataset = gate.dataset
     resumed = is_resumed(cfg)
     if resumed:
         check_same(folder, cfg)
-    train, val = dataset.split("train"), dataset.split("val")
+    admitted = gate.admit(training_splits(dataset), folder)
+    train, val = admitted.samples["train"], admitted.samples["val"]
     # One width for both splits: a Module is bound to one shape, whichever split it is fed.
     width = max(label_width(train), label_width(val))
-    records = packed(cfg, dataset, "train", train)
+    records = packed(cfg, dataset, "train", admitted)
     loader = make_train_loader(records, cfg, width, lead.share if lead else Share())
-    spec = ModelSpec.from_config(cfg, dataset.classes, dataset.category_ids)
+    spec = ModelSpec.from_config(cfg, gate.classes, dataset.category_ids)
     with loader, StopSignals() as signals:
         keeper = start(cfg, folder, spec, loader, records)
         if lead:
@@ -80,7 +83,7 @@ def _train(cfg: DictConfig, folder: Path, lead: Lead | None) -> float:
         splits = {"train": train, "val": val}
         with start_events(cfg, folder, Course(cfg.epochs, loader.steps, step if resumed else None), splits) as events:
             log.info(
-                "training on %d images, validating on %d; classes: %s", len(train), len(val), ", ".join(dataset.classes)
+                "training on %d images, validating on %d; classes: %s", len(train), len(val), ", ".join(gate.classes)
             )
             events.graph(graph_nodes(trainer.symbol, dict([*loader.provide_data, *loader.provide_label])))
             plan = Plan(cfg.epochs, cfg.training.log_every, cfg.training.validate_every, METRIC)

@@ -1,7 +1,6 @@
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from ssd.data import Sample
 from ssd.doctor.boxes import Input, remarks
@@ -41,25 +40,3 @@ def test_duplicates_are_told_of_the_later_box():
     assert told((0, *box), (0, *box), (0, *box)) == [("duplicate", 2), ("duplicate", 3)]
     assert told((0, *box), (0, 10, 10, 60, 60.4)) == [("duplicate", 2)]
     assert told((0, *box), (0, 10, 10, 60, 65)) == []
-
-
-def test_shares_instead_of_pixels():
-    assert told((0, 0.1, 0.1, 0.5, 0.9), (1, 0, 0, 1, 1)) == [("units", None)]
-    assert told((0, 0.1, 0.1, 0.5, 0.9), (1, 0, 0, 1, 50)) == [("small", 1)]
-    assert told((0, 0, 0, 1, 1), size=(8, 8), target=Input(64, 64, 4)) == []
-
-
-@pytest.mark.parametrize(
-    ("row", "kind"),
-    [
-        ((0, 50, 10, 40, 60), "swapped"),
-        ((0, 50, 10, 50, 60), "degenerate"),
-        ((0, 50, 10, 202, 60), "out_of_range"),
-        ((2, 50, 10, 60, 60), "class"),
-        ((-1, 50, 10, 60, 60), "class"),
-        ((0.5, 50, 10, 60, 60), "class"),
-        ((0, 50, 10, np.inf, 60), "object"),
-    ],
-)
-def test_what_a_reader_should_not_let_through(row, kind):
-    assert told((0, 10, 10, 20, 20), row) == [(kind, 2)]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ssd.config import compose
+from ssd.data.gate import Gate
 from ssd.doctor.boxes import Input
 from ssd.doctor.examine import examine
 from ssd.doctor.page import page
@@ -22,7 +23,9 @@ def report(folder) -> dict:
     folder.objects("t0", [("dog", 11, 11, 50, 40), ("<b>&", 61, 31, 80, 50)])
     folder.objects("t1", [("dog", 11, 11, 50, 40), ("cat", 61, 31, 180, 50)])
     dataset = folder.dataset(classes=["cat", "dog", "<i>elk</i>"])
-    return make_report(compose(["dataset=voc"]), examine(dataset, ("train", "val"), Input(128, 128, 4), 100))
+    return make_report(
+        compose(["dataset=voc"]), examine(Gate(dataset, "refuse"), ("train", "val"), Input(128, 128, 4), 100)
+    )
 
 
 def test_structure_of_check_json(report, folder):
@@ -38,6 +41,7 @@ def test_structure_of_check_json(report, folder):
         "input": [128, 128],
         "augment": "mild",
         "classes": ["cat", "dog", "<i>elk</i>"],
+        "shared": [],
     }
     assert report["splits"]["train"] == {
         "images": 4,
@@ -49,6 +53,10 @@ def test_structure_of_check_json(report, folder):
             "dog": {"boxes": 4, "images": 4},
             "<i>elk</i>": {"boxes": 0, "images": 0},
         },
+        "images_without_label_file": 0,
+        "orphan_labels": 0,
+        "repeated_images": 0,
+        "passed_over": {},
     }
     assert report["findings"]["list"][1] == {
         "kind": "out_of_range",
@@ -127,13 +135,15 @@ def test_tables_fit_the_terminal(report):
 def test_too_few_matched_boxes_are_a_warning(folder):
     for identifier in ("t0", "t1", "t2", "t3"):
         folder.objects(identifier, [("dog", 1, 1, 90, 8), ("cat", 61, 31, 80, 50)])
-    report = make_report(compose([]), examine(folder.dataset(), ("train", "val"), Input(128, 128, 4), 100))
+    report = make_report(
+        compose([]), examine(Gate(folder.dataset(), "refuse"), ("train", "val"), Input(128, 128, 4), 100)
+    )
     assert (report["safe"], report["warnings"]) == (True, 1)
     assert report["findings"]["list"][0]["what"] == "50.0% of 8 boxes have an anchor with IoU 0.5 or more"
     assert report["anchors"]["forced"] == 4
 
 
 def test_a_page_without_findings_and_without_train(folder):
-    report = make_report(compose([]), examine(folder.dataset(), ("val",), Input(128, 128, 4), 100))
+    report = make_report(compose([]), examine(Gate(folder.dataset(), "refuse"), ("val",), Input(128, 128, 4), 100))
     assert report["anchors"]["boxes"] == 4
     assert "nothing was found" in page(report, {})

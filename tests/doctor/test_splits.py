@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from ssd.doctor.pictures import THUMB, Picture
+from ssd.data.looking import THUMB, Picture
 from ssd.doctor.splits import Seen, difference_hash, lone_classes, odd_units, repeated, similar
 
 

@@ -17,13 +17,13 @@ def test_training_finds_what_was_prepared(ssd, tmp_path):
     assert [split["images"] for split in told["splits"].values()] == [12, 5]
     assert "test has the pictures of val" in done.stderr
     assert told["splits"]["train"]["objects"] >= 12
-    packed = sorted(tmp_path.glob("outputs/records/shapes/*"))
+    packed = sorted(tmp_path.glob("outputs/records/shapes/*-*"))
     assert [path.name.partition("-")[0] for path in packed] == ["train", "val"]
     stamp = (packed[0] / "train.rec").stat().st_mtime_ns
     done = ssd(*TINY, "epochs=1", "batch_size=4", "logger=[]")
     assert done.returncode == 0, done.stderr
     assert "packing" not in done.stderr
-    assert sorted(tmp_path.glob("outputs/records/shapes/*")) == packed
+    assert sorted(tmp_path.glob("outputs/records/shapes/*-*")) == packed
     assert (packed[0] / "train.rec").stat().st_mtime_ns == stamp
 
 

@@ -1,0 +1,70 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ssd.data import Sample
+from ssd.data.coverage import Coverage
+from ssd.data.faults import box_faults, double_faults, image_faults, split_faults
+from ssd.data.looking import Picture
+
+
+def sample(*rows, size=(200, 100), name="a"):
+    return Sample(name, Path(f"{name}.jpg"), *size, np.array([(*row, 0) for row in rows], np.float32).reshape(-1, 6))
+
+
+def told(*rows, size=(200, 100)):
+    return [(problem.kind, problem.object) for problem in box_faults(sample(*rows, size=size), 2)]
+
+
+def test_shares_instead_of_pixels():
+    assert told((0, 0.1, 0.1, 0.5, 0.9), (1, 0, 0, 1, 1)) == [("units", None)]
+    assert told((0, 0.1, 0.1, 0.5, 0.9), (1, 0, 0, 1, 50)) == []
+    assert told((0, 0, 0, 1, 1), size=(8, 8)) == []
+
+
+@pytest.mark.parametrize(
+    ("row", "kind"),
+    [
+        ((0, 50, 10, 40, 60), "swapped"),
+        ((0, 50, 10, 50, 60), "degenerate"),
+        ((0, 50, 10, 202, 60), "out_of_range"),
+        ((2, 50, 10, 60, 60), "class"),
+        ((-1, 50, 10, 60, 60), "class"),
+        ((0.5, 50, 10, 60, 60), "class"),
+        ((0, 50, 10, np.inf, 60), "object"),
+    ],
+)
+def test_what_a_reader_should_not_let_through(row, kind):
+    assert told((0, 10, 10, 20, 20), row) == [(kind, 2)]
+
+
+def test_a_size_that_is_missing():
+    assert told((0, 10, 10, 20, 20), size=(0, 100)) == [("image_size", None)]
+
+
+def test_the_image_against_its_annotation():
+    seen = {size: list(image_faults(sample(), Picture(b"1", size, None, None))) for size in [(200, 100), (100, 200)]}
+    assert seen[200, 100] == []
+    (problem,) = seen[100, 200]
+    assert problem.line.startswith("a.jpg: the image is 100x200 but its annotation says 200x100; width and height")
+    (problem,) = image_faults(sample(), Picture(None, None, None, "it is no image"))
+    assert (problem.kind, problem.line) == ("unreadable_image", "a.jpg: it is no image")
+
+
+def test_one_file_twice_and_one_id_twice():
+    twice = Sample("a", Path("sub/a.jpg"), 9, 9, sample().boxes)
+    assert double_faults([sample(), sample(name="b"), twice, sample(name="c")]).keys() == {2}
+    assert "'a', the other is a.jpg" in double_faults([sample(), twice])[1].line
+    assert "listed twice" in double_faults([sample(), sample()])[1].line
+
+
+def test_a_split_without_objects_or_labels():
+    box = (0, 10, 10, 20, 20)
+    assert list(split_faults("train", [sample(), sample(box)], Coverage())) == []
+    (problem,) = split_faults("train", [sample(), sample()], Coverage())
+    assert problem.line.startswith("none of the 2 images of train has an object")
+    labels = Coverage(unlabeled=("b.jpg", "c.jpg"), searched=("labels/b.txt",))
+    assert list(split_faults("train", [sample(box)] * 4, labels)) == []
+    (problem,) = split_faults("train", [sample(box), sample(), sample()], labels)
+    assert problem.line.startswith("2 of the 3 images of train have no label file (looked for labels/b.txt)")
