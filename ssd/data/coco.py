@@ -185,9 +185,7 @@ class COCO(Dataset):
             self._read[file] = coco_json.read(file)
         return self._read[file]
 
-    def _sample(
-        self, identifier: str, source: Source, picture: Picture, file: Path, checker: BoxChecker
-    ) -> Sample:
+    def _sample(self, identifier: str, source: Source, picture: Picture, file: Path, checker: BoxChecker) -> Sample:
         instances = self._instances(source)
         where = f"{source.annotations}: image {picture.id} ({picture.file})"
         size = (picture.width, picture.height)

@@ -4,7 +4,7 @@ import pytest
 from ssd.data import csv_text
 from ssd.data.coverage import UNLISTED
 from ssd.data.csv_table import CSV
-from ssd.doctor.pictures import size_problem
+from ssd.data.looking import size_problem
 from ssd.errors import UserError
 
 TEXT = """image,label,xmin,ymin,xmax,ymax,width
