@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ssd.errors import UserError
 from ssd.limits import check_training
+from ssd.names import file_name
 from ssd.recipe import check_recipe
 from ssd.schema import Config
 
@@ -69,14 +70,18 @@ def anchor_scales(smallest: float, largest: float, layers: int) -> list[list[flo
 
 def _run_name(*, _root_: DictConfig) -> str:
     """Folder of a run: what it trains, or the model that it takes."""
-    if _root_.job.name == "compare":
+    return file_name(_subject(_root_))
+
+
+def _subject(cfg: DictConfig) -> str:
+    if cfg.job.name == "compare":
         return "runs"
-    if _root_.job.name == "convert":
-        return Path(str(_root_.job.prototxt)).stem or "network"
-    model = _root_.get("model")
-    if _root_.job.name == "train" or not model:
-        dataset = _root_.dataset.get("name", "dataset")
-        return f"{_root_.backbone.name}_{_root_.data_shape.name}_{dataset}"
+    if cfg.job.name == "convert":
+        return Path(str(cfg.job.prototxt)).stem or "network"
+    model = cfg.get("model")
+    if cfg.job.name == "train" or not model:
+        dataset = cfg.dataset.get("name", "dataset")
+        return f"{cfg.backbone.name}_{cfg.data_shape.name}_{dataset}"
     path = Path(str(model))
     run = next((folder for folder in (path, *path.parents) if (folder / "config.yaml").is_file()), None)
     return run.parent.name if run else path.stem or "model"
@@ -96,6 +101,7 @@ def register() -> None:
         "unless_compat": _unless_compat,
         "scales": anchor_scales,
         "run_name": _run_name,
+        "folder": lambda name: file_name(str(name)),
         "gpus": _gpus,
     }
     for name, function in resolvers.items():

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ssd.files import write_atomically
+from ssd.names import distinct
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,8 @@ def objects(detections: np.ndarray, classes: Sequence[str], threshold: float) ->
 def write_voc(
     folder: Path, images: Sequence[ImageResult], image_ids: Sequence[str], class_names: Sequence[str]
 ) -> None:
-    """Write comp4_det_test_<class>.txt for every class: "image-id score xmin ymin xmax ymax". A "/" in the name of a
-    class becomes "_" in that of its file.
+    """Write comp4_det_test_<class>.txt for every class: "image-id score xmin ymin xmax ymax". What a class has in its
+    name that a file cannot becomes "_" (ssd.names.distinct).
 
     Corners are VOC's inclusive 1-based pixels: (xmin + 1, ymin + 1, xmax, ymax). Pixels keep two decimals, as the
     devkit reads real numbers, and scores six, so that close ones do not become ties.
@@ -51,8 +52,8 @@ def write_voc(
             corners = " ".join(f"{value:.2f}" for value in row[2:6] + np.array([1, 1, 0, 0]))
             lines[int(row[0])].append(f"{image_id} {row[1]:.6f} {corners}\n")
     folder.mkdir(parents=True, exist_ok=True)
-    for name, found in zip(class_names, lines, strict=True):
-        write_atomically(folder / f"comp4_det_test_{name.replace('/', '_')}.txt", "".join(found).encode())
+    for name, found in zip(distinct(class_names), lines, strict=True):
+        write_atomically(folder / f"comp4_det_test_{name}.txt", "".join(found).encode())
 
 
 def write_coco(

@@ -31,6 +31,7 @@ from ssd.interop.onnx.file import OnnxModel
 from ssd.interop.released import released_model
 from ssd.jobs.facts import facts, sweep
 from ssd.model import Model, ModelSpec
+from ssd.names import file_name
 from ssd.sweeps.trial import trial_writers
 from ssd.symbol.graphs import has_heads
 from ssd.tracking.events import Events, RunInfo, make_writers
@@ -52,7 +53,7 @@ def seed_everything(seed: int) -> None:
 def open_gate(cfg: DictConfig) -> Gate:
     """What every job gets its samples from; the class names go into cfg.dataset.classes. Errors: UserError of the data
     set."""
-    known = Known(Path(cfg.training.records) / cfg.dataset.name / SOUND)
+    known = Known(Path(cfg.training.records) / file_name(str(cfg.dataset.name)) / SOUND)
     gate = Gate(make_dataset(cfg.dataset), cfg.dataset.on_error, known)
     cfg.dataset.classes = list(gate.classes)
     return gate
@@ -65,7 +66,7 @@ def training_splits(dataset: Dataset) -> list[str]:
 
 def packed(cfg: DictConfig, dataset: Dataset, split: str, admitted: Admitted) -> Records:
     """The records of a split: those that the data set consists of if they can be used, else packed on first use."""
-    folder = Path(cfg.training.records) / cfg.dataset.name
+    folder = Path(cfg.training.records) / file_name(str(cfg.dataset.name))
     samples, whole = admitted.samples[split], split not in admitted.skipped
     as_they_are = dataset.records(split, folder) if whole and cfg.training.max_side is None else None
     # Packed in one order for all seeds, so that a sweep over them shares the files; the loader shuffles by cfg.seed.

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ssd.files import in_turn, write_atomically
+from ssd.names import Tags
 from ssd.tracking.events import RunInfo, Values
 from ssd.tracking.mlflow_model import log_model, register
 from ssd.tracking.mlflow_names import KEY_LENGTH, TAG_LENGTH, clean, flatten, shortened, source_tags
@@ -53,6 +54,7 @@ class Store:
         self.run_id = ""  # until the store has given one
         self.served = ""  # address of the model logged last
         self._go_on = go_on
+        self._tags = Tags(run.classes, clean)
         self._known_params: dict[str, str] = {}
         self._known_steps: dict[str, int] = {}  # of a run that goes on: last step of each metric
         self._logged_models: dict[str, str] = {}
@@ -151,7 +153,7 @@ class Store:
     def _send_metrics(self, rows: Sequence[tuple[Values, int, int]]) -> None:
         from mlflow.entities import Metric
 
-        metrics = [Metric(clean(name), value, moment, step) for values, step, moment in rows
+        metrics = [Metric(self._tags(name), value, moment, step) for values, step, moment in rows
                    for name, value in values.items()]  # fmt: skip
         if self._go_on:  # what was sent before the interruption is not sent again, so curves do not overlap
             metrics = [metric for metric in metrics if metric.step > self._known_step(metric.key)]

@@ -30,6 +30,7 @@ from tensorboardX.proto.summary_pb2 import Summary
 
 from ssd.data.images import encode
 from ssd.errors import UserError
+from ssd.names import Tags
 from ssd.tracking.console import HEADLINE
 from ssd.tracking.event_file import EventFile
 from ssd.tracking.events import GraphNode, RunInfo, Values, Writer, apart, finite
@@ -76,6 +77,7 @@ class TensorBoard(Writer):
 
     def start(self, run: RunInfo) -> None:
         self.folder = run.folder / self.folder
+        self.tags = Tags(run.classes, clean)
         self.reached = run.resumed_at or 0
         self.file = EventFile(self.folder, self.reached + 1)
         config = f"```yaml\n{OmegaConf.to_yaml(OmegaConf.create(run.config))}```"
@@ -95,14 +97,14 @@ class TensorBoard(Writer):
             # JPEG: as PNG, pictures of every epoch would fill gigabytes.
             data = encode(image, ".jpg")
             picture = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=data)
-            self._add(Summary(value=[Summary.Value(tag=clean(tag), image=picture)]), step)
+            self._add(Summary(value=[Summary.Value(tag=self.tags(tag), image=picture)]), step)
 
     def curve(
         self, tag: str, precision: np.ndarray, recall: np.ndarray, scores: np.ndarray, positives: int, step: int
     ) -> None:
         if self._is_new(tag, step):
             counts = counts_at_thresholds(recall, scores, positives, self.curve_points)
-            self._add(summaries.pr_curve_raw(clean(tag), *counts, num_thresholds=self.curve_points), step)
+            self._add(summaries.pr_curve_raw(self.tags(tag), *counts, num_thresholds=self.curve_points), step)
 
     def wants_histograms(self, step: int) -> re.Pattern[str] | None:
         return self.monitor.at(step)
@@ -113,7 +115,7 @@ class TensorBoard(Writer):
             self._scalars({f"not_finite/{tag}": 1 - len(good) / len(values)}, step)
         if len(good):
             self._scalars({f"rms/{tag}": float(np.sqrt(np.mean(np.square(good, dtype=np.float64))))}, step)
-            self._add(Summary(value=[Summary.Value(tag=clean(tag), histo=histogram(good))]), step)
+            self._add(Summary(value=[Summary.Value(tag=self.tags(tag), histo=histogram(good))]), step)
 
     def graph(self, nodes: Sequence[GraphNode]) -> None:
         self.file.write(Event(graph_def=graph_def(nodes)), self.reached)
@@ -135,7 +137,7 @@ class TensorBoard(Writer):
         return before != step
 
     def _scalars(self, values: Values, step: int) -> None:
-        found = [Summary.Value(tag=clean(name), simple_value=value) for name, value in finite(values).items()]
+        found = [Summary.Value(tag=self.tags(name), simple_value=value) for name, value in finite(values).items()]
         self._add(Summary(value=found), step)
 
     def _add(self, summary: Any, step: int) -> None:
