@@ -7,6 +7,7 @@ would be trained on as images without objects.
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 
 from ssd.data.coverage import BROKEN_LINKS, HIDDEN, LOOPS, LOST_LINKS, TOOL_COPIES
@@ -31,13 +32,22 @@ class Listing:
     def skip(self, reason: str, path: Path) -> None:
         self.skipped.setdefault(reason, []).append(path)
 
+    def below(self, folder: Path) -> "Listing":
+        """The part of it that lies in a folder."""
+        start = f"{folder}{os.sep}"
+        files = {path: file for path, file in self.files.items() if str(path).startswith(start)}
+        skipped = {
+            reason: [path for path in paths if str(path).startswith(start)] for reason, paths in self.skipped.items()
+        }
+        return Listing(files, {reason: paths for reason, paths in skipped.items() if paths})
+
     def pictures(self) -> dict[Path, str]:
         return {path: file for path, file in self.files.items() if is_picture(path)}
 
 
 def is_picture(path: Path) -> bool:
     """Judged by the suffix alone."""
-    return path.suffix.lower() in PICTURES
+    return path.name.lower().endswith(PICTURES)
 
 
 def passed_over(name: str) -> str | None:
@@ -62,9 +72,9 @@ def files_below(folder: Path) -> Listing:
             # Of links os.path says where they lead; entry raises for those that lead in a circle.
             linked = entry.is_symlink()
             is_folder = os.path.isdir(path) if linked else entry.is_dir()
-            real = os.path.realpath(path) if linked else os.path.join(chain[-1], entry.name)
+            real = os.path.realpath(path) if linked else f"{chain[-1]}{os.sep}{entry.name}"
             if reason is not None:
-                if is_folder or path.suffix.lower() in PICTURES + ANNOTATIONS:
+                if is_folder or entry.name.lower().endswith(PICTURES + ANNOTATIONS):
                     listing.skip(reason, path)
             elif is_folder:
                 if real in chain:
@@ -72,13 +82,13 @@ def files_below(folder: Path) -> Listing:
                 else:
                     waiting.append((path, (*chain, real)))
             elif os.path.isfile(path) if linked else entry.is_file():
-                if not path.suffix and _was_link(path):
+                if "." not in entry.name and _was_link(path):
                     listing.skip(LOST_LINKS, path)
                 else:
                     listing.files[path] = real
             elif linked:
                 listing.skip(BROKEN_LINKS, path)
-    listing.files = dict(sorted(listing.files.items()))
+    listing.files = {path: listing.files[path] for path in sorted(listing.files, key=attrgetter("parts"))}
     return listing
 
 

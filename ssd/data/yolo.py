@@ -6,7 +6,6 @@ root/train.txt, a list                               root/obj_train_data/a.jpg r
 """
 
 import os
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,6 +18,7 @@ from ssd.data.coverage import NO_SPLIT, SAME_FILE, SECOND_LABELS, Coverage
 from ssd.data.dataset import SPLITS, Dataset, Sample
 from ssd.data.files import existing_root, picture_sizes, read_text
 from ssd.data.listing import Listing, files_below, merged
+from ssd.data.named_images import ids
 from ssd.data.problems import skipping
 from ssd.data.split_names import shown
 from ssd.data.splits import HoldOut
@@ -55,7 +55,7 @@ class YOLO(Dataset):
     data.yaml says, else the usual folders. Without a val split one is held out.
     labels: folder of the text files; None = a picture's path with "images" replaced by "labels", else beside it.
     A picture without a text file shows no object. out_of_range: "error", "clip" or "drop".
-    A sample's id is its path below the folder that holds all of its split, without the suffix where that suffices.
+    A sample's id is its file's name without suffix, with as much of its path as tells it from others of its split.
     """
 
     def __init__(
@@ -197,8 +197,10 @@ class YOLO(Dataset):
         return list(self._members(split).ids)
 
     def _below(self, folder: Path) -> Listing:
+        """All files of a folder; of one within a folder that was listed already, without listing it again."""
         if folder not in self._listings:
-            self._listings[folder] = files_below(folder)
+            above = next((place for place in folder.parents if place in self._listings), None)
+            self._listings[folder] = files_below(folder) if above is None else self._listings[above].below(folder)
         return self._listings[folder]
 
     def _members(self, split: str) -> Members:
@@ -223,7 +225,8 @@ class YOLO(Dataset):
         finder = self._finders[split] = LabelFinder(self._folder, self.labels)
         members = Members({}, skipped=merged(listing.skipped for listing in listings))
         images = [self._one(paths, finder, members) for paths in spellings.values()]
-        members.ids = _ids(images)
+        names = ids([image.as_posix() for image in images])
+        members.ids = dict(zip(images, names, strict=True))
         self._refuse_shared(members)
         return members
 
@@ -272,7 +275,10 @@ class YOLO(Dataset):
                 )
 
     def _relative(self, path: Path) -> Path:
-        return path.relative_to(self._folder) if path.is_relative_to(self._folder) else path
+        try:
+            return path.relative_to(self._folder)
+        except ValueError:
+            return path
 
     def _sample(
         self, identifier: str, picture: Path, label: Path | None, size: tuple[int, int], checker: BoxChecker
@@ -296,21 +302,6 @@ def _above_images(place: Path) -> Path:
     inside = any(os.path.exists(place / mark) for mark in marks)
     outside = any(name.lower() in marks for name in os.listdir(whole.parent))
     return whole.parent if outside and not inside else place
-
-
-def _ids(images: Sequence[Path]) -> dict[Path, str]:
-    """Of each image the path below the folder that holds all; without the suffix, unless two would be the same."""
-    try:
-        base = os.path.commonpath([image.parent for image in images])
-    except ValueError:  # some relative, some not
-        base = ""
-    below = {image: image.relative_to(base) if base else image for image in images}
-    bare = Counter(path.with_suffix("").as_posix() for path in below.values())
-    ids = {}
-    for image, path in below.items():
-        stem = path.with_suffix("").as_posix()
-        ids[image] = stem if bare[stem] == 1 else path.as_posix()
-    return ids
 
 
 def _as_list(node: Any) -> list[str]:

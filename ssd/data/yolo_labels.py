@@ -3,10 +3,10 @@
 import errno
 import os
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from ssd.data.listing import files_below, find_folder, is_picture, passed_over
+from ssd.data.listing import PICTURES, files_below, find_folder, passed_over
 from ssd.errors import UserError
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages")  # in lower case, the preferred first
@@ -28,35 +28,30 @@ class LabelFinder:
         self.folder = folder
         self.labels = labels
         self._found: dict[Path, Path] = {}
-        self._places: dict[Path, tuple[Path, ...]] = {}
-        self._texts: dict[Path, _Names] = {}
-        self._images: dict[Path, _Names] = {}
+        self._places: dict[str, tuple[str, ...]] = {}  # by the folder of images
+        self._texts: dict[str, _Names] = {}  # by folder
+        self._images: dict[str, _Names] = {}
 
     def find(self, image: Path) -> Path | None:
         """The label file of an image; None when it has none. UserError when more than one may be meant."""
-        for place in self.places(image.parent):
-            name = self._in(place, image)
-            if name is not None:
-                self._found[image] = place / name
-                return place / name
+        folder, name = os.path.split(image)
+        for place in self._places_for(folder):
+            text = self._in(place, folder, name)
+            if text is not None:
+                self._found[image] = Path(place, text)
+                return self._found[image]
         return None
 
     def searched(self, image: Path) -> list[Path]:
         """Where find() looks, the preferred first."""
-        return [place / f"{image.stem}.txt" for place in self.places(image.parent)]
-
-    def places(self, images: Path) -> tuple[Path, ...]:
-        """Folders that may hold the labels of the images of a folder, the preferred first; not all need be there."""
-        if images not in self._places:
-            self._places[images] = tuple(dict.fromkeys(self._chosen(images) if self.labels else self._usual(images)))
-        return self._places[images]
+        return [Path(place, f"{image.stem}.txt") for place in self._places_for(str(image.parent))]
 
     def unused(self) -> tuple[list[Path], list[Path]]:
         """Label files that belong to no image, and those of images that have another one, in the folders looked into.
 
         An image counts also when no split has it.
         """
-        sharing: dict[Path, list[Path]] = {}
+        sharing: dict[str, list[str]] = {}
         for images, places in self._places.items():
             for place in places:
                 sharing.setdefault(place, []).append(images)
@@ -67,45 +62,63 @@ class LabelFinder:
             for path in self._texts_below(place, folders, sharing):
                 if path in used or not _is_label(path, len(orphans) < MOST_LOOKED_INTO):
                     continue
-                owners = self._owners(path, folders) if path.parent == place else []
+                owners = self._owners(path, folders) if str(path.parent) == place else []
                 if not owners:
                     orphans.add(path)
                 elif any(image in self._found for image in owners):
                     second.add(path)
         return sorted(orphans), sorted(second)
 
-    def _in(self, place: Path, image: Path) -> str | None:
-        texts, images = self._of(place, self._texts), self._of(image.parent, self._images)
-        own, whole = f"{image.stem}.txt", f"{image.name}.txt"
-        if whole in texts.exact and (own not in texts.exact or images.stems[image.stem] > 1):
+    def _places_for(self, images: str) -> tuple[str, ...]:
+        """Folders that may hold the labels of the images of a folder, the preferred first; not all need be there."""
+        if images not in self._places:
+            folder = Path(images)
+            places = self._chosen(folder) if self.labels is not None else self._usual(folder)
+            self._places[images] = tuple(dict.fromkeys(map(str, places)))
+        return self._places[images]
+
+    def _in(self, place: str, folder: str, name: str) -> str | None:
+        texts, images = self._of(place, self._texts), self._of(folder, self._images)
+        if not texts.exact:
+            return None
+        stem = os.path.splitext(name)[0]
+        own, whole = f"{stem}.txt", f"{name}.txt"
+        if whole in texts.exact and (own not in texts.exact or images.stems[stem] > 1):
             return whole
         if own in texts.exact:
             return own
-        others = {*images.exact, *images.stems} - {image.stem, image.name}  # a.jpg and A.jpg may both be there
-        likely = [name for name in texts.alike(own) + texts.alike(whole) if name[: -len(".txt")] not in others]
+        likely = [text for text in texts.alike(own) + texts.alike(whole) if text[: -len(".txt")] in (stem, name)]
+        if not likely:  # those of another case, unless they belong to an image that is written so
+            likely = [
+                text
+                for text in texts.alike(own) + texts.alike(whole)
+                if text[: -len(".txt")] not in images.stems and text[: -len(".txt")] not in images.exact
+            ]
         if len(likely) > 1:
+            image = os.path.join(folder, name)
             raise UserError(f"{image}: its labels may be {' or '.join(likely)} in {place}; keep one of them as {own}")
         return likely[0] if likely else None
 
-    def _owners(self, text: Path, folders: Iterable[Path]) -> list[Path]:
+    def _owners(self, text: Path, folders: Iterable[str]) -> list[Path]:
         """Images of some folders that a text file may be about."""
         found = []
         for folder in folders:
             there = self._of(folder, self._images)
-            found += [folder / name for name in {*there.of_stem(text.stem), *there.alike(text.stem)}]
+            found += [Path(folder, name) for name in {*there.of_stem(text.stem), *there.alike(text.stem)}]
         return found
 
-    def _texts_below(self, place: Path, folders: list[Path], known: Iterable[Path]) -> list[Path]:
+    def _texts_below(self, place: str, folders: list[str], known: Mapping[str, object]) -> list[Path]:
         """Text files in a folder of labels, and in the folders below it that belong to no folder of images."""
-        found = [place / name for name in self._of(place, self._texts).exact]
+        found = [Path(place, name) for name in self._of(place, self._texts).exact]
         if place not in folders and os.path.isdir(place):
-            found += [path for path in files_below(place).files if path.parent not in known and path.parent != place]
+            deeper = (path for path in files_below(Path(place)).files if str(path.parent) != place)
+            found += [path for path in deeper if str(path.parent) not in known]
         return found
 
-    def _of(self, folder: Path, index: dict[Path, "_Names"]) -> "_Names":
+    def _of(self, folder: str, index: dict[str, "_Names"]) -> "_Names":
         if folder not in index:
-            wanted = is_picture if index is self._images else _is_text
-            index[folder] = _Names(name for name in _names_in(folder) if wanted(Path(name)))
+            suffixes = PICTURES if index is self._images else (".txt",)
+            index[folder] = _Names(name for name in _names_in(folder) if name.lower().endswith(suffixes))
         return index[folder]
 
     def _chosen(self, images: Path) -> list[Path]:
@@ -138,7 +151,7 @@ class _Names:
         self._alike: dict[str, list[str]] = {}
         self._of_stem: dict[str, list[str]] = {}
         for name in sorted(self.exact):
-            stem = Path(name).stem
+            stem = os.path.splitext(name)[0]
             self.stems[stem] = self.stems.get(stem, 0) + 1
             self._alike.setdefault(fold(name), []).append(name)
             self._of_stem.setdefault(fold(stem), []).append(name)
@@ -170,7 +183,7 @@ def _labels_in(folder: Path, below: Iterable[str]) -> Path:
     return place
 
 
-def _names_in(folder: Path) -> list[str]:
+def _names_in(folder: str) -> list[str]:
     try:
         return [name for name in os.listdir(folder) if not passed_over(name)]
     except OSError as error:
@@ -179,13 +192,9 @@ def _names_in(folder: Path) -> list[str]:
         raise UserError(f"{folder}: cannot list the folder: {error.strerror}") from error
 
 
-def _is_text(path: Path) -> bool:
-    return path.suffix.lower() == ".txt"
-
-
 def _is_label(path: Path, look: bool) -> bool:
     """Whether a text file is one of labels: by its name, and by its first lines where they are to be looked at."""
-    if not _is_text(path) or path.stem.lower() in NOT_LABELS:
+    if path.suffix.lower() != ".txt" or path.stem.lower() in NOT_LABELS:
         return False
     if not look:
         return True

@@ -1,8 +1,8 @@
 """Where the splits of a YOLO dataset lie when nobody says so: folders and lists of usual names."""
 
 import os
-from collections.abc import Callable
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from ssd.data.coverage import SAME_FILE, TOOL_COPIES
 from ssd.data.files import read_text
@@ -140,39 +140,42 @@ def listed_in(file: Path, folder: Path) -> Listing:
     C:\\me\\images\\a.jpg) count without their first folders where the image is then there.
     """
     listing = Listing()
-    folders: dict[Path, str] = {}  # with links resolved
+    places = [str(file.parent), str(folder)]
+    folders: dict[str, str] = {}  # with links resolved
     far = ""  # the first folders that are not here
     for line in _lines(file):
         name = line.strip()
         if not name:
             continue
-        path = _located(name, file.parent, folder)
-        if path is None:
+        found = _located(name, places)
+        if found is None:
             name = name.replace("\\", "/")
             if not far or not name.startswith(far):
-                far = _first_folders(name, file.parent, folder)
-            path = _located(name.removeprefix(far), file.parent, folder) or folder / name
-        if any(passed_over(part) == TOOL_COPIES for part in PurePosixPath(name).parts):
+                far = _first_folders(name, places)
+            found = _located(name.removeprefix(far), places) or os.path.join(folder, name)
+        path = Path(found)
+        if any(passed_over(part) == TOOL_COPIES for part in name.split("/")):
             listing.skip(TOOL_COPIES, path)
         elif path in listing.files:
             listing.skip(SAME_FILE, path)
         else:
-            if path.parent not in folders:
-                folders[path.parent] = os.path.realpath(path.parent)
-            beside = os.path.join(folders[path.parent], path.name)
-            listing.files[path] = os.path.realpath(path) if os.path.islink(path) else beside
+            place, base = os.path.split(path)
+            if place not in folders:
+                folders[place] = os.path.realpath(place)
+            listing.files[path] = os.path.realpath(path) if os.path.islink(path) else os.path.join(folders[place], base)
     return listing
 
 
-def _located(name: str, *places: Path) -> Path | None:
-    return next((place / name for place in places if os.path.exists(place / name)), None)
+def _located(name: str, places: Sequence[str]) -> str | None:
+    whole = (os.path.join(place, name) for place in places)
+    return next((path for path in whole if os.path.exists(path)), None)
 
 
-def _first_folders(name: str, *places: Path) -> str:
+def _first_folders(name: str, places: Sequence[str]) -> str:
     parts = name.split("/")
     for count in range(1, len(parts)):
         rest = "/".join(parts[count:])
-        if rest and _located(rest, *places):
+        if rest and _located(rest, places):
             return name.removesuffix(rest)
     return ""
 

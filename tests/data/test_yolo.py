@@ -254,9 +254,9 @@ def test_labels_of_another_case_may_be_those_of_another_image(tree):
 
 
 def test_labels_that_several_files_may_hold(tree):
-    root = tree("images/train/a.jpg labels/train/A.txt labels/train/a.TXT")
+    root = tree("images/train/a.jpg labels/train/A.txt labels/train/A.TXT")
     assert message_of(dataset(root, **NO_HOLDOUT)) == (
-        f"{root}/images/train/a.jpg: its labels may be A.txt or a.TXT in {root}/labels/train; keep one of them as a.txt"
+        f"{root}/images/train/a.jpg: its labels may be A.TXT or A.txt in {root}/labels/train; keep one of them as a.txt"
     )
 
 
@@ -316,7 +316,10 @@ def test_two_images_with_one_label_file(tree, beside):
     assert message.startswith(f"{root}/images/train/a.png: shares its labels {root / beside} with ")
     assert message.endswith("a.jpg; give each image its own (rename one of the two, or name the labels a.png.txt)")
     yolo = dataset(tree(beside.replace("a.txt", "a.jpg.txt"), beside.replace("a.txt", "a.png.txt")), **NO_HOLDOUT)
-    assert [(sample.id, len(sample.boxes)) for sample in yolo.split("train")] == [("a.jpg", 1), ("a.png", 1)]
+    assert [(sample.id, len(sample.boxes)) for sample in yolo.split("train")] == [
+        ("images/train/a.jpg", 1),
+        ("images/train/a.png", 1),
+    ]
 
 
 def test_two_splits_with_one_label_file(tree):
@@ -497,7 +500,7 @@ def test_links(tree):
     (root / "labels/train/cam1").symlink_to("../../store/labels")
     (root / "images/train/c.jpg").symlink_to("/no/such/file.jpg")
     yolo = dataset(root, **NO_HOLDOUT)
-    assert [(sample.id, len(sample.boxes)) for sample in yolo.split("train")] == [("a", 1), ("cam1/b", 1)]
+    assert [(sample.id, len(sample.boxes)) for sample in yolo.split("train")] == [("a", 1), ("b", 1)]
     assert yolo.coverage("train") == Coverage(skipped={BROKEN_LINKS: ("images/train/c.jpg",)})
 
 
@@ -533,9 +536,9 @@ def test_one_file_with_two_label_files(tree):
 
 def test_ids_of_images_in_folders(tree):
     root = tree("images/cam1/a.jpg images/cam2/a.jpg images/cam2/deep/b.jpg")
-    assert ids(dataset(root, **TRAIN_ALONE), "train") == ["cam1/a", "cam2/a", "cam2/deep/b"]
+    assert ids(dataset(root, **TRAIN_ALONE), "train") == ["images/cam1/a", "images/cam2/a", "b"]
     yolo = dataset(root, splits={"train": ["images/cam1", "images/cam2"]}, **NO_HOLDOUT)
-    assert ids(yolo, "train") == ["cam1/a", "cam2/a", "cam2/deep/b"]
+    assert ids(yolo, "train") == ["images/cam1/a", "images/cam2/a", "b"]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "gbk"])
