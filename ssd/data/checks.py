@@ -29,32 +29,47 @@ ALIASES = {
 }
 
 
-def class_names(names: Any, where: str) -> tuple[str, ...]:
-    """The names of classes as text, in their order: of a list or of a single name, however it was read.
+def class_names(names: Any, where: str, blanks: bool = False) -> tuple[str, ...]:
+    """The names of classes as text, in their order: of a list, of a single name, or of a dict that numbers them 0, 1,
+    2 ..., however they were read.
 
     A whole number is its digits. A truth value, a fraction or nothing is refused: YAML makes them of other text (no,
     1e3, ~), which is lost by then. UserError starting with `where`, also for names that occur twice, are empty or hold
-    a line break.
+    a line break. blanks: names may be empty: numbers that nothing uses, which keep those after them in place.
     """
+    if isinstance(names, dict):
+        names = _in_order(names, where)
     if isinstance(names, (str, int, float)) or names is None:
         names = [names]
     if not isinstance(names, (list, tuple)) or not names:
-        raise UserError(f"{where}: must be a list of class names, at least one")
-    found = []
+        raise UserError(f"{where}: names must be a list of class names, at least one")
+    found: list[str] = []
     for name in names:
         if isinstance(name, (bool, float)) or name is None:
             raise UserError(
                 f"{where}: YAML reads one of the names as {_yaml(name)}; put names in quotes, such as ['no', '1e3']"
             )
         if not isinstance(name, (str, int)):
-            raise UserError(f"{where}: must be a list of class names, not of {type(name).__name__}s")
+            raise UserError(f"{where}: names must be a list of class names, not of {type(name).__name__}s")
         text = str(name).strip()
-        if problem := name_problem(text):
-            raise UserError(f"{where}: the class name {text[:40]!r} {problem}")
-        if text in found:
-            raise UserError(f"{where}: the class name {text[:40]!r} occurs twice")
+        if (problem := name_problem(text)) and not (blanks and not text):
+            raise UserError(f"{where}: names must be different texts: {text[:40]!r} {problem}")
+        if text and text in found:
+            raise UserError(f"{where}: names must be different: {text[:40]!r} occurs twice")
         found.append(text)
+    if not any(found):
+        raise UserError(f"{where}: names must be a list of class names, at least one")
     return tuple(found)
+
+
+def _in_order(names: dict[Any, Any], where: str) -> list[Any]:
+    try:
+        numbered = {int(str(number)): name for number, name in names.items()}
+    except ValueError:
+        numbered = {}
+    if not names or len(numbered) < len(names) or set(numbered) != set(range(len(numbered))):
+        raise UserError(f"{where}: names must be numbered 0, 1, 2 ... without a gap")
+    return [numbered[index] for index in range(len(numbered))]
 
 
 def name_problem(name: str) -> str | None:

@@ -17,7 +17,7 @@ from ssd.data.coverage import UNLISTED, Coverage
 from ssd.data.dataset import Dataset, Sample, every_number
 from ssd.data.files import existing_root
 from ssd.data.named_images import ImageFolder, clean, ids, relative
-from ssd.data.problems import skipping
+from ssd.data.problems import refuse, skipping
 from ssd.data.splits import HoldOut
 from ssd.errors import UserError
 
@@ -114,19 +114,12 @@ class COCO(Dataset):
         checker = BoxChecker(self.out_of_range)
         pairs = self._picked(name)
         files: dict[Path, tuple[Source, Picture]] = {}
-        samples, again = [], []
+        samples = []
         for (source, picture), identifier in zip(pairs, ids([clean(pair[1].file) for pair in pairs]), strict=True):
             with skipping("unusable", str(source.annotations)):
                 file = self._file(source, picture)
-                first = files.setdefault(file, (source, picture))
-                if first[0] == source:
-                    _check_same(source, first[1], picture)
-                else:
-                    again.append((picture.file, first[0].annotations, source.annotations))
+                _check_same(files.setdefault(file, (source, picture)), (source, picture))
                 samples.append(self._sample(identifier, source, picture, file, checker))
-        if again:
-            log.warning("%d images of the %s split count twice, such as %s, which is in %s and %s",
-                        len(again), name, *again[0])  # fmt: skip
         checker.report()
         return samples
 
@@ -192,6 +185,8 @@ class COCO(Dataset):
         kinds: tuple[list, list] = ([], [])
         numbers: tuple[list[int], list[int]] = ([], [])
         rows = []
+        for place, error in instances.broken.get(picture.id, []):
+            refuse(error, "object", str(self._place(source.annotations)), place + 1)
         for number, box in enumerate(instances.boxes.get(picture.id, []), start=1):
             index = class_index(instances.categories[box.category], self.classes, where)
             kinds[box.crowd].append((index, box.x, box.y, box.x + box.width, box.y + box.height, 0))
@@ -206,13 +201,16 @@ class COCO(Dataset):
         )  # fmt: skip
 
 
-def _check_same(source: Source, first: Picture, second: Picture) -> None:
-    """One file under two ids has part of its objects under each: neither is what the image shows."""
-    if first is not second:
-        raise UserError(
-            f"{source.annotations}: images {first.id} ({first.file}) and {second.id} ({second.file}) are one file; "
-            "give all its annotations one image_id"
-        )
+def _check_same(first: tuple[Source, Picture], second: tuple[Source, Picture]) -> None:
+    """One file in two places has part of its objects in each: neither is what the image shows."""
+    if first[1] is second[1]:
+        return
+    (source, picture), (other, again) = first, second
+    if source == other:
+        what = f"images {picture.id} ({picture.file}) and {again.id} ({again.file}) are one file"
+        raise UserError(f"{source.annotations}: {what}; give all its annotations one image_id")
+    what = f"image {again.id} ({again.file}) is image {picture.id} of {source.annotations}, too"
+    raise UserError(f"{other.annotations}: {what}; join the annotations in one file")
 
 
 def _sources(split: str, node: Any) -> list[Source]:

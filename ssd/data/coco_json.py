@@ -63,6 +63,7 @@ class Instances:
     """What a file says. categories: name by id, in the order of ids, root categories left out; raw: their ids as they
     are written. boxes: per picture id.
 
+    broken: per picture id the annotations that cannot be used: place in the list, and why.
     roots: ids of categories that no annotation has and that others name as their supercategory: Roboflow begins its
     files with one that has the project's name.
     """
@@ -70,6 +71,7 @@ class Instances:
     pictures: list[Picture]
     categories: dict[int, str]
     boxes: dict[Id, list[Box]]
+    broken: dict[Id, list[tuple[int, UserError]]]
     raw: dict[int, Id]
     roots: dict[int, str]
 
@@ -82,7 +84,8 @@ def read(path: Path) -> Instances:
 def parse(text: str, what: str) -> Instances:
     """Reads the text of a file; UserError starting with `what`.
 
-    An entry that cannot be used is refused (ssd.data.problems): it is left out where problems are collected.
+    An image or category that cannot be used is refused (ssd.data.problems), and left out where problems are collected;
+    so is an annotation whose image cannot be told.
     """
     reader = _Reader(what)
     seen = set()
@@ -109,6 +112,7 @@ class _Reader:
         self._raw: dict[int, Id] = {}
         self._supercategories: dict[int, str] = {}
         self._boxes: dict[Id, list[Box]] = {}
+        self._broken: dict[Id, list[tuple[int, UserError]]] = {}
         self._ids = array("q")  # of annotations
         self._listed: set[Id] = set()  # keys of pictures, also of those whose entry is refused
 
@@ -143,8 +147,11 @@ class _Reader:
             self._supercategories[number] = above.strip()
 
     def _annotation(self, entry: dict[str, Any], where: str, number: int) -> None:
-        box = _box(entry, where, number)
-        self._boxes.setdefault(_key(_id(entry, "image_id", where)), []).append(box)
+        image = _key(_id(entry, "image_id", where))
+        try:
+            self._boxes.setdefault(image, []).append(_box(entry, where, number))
+        except UserError as error:
+            self._broken.setdefault(image, []).append((number, error))
         identifier = entry.get("id")
         if type(identifier) is int and -MAX_ID <= identifier < MAX_ID:
             self._ids.append(identifier)
@@ -167,7 +174,8 @@ class _Reader:
             log.warning("%s: %d ids of annotations are used twice, such as %d; pycocotools measures with one of each",
                         what, repeated.size, repeated[0])  # fmt: skip
         boxes = {self._pictures[key].id: rows for key, rows in self._boxes.items() if key in self._pictures}
-        return Instances(list(self._pictures.values()), _one_each(kept, used, what), boxes, self._raw, roots)
+        broken = {self._pictures[key].id: rows for key, rows in self._broken.items() if key in self._pictures}
+        return Instances(list(self._pictures.values()), _one_each(kept, used, what), boxes, broken, self._raw, roots)
 
     def _is_root(self, number: int) -> bool:
         """Whether another category names this one as its supercategory, and this one none of the others."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 HIDDEN = "hidden files and folders"  # reasons of `skipped`, as a report names them
 TOOL_COPIES = "copies that tools leave (@eaDir, ._*, .ipynb_checkpoints, __MACOSX)"
 UNLISTED = "images that no annotation lists"
+UNNAMED = "records that the .lst does not name"
 BROKEN_LINKS = "links that lead nowhere"
 LOOPS = "links that lead back to a folder they lie in"
 LOST_LINKS = "text files that were links before they were copied"

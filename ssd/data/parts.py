@@ -147,7 +147,9 @@ class Concat(Dataset):
         classes: Sequence[str] | None,
         holdout: Mapping[str, Any],
     ) -> None:
-        nodes = list(parts.values()) if isinstance(parts, Mapping) else list(parts or [])
+        named = parts if isinstance(parts, Mapping) else {str(n): node for n, node in enumerate(parts or [], start=1)}
+        nodes = list(named.values())
+        self.names = list(named)
         if not nodes:
             raise UserError("dataset.parts is empty: name the data sets to join, as conf/dataset/concat.yaml shows")
         self.parts = [make_dataset({"holdout": holdout, **node}) for node in nodes]
@@ -172,13 +174,15 @@ class Concat(Dataset):
         return known if len(set(known)) == len(self.classes) else None
 
     def split(self, name: str) -> list[Sample]:
-        samples = []
-        for part, places in zip(self.parts, self._to, strict=True):
+        samples, origins = [], []
+        for part, places, origin in zip(self.parts, self._to, self.names, strict=True):
             if name in part.available:
-                samples += [relabel(sample, places) for sample in part.split(name)]
+                found = [relabel(sample, places) for sample in part.split(name)]
+                samples += found
+                origins += [origin] * len(found)
         if not samples:
             raise UserError(f"none of dataset.parts has a {name} split")
-        return samples
+        return _apart(samples, origins)
 
     def split_category_ids(self, split: str) -> tuple[int | str, ...] | None:
         """Only where all parts number the classes, and each class alike: results are in one numbering."""
@@ -193,6 +197,17 @@ class Concat(Dataset):
 
     def coverage(self, split: str) -> Coverage:
         return sum((part.coverage(split) for part in self.parts if split in part.available), Coverage())
+
+
+def _apart(samples: Sequence[Sample], origins: Sequence[str]) -> list[Sample]:
+    """Ids that several parts have get the name of their part in front."""
+    counts: dict[str, set[str]] = {}
+    for sample, origin in zip(samples, origins, strict=True):
+        counts.setdefault(sample.id, set()).add(origin)
+    return [
+        replace(sample, id=f"{origin}/{sample.id}") if len(counts[sample.id]) > 1 else sample
+        for sample, origin in zip(samples, origins, strict=True)
+    ]
 
 
 def relabel(sample: Sample, to: np.ndarray) -> Sample:

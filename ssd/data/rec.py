@@ -6,18 +6,22 @@ shares of the picture. The original wrote A = 2 and W = 5, or W = 6 with `diffic
 
 import hashlib
 import json
+import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ssd.data.checks import BoxChecker, class_index
+from ssd.data.checks import BoxChecker, class_index, class_names
+from ssd.data.coverage import UNNAMED, Coverage
 from ssd.data.dataset import Dataset, Sample
 from ssd.data.files import existing_root, read_text
 from ssd.data.images import check_header
+from ssd.data.named_images import clean, ids
 from ssd.data.packing import list_line
 from ssd.data.problems import skipping
 from ssd.data.record_format import Record, objects, opened, read_at, scan
@@ -25,6 +29,8 @@ from ssd.data.records import Records
 from ssd.data.splits import HoldOut
 from ssd.errors import UserError
 from ssd.files import whole_folder
+
+log = logging.getLogger(__name__)
 
 MAX_LIST_BYTES = 2_000_000_000
 WIDTHS = (5, 6)  # of an object, as training reads it
@@ -48,8 +54,10 @@ class RecordSample(Sample):
 
 @dataclass(frozen=True)
 class Entry:
-    """What a record says of its picture: boxes [N, 6] as shares; raw: its label as it lies."""
+    """What a record says of its picture: number: its place in the file, from 0; key: its id, by which a .lst names it;
+    boxes [N, 6] as shares; raw: its label as it lies."""
 
+    number: int
     key: int
     name: str
     size: tuple[int, int]
@@ -68,19 +76,19 @@ class Rec(Dataset):
     def __init__(
         self,
         root: str | None,
-        names: Sequence[str] | None,
+        names: str | Sequence[str] | None,
         classes: Sequence[str] | None,
         splits: Mapping[str, str | None],
         out_of_range: str,
         holdout: Mapping[str, Any],
     ) -> None:
-        if not names:
+        if names is None or names == []:
             raise UserError(
                 "dataset.names is not set: records number their classes, name them: dataset.names=[cat,dog]"
             )
         self.root = root
-        self.names = tuple(names)
-        self.classes = tuple(classes or names)
+        self.names = class_names(names, "dataset.names")
+        self.classes = tuple(classes or self.names)
         self.splits = {name: str(file) for name, file in splits.items() if file}
         self.out_of_range = out_of_range
         self.holdout = HoldOut.from_config(holdout)
@@ -95,11 +103,21 @@ class Rec(Dataset):
         checker = BoxChecker(self.out_of_range)
         entries = self.holdout.pick(name, self.splits, self._members, lambda entry: entry[1].name)
         samples: list[Sample] = []
-        for split, entry in entries:
+        for (split, entry), identifier in zip(entries, ids([clean(entry.name) for _, entry in entries]), strict=True):
             with skipping("unusable", str(self._path(split))):
-                samples.append(self._sample(self._path(split), entry, checker))
+                samples.append(self._sample(self._path(split), identifier, entry, checker))
         checker.report()
         return samples
+
+    def coverage(self, split: str) -> Coverage:
+        """Lines of the .lst whose picture the .rec does not hold, and records that the .lst does not name."""
+        if split not in self.splits:  # cut from the pictures to train on: their files are named there
+            return Coverage()
+        lst = self._path(split).with_suffix(".lst")
+        names, keys = _names(lst), {entry.key for _, entry in self._members(split)}
+        orphans = [f"{lst.name}: {number} ({name})" for number, name in names.items() if number not in keys]
+        unnamed = [f"{self.splits[split]}: {key}" for key in sorted(keys - names.keys())] if names else []
+        return Coverage(orphans=tuple(orphans), skipped={UNNAMED: tuple(unnamed)} if unnamed else {})
 
     def records(self, split: str, folder: Path) -> Records | None:
         """The file of a split, where training can read it; with an .idx and a .lst of its own in `folder`.
@@ -152,46 +170,83 @@ class Rec(Dataset):
             path = self._path(split)
             names = _names(path.with_suffix(".lst"))
             with opened(path) as view:
-                self._read[split] = [
-                    _entry(record, names, f"{path}: record {number} (id {record.id})")
-                    for number, record in enumerate(scan(view, str(path)))
-                ]
-            if not self._read[split]:
+                entries = []
+                for number, record in enumerate(scan(view, str(path))):
+                    where = f"{path}: record {number} (id {record.id})"
+                    with skipping("unusable", str(path)):
+                        entries.append(_entry(number, record, names, where))
+            if not entries:
                 raise UserError(f"{path}: holds no records")
+            self._read[split] = _told_apart(entries, path)
+            _check_index(path, self._read[split])
         return [(split, entry) for entry in self._read[split]]
 
-    def _sample(self, path: Path, entry: Entry, checker: BoxChecker) -> Sample:
+    def _sample(self, path: Path, identifier: str, entry: Entry, checker: BoxChecker) -> Sample:
         width, height = entry.size
         rows = entry.boxes * (1, width, height, width, height, 1)
-        where = f"{path}: {entry.name}"
+        where = f"{path}: record {entry.number} ({entry.name})"
         if len(rows) and not rows[:, 0].max() < len(self.names):
             raise UserError(
                 f"{where}: class {rows[:, 0].max():g} has no name, there are {len(self.names)} (dataset.names)"
             )
         rows[:, 0] = self._to[rows[:, 0].astype(int)]
         return RecordSample(
-            Path(entry.name).stem, path / entry.name, width, height, checker.check(rows.tolist(), entry.size, where),
+            identifier, path / entry.name, width, height, checker.check(rows.tolist(), entry.size, where),
             file=path, start=entry.start,
         )  # fmt: skip
 
 
 def _names(lst: Path) -> dict[int, str]:
-    """Picture names by id from a .lst file, which may be absent."""
+    """Picture names by id from a .lst file, which may be absent; UserError for a number of two pictures."""
     if not lst.is_file():
         return {}
-    names = {}
-    for number, line in enumerate(read_text(lst, MAX_LIST_BYTES, "a .lst file").splitlines(), start=1):
-        columns = line.split("\t")
+    names: dict[int, str] = {}
+    for number, line in enumerate(read_text(lst, MAX_LIST_BYTES, "a .lst file").split("\n"), start=1):
+        columns = line.strip("\r").split("\t")
         if not line.strip():
             continue
         try:
-            names[int(float(columns[0]))] = columns[-1].strip()
+            key = int(float(columns[0]))
         except (ValueError, OverflowError) as error:
             raise UserError(f"{lst}: line {number} must be: number, tab, label, tab, path") from error
+        name = columns[-1].strip()
+        if names.setdefault(key, name) != name:
+            raise UserError(f"{lst}: line {number}: number {key} stands for {names[key]} and {name}")
     return names
 
 
-def _entry(record: Record, names: Mapping[int, str], where: str) -> Entry:
+def _entry(number: int, record: Record, names: Mapping[int, str], where: str) -> Entry:
     boxes = objects(record.label, where)
     size = check_header(record.data, where)
-    return Entry(record.id, names.get(record.id) or f"{record.id:08d}", size, boxes, record.label, record.start)
+    name = names.get(record.id) or f"{record.id:08d}"
+    return Entry(number, record.id, name, size, boxes, record.label, record.start)
+
+
+def _told_apart(entries: Sequence[Entry], path: Path) -> list[Entry]:
+    """Records that share their id, which no .lst can name, are called by their place in the file."""
+    counts = Counter(entry.key for entry in entries)
+    double = [entry for entry in entries if counts[entry.key] > 1]
+    if double:
+        log.warning(
+            "%s: %d records share their ids, such as %d: they are named by their place in the file",
+            path, len(double), double[0].key,
+        )  # fmt: skip
+    return [
+        replace(entry, name=f"{entry.key:08d}_{entry.number}") if counts[entry.key] > 1 else entry for entry in entries
+    ]
+
+
+def _check_index(path: Path, entries: Sequence[Entry]) -> None:
+    """A line when the .idx beside a .rec is another file's: whoever reads by it gets other pictures than this."""
+    idx = path.with_suffix(".idx")
+    if not idx.is_file():
+        return
+    try:
+        rows = [line.split() for line in idx.read_text().splitlines() if line.strip()]
+        listed = {(int(key), int(start)) for key, start in rows}
+    except (OSError, ValueError):
+        listed = set()
+    there = {(entry.key, entry.start) for entry in entries}
+    if listed != there:
+        log.warning("%s does not belong to %s: %d of its %d records are elsewhere; it is not used here",
+                    idx, path.name, len(there - listed), len(there))  # fmt: skip

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ssd.data import yolo_text
-from ssd.data.checks import BoxChecker, class_index
+from ssd.data.checks import BoxChecker, class_index, class_names
 from ssd.data.coverage import NO_SPLIT, SAME_FILE, SECOND_LABELS, Coverage
 from ssd.data.dataset import SPLITS, Dataset, Sample
 from ssd.data.files import existing_root, picture_sizes, read_text
@@ -129,7 +129,7 @@ class YOLO(Dataset):
         source = self.given_names
         if source is None:
             if "names" in node:
-                return yolo_text.class_names(node["names"], "data.yaml")
+                return _described(node["names"], "data.yaml")
             source = next((str(folder / name) for name in NAMES_FILES if (folder / name).is_file()), None)
             if source is None:
                 raise UserError(
@@ -137,16 +137,17 @@ class YOLO(Dataset):
                     "with a name per line"
                 )
         if not isinstance(source, str):
-            return yolo_text.class_names(source, "dataset.names")
+            return class_names(source, "dataset.names")
         file = next((file for file in (folder / source, Path(source)) if os.path.isfile(file)), folder / source)
         if file.suffix in (".yaml", ".yml"):
-            return yolo_text.class_names(yolo_text.read_description(file).get("names"), str(file))
-        lines = read_text(file, yolo_text.MAX_DESCRIPTION, "a list of class names").splitlines()
-        return yolo_text.class_names([line for line in lines if line.strip()], str(file))
+            return _described(yolo_text.read_description(file).get("names"), str(file))
+        # A blank line is a number without a class, as programs that count the lines see it.
+        lines = read_text(file, yolo_text.MAX_DESCRIPTION, "a list of class names").rstrip().split("\n")
+        return class_names(lines, str(file), blanks=True)
 
     @cached_property
     def classes(self) -> tuple[str, ...]:  # type: ignore[override]
-        return self.names if self.given_classes is None else self.given_classes
+        return tuple(filter(None, self.names)) if self.given_classes is None else self.given_classes
 
     def split(self, name: str) -> list[Sample]:
         checker = BoxChecker(self.out_of_range)
@@ -289,8 +290,17 @@ class YOLO(Dataset):
         for number, *box in yolo_text.corners(yolo_text.parse(text, where), size):
             if number >= len(self.names):
                 raise UserError(f"{where}: class {number:g} has no name, there are {len(self.names)} (dataset.names)")
+            if not self.names[int(number)]:
+                raise UserError(f"{where}: class {number:g} has no name: line {number + 1:g} of the names is blank")
             rows.append((class_index(self.names[int(number)], self.classes, where), *box))
         return Sample(identifier, picture, *size, checker.check(rows, size, where))
+
+
+def _described(names: Any, file: str) -> tuple[str, ...]:
+    """Of a data.yaml, where a single text is no list of names, and an empty name is a number without a class."""
+    if not isinstance(names, (list, dict)):
+        raise UserError(f"{file}: names must be a list of class names")
+    return class_names(names, file, blanks=True)
 
 
 def _above_images(place: Path) -> Path:

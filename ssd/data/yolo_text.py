@@ -59,26 +59,31 @@ def write(boxes: np.ndarray, size: tuple[int, int]) -> str:
 
 
 def read_description(file: Path) -> dict[str, Any]:
-    """A data.yaml as a dict; UserError when it is none."""
+    """A data.yaml as a dict; UserError when it is none.
+
+    names are the text that is written there: to YAML no, 010, 12:30 and ~ are a truth value, numbers and nothing.
+    """
     text = read_text(file, MAX_DESCRIPTION, "a data.yaml")
     try:
-        node = yaml.safe_load(text)
+        loader = yaml.SafeLoader(text)
+        root = loader.get_single_node()
+        node = None if root is None else loader.construct_document(root)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise UserError(f"{file}: not YAML ({' '.join(str(error).split())[:120]})") from error
     if not isinstance(node, dict):
         raise UserError(f"{file}: must hold keys such as train, val and names")
+    for key, value in root.value:
+        if key.value == "names":
+            node["names"] = _as_written(value)
     return node
 
 
-def class_names(names: Any, where: str) -> tuple[str, ...]:
-    """Names from a list, or from a dict that numbers them 0, 1, 2 ...; UserError when they are neither."""
-    if isinstance(names, dict):
-        if set(names) != set(range(len(names))):
-            raise UserError(f"{where}: names must be numbered 0, 1, 2 ... without a gap")
-        names = [names[index] for index in range(len(names))]
-    if not isinstance(names, (list, tuple)) or not names:
-        raise UserError(f"{where}: names must be a list of class names")
-    found = tuple(str(name).strip() for name in names)
-    if "" in found or len(set(found)) < len(found):
-        raise UserError(f"{where}: names must be different and not empty")
-    return found
+def _as_written(node: yaml.Node) -> Any:
+    """A scalar as text, a list or dict of scalars with their text; what is nested deeper is no name: a list."""
+
+    def text(child: yaml.Node) -> Any:
+        return child.value if isinstance(child, yaml.ScalarNode) else []
+
+    if isinstance(node, yaml.MappingNode):
+        return {text(key) if isinstance(key, yaml.ScalarNode) else "": text(value) for key, value in node.value}
+    return [text(child) for child in node.value] if isinstance(node, yaml.SequenceNode) else text(node)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssd.data.checks import ALIASES, BoxChecker, class_index, position
+from ssd.data.checks import ALIASES, BoxChecker, class_index, class_names, position
 from ssd.errors import UserError
 
 coordinates = st.floats(-50, 150, width=32)
@@ -85,3 +85,57 @@ def test_vocs_and_cocos_spellings_are_the_same_class():
     assert position("sofa", ["couch", "sofa"]) == 1  # what is spelled the same comes first
     assert position("Sofa", ["couch"]) is None
     assert position("bed", ["couch"]) is None
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["cat", " dog "], ("cat", "dog")),
+        ("cat", ("cat",)),
+        (7, ("7",)),
+        ([0, 1], ("0", "1")),
+        (["010", "1e3", "no", "null", "~", "12:30"], ("010", "1e3", "no", "null", "~", "12:30")),
+        ({0: "a", 1: "b"}, ("a", "b")),
+        ({"1": "b", "0": "a"}, ("a", "b")),
+        (["Cat", "cat", "a/b", "a,b", "x" * 500], ("Cat", "cat", "a/b", "a,b", "x" * 500)),
+    ],
+)
+def test_class_names_are_text(names, expected):
+    assert class_names(names, "dataset.classes") == expected
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ([], "must be a list of class names, at least one"),
+        ("", "'' is empty"),
+        (["a", None], "reads one of the names as nothing (null); put names in quotes"),
+        ([False, "a"], "reads one of the names as the truth value false; put names in quotes"),
+        ([1000.0], "reads one of the names as the number 1000.0; put"),
+        (None, "reads one of the names as nothing (null)"),
+        (["a", "a "], "'a' occurs twice"),
+        (["a\nb"], "'a\\nb' holds a line break"),
+        (["\ud800"], "is no text"),
+        ([["a"]], "not of lists"),
+        ({1: "a"}, "numbered 0, 1, 2"),
+        ({"0": "a", 0: "b"}, "numbered 0, 1, 2"),
+        ({"x": "a"}, "numbered 0, 1, 2"),
+    ],
+)
+def test_what_are_no_class_names(names, message):
+    with pytest.raises(UserError) as error:
+        class_names(names, "dataset.classes")
+    assert str(error.value).startswith("dataset.classes: ")
+    assert message in str(error.value)
+
+
+texts = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]), min_size=1)
+
+
+@given(st.lists(texts, min_size=1, unique_by=str.strip))
+def test_any_text_is_a_name_as_it_stands(names):
+    names = [name for name in names if name.strip()] or ["x"]
+    found = class_names(names, "x")
+    assert found == tuple(name.strip() for name in names)
+    assert class_names(list(found), "x") == found
+    assert all(class_index(name, found, "x") == place for place, name in enumerate(found))

@@ -154,11 +154,18 @@ def test_a_detection_in_a_crowd_counts_neither_way(folder):
 def test_bad_entries_are_named(change, message):
     node = json.loads(json.dumps(WHOLE))
     change(node)
-    with pytest.raises(UserError) as error:
-        coco_json.parse(json.dumps(node), "x.json")
-    assert message in str(error.value)
-    assert str(error.value).startswith("x.json: ")
-    assert "\n" not in str(error.value)
+    error = first_error(json.dumps(node))
+    assert message in error
+    assert error.startswith("x.json: ")
+    assert "\n" not in error
+
+
+def first_error(text: str) -> str:
+    try:
+        broken = coco_json.parse(text, "x.json").broken
+    except UserError as error:
+        return str(error)
+    return str(next(iter(broken.values()))[0][1])
 
 
 SPELLINGS = {
@@ -204,12 +211,24 @@ def test_images_that_are_not_there_and_one_file_twice(folder):
     assert [(problem.kind, problem.what[:19]) for problem in problems] == [("unusable", "image 9 (gone.jpg):")]
 
 
-def test_an_image_in_two_files_of_a_split_counts_twice_and_is_named(folder, caplog):
+def test_an_image_in_two_files_of_a_split_is_refused(folder):
     (folder / "more.json").write_text(json.dumps(WHOLE))
     sources = [{"annotations": name, "images": "pictures"} for name in ("train.json", "more.json")]
-    samples = dataset(folder, splits={"train": sources, "val": sources[0]}).split("train")
-    assert len(samples) == 4
-    assert "2 images of the train split count twice, such as a.jpg, which is in train.json and more.json" in caplog.text
+    with pytest.raises(UserError, match=r"more.json: image 9 \(a.jpg\) is image 9 of train.json, too; join"):
+        dataset(folder, splits={"train": sources, "val": sources[0]}).split("train")
+
+
+def test_an_annotation_that_cannot_be_used_leaves_out_itself_or_its_image(folder):
+    node = json.loads(json.dumps(WHOLE))
+    node["annotations"][0]["bbox"] = None
+    (folder / "train.json").write_text(json.dumps(node))
+    for whole, left in ((False, ["a", "b"]), (True, ["b"])):
+        with collecting(whole) as problems:
+            samples = dataset(folder, holdout={"val": 0, "test": 0, "seed": 0}).split("train")
+        assert [sample.id for sample in samples] == left
+        first = problems[0]
+        assert (first.kind, first.object, first.file) == ("object", 1, str(folder / "train.json"))
+        assert first.line.startswith(f"{folder}/train.json: annotations[0]: has a segmentation but no bbox; write")
 
 
 def test_images_that_no_file_lists_are_named(folder, jpeg):

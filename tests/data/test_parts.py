@@ -11,7 +11,14 @@ from ssd.errors import UserError
 class Fixed(Dataset):
     """Pictures with given class names as objects; "crowd dog" is a crowd."""
 
-    def __init__(self, classes: list[str] | None, pictures: Mapping[str, list[list[str]]], found: list[str]) -> None:
+    def __init__(
+        self,
+        classes: list[str] | None,
+        pictures: Mapping[str, list[list[str]]],
+        found: list[str],
+        image_ids: list | None = None,
+    ) -> None:
+        self.image_ids = image_ids
         self.classes = tuple(classes or found)
         self.pictures = pictures
         self.available = tuple(pictures)
@@ -26,7 +33,9 @@ class Fixed(Dataset):
                 label = self.classes.index(item.removeprefix("crowd "))
                 parts[item.startswith("crowd ")].append([label, 0, 0, 5, 5, 0])
             boxes, crowds = (np.array(rows, np.float32).reshape(-1, 6) for rows in parts)
-            samples.append(Sample(f"{name}{number}", Path(f"{number}.jpg"), 10, 10, boxes, crowds))
+            rows = np.column_stack([boxes[:, 0], np.tile([0, 0, 5, 5, 25, 0], (len(boxes), 1))])
+            ids = {"image_id": self.image_ids[number], "annotated": rows} if self.image_ids else {}
+            samples.append(Sample(f"{name}{number}", Path(f"{number}.jpg"), 10, 10, boxes, crowds, **ids))
         return samples
 
 
@@ -70,7 +79,7 @@ def test_classes_go_by_vocs_and_cocos_names():
     ("classes", "message"),
     [
         (["dog", "wolf"], "must hold different ones of the classes there are: bird, cat, dog"),
-        (["dog", " dog"], "dataset.classes: the class name 'dog' occurs twice"),
+        (["dog", " dog"], "dataset.classes: names must be different: 'dog' occurs twice"),
     ],
 )
 def test_classes_that_are_not_there(classes, message):
@@ -132,6 +141,37 @@ def test_joined_with_given_classes_and_parts_of_parts():
     assert labels(dropped.split("train")) == [[0], [0]]
     nested = concat([concat_node([first]), second])
     assert nested.classes == ("cat", "dog")
+
+
+def test_ids_that_two_parts_have_are_told_apart():
+    first, second = node({"train": [["cat"], ["cat"]]}, ["cat"]), node({"train": [["cat"]]}, ["cat"])
+    for parts, names in (({"a": first, "b": second}, "ab"), ([first, second], "12")):
+        ids = [sample.id for sample in concat(parts).split("train")]
+        assert ids == [f"{names[0]}/train0", "train1", f"{names[1]}/train0"]
+
+
+def numbered(ids: list, **keys) -> dict:
+    return {**node({"train": [["cat"]] * len(ids), "val": [["cat"]]}, ["cat", "dog"], **keys), "image_ids": ids}
+
+
+def test_ids_of_files_and_objects_as_they_are_written_come_through():
+    sample = make_dataset(numbered([60, "b"], classes=["dog", "cat"], others="drop", images=1)).split("train")[0]
+    assert sample.image_id == 60
+    assert sample.annotated.tolist() == [[1, 0, 0, 5, 5, 25, 0]]
+    samples = concat([numbered([60]), numbered([50, 60])], classes=["dog", "cat"]).split("train")
+    assert [sample.image_id for sample in samples] == [60, 50, 60]
+    assert [sample.annotated[0, 0] for sample in samples] == [1, 1, 1]
+
+
+def test_numbers_of_classes_hold_for_a_split_where_all_its_parts_agree():
+    same = concat([numbered([1]), numbered([2])])
+    assert same.split_category_ids("train") == (10, 20) == same.category_ids
+    other = concat([numbered([1]), {**numbered([2]), "found": ["dog", "cat"]}])
+    assert other.category_ids is not None
+    assert other.split_category_ids("train") is None
+    assert concat([numbered([1]), node({"train": [["cat"]]}, ["cat"])]).split_category_ids("train") is None
+    subset = make_dataset(numbered([1], classes=["dog"], others="drop", keep_empty=True, images=1))
+    assert subset.split_category_ids("train") == (20,)
 
 
 def concat_node(parts):

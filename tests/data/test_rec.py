@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from ssd.data.coverage import UNNAMED
 from ssd.data.loader import make_train_loader
 from ssd.data.rec import Rec
 from ssd.data.records import ensure_records, label_width
@@ -166,3 +167,63 @@ def test_other_mistakes(put, tmp_path):
     (tmp_path / "train.rec").write_bytes(b"")
     with pytest.raises(UserError, match="train.rec: holds no records"):
         dataset(tmp_path).split("train")
+
+
+def renamed(folder, *names: str) -> None:
+    """Gives the pictures of train.lst other names."""
+    lines = (folder / "train.lst").read_text().splitlines()
+    text = "".join(f"{line.rpartition(chr(9))[0]}\t{name}\n" for line, name in zip(lines, names, strict=True))
+    (folder / "train.lst").write_text(text)
+
+
+def test_names_of_the_list_are_ids_also_with_folders(put, tmp_path):
+    put("train", LABELS[6])
+    renamed(tmp_path, "left/1.jpg", "right\\1.jpg", "right/2.jpg")
+    assert [sample.id for sample in dataset(tmp_path).split("train")] == ["left/1", "right/1", "2"]
+    renamed(tmp_path, "1.jpg", "1.png", "010.jpg")
+    assert [sample.id for sample in dataset(tmp_path).split("train")] == ["1.jpg", "1.png", "010"]
+
+
+def test_records_that_share_an_id_are_told_apart(put, tmp_path, caplog):
+    put("train", LABELS[6])
+    data = (tmp_path / "train.rec").read_bytes()
+    (tmp_path / "train.rec").write_bytes(data * 2)
+    (tmp_path / "train.idx").unlink()
+    rec = dataset(tmp_path)
+    names = [sample.id for sample in rec.split("train")]
+    assert names == [f"{key:08d}_{place}" for place, key in enumerate([10, 11, 12] * 2)]
+    assert "train.rec: 6 records share their ids, such as 10: they are named by their place" in caplog.text
+    assert rec.records("train", tmp_path / "r") is None
+
+
+def test_lists_and_indices_of_other_files_are_named(put, tmp_path, caplog):
+    put("train", LABELS[6])
+    assert dataset(tmp_path).coverage("train").skipped == {}
+    assert not caplog.text
+    lst = (tmp_path / "train.lst").read_text().splitlines()
+    (tmp_path / "train.lst").write_text("\n".join([*lst[:2], lst[2].replace("12\t", "99\t", 1)]))
+    idx = (tmp_path / "train.idx").read_text().replace("10\t0", "10\t4")
+    (tmp_path / "train.idx").write_text(idx)
+    coverage = dataset(tmp_path).coverage("train")
+    assert coverage.orphans == ("train.lst: 99 (JPEGImages/12.jpg)",)
+    assert coverage.skipped == {UNNAMED: ("train.rec: 12",)}
+    assert "train.idx does not belong to train.rec: 1 of its 3 records are elsewhere" in caplog.text
+    (tmp_path / "train.lst").write_text("\n".join([lst[0], lst[1].replace("11\t", "10\t", 1)]))
+    with pytest.raises(UserError, match="train.lst: line 2: number 10 stands for JPEGImages/10.jpg and JPE"):
+        dataset(tmp_path).split("train")
+
+
+@pytest.mark.parametrize("name", ["010", "1e3", "yes", "null", "12:30", "~", "a/b"])
+def test_classes_are_text(put, tmp_path, name):
+    put("train", LABELS[6])
+    rec = dataset(tmp_path, names=["x", name])
+    assert rec.classes == ("x", name)
+    assert dataset(tmp_path, names=[0, 1]).classes == ("0", "1")
+    with pytest.raises(UserError, match="dataset.names: YAML reads one of the names as the truth value true; put"):
+        dataset(tmp_path, names=["x", True])
+
+
+def test_a_class_without_a_name_is_named_with_its_record(put, tmp_path):
+    put("train", LABELS[6])
+    with pytest.raises(UserError, match=r"train.rec: record 0 \(JPEGImages/10.jpg\): class 1 has no name, there are 1"):
+        dataset(tmp_path, names="cat").split("train")

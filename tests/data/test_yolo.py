@@ -562,3 +562,41 @@ def test_a_folder_that_may_not_be_listed(tree):
         assert "deep: cannot list the folder: Permission denied" in message_of(dataset(root, **NO_HOLDOUT))
     finally:
         (root / "images/train/deep").chmod(0o755)
+
+
+WORDS = ["no", "yes", "on", "010", "12:30", "null", "~", "1e3", "0x1f", "1_000", "2020-01-01", "true", "a: b", "é"]
+
+
+@pytest.mark.parametrize("kind", ["list", "dict", "flow list", "flow dict", "file"])
+def test_names_are_the_text_that_is_written(put, kind):
+    root = put("images/a.jpg", "labels/a.txt")
+    (root / "labels/a.txt").write_text(f"{len(WORDS) - 1} 0.5 0.5 0.2 0.2\n")
+    words = [f"'{word}'" if ": " in word else word for word in WORDS]
+    texts = {
+        "list": "names:\n" + "".join(f"- {word}\n" for word in words),
+        "dict": "names:\n" + "".join(f"  {number}: {word}\n" for number, word in enumerate(words)),
+        "flow list": f"names: [{', '.join(words)}]\n",
+        "flow dict": f"names: {{{', '.join(f'{number}: {word}' for number, word in enumerate(words))}}}\n",
+    }
+    if kind == "file":
+        (root / "classes.txt").write_text("\n".join(WORDS) + "\n\n")
+    else:
+        (root / "data.yaml").write_text(f"train: images\nval: images\nnc: {len(WORDS)}\n{texts[kind]}")
+    yolo = dataset(root, names=None)
+    assert yolo.classes == tuple(WORDS)
+    assert yolo.split("train")[0].boxes[0, 0] == len(WORDS) - 1
+
+
+@pytest.mark.parametrize("file", ["classes.txt", "obj.names", "data.yaml"])
+def test_a_blank_name_keeps_its_number(put, file):
+    root = put("images/a.jpg", "labels/a.txt")
+    lines = ["cat", "", "dog"]
+    yaml = "train: images\nnames:\n" + "".join(f"- {line}\n" for line in lines)
+    (root / file).write_text(yaml if file == "data.yaml" else "cat\n  \ndog\n\n")
+    (root / "labels/a.txt").write_text("2 0.5 0.5 0.2 0.2\n")
+    yolo = dataset(root, names=None, holdout={"val": 0, "test": 0, "seed": 0})
+    assert yolo.classes == ("cat", "dog")
+    assert yolo.split("train")[0].boxes[0, 0] == 1
+    (root / "labels/a.txt").write_text("1 0.5 0.5 0.2 0.2\n")
+    with pytest.raises(UserError, match="a.txt: class 1 has no name: line 2 of the names is blank"):
+        dataset(root, names=None, holdout={"val": 0, "test": 0, "seed": 0}).split("train")
