@@ -5,14 +5,11 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from ssd.data.headers import picture_size
+from ssd.data.headers import OpenFile, picture_size
 from ssd.data.images import check_header, read_bytes
 from ssd.data.listing import files_below, is_picture
 from ssd.errors import UserError
 
-HEADER_BYTES = (
-    1 << 16
-)  # holds the size of nearly every picture; a long EXIF or colour profile comes before it in others
 SIZE_READERS = 16  # reading headers waits for the disk
 
 
@@ -64,7 +61,7 @@ def picture_sizes(paths: Sequence[Path]) -> list["Future[tuple[int, int]]"]:
 def _size(path: Path) -> tuple[int, int]:
     try:
         with open(path, "rb") as file:
-            size = picture_size(file.read(HEADER_BYTES))
+            size = picture_size(OpenFile(file.fileno()))
     except OSError as error:
         raise UserError(f"{path}: cannot read the image: {error.strerror}") from error
     return size or check_header(read_bytes(path), str(path))

@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ssd.data.headers import jpeg_is_whole, picture_format, picture_size
+from ssd.data.headers import jpeg_is_whole, orientation, picture_format, picture_size, without_fill_bytes
 from ssd.data.placement import InputSpec, Size, place_whole
 from ssd.errors import UserError
 
@@ -97,6 +97,18 @@ def glance(data: bytes, what: str) -> tuple[tuple[int, int], np.ndarray]:
 def read_image(path: Path) -> np.ndarray:
     """HxWx3 uint8 RGB of an image file; UserError naming it when that fails."""
     return decode(read_bytes(path), str(path))
+
+
+def as_mxnet_reads(data: bytes, what: str) -> bytes:
+    """The same image in a form that the decoder inside MXNet shows as decode() does; `data` itself nearly always.
+
+    That decoder reads no WebP, applies no orientation of a PNG, and finds none of a JPEG behind fill bytes. The first
+    two become upright PNG files. Errors: as decode().
+    """
+    kind = picture_format(data)
+    if kind == "webp" or (kind == "png" and orientation(data) > 1):
+        return encode(decode(data, what), ".png")
+    return without_fill_bytes(data) if kind == "jpeg" and orientation(data) > 1 else data
 
 
 def encode(image: np.ndarray, suffix: str, options: Sequence[int] = ()) -> bytes:

@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 
 from ssd.data.dataset import BOX_COLUMNS, Sample
-from ssd.data.headers import picture_format
-from ssd.data.images import check_header, decode, encode, verify
+from ssd.data.images import as_mxnet_reads, check_header, decode, encode
+from ssd.data.looking import size_problem
 from ssd.data.record_format import encode_pieces, opened
 from ssd.errors import UserError
 
@@ -43,9 +43,10 @@ class Packing:
 def write_records(packing: Packing, prefix: Path, done: Callable[[int], None] | None = None) -> None:
     """Writes `prefix`.rec, .idx and .lst, going on behind whatever whole records are there.
 
-    The index of a picture is its position in the samples. Pictures must be whole and have the annotated size. JPEG, PNG
-    and BMP bytes go in untouched unless the picture is too long; others, which MXNet cannot read, as PNG. Paths in the
-    .lst are relative to the folder that all pictures share. done: told the number of packed pictures.
+    The index of a picture is its position in the samples. Pictures must have come through ssd.data.gate; what costs
+    nothing is checked again. Bytes go in untouched unless the picture is too long, or MXNet would not read them as
+    OpenCV does (as_mxnet_reads). Paths in the .lst are relative to the folder that all pictures share. done: told the
+    number of packed pictures.
     """
     order = packing.order()
     folders = {sample.path.absolute().parent for sample in packing.samples}
@@ -166,18 +167,15 @@ def _lines(file: Path) -> tuple[list[bytes], list[int]]:
 
 
 def _checked(sample: Sample, max_side: int | None) -> bytes:
-    """The bytes that go into the record. UserError for a picture that is damaged or not of its annotation's size."""
+    """The bytes that go into the record. Errors: UserError for an image that is no longer what the gate has seen."""
     data, what = sample.read(), str(sample.path)
-    # A JPEG cut short shows in its ends; decoding every one to be sure of the rest takes ten times as long as copying.
-    size = check_header(data, what) if picture_format(data) == "jpeg" else verify(data, what)
-    if size != (sample.width, sample.height):
-        turned = " (its EXIF orientation turns it: save it upright)" if size == (sample.height, sample.width) else ""
-        raise UserError(
-            f"{what}: the image is {size[0]}x{size[1]} but its annotation says {sample.width}x{sample.height}{turned}"
-        )
+    # Decoding every image takes ten times as long as copying it, and has been done (ssd.data.gate).
+    size = check_header(data, what)
+    if problem := size_problem(sample, size):
+        raise UserError(f"{what}: {problem}")
     if max_side is not None and max(size) > max_side:
         scale = max_side / max(size)
         smaller = [max(1, round(side * scale)) for side in size]
         image = cv2.resize(decode(data, what), smaller, interpolation=cv2.INTER_AREA)
         return encode(image, ".jpg", [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    return encode(decode(data, what), ".png") if picture_format(data) == "webp" else data
+    return as_mxnet_reads(data, what)

@@ -28,7 +28,7 @@ from ssd.files import alone, publish
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1  # counted up when what is written changes, so that older packings are not taken for current ones
+FORMAT = 2  # counted up when what is written changes, so that older packings are not taken for current ones
 MIN_ROWS = 3  # MultiBoxTarget on a GPU reads past labels of fewer rows
 
 

@@ -1,6 +1,7 @@
 import pytest
 
-from ssd.data.files import HEADER_BYTES, existing_root, picture_sizes, pictures_in, read_text
+from ssd.data.files import existing_root, picture_sizes, pictures_in, read_text
+from ssd.data.headers import FIRST_BYTES
 from ssd.errors import UserError
 
 
@@ -32,7 +33,7 @@ def test_a_size_behind_much_else(tmp_path, jpeg):
     data = jpeg(20, 30)
     profile = b"\xff\xe2\xff\xff" + b"\0" * 65533
     (tmp_path / "a.jpg").write_bytes(data[:2] + profile * 2 + data[2:])
-    assert (tmp_path / "a.jpg").stat().st_size > 2 * HEADER_BYTES
+    assert (tmp_path / "a.jpg").stat().st_size > 2 * FIRST_BYTES
     assert [size.result() for size in picture_sizes([tmp_path / "a.jpg"])] == [(20, 30)]
 
 
