@@ -1,6 +1,6 @@
 """The one gate: every sample that a job trains on, measures on or packs comes through it.
 
-    gate = Gate(dataset, "refuse")
+    gate = Gate(lambda: make_dataset(cfg.dataset), "refuse")
     gate.inspect(["train", "val"])        # everything that is wrong, nothing refused
     gate.admit(["train", "val"], folder)  # the samples; or the first problem as an error, all of them in a file
 
@@ -11,7 +11,7 @@ same words, before they begin.
 import csv
 import io
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,18 +85,18 @@ class Admitted:
 
 
 class Gate:
-    """classes: those of the dataset, also where an annotation cannot be read.
+    """make: gives the dataset. classes: its class names, also where an annotation cannot be read.
 
     on_error: what becomes of images that cannot be used: "refuse" or "skip". known: images that need not be looked at
     again. Errors: UserError for class names that cannot be found.
     """
 
-    def __init__(self, dataset: Dataset, on_error: str, known: Known | None = None) -> None:
-        self.dataset = dataset
+    def __init__(self, make: Callable[[], Dataset], on_error: str, known: Known | None = None) -> None:
         self.skips = on_error == SKIP
         self._known = known or Known(None)
         with collecting(self.skips) as self._early:
-            self.classes = tuple(dataset.classes)
+            self.dataset = make()
+            self.classes = tuple(self.dataset.classes)
 
     def inspect(self, splits: Sequence[str]) -> Inspection:
         """Reads the splits and looks at every image once, in threads; at those that are known not again."""

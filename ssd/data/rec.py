@@ -18,9 +18,9 @@ import numpy as np
 
 from ssd.data.checks import BoxChecker, class_index, class_names
 from ssd.data.coverage import UNNAMED, Coverage
-from ssd.data.dataset import Dataset, Sample
+from ssd.data.dataset import Dataset, Sample, no_boxes
 from ssd.data.files import existing_root, read_text
-from ssd.data.images import check_header
+from ssd.data.images import as_mxnet_reads, check_header
 from ssd.data.named_images import clean, ids
 from ssd.data.packing import list_line
 from ssd.data.problems import skipping
@@ -55,15 +55,20 @@ class RecordSample(Sample):
 @dataclass(frozen=True)
 class Entry:
     """What a record says of its picture: number: its place in the file, from 0; key: its id, by which a .lst names it;
-    boxes [N, 6] as shares; raw: its label as it lies."""
+    boxes [N, 6] as shares; raw: its label as it lies.
+
+    usual: whether MXNet's iterator decodes the picture as we do. error: why the record cannot be used.
+    """
 
     number: int
     key: int
     name: str
-    size: tuple[int, int]
-    boxes: np.ndarray
-    raw: np.ndarray
     start: int
+    raw: np.ndarray
+    boxes: np.ndarray
+    size: tuple[int, int] = (0, 0)
+    usual: bool = True
+    error: UserError | None = None
 
 
 class Rec(Dataset):
@@ -122,13 +127,16 @@ class Rec(Dataset):
     def records(self, split: str, folder: Path) -> Records | None:
         """The file of a split, where training can read it; with an .idx and a .lst of its own in `folder`.
 
-        Not so when pictures are held out of it, or labels are not [2, 5 or 6, objects ...] with checked boxes.
+        Not so when pictures are held out of it or cannot be used, when MXNet decodes one otherwise than OpenCV, or when
+        labels are not [2, 5 or 6, objects ...] with checked boxes.
         """
         if split not in self.splits or (split == "train" and not {"val"} <= self.splits.keys()):
             return None
         if split == "train" and self.holdout.test and "test" not in self.splits:
             return None
         path, entries = self._path(split), [entry for _, entry in self._members(split)]
+        if any(entry.error or not entry.usual for entry in entries):
+            return None
         samples = self.split(split)
         widths = {int(entry.raw[1]) for entry in entries}
         if (
@@ -182,6 +190,8 @@ class Rec(Dataset):
         return [(split, entry) for entry in self._read[split]]
 
     def _sample(self, path: Path, identifier: str, entry: Entry, checker: BoxChecker) -> Sample:
+        if entry.error:
+            raise entry.error
         width, height = entry.size
         rows = entry.boxes * (1, width, height, width, height, 1)
         where = f"{path}: record {entry.number} ({entry.name})"
@@ -216,10 +226,15 @@ def _names(lst: Path) -> dict[int, str]:
 
 
 def _entry(number: int, record: Record, names: Mapping[int, str], where: str) -> Entry:
-    boxes = objects(record.label, where)
-    size = check_header(record.data, where)
     name = names.get(record.id) or f"{record.id:08d}"
-    return Entry(number, record.id, name, size, boxes, record.label, record.start)
+    plain = Entry(number, record.id, name, record.start, record.label, no_boxes())
+    try:
+        boxes = objects(record.label, where)
+        size = check_header(record.data, where)
+        usual = as_mxnet_reads(record.data, where) is record.data
+    except UserError as error:
+        return replace(plain, error=error)
+    return replace(plain, boxes=boxes, size=size, usual=usual)
 
 
 def _told_apart(entries: Sequence[Entry], path: Path) -> list[Entry]:

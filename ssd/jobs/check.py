@@ -39,7 +39,9 @@ def run(cfg: DictConfig, folder: Path) -> None:
     if cfg.check.overfit is not None:
         return self_test(cfg, folder)
     target = Input(cfg.data_shape.width, cfg.data_shape.height, cfg.job.small, cfg.resize_mode == "fit")
-    found = examine(Gate(make_dataset(cfg.dataset), cfg.dataset.on_error), cfg.job.splits, target, cfg.job.findings)
+    found = examine(
+        Gate(lambda: make_dataset(cfg.dataset), cfg.dataset.on_error), cfg.job.splits, target, cfg.job.findings
+    )
     cfg.dataset.classes = list(found.classes)
     OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
     report = make_report(cfg, found)

@@ -54,7 +54,7 @@ def open_gate(cfg: DictConfig) -> Gate:
     """What every job gets its samples from; the class names go into cfg.dataset.classes. Errors: UserError of the data
     set."""
     known = Known(Path(cfg.training.records) / file_name(str(cfg.dataset.name)) / SOUND)
-    gate = Gate(make_dataset(cfg.dataset), cfg.dataset.on_error, known)
+    gate = Gate(lambda: make_dataset(cfg.dataset), cfg.dataset.on_error, known)
     cfg.dataset.classes = list(gate.classes)
     return gate
 

@@ -14,7 +14,7 @@ def test_sound_samples_pass_with_a_line_on_every_split(voc, caplog):
     caplog.set_level(logging.INFO)
     voc.add("d", [("dog", 11, 6, 30, 20)])
     voc.sets(train=["a", "b"], val=["c", "d"])
-    admitted = Gate(voc.dataset(), "refuse").admit(["train", "val"], None)
+    admitted = Gate(voc.dataset, "refuse").admit(["train", "val"], None)
     assert {split: [sample.id for sample in samples] for split, samples in admitted.samples.items()} == {
         "train": ["a", "b"],
         "val": ["c", "d"],
@@ -35,7 +35,7 @@ def damage(voc):
 
 def test_all_problems_are_named_at_once(voc, tmp_path, caplog):
     damage(voc)
-    gate = Gate(voc.dataset(classes=["cat", "dog"]), "refuse")
+    gate = Gate(lambda: voc.dataset(classes=["cat", "dog"]), "refuse")
     with pytest.raises(UserError, match=r"^.*d.xml: object 1: class 'cow' .*; and 2 more, all of them in .*csv"):
         gate.admit(["train"], tmp_path)
     with (tmp_path / LISTING).open() as file:
@@ -50,7 +50,7 @@ def test_all_problems_are_named_at_once(voc, tmp_path, caplog):
 
 def test_skip_leaves_whole_images_out_and_says_so(voc, tmp_path, caplog):
     damage(voc)
-    admitted = Gate(voc.dataset(classes=["cat", "dog"]), "skip").admit(["train"], tmp_path)
+    admitted = Gate(lambda: voc.dataset(classes=["cat", "dog"]), "skip").admit(["train"], tmp_path)
     assert [sample.id for sample in admitted.samples["train"]] == ["c", "e"]
     assert [problem.kind for problem in admitted.skipped["train"]] == ["class", "unreadable_image", "image_size"]
     assert caplog.text.count("skipped: ") == 3
@@ -58,21 +58,21 @@ def test_skip_leaves_whole_images_out_and_says_so(voc, tmp_path, caplog):
 
 def test_an_annotation_that_cannot_be_read_does_not_hide_the_classes_of_others(voc, tmp_path):
     voc.xml("a").write_bytes(b"<annotation>")
-    assert Gate(voc.dataset(), "skip").classes == ("cat",)
+    assert Gate(voc.dataset, "skip").classes == ("cat",)
     with pytest.raises(UserError, match=r"a.xml: not XML"):  # of a split that nobody uses
-        Gate(voc.dataset(), "refuse").admit(["val"], tmp_path)
+        Gate(voc.dataset, "refuse").admit(["val"], tmp_path)
 
 
 def test_a_split_that_loses_everything_is_refused(voc, tmp_path):
     for name in ("a", "b", "c"):
         voc.xml(name).unlink()
     with pytest.raises(UserError, match="no image of train is left, all of them have problems: .*a.xml"):
-        Gate(voc.dataset(classes=["cat", "dog"]), "skip").admit(["train"], tmp_path)
+        Gate(lambda: voc.dataset(classes=["cat", "dog"]), "skip").admit(["train"], tmp_path)
 
 
 def test_boxes_that_are_dropped_are_still_named(voc, tmp_path, caplog):
     voc.add("a", [("dog", 11, 6, 30, 20), ("dog", 11, 6, 11, 20)])
-    Gate(voc.dataset(), "refuse").admit(["train"], tmp_path)
+    Gate(voc.dataset, "refuse").admit(["train"], tmp_path)
     assert "a.xml: object 2, box (11, 6, 11, 20), has no area" in caplog.text
 
 
@@ -81,7 +81,7 @@ def test_splits_that_share_images_are_named(voc, tmp_path, caplog, jpeg):
     for seed, name in enumerate("abc"):
         voc.add(name, [("dog", 11, 6, 30, 20)], jpeg(60, 40, seed=seed))
     voc.sets(train=["a", "b", "c"], val=["a", "b"], test=["b", "a"])
-    Gate(voc.dataset(), "refuse").admit(["train", "val", "test"], tmp_path)
+    Gate(voc.dataset, "refuse").admit(["train", "val", "test"], tmp_path)
     assert "2 of the 2 images of val are in train, too" in caplog.text
     assert "test and val are the same 2 images" in caplog.text
 
@@ -95,7 +95,7 @@ def test_images_are_looked_at_again_only_when_they_change(voc, tmp_path, monkeyp
     file = tmp_path / "records" / "sound.txt"
 
     def admit():
-        Gate(voc.dataset(), "refuse", Known(file)).admit(["train"], tmp_path)
+        Gate(voc.dataset, "refuse", Known(file)).admit(["train"], tmp_path)
         counts, looked[:] = sum(looked), []
         return counts
 

@@ -1,13 +1,17 @@
 """Records as the original's tools make them, with MXNet's own writer."""
 
+import zlib
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 
 from ssd.data.coverage import UNNAMED
 from ssd.data.loader import make_train_loader
+from ssd.data.problems import collecting
 from ssd.data.rec import Rec
+from ssd.data.record_format import encode
 from ssd.data.records import ensure_records, label_width
 from ssd.engine import mx
 from ssd.errors import UserError
@@ -51,6 +55,34 @@ def dataset(folder, **options) -> Rec:
         "holdout": {"val": 0.34, "test": 0.0, "seed": 0},
     }
     return Rec(**{**defaults, **options})
+
+
+def test_one_damaged_picture_is_one_problem(put, tmp_path, jpeg):
+    put("train", LABELS[6])
+    put("val", LABELS[6])
+    rec = tmp_path / "train.rec"
+    data = rec.read_bytes()
+    place = data.index(jpeg(60, 40, seed=11)[:200])
+    rec.write_bytes(data[:place] + b"xx" + data[place + 2 :])
+    (tmp_path / "train.idx").unlink()
+    with collecting() as problems:
+        samples = dataset(tmp_path).split("train")
+    assert [problem.what.rpartition(": ")[2] for problem in problems] == ["the image file is no JPEG, PNG, BMP or WebP"]
+    assert len(samples) == 2
+    assert dataset(tmp_path).records("train", tmp_path / "r") is None
+
+
+def test_a_picture_that_mxnet_would_not_turn_is_packed_anew(put, tmp_path):
+    header = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06" + bytes(6)
+    png = cv2.imencode(".png", np.zeros((40, 60, 3), np.uint8))[1].tobytes()
+    chunk = len(header).to_bytes(4, "big") + b"eXIf" + header + zlib.crc32(b"eXIf" + header).to_bytes(4, "big")
+    put("val", LABELS[6])
+    for turned, data in ((False, png), (True, png[:33] + chunk + png[33:])):
+        label = np.array(LABELS[6][0], np.float32)
+        (tmp_path / "train.rec").write_bytes(encode(3, label, data))
+        found = dataset(tmp_path)
+        assert (found.records("train", tmp_path / "r") is None) == turned
+        assert (found.split("train")[0].width == 40) == turned
 
 
 @pytest.mark.parametrize("width", [5, 6])

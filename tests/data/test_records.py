@@ -1,6 +1,5 @@
 import os
 import threading
-
 import zlib
 
 import cv2
@@ -8,6 +7,7 @@ import numpy as np
 import pytest
 
 from ssd.data.dataset import Sample, no_boxes
+from ssd.data.images import read_image
 from ssd.data.packing import Packing, list_line, write_records
 from ssd.data.records import ensure_records, label_width
 from ssd.engine import mx
@@ -221,8 +221,6 @@ def tagged(kind: str, picture: np.ndarray, orientation: int) -> bytes:
 
 @pytest.mark.parametrize("kind", ["jpg", "png"])
 def test_mxnet_reads_packed_images_as_upright_as_we_do(voc, tmp_path, kind):
-    from ssd.engine import mx
-
     picture = np.zeros((40, 60, 3), np.uint8)
     picture[:20, :30] = 255  # one corner
     samples = []

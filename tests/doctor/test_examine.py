@@ -17,12 +17,12 @@ SPLITS = ("train", "val", "test")
 
 def found(dataset: Dataset) -> list[tuple]:
     """(kind, severity, split, file name, object) of every finding."""
-    findings = examine(Gate(dataset, "refuse"), SPLITS, TARGET, 100).findings
+    findings = examine(Gate(lambda: dataset, "refuse"), SPLITS, TARGET, 100).findings
     return [(f.kind, f.severity, f.split, f.file.rpartition("/")[2], f.object) for f in findings]
 
 
 def test_a_healthy_data_set_has_no_findings(folder):
-    examination = examine(Gate(folder.dataset(), "refuse"), SPLITS, TARGET, 100)
+    examination = examine(Gate(folder.dataset, "refuse"), SPLITS, TARGET, 100)
     assert list(examination.findings) == []
     assert {split: len(samples) for split, samples in examination.samples.items()} == {"train": 4, "val": 2}
 
@@ -152,7 +152,7 @@ def test_a_picture_of_val_that_is_nearly_one_of_train(folder, noise, jpeg):
 
 def test_a_turned_picture_says_so(folder, noise, jpeg):
     folder.add("t0", [("dog", 11, 11, 50, 40)], jpeg(noise(9, (64, 96))))
-    finding = next(iter(examine(Gate(folder.dataset(), "refuse"), SPLITS, TARGET, 100).findings))
+    finding = next(iter(examine(Gate(folder.dataset, "refuse"), SPLITS, TARGET, 100).findings))
     assert "width and height are swapped" in finding.what
 
 
@@ -162,7 +162,7 @@ def test_all_problems_of_all_files_at_once_and_sound_boxes_still_count(folder):
     folder.objects("t1", [("dog", 80, 11, 50, 40), ("cow", 1, 1, 9, 9), ("cat", 61, 31, 80, 50)])
     truncated = folder.image("t2")
     truncated.write_bytes(truncated.read_bytes()[:-300])
-    examination = examine(Gate(folder.dataset(), "refuse"), SPLITS, TARGET, 100)
+    examination = examine(Gate(folder.dataset, "refuse"), SPLITS, TARGET, 100)
     kinds = [(kind, number) for kind, _, number in examination.findings.kinds()]
     assert kinds == [("unreadable_image", 1), ("class", 1), ("swapped", 1), ("out_of_range", 1), ("leak", 1)]
     assert examination.counts["train"]["boxes"] == 2 + 1 + 2 + 2  # t0 with a cut one, t1 without two, t2, t3
@@ -181,11 +181,11 @@ def test_problems_in_reading_class_names_are_told_once_with_their_split(folder):
 
 def test_nothing_at_all_is_the_error_of_the_data_set(folder):
     with pytest.raises(UserError, match="nowhere: no such folder"):
-        examine(Gate(folder.dataset(root="nowhere"), "refuse"), SPLITS, TARGET, 100)
+        examine(Gate(lambda: folder.dataset(root="nowhere"), "refuse"), SPLITS, TARGET, 100)
     for file in (folder.root / "Annotations").iterdir():
         file.unlink()
     with pytest.raises(UserError, match="no picture of any split can be used; .*t0.xml"):
-        examine(Gate(folder.dataset(), "refuse"), SPLITS, TARGET, 100)
+        examine(Gate(folder.dataset, "refuse"), SPLITS, TARGET, 100)
 
 
 def test_a_class_of_ones_own_that_knows_nothing_of_the_doctor(folder):
@@ -201,7 +201,7 @@ def test_a_class_of_ones_own_that_knows_nothing_of_the_doctor(folder):
                 for number, row in enumerate(rows)
             ]
 
-    examination = examine(Gate(Mine(), "refuse"), SPLITS, TARGET, 100)
+    examination = examine(Gate(Mine, "refuse"), SPLITS, TARGET, 100)
     told = [(f.kind, f.file.rpartition("/")[2]) for f in examination.findings]
     assert told == [
         ("split", ""),

@@ -24,7 +24,7 @@ def report(folder) -> dict:
     folder.objects("t1", [("dog", 11, 11, 50, 40), ("cat", 61, 31, 180, 50)])
     dataset = folder.dataset(classes=["cat", "dog", "<i>elk</i>"])
     return make_report(
-        compose(["dataset=voc"]), examine(Gate(dataset, "refuse"), ("train", "val"), Input(128, 128, 4), 100)
+        compose(["dataset=voc"]), examine(Gate(lambda: dataset, "refuse"), ("train", "val"), Input(128, 128, 4), 100)
     )
 
 
@@ -136,7 +136,7 @@ def test_too_few_matched_boxes_are_a_warning(folder):
     for identifier in ("t0", "t1", "t2", "t3"):
         folder.objects(identifier, [("dog", 1, 1, 90, 8), ("cat", 61, 31, 80, 50)])
     report = make_report(
-        compose([]), examine(Gate(folder.dataset(), "refuse"), ("train", "val"), Input(128, 128, 4), 100)
+        compose([]), examine(Gate(folder.dataset, "refuse"), ("train", "val"), Input(128, 128, 4), 100)
     )
     assert (report["safe"], report["warnings"]) == (True, 1)
     assert report["findings"]["list"][0]["what"] == "50.0% of 8 boxes have an anchor with IoU 0.5 or more"
@@ -144,6 +144,6 @@ def test_too_few_matched_boxes_are_a_warning(folder):
 
 
 def test_a_page_without_findings_and_without_train(folder):
-    report = make_report(compose([]), examine(Gate(folder.dataset(), "refuse"), ("val",), Input(128, 128, 4), 100))
+    report = make_report(compose([]), examine(Gate(folder.dataset, "refuse"), ("val",), Input(128, 128, 4), 100))
     assert report["anchors"]["boxes"] == 4
     assert "nothing was found" in page(report, {})
