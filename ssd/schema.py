@@ -163,8 +163,10 @@ class Calibration:
 class Deploy:
     format: Any = MISSING  # a name or a list of names
     split: str = MISSING
+    input: str = MISSING
     images: int = MISSING
     measure: bool = MISSING
+    max_map_loss: float = MISSING
     calibration: Calibration = MISSING
 
 

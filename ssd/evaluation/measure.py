@@ -70,9 +70,14 @@ def measure(
     Errors: UserError for an image that cannot be read.
     """
     detections = predict_samples(detector, samples, done)
-    evaluate = evaluate_mxnet_ssd if rules.compat else evaluate_voc
-    voc = evaluate(ground_truth(samples), detections, len(detector.classes), rules.iou)
+    voc = by_rules(rules, len(detector.classes))(ground_truth(samples), detections)
     return Measured(samples, detections, voc, detector.classes)
+
+
+def by_rules(rules: Rules, num_classes: int) -> Callable[[Sequence[np.ndarray], Sequence[np.ndarray]], dict[str, Any]]:
+    """The metric that cfg.metric asks for: (ground truth, detections), see evaluate_voc, to its numbers."""
+    evaluate = evaluate_mxnet_ssd if rules.compat else evaluate_voc
+    return lambda truth, detections: evaluate(truth, detections, num_classes, rules.iou)
 
 
 def ground_truth(samples: Sequence[Sample]) -> list[np.ndarray]:

@@ -5,16 +5,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
+from ssd.data.placement import FACTORS, InputSpec, Size
 from ssd.detection.decode import DecodeParams
 from ssd.detection.detector import Detector
 from ssd.evaluation.boxes import iou_matrix
 from ssd.interop.models import open_model
+from ssd.interop.onnx.file import FOUND, IMAGE, OnnxModel, open_whole
 from ssd.model import Model
 
 LIMIT = 1e-4  # largest difference before suppression, of probabilities and of corners in shares of the input
 NEAR = 2 * LIMIT  # of two rows that are the same detection: scores, and corners in shares of the picture
+PIXELS = 0.01  # of two rows of the same network: corners
+MAX_PIXELS = 20_000_000  # of the images that outputs are compared on
 MARGIN = 1e-3  # IoU this close to detection.nms may fall either way
 CONFIDENT = 0.5  # score of what a coarser model must find too
 
@@ -68,7 +73,7 @@ def agreement(trained: Answers, exported: Answers, images: Sequence[np.ndarray])
         boxes += len(expected)
         for detector in exported.deciding:
             rows = detector.predict([image])[0]
-            counts = compare_rows(expected, rows, params, max(image.shape[:2]))
+            counts = compare_rows(expected, rows, params, NEAR * max(image.shape[:2]))
             differing, borderline = differing + counts[0], borderline + counts[1]
         sure = expected[expected[:, 1] >= CONFIDENT]
         confident += len(sure)
@@ -76,12 +81,42 @@ def agreement(trained: Answers, exported: Answers, images: Sequence[np.ndarray])
     return Agreement(len(images), before, boxes, differing, borderline, confident, found)
 
 
-def compare_rows(expected: np.ndarray, rows: np.ndarray, params: DecodeParams, side: float) -> tuple[int, int]:
-    """Detections [N, 6] and [M, 6] in pixels of a picture, longest side given: (differing, borderline), see Agreement.
+def resized(images: Sequence[np.ndarray], spec: InputSpec) -> list[np.ndarray]:
+    """Some of the images in sizes that take every way onto the input: averaged by each factor, with and without pixels
+    left over, just not averaged, narrow, wide, and of one pixel."""
+    sizes = [Size(factor * spec.width, factor * spec.height) for factor in FACTORS]
+    sizes += [Size(factor * spec.width + factor - 1, factor * spec.height + 1) for factor in FACTORS]
+    sizes += [Size(2 * spec.width - 1, 2 * spec.height), Size(spec.width // 2 + 1, 3 * spec.height + 1)]
+    sizes += [Size(5 * spec.width + 3, spec.height // 4 + 1), Size(1, 1)]
+    kept = [size for size in sizes if size.width * size.height <= MAX_PIXELS]
+    return [cv2.resize(images[number % len(images)], size) for number, size in enumerate(kept)] if images else []
 
-    Rows are the same where class, score and corners are; their order does not count, as that of equal scores is open.
+
+def compare_whole(path: Path, finished: Detector, images: Sequence[np.ndarray]) -> str | None:
+    """Runs an ONNX file that takes images of any size as anyone would, with ONNX Runtime alone; what is wrong with it,
+    compared with the detector of the same file, which resizes by itself. None for other files, and where all is right.
     """
-    corners = np.abs(expected[:, None, 2:] - rows[None, :, 2:]).max(axis=2, initial=0) <= NEAR * side
+    model = open_model(path)
+    if not isinstance(model, OnnxModel) or not model.any_size:
+        return None
+    session, params = open_whole(path), DecodeParams(**model.spec.detection)
+    for image in images:
+        (rows,) = session.run([FOUND], {IMAGE: image[None]})[0]
+        rows = rows[rows[:, 0] >= 0]
+        differing, _ = compare_rows(finished.predict([image])[0], rows, params, PIXELS)
+        if differing:
+            size = f"{image.shape[1]}x{image.shape[0]}"
+            return f"{differing} boxes of an image of {size} pixels differ from those of an image resized by OpenCV"
+    return None
+
+
+def compare_rows(expected: np.ndarray, rows: np.ndarray, params: DecodeParams, pixels: float) -> tuple[int, int]:
+    """Detections [N, 6] and [M, 6] in pixels of an image: (differing, borderline), see Agreement.
+
+    Rows are the same where the class is, scores are NEAR and corners lie within so many pixels; their order does not
+    count, as that of equal scores is open.
+    """
+    corners = np.abs(expected[:, None, 2:] - rows[None, :, 2:]).max(axis=2, initial=0) <= pixels
     scores = np.abs(expected[:, None, 1] - rows[None, :, 1]) <= NEAR
     same = _same_class(expected, rows) & scores & corners
     alone, stray = expected[~same.any(axis=1)], rows[~same.any(axis=0)]

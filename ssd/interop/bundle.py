@@ -18,7 +18,7 @@ from ssd.engine import mx
 from ssd.errors import UserError
 from ssd.files import whole_folder
 from ssd.interop.constants import with_constants
-from ssd.interop.description import describe, read_description
+from ssd.interop.description import BUNDLE, describe, read_description
 from ssd.interop.suppression import check_hard, suppressed
 from ssd.model import Model, ModelSpec, Params, check_params, load_params, load_symbol
 from ssd.symbol.decoding import decode_boxes
@@ -30,9 +30,8 @@ SYMBOL = "ssd-symbol.json"
 PARAMS = "ssd-0000.params"
 MAX_DESCRIPTION = 16_000_000  # bytes
 HEADING = """\
-# An object detector for Apache MXNet: mx.model.load_checkpoint("ssd", 0) in this folder. Its input is `data` [B, 3,
-# height, width], (x - mean) / std of RGB 0..255; its output [B, K, 6]: class (-1 = none), score, and xmin, ymin, xmax,
-# ymax as shares 0..1 of the input.
+# An object detector for Apache MXNet: mx.model.load_checkpoint("ssd", 0) in this folder. `preprocessing` below leads
+# from an image to its input `data`, `boxes` from its output to pixels of the image.
 """
 
 
@@ -63,7 +62,7 @@ def write_bundle(folder: Path, spec: ModelSpec, graph: Any, arg_params: Params, 
     quantized = any("quantize" in node.op for node in Graph.of(symbol).nodes())
     precision = "int8" if quantized else "float32"
     with whole_folder(folder) as draft:
-        text = yaml.safe_dump(describe(spec, precision), sort_keys=False, allow_unicode=True, width=118,
+        text = yaml.safe_dump(describe(spec, precision, BUNDLE), sort_keys=False, allow_unicode=True, width=118,
                               default_flow_style=None)  # fmt: skip
         (draft / DESCRIPTION).write_text(HEADING + text, encoding="utf-8")
         symbol.save(str(draft / SYMBOL))

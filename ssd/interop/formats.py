@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from ssd.detection.decode import DecodeParams
 from ssd.errors import UserError
 from ssd.interop.biases import corrected
 from ssd.interop.bundle import write_bundle
+from ssd.interop.description import FIXED, IMAGE, describe
 from ssd.interop.equalisation import equalised
 from ssd.interop.folding import fold_batch_norm, fold_input
 from ssd.model import Model, ModelSpec, Params
@@ -34,10 +36,10 @@ def write_mxnet(model: Model, path: Path, calibration: Calibration) -> None:
     write_bundle(path, spec, graph, model.arg_params, model.aux_params)
 
 
-def write_onnx(model: Model, path: Path, calibration: Calibration) -> None:
-    """A file for onnxruntime."""
-    export = onnx_export()
-    export.write_onnx(path, export.to_onnx(model.spec, open_graph(model), model.arg_params, model.aux_params))
+def write_onnx(model: Model, path: Path, calibration: Calibration, form: str = IMAGE) -> None:
+    """A file for onnxruntime. form: IMAGE or FIXED, see ssd.interop.description."""
+    whole = onnx_export().to_onnx(model.spec, open_graph(model), model.arg_params, model.aux_params)
+    _write_onnx(path, whole, model.spec, "float32", form)
 
 
 def write_int8(model: Model, path: Path, calibration: Calibration) -> None:
@@ -51,9 +53,9 @@ def write_int8(model: Model, path: Path, calibration: Calibration) -> None:
     write_bundle(path, model.spec, *quantize(even, graph, calibration.pictures(), calibration.method))
 
 
-def write_onnx_int8(model: Model, path: Path, calibration: Calibration) -> None:
-    """A file for onnxruntime, its convolutions in 8 bits."""
-    export = onnx_export()
+def write_onnx_int8(model: Model, path: Path, calibration: Calibration, form: str = IMAGE) -> None:
+    """A file for onnxruntime, its convolutions in 8 bits. form: as of write_onnx."""
+    export = onnx_export()  # first: it names what is missing
     from ssd.interop.onnx.int8 import quantize
 
     spec = model.spec
@@ -62,24 +64,33 @@ def write_onnx_int8(model: Model, path: Path, calibration: Calibration) -> None:
     inside = replace(spec, mean=shift.tolist(), std=scale.tolist())
     args = evened(graph, args, aux, lambda: renormalised(calibration.pictures(), spec, inside))
     whole = export.to_onnx(inside, graph, args, aux)
-    export.write_onnx(path, quantize(whole, spec, calibration.pictures(), calibration.method))
+    whole = quantize(whole, spec, calibration.pictures(), calibration.method)
+    _write_onnx(path, whole, spec, "int8", form)
+
+
+def _write_onnx(path: Path, whole: Any, spec: ModelSpec, precision: str, form: str) -> None:
+    from ssd.interop.onnx.pixels import with_pixels
+
+    whole = with_pixels(whole, spec.input) if form == IMAGE else whole
+    onnx_export().write_onnx(path, whole, describe(spec, precision, form))
 
 
 @dataclass(frozen=True)
 class Format:
-    """name: of the file or folder. limit: how far its mAP may lie from the trained model's."""
+    """name: of the file or folder. fixed: writes it for an input of the network's size, where `write` does for images
+    of any size."""
 
     name: str
     write: Callable[[Model, Path, Calibration], None]
     quantized: bool
-    limit: float
+    fixed: Callable[[Model, Path, Calibration], None] | None = None
 
 
 FORMATS = {
-    "mxnet": Format("mxnet", write_mxnet, False, 0.001),
-    "onnx": Format("ssd.onnx", write_onnx, False, 0.001),
-    "int8": Format("int8", write_int8, True, 0.005),
-    "onnx_int8": Format("ssd_int8.onnx", write_onnx_int8, True, 0.005),
+    "mxnet": Format("mxnet", write_mxnet, False),
+    "onnx": Format("ssd.onnx", write_onnx, False, partial(write_onnx, form=FIXED)),
+    "int8": Format("int8", write_int8, True),
+    "onnx_int8": Format("ssd_int8.onnx", write_onnx_int8, True, partial(write_onnx_int8, form=FIXED)),
 }
 
 

@@ -4,10 +4,9 @@ import json
 import logging
 import shutil
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -17,9 +16,11 @@ from ssd.data.images import decode, preprocess
 from ssd.detection.detector import Detector
 from ssd.detection.sources import iterate
 from ssd.errors import DifferentModelError, UserError
-from ssd.evaluation.measure import measure
+from ssd.evaluation.measure import Measured, by_rules, measure
+from ssd.evaluation.resampling import difference_intervals
 from ssd.files import write_atomically
-from ssd.interop.agreement import LIMIT, Agreement, Answers, agreement
+from ssd.interop.agreement import LIMIT, Agreement, Answers, agreement, compare_whole, resized
+from ssd.interop.description import FIXED, IMAGE
 from ssd.interop.formats import FORMATS, Calibration, Format, onnx_export
 from ssd.interop.models import MXNET_KINDS, open_model
 from ssd.interop.onnx.file import OnnxModel
@@ -30,18 +31,26 @@ from ssd.training.trainer import contexts
 log = logging.getLogger(__name__)
 
 MAPS = ("map_11pt", "map_area")
+INPUTS = (IMAGE, FIXED)
+MAP_LIMIT = 0.001  # how far the mAP of an export in 32 bits may lie from the trained model's
 CALIBRATION_BATCH = 4
+WAYS_OUT = (
+    "; calibrate otherwise (deploy.calibration.images=, deploy.calibration.method=), measure on more images "
+    "(deploy.split=), or allow it (deploy.max_map_loss=)"
+)
+UNDECIDED = ": within what these images can decide"
 
 
 @dataclass
 class Exported:
-    """What became of a format. faults: why it failed."""
+    """What became of a format. faults: why it failed; notes: what is worth knowing where it did not."""
 
     path: str
     megabytes: float
     agreement: Agreement
     maps: dict[str, float]
     faults: list[str]
+    notes: list[str]
 
 
 def run(cfg: DictConfig, folder: Path) -> None:
@@ -52,29 +61,37 @@ def run(cfg: DictConfig, folder: Path) -> None:
     """
     if cfg.model is None:
         raise UserError(f"job=deploy needs model=: {MXNET_KINDS}")
-    formats = chosen(cfg.deploy.format)
+    formats = chosen(cfg.deploy)
     model = asked_model(cfg)
     if isinstance(model, OnnxModel):
         raise UserError(f"model {cfg.model}: an ONNX file is exported already; name the checkpoint it came from")
     material = gather(cfg, folder, model, any(format_.quantized for format_ in formats.values()))
     OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
     trained = Detector(model, contexts(cfg.device)[0], cfg.batch_size, cfg.model)
-    maps = mean_precision(cfg, trained, material.samples)
+    measured = measure_on(cfg, trained, material.samples)
+    maps = mean_precision(measured)
     done: dict[str, Exported] = {}
     for name, format_ in formats.items():
         log.info("exporting %s", name)
-        done[name] = export(cfg, folder, Job(model, format_, material, maps))
+        done[name] = export(cfg, folder, Job(model, format_, material, measured))
     report = {"model": str(cfg.model), "maps": maps, "formats": {name: asdict(part) for name, part in done.items()}}
     write_atomically(folder / "deploy.json", (json.dumps(report, indent=1) + "\n").encode())
     for line in table(maps, done):
         log.info("%s", line)
+    for name, note in [(name, note) for name, part in done.items() for note in part.notes]:
+        log.info("%s: %s", name, note)
     if faults := [f"{name}: {fault}" for name, part in done.items() for fault in part.faults]:
         raise DifferentModelError("FAILED: " + "; ".join(faults))
 
 
-def chosen(value: Any) -> dict[str, Format]:
-    """The formats of deploy.format, a name or a list of names. Errors: UserError for an unknown one, or one that needs
-    what is not installed."""
+def chosen(deploy: DictConfig) -> dict[str, Format]:
+    """The formats of deploy.format, a name or a list of names, with the input of deploy.input. Errors: UserError for an
+    unknown one, or one that needs what is not installed, and for other keys of deploy that make no sense."""
+    value = deploy.format
+    if deploy.input not in INPUTS:
+        raise UserError(f"deploy.input={deploy.input}: choose {' or '.join(INPUTS)}")
+    if not deploy.max_map_loss >= 0:
+        raise UserError(f"deploy.max_map_loss={deploy.max_map_loss}: expected a difference of mAP, 0 or more")
     names = list(value) if isinstance(value, (list, ListConfig)) else [value]
     if not names:
         raise UserError(f"deploy.format=[]: choose from {', '.join(FORMATS)}")
@@ -83,12 +100,17 @@ def chosen(value: Any) -> dict[str, Format]:
             raise UserError(f"deploy.format={name}: no such format, choose from {', '.join(FORMATS)}")
     if any("onnx" in name for name in names):
         onnx_export()  # says what is missing before anything is written
-    return {name: FORMATS[name] for name in names}
+    return {name: with_input(FORMATS[name], deploy.input) for name in names}
+
+
+def with_input(format_: Format, kind: str) -> Format:
+    """kind: one of INPUTS, for formats that leave a choice."""
+    return replace(format_, write=format_.fixed) if format_.fixed and kind == FIXED else format_
 
 
 @dataclass(frozen=True)
 class Material:
-    """images: that answers are compared on. samples: that mAP is measured on, none without a data set."""
+    """images: that outputs are compared on. samples: that mAP is measured on, none without a dataset."""
 
     images: list[np.ndarray]
     samples: Sequence[Sample]
@@ -124,6 +146,7 @@ def gather(cfg: DictConfig, folder: Path, model: Model, quantized: bool) -> Mate
             batch = calibrating[start : start + CALIBRATION_BATCH]
             yield preprocess([decode(sample.read(), str(sample.path)) for sample in batch], model.spec.input)
 
+    images += resized(images, model.spec.input)
     return Material(images, measured if deploy.measure else [], Calibration(pictures, deploy.calibration.method))
 
 
@@ -139,12 +162,12 @@ def _spread(samples: Sequence[Sample], count: int) -> list[Sample]:
 
 @dataclass(frozen=True)
 class Job:
-    """One export: of what, as what, compared on what. maps: of the trained model."""
+    """One export: of what, as what, compared on what. measured: the trained model, None without samples."""
 
     model: Model
     format: Format
     material: Material
-    maps: dict[str, float]
+    measured: Measured | None
 
 
 def export(cfg: DictConfig, folder: Path, job: Job) -> Exported:
@@ -157,35 +180,73 @@ def export(cfg: DictConfig, folder: Path, job: Job) -> Exported:
         device = contexts(cfg.device)[0]
         agreed = agreement(Answers.of_model(job.model, device), Answers.of_file(path, device), job.material.images)
         finished = Detector(open_model(path, finished=True), device, cfg.batch_size, str(path))
-        maps = mean_precision(cfg, finished, job.material.samples)
-        faults = find_faults(job, agreed, maps)
+        measured = measure_on(cfg, finished, job.material.samples)
+        faults = find_faults(job, agreed)
+        if fault := compare_whole(path, finished, job.material.images):
+            faults.append(fault)
+        losses = find_losses(cfg, job, measured)
+        faults += [text for text, fails in losses if fails]
+        notes = [text for text, fails in losses if not fails]
         size = sum(file.stat().st_size for file in [path, *path.rglob("*")] if file.is_file())
         if not faults:
             path.rename(target)
     finally:
         shutil.rmtree(unchecked)
-    return Exported(str(target), round(size / 1e6, 2), agreed, maps, faults)
+    return Exported(str(target), round(size / 1e6, 2), agreed, mean_precision(measured), faults, notes)
 
 
-def find_faults(job: Job, agreed: Agreement, maps: dict[str, float]) -> list[str]:
+def find_faults(job: Job, agreed: Agreement) -> list[str]:
     faults = []
     if not job.format.quantized:
         if agreed.before > LIMIT:
             faults.append(f"differs by {agreed.before:.2g} before suppression, more than {LIMIT:.0e}")
         if agreed.differing:
             faults.append(f"{agreed.differing} of {agreed.boxes} boxes differ")
-    for name, value in maps.items():
-        if not np.isclose(value, job.maps[name], rtol=0, atol=job.format.limit, equal_nan=True):
-            faults.append(f"{name} is {value:.4f} instead of {job.maps[name]:.4f}, more than {job.format.limit} off")
     return faults
 
 
-def mean_precision(cfg: DictConfig, detector: Detector, samples: Sequence[Sample]) -> dict[str, float]:
-    """mAP on the samples, both ways; empty without samples."""
-    if not samples:
-        return {}
-    voc = measure(detector, samples, cfg.metric).voc
-    return {name: float(voc[name]) for name in MAPS}
+def find_losses(cfg: DictConfig, job: Job, measured: Measured | None) -> list[tuple[str, bool]]:
+    """Where the export's mAP is further from the trained model's than the limit, in a sentence; and whether it fails by
+    that, because resampled images say that it is no accident of these."""
+    trained = job.measured
+    if trained is None or measured is None:
+        return []
+    maps, expected = mean_precision(measured), mean_precision(trained)
+    limit = cfg.deploy.max_map_loss if job.format.quantized else MAP_LIMIT
+    lost = {name: _loss(expected[name], value) for name, value in maps.items()}
+    # 8 bits may gain what they like; an export in 32 bits shall do neither.
+    large = [name for name, loss in lost.items() if (loss if job.format.quantized else abs(loss)) > limit]
+    if not large:
+        return []
+    evaluate = by_rules(cfg.metric, len(job.model.spec.classes))
+    intervals = difference_intervals(trained.truth, (trained.detections, measured.detections), evaluate, large)
+    losses = []
+    for name in large:
+        low, high = intervals[name]
+        fails = not low <= 0 <= high
+        text = (
+            f"{name} is {maps[name]:.4f} instead of {expected[name]:.4f}, more than {limit} off "
+            f"(95% interval of the loss, from {len(trained.samples)} images: {low:.4f} to {high:.4f})"
+        )
+        ways_out = WAYS_OUT if job.format.quantized else ""
+        losses.append((text + (ways_out if fails else UNDECIDED), fails))
+    return losses
+
+
+def _loss(expected: float, value: float) -> float:
+    """nan, of a split without objects, is a number like others here."""
+    if np.isnan(expected) or np.isnan(value):
+        return 0.0 if np.isnan(expected) and np.isnan(value) else np.inf
+    return expected - value
+
+
+def measure_on(cfg: DictConfig, detector: Detector, samples: Sequence[Sample]) -> Measured | None:
+    return measure(detector, samples, cfg.metric) if samples else None
+
+
+def mean_precision(measured: Measured | None) -> dict[str, float]:
+    """mAP both ways; empty without a measurement."""
+    return {name: float(measured.voc[name]) for name in MAPS} if measured else {}
 
 
 def table(maps: dict[str, float], done: dict[str, Exported]) -> list[str]:

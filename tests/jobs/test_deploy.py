@@ -8,16 +8,19 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from ssd.config import compose
+from ssd.data.dataset import Sample
 from ssd.engine import mx
 from ssd.errors import UserError
+from ssd.evaluation import evaluate_voc
+from ssd.evaluation.measure import Measured
 from ssd.interop.agreement import Agreement
 from ssd.interop.formats import FORMATS, Calibration
 from ssd.interop.models import open_model
 from ssd.jobs.common import check_fixed
-from ssd.jobs.deploy import Exported, Job, Material, chosen, export, find_faults, table
+from ssd.jobs.deploy import Exported, Job, Material, chosen, export, find_faults, find_losses, table
 from ssd.model import Model, ModelSpec, stamp
 from ssd.symbol import build_train
 
@@ -82,24 +85,43 @@ def test_a_data_set_that_does_not_fit(ssd, checkpoint: Path) -> None:
     assert "choose the data set that fits the model" in done.stderr.splitlines()[-1]
 
 
+def deploy(*words: str) -> DictConfig:
+    return compose([f"deploy.{word}" for word in words]).deploy
+
+
 def test_formats_are_a_name_or_a_list() -> None:
-    assert list(chosen("onnx")) == ["onnx"]
-    assert list(chosen(["int8", "mxnet"])) == ["int8", "mxnet"]
-    for wrong in ("tensorrt", ["onnx", "tensorrt"], []):
+    assert list(chosen(deploy("format=onnx"))) == ["onnx"]
+    assert list(chosen(deploy("format=[int8,mxnet]"))) == ["int8", "mxnet"]
+    for wrong in ("tensorrt", "[onnx,tensorrt]", "[]"):
         with pytest.raises(UserError, match="choose from mxnet, onnx, int8, onnx_int8"):
-            chosen(wrong)
+            chosen(deploy(f"format={wrong}"))
+
+
+def test_the_input_of_onnx_files() -> None:
+    assert chosen(deploy("format=onnx"))["onnx"].write == FORMATS["onnx"].write
+    fixed = chosen(deploy("format=[onnx,mxnet]", "input=fixed"))
+    assert fixed["onnx"].write == FORMATS["onnx"].fixed
+    assert fixed["mxnet"] == FORMATS["mxnet"]
+    with pytest.raises(UserError, match=r"deploy.input=any: choose image or fixed"):
+        chosen(deploy("input=any"))
+
+
+def test_a_limit_below_zero() -> None:
+    with pytest.raises(UserError, match=r"deploy.max_map_loss=-0.1: expected a difference of mAP, 0 or more"):
+        chosen(deploy("max_map_loss=-0.1"))
 
 
 def test_what_is_not_installed_is_told_before_anything_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ssd.interop.onnx.export", None)
     monkeypatch.delattr("ssd.interop.onnx.export", raising=False)
     with pytest.raises(UserError, match=r"pip install 'ssd\[onnx\]'"):
-        chosen(["mxnet", "onnx_int8"])
+        chosen(deploy("format=[mxnet,onnx_int8]"))
 
 
-def job(name: str, maps: dict[str, float]) -> Job:
+def job(name: str, measured: Measured | None = None) -> Job:
     spec = ModelSpec.from_config(compose([]), ["a"])
-    return Job(Model(spec, None, {}, {}), FORMATS[name], Material([], [], Calibration(lambda: [], "minmax")), maps)
+    material = Material([], [], Calibration(lambda: [], "minmax"))
+    return Job(Model(spec, None, {}, {}), FORMATS[name], material, measured)
 
 
 def agreed(before: float, differing: int) -> Agreement:
@@ -107,28 +129,78 @@ def agreed(before: float, differing: int) -> Agreement:
 
 
 @pytest.mark.parametrize(
-    ("name", "agreement", "value", "faults"),
+    ("name", "agreement", "faults"),
     [
-        ("onnx", agreed(1e-5, 0), 0.8005, []),
-        ("onnx", agreed(1e-3, 0), 0.8, ["differs by 0.001 before suppression"]),
-        ("mxnet", agreed(0, 2), 0.8, ["2 of 100 boxes differ"]),
-        ("onnx", agreed(0, 0), 0.797, ["map_11pt is 0.7970 instead of 0.8000"]),
-        ("int8", agreed(0.3, 90), 0.797, []),
-        ("int8", agreed(0.3, 90), 0.79, ["map_11pt is 0.7900 instead of 0.8000, more than 0.005 off"]),
-        ("int8", agreed(0.3, 90), 0.81, ["map_11pt is 0.8100"]),
-        ("int8", agreed(0.3, 90), float("nan"), ["map_11pt is nan"]),
+        ("onnx", agreed(1e-5, 0), []),
+        ("onnx", agreed(1e-3, 0), ["differs by 0.001 before suppression"]),
+        ("mxnet", agreed(0, 2), ["2 of 100 boxes differ"]),
+        ("int8", agreed(0.3, 90), []),
     ],
 )
-def test_what_fails(name: str, agreement: Agreement, value: float, faults: list[str]) -> None:
-    found = find_faults(job(name, {"map_11pt": 0.8}), agreement, {"map_11pt": value})
+def test_what_fails(name: str, agreement: Agreement, faults: list[str]) -> None:
+    found = find_faults(job(name), agreement)
     assert len(found) == len(faults)
     for text, part in zip(found, faults, strict=True):
         assert text.startswith(part)
 
 
+BOX = [10.0, 10, 50, 50]
+
+
+def split(images: int, lost: int) -> Measured:
+    """One object in each image, all found but those of the first `lost` images."""
+    samples = [Sample(str(n), Path(f"{n}.jpg"), 60, 60, np.array([[0, *BOX, 0]], np.float32)) for n in range(images)]
+    rows = [np.array([[0, 0.9 - n / 1e4, *BOX]], np.float32) for n in range(images)]
+    for number in range(lost):
+        rows[number] = rows[number][:0]
+    truth = [sample.ground_truth() for sample in samples]
+    return Measured(samples, rows, evaluate_voc(truth, rows, 1), ["a"])
+
+
+@pytest.mark.parametrize(
+    ("name", "images", "lost", "words", "outcome"),
+    [
+        ("int8", 40, 0, [], None),
+        ("int8", 40, 1, [], False),  # 0.025 of mAP, and one object
+        ("int8", 40, 8, [], True),
+        ("int8", 1000, 3, [], None),  # 0.003
+        ("int8", 1000, 10, [], True),  # 0.01, and more than chance
+        ("int8", 1000, 10, ["deploy.max_map_loss=0.02"], None),
+        ("onnx", 40, 1, [], False),
+        ("onnx", 1000, 10, [], True),
+    ],
+)
+def test_a_loss_counts_where_the_split_can_tell(name, images, lost, words, outcome) -> None:
+    """outcome: None for no remark, else whether it fails by it."""
+    losses = find_losses(compose(words), job(name, split(images, 0)), split(images, lost))
+    area = [(text, fails) for text, fails in losses if text.startswith("map_area")]
+    assert [fails for _, fails in area] == ([] if outcome is None else [outcome])
+    if outcome is not None:
+        text = area[0][0]
+        assert f"map_area is {1 - lost / images:.4f} instead of 1.0000" in text
+        assert f"from {images} images: " in text
+        if not outcome:
+            assert text.endswith("within what these images can decide")
+        elif name == "int8":
+            for way in ("deploy.max_map_loss=", "deploy.split=", "deploy.calibration.method="):
+                assert way in text
+
+
+def test_eight_bits_may_gain() -> None:
+    worse, better = split(100, 20), split(100, 0)
+    assert find_losses(compose([]), job("int8", worse), better) == []
+    assert [fails for _, fails in find_losses(compose([]), job("onnx", worse), better)] == [True, True]
+
+
+def test_without_objects_nothing_is_lost() -> None:
+    nothing = Measured([], [], evaluate_voc([], [], 1), ["a"])
+    assert find_losses(compose([]), job("int8", nothing), nothing) == []
+    assert find_losses(compose([]), job("int8"), None) == []
+
+
 def test_a_failure_is_in_the_table() -> None:
-    good = Exported("runs/mxnet", 1.5, agreed(0, 0), {"map_11pt": 0.8}, [])
-    bad = Exported("runs/ssd.onnx", 1.5, agreed(1, 3), {"map_11pt": 0.1}, ["differs"])
+    good = Exported("runs/mxnet", 1.5, agreed(0, 0), {"map_11pt": 0.8}, [], [])
+    bad = Exported("runs/ssd.onnx", 1.5, agreed(1, 3), {"map_11pt": 0.1}, ["differs"], [])
     lines = table({"map_11pt": 0.8}, {"mxnet": good, "onnx": bad})
     assert "runs/mxnet" in lines[2]
     assert lines[3].endswith("FAILED")
@@ -166,12 +238,12 @@ def test_a_wrong_export_never_gets_its_name(checkpoint: Path, tmp_path: Path) ->
     images = [np.random.default_rng(0).integers(0, 256, (90, 100, 3), dtype=np.uint8)]
     material = Material(images, [], Calibration(lambda: [], "minmax"))
     cfg = compose(["job=deploy"])
-    done = export(cfg, tmp_path, Job(model, replace(right, write=write_other), material, {}))
+    done = export(cfg, tmp_path, Job(model, replace(right, write=write_other), material, None))
     assert any("before suppression" in fault for fault in done.faults)
     assert not (tmp_path / "mxnet").exists()
     assert not (tmp_path / "unchecked").exists()
-    assert export(cfg, tmp_path, Job(model, right, material, {})).faults == []
+    assert export(cfg, tmp_path, Job(model, right, material, None)).faults == []
     assert (tmp_path / "mxnet" / "model.yaml").is_file()
     with pytest.raises(ZeroDivisionError):
-        export(cfg, tmp_path, Job(model, replace(right, write=lambda *_: 1 / 0), material, {}))
+        export(cfg, tmp_path, Job(model, replace(right, write=lambda *_: 1 / 0), material, None))
     assert not (tmp_path / "unchecked").exists()

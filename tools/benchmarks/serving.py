@@ -41,7 +41,7 @@ from ssd.detection.decode import DecodeParams
 from ssd.detection.detector import Detector
 from ssd.detection.sources import find
 from ssd.errors import UserError
-from ssd.interop.agreement import compare_rows
+from ssd.interop.agreement import NEAR, compare_rows
 from ssd.model import find_params
 
 PATIENCE = 60.0  # seconds that a client waits for its answer
@@ -152,7 +152,7 @@ def count_differing(
     differing = 0
     for (number, answer), times in seen.answers.items():
         side = max(images[number].shape[:2])
-        differing += times * bool(compare_rows(expected[number], rows(answer), params, side)[0])
+        differing += times * bool(compare_rows(expected[number], rows(answer), params, NEAR * side)[0])
     return differing
 
 

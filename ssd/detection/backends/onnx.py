@@ -6,10 +6,9 @@ import numpy as np
 import onnxruntime
 
 from ssd.errors import UserError
-from ssd.interop.onnx.file import OnnxModel, open_session
+from ssd.interop.onnx.file import CPU, LEVELS, OnnxModel, open_session
 
 BEFORE_SUPPRESSION = ["cls_prob", "boxes"]
-FINISHED = ["detection"]
 GPU = "CUDAExecutionProvider"
 
 
@@ -22,17 +21,17 @@ class OnnxBackend:
     takes_levels = True
 
     def __init__(self, model: OnnxModel, context: Any) -> None:
-        self._outputs = FINISHED if model.finished else BEFORE_SUPPRESSION
+        self._outputs = [model.found()] if model.finished else BEFORE_SUPPRESSION
         self._session = open_session(model.path, _providers(context), self._outputs)
 
     def forward(self, data: np.ndarray) -> list[np.ndarray]:
         """See Backend."""
-        return self._session.run(self._outputs, {"images": data})
+        return self._session.run(self._outputs, {LEVELS: data})
 
 
 def _providers(context: Any) -> list[Any]:
     if context.device_type == "cpu":
-        return ["CPUExecutionProvider"]
+        return [CPU]
     if GPU not in onnxruntime.get_available_providers():
         raise UserError("device=gpu: this onnxruntime has no CUDA; install onnxruntime-gpu or choose device=cpu")
-    return [(GPU, {"device_id": context.device_id}), "CPUExecutionProvider"]
+    return [(GPU, {"device_id": context.device_id}), CPU]

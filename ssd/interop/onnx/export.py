@@ -2,7 +2,8 @@
 
 Input `images` float32 [B, 3, H, W]: RGB 0..255, resized; mean and std are inside. Outputs: `detection` [B, K, 6], rows
 (class or -1, score, xmin, ymin, xmax, ymax in shares of the input), and what it is chosen from, `cls_prob` [B, C+1, N]
-and `boxes` [B, N, 4]. The batch size is free; classes, input and thresholds are in the metadata.
+and `boxes` [B, N, 4]. The batch size is free; classes, input, preprocessing and thresholds are in the metadata.
+With ssd.interop.onnx.pixels around it the input is an `image` of any size, and `detection` in its pixels.
 """
 
 from collections.abc import Mapping
@@ -17,7 +18,6 @@ from ssd.detection.decode import DecodeParams
 from ssd.errors import UserError
 from ssd.files import whole_file
 from ssd.interop.constants import with_constants
-from ssd.interop.description import describe
 from ssd.interop.folding import fold_batch_norm, fold_input
 from ssd.interop.onnx.builder import OPSET, Builder, Layer, Shape
 from ssd.interop.onnx.file import to_metadata
@@ -48,8 +48,9 @@ def to_onnx(spec: ModelSpec, graph: Any, arg_params: Params, aux_params: Params)
     return _whole(onnx, spec, channels - 1, anchors)
 
 
-def write_onnx(path: Path, model: onnx_format.ModelProto) -> None:
-    """Checks the model and writes it, whole or not at all."""
+def write_onnx(path: Path, model: onnx_format.ModelProto, description: dict[str, Any]) -> None:
+    """Checks the model and writes it with its description, whole or not at all."""
+    helper.set_model_props(model, to_metadata(description))
     onnx_format.checker.check_model(model, full_check=True)
     with whole_file(path) as draft:
         draft.write_bytes(model.SerializeToString())
@@ -69,7 +70,6 @@ def _whole(onnx: Builder, spec: ModelSpec, classes: int, anchors: int) -> onnx_f
     graph = helper.make_graph(onnx.nodes, "ssd", [images], outputs, onnx.constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="ssd")
     model.ir_version = IR_VERSION
-    helper.set_model_props(model, to_metadata(describe(spec, "float32")))
     return model
 
 

@@ -10,41 +10,60 @@ from typing import Any
 
 from ssd.errors import UserError
 from ssd.interop.description import read_description
-from ssd.interop.onnx.part import up_to
+from ssd.interop.onnx.part import between
 from ssd.model import ModelSpec
+
+IMAGE = "image"  # uint8 [B, height, width, 3] RGB of any size
+LEVELS = "images"  # float32 [B, 3, H, W] RGB 0..255, the network's input
+FOUND = "detection"  # [B, K, 6]: corners in pixels of the image, or in shares of the input where that is fixed
+PLACED = "detection_on_input"  # of a file for images of any size: the same in shares of the network's input
+CPU = "CPUExecutionProvider"
 
 
 @dataclass(frozen=True)
 class OnnxModel:
-    """A file whose input is `images` float32 [B, 3, H, W] (RGB 0..255) and whose outputs are `detection` [B, K, 6],
-    `cls_prob` [B, C+1, N] and `boxes` [B, N, 4].
+    """A file whose input is `images` float32 [B, 3, H, W] (RGB 0..255), or an `image` uint8 [B, height, width, 3] RGB
+    with the former inside, and whose outputs are `detection` [B, K, 6], `cls_prob` [B, C+1, N] and `boxes` [B, N, 4].
 
     finished: whether the detector takes the first, or decodes the others itself, by thresholds that can be changed.
+    any_size: whether it takes an `image`. The detector enters at `images` in both cases: OpenCV resizes faster.
     """
 
     spec: ModelSpec
     path: Path
     finished: bool
+    any_size: bool
+
+    def found(self) -> str:
+        """The name of the detection in shares of the input."""
+        return PLACED if self.any_size else FOUND
 
 
 def read_onnx(path: Path, finished: bool | None = None) -> OnnxModel:
     """Errors: UserError when it is missing, damaged, or written by something else; or without onnxruntime."""
-    session = _look_into(path)
-    spec = from_metadata(session.get_modelmeta().custom_metadata_map, path)
-    inputs = {node.name: list(node.shape) for node in session.get_inputs()}
-    outputs = {node.name: list(node.shape) for node in session.get_outputs()}
-    if set(inputs) != {"images"} or inputs["images"][1:] != [3, spec.height, spec.width]:
-        raise UserError(f"{path}: its input is not images [B, 3, {spec.height}, {spec.width}], as it describes itself")
+    metadata, inputs, outputs = _look_into(path)
+    spec = from_metadata(metadata, path)
+    any_size = list(inputs) == [IMAGE] and len(inputs[IMAGE]) == 4 and inputs[IMAGE][3] == 3
+    if not any_size and (list(inputs) != [LEVELS] or inputs[LEVELS][1:] != [3, spec.height, spec.width]):
+        raise UserError(
+            f"{path}: its input is neither image [B, height, width, 3] nor images [B, 3, {spec.height}, {spec.width}], "
+            "as it describes itself"
+        )
     if missing := {"detection", "cls_prob", "boxes"} - set(outputs):
         raise UserError(f"{path}: has no output {min(missing)}; it was not written by this package")
     if outputs["cls_prob"][1] != len(spec.classes) + 1:
         raise UserError(f"{path}: its output cls_prob is {outputs['cls_prob']}, {len(spec.classes)} classes are named")
-    return OnnxModel(spec, path, spec.compat is not None if finished is None else finished)
+    return OnnxModel(spec, path, spec.compat is not None if finished is None else finished, any_size)
+
+
+def open_whole(path: Path) -> Any:
+    """A session of the file as it is, on the CPU, as anyone would open it. Errors: UserError."""
+    return _opened(path, lambda runtime, options: runtime.InferenceSession(str(path), options, providers=[CPU]))
 
 
 def open_session(path: Path, providers: list[Any], outputs: Sequence[str]) -> Any:
-    """An onnxruntime.InferenceSession on as many threads as MXNet would take, without what only other outputs need.
-    Errors: UserError."""
+    """An onnxruntime.InferenceSession from `images` to some outputs, without what only others need, on as many threads
+    as MXNet would take. Errors: UserError."""
     from ssd.engine import physical_cores
 
     def opened(runtime: Any, options: Any) -> Any:
@@ -55,19 +74,23 @@ def open_session(path: Path, providers: list[Any], outputs: Sequence[str]) -> An
             # Not as bytes, which would stay in memory beside what the runtime makes of them.
             part = Path(folder) / path.name
             with open(part, "wb") as file:
-                file.writelines(up_to(memoryview(path.read_bytes()), outputs))
+                file.writelines(between(memoryview(path.read_bytes()), [LEVELS], outputs))
             return runtime.InferenceSession(str(part), options, providers=providers)
 
     return _opened(path, opened)
 
 
-def _look_into(path: Path) -> Any:
-    """A session that is quickly there, to ask what the file says of itself. Errors: UserError."""
+def _look_into(path: Path) -> tuple[dict[str, str], dict[str, list[Any]], dict[str, list[Any]]]:
+    """Metadata, and the shapes of inputs and outputs, from a session that is quickly there. Errors: UserError."""
 
     def opened(runtime: Any, options: Any) -> Any:
         options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.add_session_config_entry("session.disable_prepacking", "1")
-        return runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session = runtime.InferenceSession(str(path), options, providers=[CPU])
+        inputs, outputs = (
+            {node.name: list(node.shape) for node in nodes} for nodes in (session.get_inputs(), session.get_outputs())
+        )
+        return dict(session.get_modelmeta().custom_metadata_map), inputs, outputs
 
     return _opened(path, opened)
 

@@ -12,8 +12,6 @@ from onnx import helper, numpy_helper
 
 from ssd.interop.biases import LEVELS
 from ssd.interop.calibration import Histogram, Range, check_method, one_by_one, ranges
-from ssd.interop.description import describe
-from ssd.interop.onnx.file import to_metadata
 from ssd.model import ModelSpec
 
 LARGEST_BIAS = 2**30
@@ -36,8 +34,6 @@ def quantize(
     quantized = onnx_format.ModelProto()
     quantized.CopyFrom(model)
     _Rewriter(quantized.graph, scales).rewrite()
-    del quantized.metadata_props[:]
-    helper.set_model_props(quantized, to_metadata(describe(spec, "int8")))
     return quantized
 
 

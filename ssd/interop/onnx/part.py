@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from ssd.interop.wire import View, fields, head, whole_fields
 
-GRAPH, NODE, OUTPUT = 7, 1, 12
+GRAPH, NODE, INPUT, OUTPUT, VALUE = 7, 1, 11, 12, 13
 WITH_BODIES = {"If", "Loop", "Scan"}  # which may need anything
 
 
@@ -22,44 +22,54 @@ class _Node(NamedTuple):
     op: str
 
 
-def up_to(file: View, outputs: Sequence[str]) -> list[View | bytes]:
-    """The file, piece by piece, without what these outputs do not need and without its other outputs.
-    Errors: WireError."""
+def between(file: View, inputs: Sequence[str], outputs: Sequence[str]) -> list[View | bytes]:
+    """The file, piece by piece, from these inputs to these outputs, without what they do not need.
+
+    Either may be values inside of the graph whose shapes it gives (value_info). Errors: WireError.
+    """
     parts: list[View | bytes] = []
     for number, value, whole in whole_fields(file):
         if number == GRAPH and isinstance(value, View):
-            kept = _cut(value, set(outputs))
+            kept = _cut(value, set(inputs), set(outputs))
             parts += [head(GRAPH, sum(map(len, kept))), *kept]
         else:
             parts.append(whole)
     return parts
 
 
-def _cut(graph: View, outputs: set[str]) -> list[View]:
+def _cut(graph: View, inputs: set[str], outputs: set[str]) -> list[View | bytes]:
     """The fields of the graph that stay."""
     contents = list(whole_fields(graph))
     nodes = [_node(value) for number, value, _ in contents if number == NODE and isinstance(value, View)]
-    needed = iter(_needed(nodes, outputs))
-    kept = []
+    needed = iter(_needed(nodes, inputs, outputs))
+    kept: list[View | bytes] = []
     for number, value, whole in contents:
-        stays = True
-        if isinstance(value, View):
-            stays = next(needed) if number == NODE else number != OUTPUT or _name(value) in outputs
-        if stays:
+        if not isinstance(value, View) or number not in (NODE, INPUT, OUTPUT, VALUE):
             kept.append(whole)
+        elif number == NODE:
+            kept += [whole] if next(needed) else []
+        else:
+            kept += _value(value, inputs, outputs) or ([whole] if number == VALUE else [])
     return kept
 
 
-def _needed(nodes: Sequence[_Node], outputs: set[str]) -> list[bool]:
-    """Whether each of the nodes, which come after all that they read, is needed for the outputs."""
+def _value(value: View, inputs: set[str], outputs: set[str]) -> list[View | bytes]:
+    """A named value as the input or output that it becomes, if it does."""
+    name = _name(value)
+    number = INPUT if name in inputs else OUTPUT if name in outputs else None
+    return [head(number, len(value)), value] if number else []
+
+
+def _needed(nodes: Sequence[_Node], inputs: set[str], outputs: set[str]) -> list[bool]:
+    """Whether each of the nodes, which come after all that they read, is needed for the outputs, given the inputs."""
     if any(node.op in WITH_BODIES for node in nodes):
         return [True] * len(nodes)
-    wanted = set(outputs)
+    wanted = outputs - inputs
     needed = []
     for node in reversed(nodes):
         needed.append(bool(node.outputs & wanted))
         if needed[-1]:
-            wanted |= node.inputs
+            wanted |= node.inputs - inputs
     return needed[::-1]
 
 

@@ -1,5 +1,6 @@
 """ONNX files: what they say of themselves, and damage."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -21,6 +22,14 @@ def file(random_model, tmp_path_factory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def fixed(random_model, tmp_path_factory) -> Path:
+    """The same for an input of the network's size."""
+    path = tmp_path_factory.mktemp("onnx") / "fixed.onnx"
+    FORMATS["onnx"].fixed(random_model("backbone=small", "data_shape=128"), path, None)
+    return path
+
+
 def error(path: Path) -> str:
     with pytest.raises(UserError) as caught:
         Detector.load(str(path))
@@ -29,13 +38,15 @@ def error(path: Path) -> str:
     return str(caught.value)
 
 
-def test_it_is_complete(random_model, file: Path) -> None:
-    assert open_model(file).spec == random_model("backbone=small", "data_shape=128").spec
+def test_it_is_complete(random_model, file: Path, fixed: Path) -> None:
+    for path in (file, fixed):
+        assert open_model(path).spec == random_model("backbone=small", "data_shape=128").spec
+    assert (open_model(file).any_size, open_model(fixed).any_size) == (True, False)
 
 
-def test_onnxruntime_alone_runs_it(file: Path, pictures) -> None:
-    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-    detector = Detector.load(str(file), batch_size=3)
+def test_onnxruntime_alone_runs_it(fixed: Path, pictures) -> None:
+    session = onnxruntime.InferenceSession(str(fixed), providers=["CPUExecutionProvider"])
+    detector = Detector.load(str(fixed), batch_size=3)
     levels = detector.preprocess(pictures)
     assert levels.max() > 200  # of 255: not normalised
     (rows,) = session.run(["detection"], {"images": levels})
@@ -70,9 +81,10 @@ def test_fuzzed_files_are_told_or_run(file: Path, tmp_path: Path) -> None:
     assert told > 20
 
 
-def test_others_files_are_told(file: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["file", "fixed"])
+def test_others_files_are_told(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     def changed(change) -> str:
-        model = onnx.load(str(file))
+        model = onnx.load(str(request.getfixturevalue(kind)))
         change(model)
         onnx.save(model, str(tmp_path / "changed.onnx"))
         return error(tmp_path / "changed.onnx")
@@ -89,8 +101,19 @@ def test_others_files_are_told(file: Path, tmp_path: Path) -> None:
     assert "says nothing of its classes" in changed(lambda model: model.ClearField("metadata_props"))
     assert "damaged" in changed(replace("classes", "[1"))
     assert "damaged" in changed(replace("input", "[" * 100_000))
-    assert "as it describes itself" in changed(replace("input", '{"height": 64, "width": 128, "channel_order": "RGB", '
-        '"mean": [1, 2, 3], "std": [1, 1, 1], "resize_mode": "force"}'))  # fmt: skip
+
+    def of_floats(model) -> None:
+        model.graph.input[0].name = "pixels"
+        for node in model.graph.node:
+            node.input[:] = ["pixels" if name in ("image", "images") else name for name in node.input]
+
+    if kind == "file":
+        assert "cannot be opened" in changed(lambda model: model.graph.ClearField("value_info"))
+    else:
+        assert "as it describes itself" in changed(of_floats)
+        other = {"height": 64, "width": 128, "channel_order": "RGB", "mean": [1, 2, 3], "std": [1, 1, 1],
+                 "resize_mode": "force"}  # fmt: skip
+        assert "as it describes itself" in changed(replace("input", json.dumps(other)))
     assert "has no output cls_prob" in changed(without_output)
     assert "3 classes" in changed(replace("classes", '["a", "b", "c"]'))
 

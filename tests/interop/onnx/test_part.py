@@ -6,19 +6,19 @@ import onnxruntime
 import pytest
 
 from ssd.interop.formats import FORMATS
-from ssd.interop.onnx.part import up_to
+from ssd.interop.onnx.part import between
 from ssd.interop.wire import WireError
 
 
 @pytest.fixture(scope="module")
 def content(random_model, tmp_path_factory) -> bytes:
     path = tmp_path_factory.mktemp("onnx") / "ssd.onnx"
-    FORMATS["onnx"].write(random_model("backbone=small", "data_shape=128"), path, None)
+    FORMATS["onnx"].fixed(random_model("backbone=small", "data_shape=128"), path, None)
     return path.read_bytes()
 
 
 def cut(content: bytes, names: list[str]) -> bytes:
-    return b"".join(up_to(memoryview(content), names))
+    return b"".join(between(memoryview(content), ["images"], names))
 
 
 def answers(content: bytes, names: list[str]) -> list[np.ndarray]:
