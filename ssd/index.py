@@ -7,7 +7,7 @@
     words     what its command line said
 
 One checkpoint: epoch (whole ones done), step (of the whole run), params and states (files), sha256 of each, best (the
-params that were the best then), and the metric that decides.
+params that were the best then), the metric that decides, and values: all numbers of the epoch's validation.
 """
 
 import hashlib
@@ -36,6 +36,26 @@ def read_index(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: damaged ({error}); name the .params file instead") from error
     return {"kept": [], "finished": False, "words": [], **index}
+
+
+def epoch_of(entry: Entry) -> int:
+    """The epoch that a checkpoint is of, as metrics.csv counts: one that ended before its last step is the one under
+    way."""
+    return int(entry["epoch"]) + ("+" in entry["params"])
+
+
+def find_entry(params: Path) -> tuple[str | None, Entry] | None:
+    """Entry of a parameter file in the index beside it, and whether it is the "best" or the "last" one; None without.
+
+    Errors: UserError for a damaged index.
+    """
+    if not params.with_name(NAME).is_file():
+        return None
+    index = read_index(params.with_name(NAME))
+    for kind in ("best", "last"):
+        if kind in index and index[kind]["params"] == params.name:
+            return kind, index[kind]
+    return next(((None, entry) for entry in index["kept"] if entry["params"] == params.name), None)
 
 
 def sha256(path: Path) -> str:

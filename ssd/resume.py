@@ -23,9 +23,9 @@ AUTO = "auto"
 # What may change in a run that is gone on with: how long it is, what it writes, shows and keeps, and on what it runs.
 FREE = (
     "epochs", "max_hours", "resume", "guard", "checkpoint", "logger", "device", "cluster", "loader.workers",
-    "loader.prefetch", "training.log_every", "training.validate_every", "training.samples", "training.records",
-    "metric.coco", "metric.threshold", "metric.gallery", "model", "source", "dataset.root", "dataset.download",
-    "dataset.mirror", "rerun", "sweep", "deploy", "hydra",
+    "loader.prefetch", "training.log_every", "training.validate_every", "training.test", "training.samples",
+    "training.records", "metric.coco", "metric.threshold", "metric.gallery", "model", "source", "dataset.root",
+    "dataset.download", "dataset.mirror", "rerun", "sweep", "deploy", "hydra",
 )  # fmt: skip
 
 

@@ -138,6 +138,7 @@ class Metric:
 class Training:
     log_every: int = MISSING
     validate_every: int = MISSING
+    test: bool = MISSING
     accumulate: int = MISSING
     precision: str = MISSING
     weight_decay: str = MISSING

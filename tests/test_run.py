@@ -78,7 +78,7 @@ def test_a_run_directory_holds_what_is_promised(trained: tuple[Path, Path, str])
     assert list((run / "tensorboard").iterdir())
     for place in ("pictures", "tensorboard --logdir", "mlflow ui", "checkpoint", "report.html"):
         assert place in said
-    assert {"report.html", "classes.csv", "curves.png", "curves.json", "coco_results.json", "voc"} <= {
+    assert {"report.html", "classes_val.csv", "curves_val.png", "curves_val.json", "coco_results_val.json", "voc"} <= {
         file.name for file in run.iterdir()
     }
     assert {"precision", "recall", "f1", "mean_iou", "cost/missed"} <= set(metrics)
@@ -94,8 +94,12 @@ def test_eval_of_a_run_gives_the_same_numbers(trained: tuple[Path, Path, str]) -
     assert done.returncode == 0, done.stderr
     measured = json.loads((only(folder, "outputs/eval/small_128_shapes/*") / "metrics.json").read_text())
     trained_metrics = json.loads((run / "metrics.json").read_text())
-    assert set(measured) == set(trained_metrics) - {"epoch"}
-    assert measured == {key: trained_metrics[key] for key in measured}  # to the last digit
+    assert measured == trained_metrics | {"job": "eval"}  # to the last digit
+    lines = done.stderr.splitlines()
+    assert lines[0] == "job=eval on the val split of shapes"
+    assert lines[-1].startswith("val   mAP 11-point ")
+    assert "best checkpoint, epoch" in lines[-1]
+    assert "the same images as test" in lines[-1]
 
 
 def test_eval_of_a_checkpoint_file_on_a_voc_folder(trained: tuple[Path, Path, str], voc: Path) -> None:
@@ -106,6 +110,9 @@ def test_eval_of_a_checkpoint_file_on_a_voc_folder(trained: tuple[Path, Path, st
     )
     assert done.returncode == 0, done.stderr
     assert "the 24 images of train" in done.stderr
+    place = Path(only_line(done.stderr, "files ").split()[1])
+    metrics = json.loads((place / "metrics.json").read_text())
+    assert (metrics["split"], metrics["checkpoint"]) in (("train", "best"), ("train", "last"))
 
 
 def test_eval_decodes_and_measures_as_the_command_line_says(trained: tuple[Path, Path, str]) -> None:
@@ -115,7 +122,7 @@ def test_eval_decodes_and_measures_as_the_command_line_says(trained: tuple[Path,
     assert done.returncode == 0, done.stderr
     place = Path(only_line(done.stderr, "files ").split()[1])
     metrics, trained_metrics = (json.loads((where / "metrics.json").read_text()) for where in (place, run))
-    assert set(metrics) >= set(trained_metrics) - {"epoch"} | {"AP", "AP50", "AP75", "APsmall", "AR100"}
+    assert set(metrics) >= set(trained_metrics) | {"AP", "AP50", "AP75", "APsmall", "AR100"}
     assert OmegaConf.load(place / "config.yaml").detection.keep == 1
     assert "metric.compat=mxnet_ssd" in (place / "report.html").read_text()
     done = ssd(folder, *words, "detection.flip=true")

@@ -1,7 +1,9 @@
 """A short name for the contents of a data set, so that two runs can be seen to have used the same."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -25,6 +27,25 @@ def fingerprints(splits: Mapping[str, Sequence[Sample]], classes: Sequence[str])
     parts = {name: fingerprint(samples, classes) for name, samples in splits.items()}
     together = "".join(f"{name}={part};" for name, part in sorted(parts.items()))
     return {"": _digest(together.encode()).hex(), **parts}
+
+
+def same_images(first: Sequence[Sample], second: Sequence[Sample]) -> bool:
+    """Whether two splits are the same images with the same boxes, whatever the files are called.
+
+    Files are only read where sizes and boxes are all equal. Errors: UserError for one that cannot be read.
+    """
+    if sorted(map(_shape_of, first)) != sorted(map(_shape_of, second)):
+        return False
+    paths = [sorted(str(sample.path) for sample in samples) for samples in (first, second)]
+    return paths[0] == paths[1] or Counter(map(_content_of, first)) == Counter(map(_content_of, second))
+
+
+def _shape_of(sample: Sample) -> bytes:
+    return _of_one(replace(sample, id=""))
+
+
+def _content_of(sample: Sample) -> bytes:
+    return _digest(sample.read()) + _shape_of(sample)
 
 
 def _of_one(sample: Sample) -> bytes:

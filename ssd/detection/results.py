@@ -38,10 +38,10 @@ def objects(detections: np.ndarray, classes: Sequence[str], threshold: float) ->
 
 
 def write_voc(
-    folder: Path, images: Sequence[ImageResult], image_ids: Sequence[str], class_names: Sequence[str]
+    folder: Path, split: str, images: Sequence[ImageResult], image_ids: Sequence[str], class_names: Sequence[str]
 ) -> None:
-    """Write comp4_det_test_<class>.txt for every class: "image-id score xmin ymin xmax ymax". What a class has in its
-    name that a file cannot becomes "_" (ssd.names.distinct).
+    """Write comp4_det_<split>_<class>.txt, as the devkit names them, for every class: "image-id score xmin ymin xmax
+    ymax". What a class has in its name that a file cannot becomes "_" (ssd.names.distinct).
 
     Corners are VOC's inclusive 1-based pixels: (xmin + 1, ymin + 1, xmax, ymax). Pixels keep two decimals, as the
     devkit reads real numbers, and scores six, so that close ones do not become ties.
@@ -53,7 +53,7 @@ def write_voc(
             lines[int(row[0])].append(f"{image_id} {row[1]:.6f} {corners}\n")
     folder.mkdir(parents=True, exist_ok=True)
     for name, found in zip(distinct(class_names), lines, strict=True):
-        write_atomically(folder / f"comp4_det_test_{name}.txt", "".join(found).encode())
+        write_atomically(folder / f"comp4_det_{split}_{name}.txt", "".join(found).encode())
 
 
 def write_coco(

@@ -9,7 +9,7 @@ import numpy as np
 from ssd.evaluation.breakdown import Mistakes, error_breakdown
 from ssd.evaluation.coco import Numbering, evaluate_coco
 from ssd.evaluation.confusion import Confusion, confusion
-from ssd.evaluation.curves import best_f1
+from ssd.evaluation.thresholds import Thresholds
 
 
 class Depth(Protocol):
@@ -18,19 +18,17 @@ class Depth(Protocol):
     @property
     def iou(self) -> float: ...
     @property
-    def threshold(self) -> float | None: ...
-    @property
     def coco(self) -> bool: ...
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """thresholds: float64 [C], the score from which detections of a class count here.
+    """thresholds: the scores from which detections count here.
     true, false: int64 [C], right and wrong detections of that score; positives: int64 [C], objects to find.
     coco: `evaluate_coco`'s numbers, empty unless asked for. mean_iou: of the true positives at any score.
     """
 
-    thresholds: np.ndarray
+    thresholds: Thresholds
     true: np.ndarray
     false: np.ndarray
     positives: np.ndarray
@@ -50,11 +48,10 @@ class Analysis:
         return precision, recall, f1
 
     def values(self) -> dict[str, float]:
-        """Flat numbers named val/…: precision, recall, f1, mean_iou, cost/<kind of mistake>, and COCO's."""
-        numbers = dict(zip(("val/precision", "val/recall", "val/f1"), self.overall(), strict=True))
-        numbers["val/mean_iou"] = self.mean_iou
-        numbers |= {f"val/cost/{kind}": mistakes.cost for kind, mistakes in self.mistakes.items()}
-        return numbers | {f"val/{name}": value for name, value in self.coco.items()}
+        """Flat numbers: precision, recall, f1, mean_iou, cost/<kind of mistake>, and COCO's."""
+        numbers = dict(zip(("precision", "recall", "f1"), self.overall(), strict=True))
+        numbers["mean_iou"] = self.mean_iou
+        return numbers | {f"cost/{kind}": mistakes.cost for kind, mistakes in self.mistakes.items()} | self.coco
 
     def image_scores(self) -> np.ndarray:
         """F1 of each image at the thresholds, float64 [images]: 2 right / (2 right + wrong + missed); 1 where there is
@@ -85,18 +82,15 @@ def analyse(
     detections: Sequence[np.ndarray],
     voc: dict[str, Any],
     depth: Depth,
+    thresholds: Thresholds,
     numbering: Numbering | None = None,
     annotated: Sequence[np.ndarray] | None = None,
 ) -> Analysis:
     """Of ground truth and detections as `evaluate_voc` takes them, and its result `voc` on them; numbering and
-    annotated as `evaluate_coco` takes them.
-
-    Without depth.threshold every class has the score of its best F1; classes that nothing was found of have the mean of
-    the others'.
-    """
+    annotated as `evaluate_coco` takes them."""
     num_classes = len(voc["scores"])
-    thresholds = _thresholds(voc, depth.threshold)
-    counts = [int((scores >= limit).sum()) for scores, limit in zip(voc["scores"], thresholds, strict=True)]
+    limits = thresholds.scores
+    counts = [int((scores >= limit).sum()) for scores, limit in zip(voc["scores"], limits, strict=True)]
     true = np.array(
         [round(float(curve[n - 1]) * n) if n else 0 for curve, n in zip(voc["precision"], counts, strict=True)],
         np.int64,
@@ -107,18 +101,10 @@ def analyse(
         false=np.array(counts, np.int64) - true,
         positives=voc["positives"],
         mean_iou=voc["mean_iou"],
-        confusion=confusion(truth, detections, thresholds, depth.iou),
+        confusion=confusion(truth, detections, limits, depth.iou),
         mistakes=error_breakdown(truth, detections, num_classes, depth.iou),
         coco=evaluate_coco(truth, detections, num_classes, numbering, annotated) if depth.coco else {},
     )
-
-
-def _thresholds(voc: dict[str, Any], fixed: float | None) -> np.ndarray:
-    if fixed is not None:
-        return np.full(len(voc["scores"]), float(fixed))
-    best, _ = best_f1(voc)
-    known = best[~np.isnan(best)]
-    return np.where(np.isnan(best), known.mean() if len(known) else 0.5, best)
 
 
 def _rates(true: np.ndarray, false: np.ndarray, positives: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -45,21 +45,23 @@ class Measured:
         return rows if len(rows) == len(self.samples) else None
 
     def values(self) -> dict[str, float]:
-        """Flat numbers named val/…; the AP of a class without ground truth is nan."""
-        numbers = {f"val/{name}": float(self.voc[name]) for name in ("map_11pt", "map_area")}
+        """Flat numbers: map_11pt, map_area, ap_11pt/<class>, ap_area/<class>; nan for a class without ground truth."""
+        numbers = {name: float(self.voc[name]) for name in ("map_11pt", "map_area")}
         for kind in ("ap_11pt", "ap_area"):
-            numbers |= {f"val/{kind}/{name}": float(ap) for name, ap in zip(self.classes, self.voc[kind], strict=True)}
+            numbers |= {f"{kind}/{name}": float(ap) for name, ap in zip(self.classes, self.voc[kind], strict=True)}
         return numbers
 
-    def tell(self, events: Events, step: int, pictures: int) -> None:
-        """Curves of every class, and the first `pictures` samples with ground truth beside detections."""
+    def tell(self, events: Events, split: str, step: int, pictures: int) -> None:
+        """Curves of every class, and the first `pictures` samples with ground truth beside detections, named after the
+        split they are of."""
         for index, name in enumerate(self.classes):
             precision, recall, scores = (self.voc[key][index] for key in ("precision", "recall", "scores"))
-            events.curve(f"val/pr/{name}", precision, recall, scores, int(self.voc["positives"][index]), step)
+            events.curve(f"{split}/pr/{name}", precision, recall, scores, int(self.voc["positives"][index]), step)
         for index, sample in enumerate(self.samples[:pictures]):
             image = decode(sample.read(), str(sample.path))
             found = self.detections[index]
-            events.image(f"val/sample_{index + 1}", side_by_side(image, sample.boxes, found, self.classes, 0.5), step)
+            shown = side_by_side(image, sample.boxes, found, self.classes, 0.5)
+            events.image(f"{split}/sample_{index + 1}", shown, step)
 
 
 def measure(

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ssd.config import CONF
 from ssd.data.dataset import Dataset, Sample, make_dataset
+from ssd.data.fingerprint import fingerprint
 from ssd.data.gate import Admitted, Gate
 from ssd.data.looking import Known
 from ssd.data.records import Records, ensure_records
@@ -25,6 +26,7 @@ from ssd.evaluation.coco import Numbering
 from ssd.evaluation.measure import Measured
 from ssd.evaluation.report.files import write_report
 from ssd.evaluation.report.report import About
+from ssd.evaluation.thresholds import Thresholds, choose_thresholds
 from ssd.files import write_atomically
 from ssd.interop.models import open_model
 from ssd.interop.onnx.file import OnnxModel
@@ -32,6 +34,7 @@ from ssd.interop.released import released_model
 from ssd.jobs.facts import facts, sweep
 from ssd.model import Model, ModelSpec
 from ssd.names import file_name
+from ssd.results import Conditions, Results, named
 from ssd.sweeps.trial import trial_writers
 from ssd.symbol.graphs import has_heads
 from ssd.tracking.events import Events, RunInfo, make_writers
@@ -59,9 +62,9 @@ def open_gate(cfg: DictConfig) -> Gate:
     return gate
 
 
-def training_splits(dataset: Dataset) -> list[str]:
+def training_splits(cfg: DictConfig, dataset: Dataset) -> list[str]:
     """What a training uses of a dataset."""
-    return ["train", "val", *(["test"] if "test" in dataset.available else [])]
+    return ["train", "val", *(["test"] if cfg.training.test and "test" in dataset.available else [])]
 
 
 def packed(cfg: DictConfig, dataset: Dataset, split: str, admitted: Admitted) -> Records:
@@ -149,51 +152,100 @@ def start_events(cfg: DictConfig, folder: Path, course: Course, splits: Mapping[
 
 @dataclass(frozen=True)
 class Subject:
-    """What was measured, as the report names it. category_ids: COCO's in this split, of a dataset that has them."""
+    """What was measured, as the report names it. conditions: its split and the rest of it. results: which checkpoint
+    of which epoch the model is, and what is known of other splits. category_ids: COCO's in this split, of a dataset
+    that has them. thresholds: where detections count from; None = as cfg.metric says, chosen on this split by default.
+    """
 
     model: str
-    split: str
+    conditions: Conditions
+    results: Results
     category_ids: Sequence[int | str] | None
+    thresholds: Thresholds | None = None
 
 
-def report(cfg: DictConfig, folder: Path, measured: Measured, subject: Subject) -> dict[str, float]:
-    """Analyses a measurement as cfg.metric says and writes report.html and its files into `folder`.
+def conditions_of(cfg: DictConfig, split: str, samples: Sequence[Sample], same_images: str | None = None) -> Conditions:
+    """How cfg.metric measures these samples of a split. same_images: another split that is the same images."""
+    holdout: Any = OmegaConf.to_container(cfg.dataset.holdout, resolve=True)
+    return Conditions(
+        dataset=str(cfg.dataset.name),
+        split=split,
+        images=len(samples),
+        objects=int(sum((sample.boxes[:, 5] == 0).sum() for sample in samples)),
+        fingerprint=fingerprint(samples, cfg.dataset.classes),
+        iou=cfg.metric.iou,
+        compat=cfg.metric.compat,
+        holdout=holdout,
+        same_images=same_images,
+    )
 
-    Returns all its numbers, named val/….
+
+def report(cfg: DictConfig, folder: Path, measured: Measured, subject: Subject) -> tuple[Results, Thresholds]:
+    """Analyses a measurement as cfg.metric says and writes its page and files into `folder`: report.html for the split
+    of the headline numbers, report_<split>.html for another.
+
+    Returns subject.results with all its numbers added, and the thresholds that its rates stand on.
     """
-    metric = cfg.metric
-    facts = {"model": subject.model, "data set": f"{cfg.dataset.name}, {subject.split}"}
+    metric, split = cfg.metric, subject.conditions.split
+    thresholds = subject.thresholds or choose_thresholds(measured.voc, split, metric.threshold)
+    facts = {"model": subject.model, "of": subject.results.standing, "data set": f"{cfg.dataset.name}, {split}"}
     facts["date"] = time.strftime("%Y-%m-%d %H:%M")
     numbering = Numbering.of(measured.samples, subject.category_ids, len(measured.classes))
-    analysis = analyse(measured.truth, measured.detections, measured.voc, metric, numbering, measured.annotated)
+    found, voc, annotated = measured.detections, measured.voc, measured.annotated
+    analysis = analyse(measured.truth, found, voc, metric, thresholds, numbering, annotated)
     about = About(
-        title=f"{cfg.dataset.name}, {subject.split}: {len(measured.samples):,} images measured",
-        facts=facts,
+        title=f"{cfg.dataset.name}, {split}: {len(measured.samples):,} images measured",
+        split=split,
+        same_images=subject.conditions.same_images,
+        page=page_of(subject.results, split),
+        facts={name: value for name, value in facts.items() if value},
         iou=metric.iou,
         compat=metric.compat,
-        fixed_threshold=metric.threshold is not None,
         gallery=metric.gallery,
         category_ids=subject.category_ids,
     )
     write_report(folder, measured, analysis, about)
-    return measured.values() | analysis.values()
+    values = {**subject.results.values, **named(split, measured.values() | analysis.values())}
+    ways = {**subject.results.measured, split: replace(subject.conditions, thresholds=thresholds.source)}
+    return replace(subject.results, values=values, measured=ways), thresholds
 
 
-def tell_results(folder: Path, places: dict[str, str], lines: Sequence[str]) -> None:
-    """The last lines of a run: what came out, and where it lies."""
-    for line in lines:
+def page_of(results: Results, split: str) -> str:
+    """Name of the page of a split."""
+    return "report.html" if split == results.split else f"report_{split}.html"
+
+
+def tell_results(folder: Path, places: dict[str, str], results: Results, classes: Sequence[str]) -> None:
+    """The last lines of a run: what came out, and where it lies; at the very end the means of each split."""
+    for line in ap_table(results.flat(), classes):
         log.info("%s", line)
     for name, place in places.items():
         log.info("%-12s %s", name, place)
     log.info("%-12s %s", "pictures", folder / "pictures")
-    log.info("%-12s %s", "report", folder / "report.html")
+    for split in results.measured:
+        log.info("%-12s %s", f"report {split}", folder / page_of(results, split))
+    for line in last_lines(results):
+        log.info("%s", line)
 
 
-def ap_table(values: dict[str, float], classes: Sequence[str]) -> list[str]:
+def last_lines(results: Results) -> list[str]:
+    """The means of each split in a line, with what they stand for."""
+    lines = []
+    for split, how in results.measured.items():
+        value = {name: results.values[f"{split}/{name}"] for name in ("map_11pt", "map_area", "f1")}
+        rate = f"F1 {value['f1']:.4f} at thresholds from {how.thresholds}{' itself' if how.optimistic else ''}"
+        means = f"mAP 11-point {value['map_11pt']:.4f}, area {value['map_area']:.4f}"
+        notes = [f"{how.images} images", results.standing]
+        notes += [f"the same images as {how.same_images}"] if how.same_images else []
+        lines.append(f"{split:5} {means}; {rate} ({'; '.join(filter(None, notes))})")
+    return lines
+
+
+def ap_table(values: Mapping[str, float], classes: Sequence[str]) -> list[str]:
     """Per-class AP and the means as lines of text."""
     width = max(len(name) for name in [*classes, "mean"])
     lines = [f"{'':{width}}  AP 11-point  AP area"]
     for name in classes:
-        lines.append(f"{name:{width}}  {values[f'val/ap_11pt/{name}']:11.4f}  {values[f'val/ap_area/{name}']:7.4f}")
-    lines.append(f"{'mean':{width}}  {values['val/map_11pt']:11.4f}  {values['val/map_area']:7.4f}")
+        lines.append(f"{name:{width}}  {values[f'ap_11pt/{name}']:11.4f}  {values[f'ap_area/{name}']:7.4f}")
+    lines.append(f"{'mean':{width}}  {values['map_11pt']:11.4f}  {values['map_area']:7.4f}")
     return lines

@@ -1,14 +1,32 @@
 """job=eval: any trained model measured on any split."""
 
 import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from omegaconf import DictConfig
 
+from ssd.data.dataset import Dataset, Sample
+from ssd.data.fingerprint import same_images
 from ssd.errors import UserError
 from ssd.evaluation.measure import measure
+from ssd.index import FOLDER, epoch_of, find_entry
 from ssd.interop.models import KINDS
-from ssd.jobs.common import Course, Subject, ap_table, open_detector, open_gate, report, start_events, tell_results
+from ssd.jobs.common import (
+    Course,
+    Subject,
+    conditions_of,
+    open_detector,
+    open_gate,
+    page_of,
+    report,
+    start_events,
+    tell_results,
+)
+from ssd.model import find_params
+from ssd.results import FINISHED, HEADLINE, Results
 
 log = logging.getLogger(__name__)
 
@@ -17,6 +35,7 @@ def run(cfg: DictConfig, folder: Path) -> float:
     """Measures cfg.model on split cfg.job.split; returns its mAP (11-point)."""
     if cfg.model is None:
         raise UserError(f"job=eval needs model=: {KINDS}")
+    log.info("job=eval on the %s split of %s", cfg.job.split, cfg.dataset.name)
     detector = open_detector(cfg)
     gate = open_gate(cfg)
     dataset = gate.dataset
@@ -27,14 +46,47 @@ def run(cfg: DictConfig, folder: Path) -> float:
             "choose the data set that fits the model"
         )
     samples = gate.admit([cfg.job.split], folder).samples[cfg.job.split]
-    with start_events(cfg, folder, Course(0, len(samples)), {cfg.job.split: samples}) as events:
-        log.info("measuring %s on the %d images of %s", cfg.model, len(samples), cfg.job.split)
+    split, twin = what_it_is(dataset, cfg.job.split, samples)
+    results = standing_of(cfg.model, split)
+    with start_events(cfg, folder, Course(0, len(samples)), {split: samples}) as events:
+        events.results(results)
+        log.info("measuring %s on the %d images of %s", cfg.model, len(samples), split)
         measured = measure(detector, samples, cfg.metric, lambda done: events.progress(1, done, {}))
-        measured.tell(events, 0, cfg.training.samples)
-        subject = Subject(cfg.model, cfg.job.split, dataset.split_category_ids(cfg.job.split))
-        values = report(cfg, folder, measured, subject)
-        events.artifact(folder / "report.html", "report")
+        measured.tell(events, split, results.step or 0, cfg.training.samples)
+        conditions = conditions_of(cfg, split, samples, twin)
+        subject = Subject(cfg.model, conditions, results, dataset.split_category_ids(cfg.job.split))
+        results, _ = report(cfg, folder, measured, subject)
+        events.artifact(folder / page_of(results, split), "report")
         places = events.where()
-        events.close("finished", values)
-    tell_results(folder, places, ap_table(values, detector.classes))
-    return values["val/map_11pt"]
+        events.close(replace(results, status=FINISHED))
+    tell_results(folder, places, results, detector.classes)
+    return results.flat()[HEADLINE]
+
+
+def what_it_is(dataset: Dataset, split: str, samples: Sequence[Sample]) -> tuple[str, str | None]:
+    """The split that these samples are, and another one that is the same images.
+
+    The test split of a dataset without one is its val split: then it is named so.
+    """
+    other = {"val": "test", "test": "val"}.get(split)
+    if other is None or (other == "test" and "test" not in dataset.available):
+        return split, None
+    with suppress(UserError):  # of a split that nobody asked for
+        if same_images(samples, dataset.split(other)):
+            if "test" in dataset.available:
+                return split, other
+            log.info("the dataset has no test split of its own: these are the images of val")
+            return other, None
+    return split, None
+
+
+def standing_of(model: str, split: str) -> Results:
+    """Nothing measured yet on this split, of a model whose checkpoint, epoch and step are named if they are known."""
+    path = Path(model)
+    if path.suffix != ".params" and not (path / FOLDER).is_dir():
+        return Results(split=split)
+    found = find_entry(find_params(path))
+    if found is None:
+        return Results(split=split)
+    kind, entry = found
+    return Results(split=split, checkpoint=kind, epoch=epoch_of(entry), step=entry["step"])

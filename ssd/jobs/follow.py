@@ -19,7 +19,7 @@ def follow(cfg: DictConfig, member: Member, share: Share) -> None:
     seed_everything(cfg.seed)
     cfg.training.ema = 0.0  # worker 0 keeps the averages
     gate = open_gate(cfg)
-    admitted = gate.admit(training_splits(gate.dataset), None)
+    admitted = gate.admit(training_splits(cfg, gate.dataset), None)
     train, val = admitted.samples["train"], admitted.samples["val"]
     records = packed(cfg, gate.dataset, "train", admitted)
     with make_train_loader(records, cfg, max(label_width(train), label_width(val)), share) as loader:

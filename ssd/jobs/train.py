@@ -1,7 +1,10 @@
 """job=train: data to records, records to batches, batches to a network; then the best epoch measured and shown."""
 
 import logging
+import math
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -10,6 +13,8 @@ from omegaconf import DictConfig
 from ssd.cluster.lead import Lead, leading
 from ssd.cluster.together import begin
 from ssd.data.batches import TrainLoader
+from ssd.data.dataset import Sample
+from ssd.data.fingerprint import same_images
 from ssd.data.loader import make_train_loader
 from ssd.data.records import Records, label_width
 from ssd.data.share import Share
@@ -17,14 +22,15 @@ from ssd.detection.detector import Detector
 from ssd.errors import InterruptedRun, LostWorkerError, UserError
 from ssd.evaluation.measure import measure
 from ssd.files import held
-from ssd.index import FOLDER, LOCK, sha256
+from ssd.index import FOLDER, LOCK, epoch_of, sha256
 from ssd.jobs.common import (
     METRIC,
     Course,
     Subject,
-    ap_table,
+    conditions_of,
     open_gate,
     packed,
+    page_of,
     report,
     seed_everything,
     start_events,
@@ -32,6 +38,7 @@ from ssd.jobs.common import (
     training_splits,
 )
 from ssd.model import Model, ModelSpec, load_model, stamp
+from ssd.results import BEST, FINISHED, Conditions, Results, named
 from ssd.resume import AUTO, check_same, command
 from ssd.symbol.nodes import graph_nodes
 from ssd.training.checkpoint import Checkpoints, Keep
@@ -66,8 +73,10 @@ def _train(cfg: DictConfig, folder: Path, lead: Lead | None) -> float:
     resumed = is_resumed(cfg)
     if resumed:
         check_same(folder, cfg)
-    admitted = gate.admit(training_splits(dataset), folder)
+    admitted = gate.admit(training_splits(cfg, dataset), folder)
     train, val = admitted.samples["train"], admitted.samples["val"]
+    test, same_as_val = own_test(admitted.samples.get("test", []), val)
+    measured_at_end = {"val": val, "test": test} if test else {"val": val}
     # One width for both splits: a Module is bound to one shape, whichever split it is fed.
     width = max(label_width(train), label_width(val))
     records = packed(cfg, dataset, "train", admitted)
@@ -80,14 +89,20 @@ def _train(cfg: DictConfig, folder: Path, lead: Lead | None) -> float:
         trainer, checkpoints, step = keeper.trainer, keeper.checkpoints, keeper.progress.step
         at_once = cfg.batch_size // cfg.training.accumulate  # what fits into memory
         detector = Detector(Model(spec, trainer.symbol, *trainer.params()), trainer.devices[0], at_once)
-        splits = {"train": train, "val": val}
+        splits = {"train": train, **measured_at_end}
         with start_events(cfg, folder, Course(cfg.epochs, loader.steps, step if resumed else None), splits) as events:
             log.info(
                 "training on %d images, validating on %d; classes: %s", len(train), len(val), ", ".join(gate.classes)
             )
             events.graph(graph_nodes(trainer.symbol, dict([*loader.provide_data, *loader.provide_label])))
             plan = Plan(cfg.epochs, cfg.training.log_every, cfg.training.validate_every, METRIC)
-            fit = Fit(keeper, loader, plan, events, signals)
+            conditions = conditions_of(cfg, "val", val, same_as_val)
+
+            def so_far() -> Results:
+                return standing(checkpoints, conditions)
+
+            fit = Fit(keeper, loader, plan, events, signals, lambda: events.results(so_far()))
+            events.results(so_far())
 
             def validate(epoch: int, step: int) -> dict[str, float]:
                 if lead:
@@ -96,11 +111,12 @@ def _train(cfg: DictConfig, folder: Path, lead: Lead | None) -> float:
                 started = time.perf_counter()
                 detector.set_params(*trainer.params())
                 measured = measure(detector, val, cfg.metric, lambda done: fit.heed_signal())
-                measured.tell(events, step, cfg.training.samples)
-                return measured.values() | {"val/seconds": time.perf_counter() - started}
+                measured.tell(events, "val", step, cfg.training.samples)
+                return named("val", measured.values()) | {"val/seconds": time.perf_counter() - started}
 
             try:
-                if ended := fit.run(validate):
+                ended = fit.run(validate)
+                if ended:
                     log.info("training ends early: %s", ended)
             except LostWorkerError as error:
                 raise LostWorkerError(f"{error}; {fit.rescue()}") from error
@@ -108,20 +124,52 @@ def _train(cfg: DictConfig, folder: Path, lead: Lead | None) -> float:
             # What counts is the file: the best epoch is read back and measured as anyone would.
             best = load_model(checkpoints.best)
             detector.set_params(best.arg_params, best.aux_params)
-            measured = measure(detector, val, cfg.metric, lambda done: fit.heed_signal())
-            measured.tell(events, keeper.progress.step, cfg.training.samples)
-            subject = Subject(str(checkpoints.best), "val", dataset.split_category_ids("val"))
-            values = report(cfg, folder, measured, subject)
-            events.artifact(folder / "report.html", "report")
+            results, thresholds = replace(so_far(), reason=ended), None
+            for split, samples in measured_at_end.items():
+                log.info("measuring the %s checkpoint on the %d images of %s", results.checkpoint, len(samples), split)
+                measured = measure(detector, samples, cfg.metric, lambda done: fit.heed_signal())
+                measured.tell(events, split, results.step or 0, cfg.training.samples)
+                how = conditions if split == "val" else conditions_of(cfg, split, samples)
+                ids = dataset.split_category_ids(split)
+                subject = Subject(str(checkpoints.best), how, results, ids, thresholds)
+                results, thresholds = report(cfg, folder, measured, subject)
+                events.artifact(folder / page_of(results, split), "report")
             for file in (checkpoints.best, checkpoints.symbol):
                 events.artifact(file, "checkpoints")
-            events.model(checkpoints.best, values)
+            events.model(checkpoints.best, results)
             places = events.where()
-            events.close("finished", values | {"epoch": checkpoints.best_epoch})
+            events.close(replace(results, status=FINISHED))
             checkpoints.finish()
-    tell_results(folder, places, ap_table(values, detector.classes))
-    log.info("%-12s %s (epoch %d)", "checkpoint", checkpoints.best, checkpoints.best_epoch)
-    return values[METRIC]
+    places["checkpoint"] = str(checkpoints.best)
+    tell_results(folder, places, results, detector.classes)
+    return results.values[METRIC]
+
+
+def own_test(test: Sequence[Sample], val: Sequence[Sample]) -> tuple[Sequence[Sample], str | None]:
+    """The images that the best checkpoint is measured on once, at the end, none where there is nothing to measure; and
+    "test" where that split is the same images as val."""
+    if not test:
+        return [], None
+    if same_images(test, val):
+        return [], "test"
+    if not any((sample.boxes[:, 5] == 0).any() for sample in test):
+        log.info("test is not measured: none of its %d images has an object", len(test))
+        return [], None
+    return test, None
+
+
+def standing(checkpoints: Checkpoints, conditions: Conditions) -> Results:
+    """What the run is known by so far: the best checkpoint and its validation, or before there is one the last."""
+    if checkpoints.standing is None:
+        return Results(split=conditions.split)
+    kind, entry = checkpoints.standing
+    results = Results(split=conditions.split, checkpoint=kind, epoch=epoch_of(entry), step=entry["step"])
+    if kind != BEST:
+        return results
+    # A checkpoint of an earlier version only has the number that decides.
+    found = entry.get("values", {METRIC: entry[METRIC]})
+    values = {name: math.nan if value is None else value for name, value in found.items() if name != "val/seconds"}
+    return replace(results, values=values, measured={conditions.split: conditions})
 
 
 def start(cfg: DictConfig, folder: Path, spec: ModelSpec, loader: TrainLoader, records: Records) -> Keeper:

@@ -1,5 +1,6 @@
 """What a run tells, and who writes it down: one event stream, any number of writers.
 
+    from ssd.results import Results
     from ssd.tracking import Events, RunInfo, make_writers
     from ssd.tracking.files import RunFiles
 
@@ -7,6 +8,7 @@
         events.start(RunInfo(...))
         events.step(epoch, step, {"train/loss": 3.2})
         events.epoch(epoch, step, {"train/loss": 3.1, "val/map_11pt": 0.7})
+        events.results(Results(epoch=epoch, step=step, checkpoint="best", values={"val/map_11pt": 0.7}))
 
 Jobs know this stream only; they never ask whether TensorBoard or MLflow is listening.
 """

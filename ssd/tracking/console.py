@@ -11,6 +11,7 @@ import time
 from rich.console import Console as Terminal
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
+from ssd.results import Results
 from ssd.tracking.events import RunInfo, Values, Writer
 
 log = logging.getLogger(__name__)
@@ -54,10 +55,10 @@ class Console(Writer):
     def message(self, text: str) -> None:
         self._say(text)
 
-    def close(self, status: str, metrics: Values) -> None:
+    def close(self, results: Results) -> None:
         self._remove_bar()
         took = clock_text(time.monotonic() - self.started)
-        self._say("  ".join(filter(None, [f"{status} after {took}", headline(metrics)])))
+        self._say("  ".join(filter(None, [f"{results.status} after {took}", *final_parts(results)])))
 
     def _title(self, epoch: int) -> str:
         return f"epoch {epoch}/{self.run.epochs}" if self.run.epochs else self.run.job
@@ -154,6 +155,16 @@ def headline(values: Values) -> str:
     """The numbers of a validation that are compared between runs, under their names with or without "val/"."""
     found = {name: values.get(f"val/{name}", values.get(name)) for name in HEADLINE}
     return "  ".join(f"{HEADLINE[name]} {value:.4f}" for name, value in found.items() if value is not None)
+
+
+def final_parts(results: Results) -> list[str]:
+    """The headline of every split that was measured, behind the split's name, and which checkpoint they are of."""
+    splits = dict.fromkeys(name.partition("/")[0] for name in results.values)
+    parts = []
+    for split in splits:
+        own = {name.partition("/")[2]: value for name, value in results.values.items() if name.startswith(f"{split}/")}
+        parts += [f"{split} {text}" for text in [headline(own)] if text]
+    return [*parts, f"({results.standing})"] if parts and results.standing else parts
 
 
 def clock_text(seconds: float) -> str:

@@ -23,15 +23,16 @@ class EventFile:
     is gone, and so is, with the eleventh event, the training that waits for it.
 
     next_step: the first that these events may be of. What earlier files of the folder say of it and later ones is
-    dropped: a run that is resumed goes through these steps once more.
+    dropped: a run that is resumed goes through these steps once more. So are scalars under `ended`: the numbers that it
+    ended with before.
 
     Errors: OSError of the files.
     """
 
-    def __init__(self, folder: Path, next_step: int) -> None:
+    def __init__(self, folder: Path, next_step: int, ended: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for earlier in sorted(folder.glob("*.tfevents.*")):
-            drop_from(earlier, next_step)
+            drop_from(earlier, next_step, ended)
         # TensorBoard reads the files of a folder in the order of their names: those of a resumed run one after another.
         name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
         self._file = open(folder / name, "ab", buffering=0)  # noqa: SIM115
@@ -49,11 +50,12 @@ class EventFile:
         self._file.close()
 
 
-def drop_from(path: Path, step: int) -> None:
-    """Rewrites a file without its events of this step and later ones, and without a last one that is cut short."""
+def drop_from(path: Path, step: int, ended: str) -> None:
+    """Rewrites a file without its events of this step and later ones, those with tags under `ended`, and without a last
+    one that is cut short."""
     with open(path, "rb") as file, whole_file(path) as draft, open(draft, "wb") as kept:
         for record, event in records(file):
-            if event.step < step:
+            if event.step < step and not any(value.tag.startswith(ended) for value in event.summary.value):
                 kept.write(record)
 
 

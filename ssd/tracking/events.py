@@ -8,7 +8,7 @@ import logging
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,6 +18,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
 from ssd.errors import InterruptedRun, UserError
+from ssd.results import FAILED, FINISHED, INTERRUPTED, PRUNED, Results
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +57,10 @@ class RunInfo:
 
 class Pruned(Exception):  # noqa: N818 - a decision, not an error
     """What a writer raises to end the run here, because going on is not worth its time; the message says why."""
+
+
+# What ends a run otherwise than by failing.
+ENDS = {KeyboardInterrupt: INTERRUPTED, InterruptedRun: INTERRUPTED, Pruned: PRUNED}
 
 
 @dataclass(frozen=True)
@@ -116,14 +121,17 @@ class Writer:
     def artifact(self, path: Path, folder: str = "") -> None:
         """A finished file or directory worth keeping (checkpoint, report); `folder` groups it where it is kept."""
 
-    def model(self, params: Path, values: Values) -> None:
-        """The run's best model: its parameter file, symbol beside it, and what validation measured of it."""
+    def model(self, params: Path, results: Results) -> None:
+        """The run's best model: its parameter file, symbol beside it, and what was measured of it."""
+
+    def results(self, results: Results) -> None:
+        """The numbers that the run is known by so far, whenever there are others, and once at the start."""
 
     def message(self, text: str) -> None:
         """One line for whoever watches."""
 
-    def close(self, status: str, metrics: Values) -> None:
-        """Called once, last. `status`: "finished", "failed", "interrupted", "pruned"; `metrics`: the final numbers."""
+    def close(self, results: Results) -> None:
+        """Called once, last, with the final numbers and how the run ended."""
 
     def where(self) -> str | None:
         """Path, address or command with which a person finds what was written."""
@@ -135,12 +143,12 @@ class Events:
     `Pruned` is no failure: it ends the run.
 
     As a context manager it closes the writers with the status that fits the way the block was left, and with the
-    values of the last epoch unless `close` was called with better ones inside.
+    latest results, unless `close` was called inside.
     """
 
     def __init__(self, writers: Mapping[str, Writer]) -> None:
         self._writers = dict(writers)
-        self._latest: Values = {}
+        self._results = Results()
         self._closed = False
 
     def start(self, run: RunInfo) -> None:
@@ -153,7 +161,6 @@ class Events:
         self._tell("progress", epoch, done, values)
 
     def epoch(self, epoch: int, step: int, values: Values) -> None:
-        self._latest = values
         self._tell("epoch", epoch, step, values)
 
     def image(self, tag: str, image: np.ndarray, step: int) -> None:
@@ -178,16 +185,20 @@ class Events:
     def artifact(self, path: Path, folder: str = "") -> None:
         self._tell("artifact", path, folder)
 
-    def model(self, params: Path, values: Values) -> None:
-        self._tell("model", params, values)
+    def model(self, params: Path, results: Results) -> None:
+        self._tell("model", params, results)
+
+    def results(self, results: Results) -> None:
+        self._results = results
+        self._tell("results", results)
 
     def message(self, text: str) -> None:
         self._tell("message", text)
 
-    def close(self, status: str, metrics: Values) -> None:
+    def close(self, results: Results) -> None:
         if not self._closed:
             self._closed = True
-            self._tell("close", status, metrics)
+            self._tell("close", results)
 
     def where(self) -> dict[str, str]:
         """Name of a writer -> how to find what it wrote, for those still writing that know."""
@@ -211,10 +222,12 @@ class Events:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        ended = "failed"
-        for reason, status in ((KeyboardInterrupt, "interrupted"), (InterruptedRun, "interrupted"), (Pruned, "pruned")):
-            ended = status if kind and issubclass(kind, reason) else ended
-        self.close(ended if kind else "finished", self._latest)
+        if error is None:
+            return self.close(replace(self._results, status=FINISHED))
+        status = next((status for cause, status in ENDS.items() if isinstance(error, cause)), FAILED)
+        own = isinstance(error, (UserError, Pruned))
+        reason = " ".join((str(error) if own else f"{type(error).__name__}: {error}").split()).rstrip(": ")
+        return self.close(replace(self._results, status=status, reason=reason))
 
 
 def make_writers(loggers: Mapping[str, Any] | None) -> dict[str, Writer]:

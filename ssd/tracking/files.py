@@ -6,7 +6,6 @@ All of it can be read while the run goes on, and survives a kill: files are repl
 import csv
 import io
 import json
-import math
 import re
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import numpy as np
 
 from ssd.data.images import encode
 from ssd.files import write_atomically
+from ssd.results import FILE, Results
 from ssd.tracking.events import RunInfo, Values, Writer
 
 
@@ -21,38 +21,34 @@ class RunFiles(Writer):
     """The contract of the run directory; the runner adds it to every run.
 
     metrics.csv   one row per epoch
-    metrics.json  the latest numbers, at the end the final ones; names without "val/", so the same in every job
+    metrics.json  the numbers that the run is known by so far, and what they stand for, see ssd.results
     pictures/     the latest image of every tag
     """
 
     def start(self, run: RunInfo) -> None:
-        self.folder = run.folder
+        self.folder, self.job = run.folder, run.job
         self.table = Table(run.folder / "metrics.csv", key="epoch")
         if run.resumed_at is not None:
             # Whole epochs only: one that time ran out in has a row, too, and is gone on with.
             self.table.cut(run.resumed_at // run.steps)
 
     def epoch(self, epoch: int, step: int, values: Values) -> None:
-        row = {"epoch": epoch, "step": step, **values}
-        self.table.add(row)
-        self._write_metrics(row)
+        self.table.add({"epoch": epoch, "step": step, **values})
 
     def image(self, tag: str, image: np.ndarray, step: int) -> None:
         path = picture_path(self.folder, tag)
         path.parent.mkdir(exist_ok=True)
         write_atomically(path, encode(image, ".png"))
 
-    def close(self, status: str, metrics: Values) -> None:
-        if metrics:  # a run that failed early has none; what the last epoch wrote then stays
-            self._write_metrics(metrics)
+    def results(self, results: Results) -> None:
+        text = json.dumps(results.to_json(self.job), indent=2, allow_nan=False) + "\n"
+        write_atomically(self.folder / FILE, text.encode())
+
+    def close(self, results: Results) -> None:
+        self.results(results)
 
     def where(self) -> str | None:
         return str(self.folder)
-
-    def _write_metrics(self, values: Values) -> None:
-        numbers = {name.removeprefix("val/"): _json_number(value) for name, value in values.items()}
-        text = json.dumps(numbers, indent=2, allow_nan=False) + "\n"
-        write_atomically(self.folder / "metrics.json", text.encode())
 
 
 class StepsCsv(Writer):
@@ -121,13 +117,6 @@ def picture_path(folder: Path, tag: str) -> Path:
     """Where the run directory has the latest image of a tag: "val/sample_1" -> pictures/val_sample_1.png."""
     name = re.sub(r"[^\w.-]+", "_", tag).strip("._") or "image"
     return folder / "pictures" / f"{name}.png"
-
-
-def _json_number(value: float) -> float | int | None:
-    """JSON knows no NaN and no infinity: they become null."""
-    if isinstance(value, (int, np.integer)):
-        return int(value)
-    return float(value) if math.isfinite(value) else None
 
 
 def _cells(row: Values) -> dict[str, str]:

@@ -14,9 +14,11 @@ from pathlib import Path
 import numpy as np
 
 from ssd.errors import UserError
+from ssd.results import Results
 from ssd.tracking import unsent
 from ssd.tracking.events import RunInfo, Values, Writer, apart, finite
 from ssd.tracking.files import picture_path
+from ssd.tracking.mlflow_names import tags_of
 from ssd.tracking.mlflow_store import SQLITE, Settings, Store
 from ssd.tracking.outbox import Entry, Outbox
 
@@ -97,11 +99,17 @@ class MLflow(Writer):
     def artifact(self, path: Path, folder: str = "") -> None:
         self.outbox.put("artifact", (str(path.resolve()), folder), vital=True)
 
-    def model(self, params: Path, values: Values) -> None:
-        self.outbox.put("model", (str(params.resolve()), finite(values), self._last_step), vital=True)
+    def model(self, params: Path, results: Results) -> None:
+        content = str(params.resolve()), finite(results.flat()), self._step_of(results), tags_of(results)
+        self.outbox.put("model", content, vital=True)
 
-    def close(self, status: str, metrics: Values) -> None:
-        self.outbox.put("status", (status, finite(metrics), self._last_step), vital=True)
+    def close(self, results: Results) -> None:
+        numbers = results.flat()
+        if numbers:
+            known = {"epoch": results.epoch, "step": results.step}
+            numbers |= {name: value for name, value in known.items() if value is not None}
+        content = results.status, finite(numbers), self._step_of(results), tags_of(results)
+        self.outbox.put("status", content, vital=True)
         waiting, lost = self.outbox.close(self.flush_seconds)
         if lost:
             log.warning("mlflow: not recorded at %s: %s", self.settings.tracking_uri, unsent.counts(lost))
@@ -120,6 +128,9 @@ class MLflow(Writer):
     def where(self) -> str | None:
         uri = self.settings.tracking_uri
         return f"mlflow ui --backend-store-uri {uri}" if self.settings.local else uri
+
+    def _step_of(self, results: Results) -> int:
+        return self._last_step if results.step is None else results.step
 
     def _metrics(self, values: Values, step: int) -> None:
         self._last_step = step

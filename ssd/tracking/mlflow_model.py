@@ -1,11 +1,16 @@
 """A run's best model in an MLflow store: logged so that it can be served, and a version in the registry of models."""
 
+import logging
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ssd.tracking.events import RunInfo, Values
-from ssd.tracking.mlflow_sweep import HEADLINE
+from ssd.results import HEADLINE, Conditions, key_of, unlike
+from ssd.tracking.events import Values
+from ssd.tracking.mlflow_names import measured_in
+
+log = logging.getLogger(__name__)
 
 NAME = "detector"  # of the logged model in its run
 ALIAS = "best"  # of a registered model: models:/NAME@best
@@ -28,11 +33,16 @@ def log_model(client: Any, experiment: str, run_id: str, params: Path, step: int
     return model.model_id
 
 
-def register(client: Any, name: str, model_id: str, run: RunInfo, numbers: Values) -> str:
-    """Makes the logged model the next version of `name`; returns the version's address.
+def version_tags(facts: Mapping[str, str]) -> dict[str, str]:
+    """What of a run's facts a version of its model is tagged with."""
+    return {key: text for key, text in facts.items() if key in (DATA, "git.commit", "dataset.name")}
 
-    The alias `best` goes to the version with the largest mAP, among those measured on the same validation pictures as
-    this one: numbers of other pictures do not compare.
+
+def register(client: Any, name: str, model_id: str, numbers: Values, about: Mapping[str, str]) -> str:
+    """Makes the logged model the next version of `name`, tagged with numbers and about; returns the version's address.
+
+    The alias `best` goes to the version with the largest mAP among those measured as this one. Where it stands at one
+    that was measured otherwise it stays, and a line says why.
     """
     from mlflow.exceptions import MlflowException
 
@@ -42,17 +52,27 @@ def register(client: Any, name: str, model_id: str, run: RunInfo, numbers: Value
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
     model = client.get_logged_model(model_id)
-    tags = {key: f"{value:.6g}" for key, value in numbers.items() if "/" not in key}
-    tags |= {key: text for key, text in run.facts.items() if key in (DATA, "git.commit", "dataset.name")}
+    tags = {key: f"{value:.6g}" for key, value in numbers.items() if "/" not in key} | dict(about)
     version = client.create_model_version(
         name, model.artifact_location, model.source_run_id, tags=tags, model_id=model_id
     ).version
+    _move_alias(client, name, measured_in(tags))
+    return f"models:/{name}/{version}"
+
+
+def _move_alias(client: Any, name: str, measured: Conditions | None) -> None:
+    versions = client.search_model_versions(f"name = '{name}'")
+    holder = client.get_registered_model(name).aliases.get(ALIAS)
+    for version in versions:
+        if str(version.version) != str(holder):
+            continue
+        if different := unlike([measured_in(version.tags), measured]):
+            log.warning("mlflow: %s@%s stays at version %s, whose numbers do not compare with the new ones: %s; delete "
+                        "the alias to have it set anew", name, ALIAS, holder, different)  # fmt: skip
+            return
     rivals = [
-        other
-        for other in client.search_model_versions(f"name = '{name}'")
-        if other.tags.get(DATA) == tags.get(DATA) and HEADLINE in other.tags
+        other for other in versions if key_of(measured_in(other.tags)) == key_of(measured) and HEADLINE in other.tags
     ]
     if rivals:
         best = max(rivals, key=lambda other: (float(other.tags[HEADLINE]), int(other.version)))
         client.set_registered_model_alias(name, ALIAS, best.version)
-    return f"models:/{name}/{version}"

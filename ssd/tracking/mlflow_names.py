@@ -5,7 +5,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from ssd.results import Conditions, Results
+
 KEY_LENGTH, PARAM_LENGTH, TAG_LENGTH = 250, 6000, 5000
+MEASURED = "measured"  # a tag
 COLUMNS = {"mlflow.source.git.commit": "git.commit", "mlflow.user": "user"}  # of MLflow's own table of runs <- facts
 
 
@@ -25,6 +28,23 @@ def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, str]:
             text = value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
             leaves[clean(f"{prefix}{name}")] = shortened(text, PARAM_LENGTH)
     return leaves
+
+
+def tags_of(results: Results) -> dict[str, str]:
+    """What the final numbers of a run stand for: their split, checkpoint and epoch, and how they were measured."""
+    known = {"split": results.split, "checkpoint": results.checkpoint, "epoch": results.epoch, "step": results.step,
+             "reason": results.reason}  # fmt: skip
+    tags = {f"final.{name}": str(value) for name, value in known.items() if value is not None}
+    how = results.measured.get(results.split)
+    return {**tags, MEASURED: json.dumps(how.to_json())} if how else tags
+
+
+def measured_in(tags: Mapping[str, str]) -> Conditions | None:
+    """How the numbers of a run or a model's version with these tags were measured; None where no tag says so."""
+    try:
+        return Conditions.from_json(json.loads(tags[MEASURED]))
+    except (KeyError, ValueError, TypeError):
+        return None
 
 
 def shortened(text: str, length: int) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from ssd.files import in_turn, write_atomically
 from ssd.names import Tags
 from ssd.tracking.events import RunInfo, Values
-from ssd.tracking.mlflow_model import log_model, register
+from ssd.tracking.mlflow_model import log_model, register, version_tags
 from ssd.tracking.mlflow_names import KEY_LENGTH, TAG_LENGTH, clean, flatten, shortened, source_tags
 from ssd.tracking.mlflow_sweep import FINAL, SweepRun
 from ssd.tracking.outbox import TryAgainError, first_line
@@ -174,8 +174,8 @@ class Store:
             else:
                 self.client.log_artifact(self.run_id, name, folder or None)
 
-    def _send_models(self, models: Sequence[tuple[str, Values, int]]) -> None:
-        for params, values, step in models:
+    def _send_models(self, models: Sequence[tuple[str, Values, int, dict[str, str]]]) -> None:
+        for params, values, step, tags in models:
             logged = self._logged_models.get(params)
             if not logged:  # else it was logged, and registering it did not get through
                 logged = self._logged_models[params] = log_model(
@@ -183,13 +183,17 @@ class Store:
                 )
             self.served = f"models:/{logged}"
             if self.settings.register:
-                numbers = {name.removeprefix("val/"): value for name, value in values.items()}
-                self.served = register(self.client, self.settings.register, logged, self.run, numbers)
+                about = {**tags, **version_tags(self.run.facts)}
+                self.served = register(self.client, self.settings.register, logged, values, about)
 
-    def _send_status(self, ends: Sequence[tuple[str, Values, int]]) -> None:
-        for status, values, step in ends:
-            final = {FINAL + name.removeprefix("val/"): value for name, value in values.items()}
+    def _send_status(self, ends: Sequence[tuple[str, Values, int, dict[str, str]]]) -> None:
+        from mlflow.entities import RunTag
+
+        for status, values, step, tags in ends:
+            final = {FINAL + name: value for name, value in values.items()}
             self._send_metrics([(final, step, int(time.time() * 1000))])
+            entities = [RunTag(name, shortened(text, TAG_LENGTH)) for name, text in tags.items()]
+            self.client.log_batch(self.run_id, tags=entities, synchronous=True)
             self.client.set_terminated(self.run_id, STATUS[status])
         if self._sweep:
             self._sweep.leave()

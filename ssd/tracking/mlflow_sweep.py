@@ -4,14 +4,25 @@ import time
 from typing import Any
 
 from ssd.files import in_turn
+from ssd.results import HEADLINE, unlike
 from ssd.tracking.events import RunInfo
-from ssd.tracking.mlflow_names import KEY_LENGTH, PARAM_LENGTH, TAG_LENGTH, clean, short_words, shortened, source_tags
+from ssd.tracking.mlflow_names import (
+    KEY_LENGTH,
+    PARAM_LENGTH,
+    TAG_LENGTH,
+    clean,
+    measured_in,
+    short_words,
+    shortened,
+    source_tags,
+)
 
 TAG = "sweep"  # holds the sweep directory, as an address: no character in it needs quoting
 PARENT = "mlflow.parentRunId"
 NOTE = "mlflow.note.content"
 FINAL, BEST = "final/", "best/"
-HEADLINE = "map_11pt"  # of the final numbers: the larger, the better the job
+BEST_RUN = ("best.run", "best.run_id")  # tags: name and id of the best job's run
+NO_BEST = "best.none"  # a tag: why there is no best job
 
 
 class SweepRun:
@@ -64,12 +75,15 @@ class SweepRun:
         return f"{self._sweep.number} {short_words(self._sweep.own)}".strip()[:KEY_LENGTH]
 
     def leave(self) -> None:
-        """After a job's end: the parent tells the best numbers so far, and ends with the last job that runs."""
+        """After a job's end: the parent has the best numbers so far, where all were measured alike, and ends with the
+        last job that runs."""
         with in_turn(self._lock):
             children = self._children()
             finished = [child for child in children if child.info.status == "FINISHED"]
             measured = [child for child in finished if FINAL + HEADLINE in child.data.metrics]
-            if measured:
+            if different := unlike(measured_in(child.data.tags) for child in measured):
+                self._tell_no_best(f"the jobs' numbers do not compare: {different}")
+            elif measured:
                 best = max(measured, key=lambda child: child.data.metrics[FINAL + HEADLINE])
                 self._tell_best(best, step=len(measured))
             if not any(child.info.status == "RUNNING" for child in children):
@@ -86,6 +100,12 @@ class SweepRun:
             if not token:
                 return children
 
+    def _tell_no_best(self, why: str) -> None:
+        for tag in BEST_RUN:
+            if tag in self._client.get_run(self.run_id).data.tags:
+                self._client.delete_tag(self.run_id, tag)
+        self._client.set_tag(self.run_id, NO_BEST, why)
+
     def _tell_best(self, best: Any, step: int) -> None:
         from mlflow.entities import Metric, RunTag
 
@@ -93,5 +113,5 @@ class SweepRun:
         final = {name.removeprefix(FINAL): value for name, value in best.data.metrics.items() if name.startswith(FINAL)}
         moment = int(time.time() * 1000)
         metrics = [Metric(BEST + name, value, moment, step) for name, value in final.items() if "/" not in name]
-        tags = [RunTag("best.run", best.info.run_name), RunTag("best.run_id", best.info.run_id)]
+        tags = [RunTag(tag, text) for tag, text in zip(BEST_RUN, (best.info.run_name, best.info.run_id), strict=True)]
         self._client.log_batch(self.run_id, metrics=metrics, tags=tags, synchronous=True)

@@ -13,7 +13,8 @@ The original wrote other names; they map to these (left: its tags, in its folder
     val/images    image<i>.png         val/sample_<i>        the same pictures every time, ground truth at the left
 
 Every tag has the global step as its step, so training and validation share one axis; "train/epoch" gives the epoch at
-a step. Means over an epoch are under train_epoch/, the final numbers under final/.
+a step. Means over an epoch are under train_epoch/; under final/ are the numbers that the run is known by, at the step
+of the checkpoint they are of (final/epoch, final/step), those of the test split under final/test/.
 """
 
 import re
@@ -31,13 +32,14 @@ from tensorboardX.proto.summary_pb2 import Summary
 from ssd.data.images import encode
 from ssd.errors import UserError
 from ssd.names import Tags
+from ssd.results import FINISHED, Results
 from ssd.tracking.console import HEADLINE
 from ssd.tracking.event_file import EventFile
 from ssd.tracking.events import GraphNode, RunInfo, Values, Writer, apart, finite
 from ssd.tracking.network_graph import graph_def
 from ssd.tracking.summaries import clean, counts_at_thresholds, histogram, session_end, session_start
 
-FINAL = (*HEADLINE, "epoch", "f1", "mean_iou", "precision", "recall")  # what runs are compared by in HPARAMS
+FINAL = (*HEADLINE, "f1", "mean_iou", "precision", "recall")  # what runs are compared by in HPARAMS
 
 
 @dataclass(frozen=True)
@@ -73,13 +75,13 @@ class TensorBoard(Writer):
         self.curve_points = curve_points
         self.monitor = monitor
         self.reached = 0  # the latest step
-        self.shown: dict[str, int] = {}  # step of the latest curve and image of a tag
+        self.shown: set[tuple[str, int]] = set()  # curves and images, by tag and step
 
     def start(self, run: RunInfo) -> None:
         self.folder = run.folder / self.folder
         self.tags = Tags(run.classes, clean)
         self.reached = run.resumed_at or 0
-        self.file = EventFile(self.folder, self.reached + 1)
+        self.file = EventFile(self.folder, self.reached + 1, "final/")
         config = f"```yaml\n{OmegaConf.to_yaml(OmegaConf.create(run.config))}```"
         for tag, text in (("config", config), ("classes", ", ".join(run.classes))):
             self._add(summaries.text(tag, text), self.reached)
@@ -120,11 +122,16 @@ class TensorBoard(Writer):
     def graph(self, nodes: Sequence[GraphNode]) -> None:
         self.file.write(Event(graph_def=graph_def(nodes)), self.reached)
 
-    def close(self, status: str, metrics: Values) -> None:
-        names = {key.removeprefix("val/"): key for key in metrics}
-        final = {f"final/{name}": metrics[names[name]] for name in FINAL if name in names}
-        self._scalars(final, self.reached)
-        self._add(session_end(status == "finished"), self.reached + 1)  # void if the run is resumed
+    def close(self, results: Results) -> None:
+        step = self.reached if results.step is None else results.step
+        final = {f"final/{name}": value for name, value in results.flat().items()
+                 if name.removeprefix("test/") in FINAL}  # fmt: skip
+        if final:
+            known = {"epoch": results.epoch, "step": results.step}
+            final |= {f"final/{name}": value for name, value in known.items() if value is not None}
+        self._scalars(final, step)
+        end = max(self.reached, step) + 1  # void if the run is resumed
+        self._add(session_end(results.status == FINISHED), end)
         self.file.close()
 
     def where(self) -> str | None:
@@ -132,9 +139,9 @@ class TensorBoard(Writer):
 
     def _is_new(self, tag: str, step: int) -> bool:
         """Not if the tag was shown at this step: a training ends with showing its best epoch once more."""
-        before = self.shown.get(tag)
-        self.shown[tag] = step
-        return before != step
+        known = (tag, step) in self.shown
+        self.shown.add((tag, step))
+        return not known
 
     def _scalars(self, values: Values, step: int) -> None:
         found = [Summary.Value(tag=self.tags(name), simple_value=value) for name, value in finite(values).items()]

@@ -45,12 +45,20 @@ def load(folder: Path) -> tuple[RunInfo, Settings, list[Entry]]:
         run = dict(content["run"], folder=folder.resolve())
         if run["sweep"]:
             run["sweep"] = Sweep(**dict(run["sweep"], folder=Path(run["sweep"]["folder"])))
-        entries = [Entry(str(kind), about) for kind, about in content["entries"]]
+        entries = [Entry(str(kind), _current(str(kind), about)) for kind, about in content["entries"]]
         return RunInfo(**run), Settings(**content["settings"]), entries
     except FileNotFoundError:
         raise UserError(f"{path}: does not exist, so nothing of this run waits to be sent") from None
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"{path}: cannot be read ({first_line(error)})") from error
+
+
+def _current(kind: str, content: Any) -> Any:
+    """Earlier versions had no tags beside final numbers, and named these val/…"""
+    if kind in ("model", "status") and len(content) == 3:
+        name, values, step = content
+        return [name, {key.removeprefix("val/"): value for key, value in values.items()}, step, {}]
+    return content
 
 
 def of_earlier(run: RunInfo) -> list[Entry]:

@@ -95,8 +95,12 @@ class Checkpoints:
         return self.folder / self._best["params"]
 
     @property
-    def best_epoch(self) -> int:
-        return int(self._best["epoch"])
+    def standing(self) -> tuple[str, Entry] | None:
+        """Entry of `best`, and "best" or, before one is measured, "last"; None when nothing is saved."""
+        best = self._index.get("best")
+        if best is not None and (best.get("values") or best[self.metric] is not None):
+            return "best", best
+        return ("last", self._index["last"]) if "last" in self._index else None
 
     @property
     def _best(self) -> Entry:
@@ -150,8 +154,11 @@ class Checkpoints:
         entry |= {"params": f"{position.name}.params", "states": f"{position.name}.states", "sha256": {}}
         for kind, content in (("params", arrays), ("states", states)):
             entry["sha256"][kind] = self._save_arrays(self.folder / entry[kind], content)
-        value = (metrics or {}).get(self.metric)
-        entry[self.metric] = None if value is None or math.isnan(value) else value
+        prefix = self.metric.partition("/")[0] + "/"
+        measured = {name: value for name, value in (metrics or {}).items() if name.startswith(prefix)}
+        unknown = [name for name, value in measured.items() if value is None or math.isnan(value)]
+        entry["values"] = measured | dict.fromkeys(unknown)
+        entry[self.metric] = entry["values"].get(self.metric)
         improved = metrics is not None and self._improves(entry)
         best = entry if improved else self._index.get("best")
         entry["best"] = best and best["params"]

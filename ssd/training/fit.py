@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ssd.errors import InterruptedRun, UserError
-from ssd.tracking.events import Events
+from ssd.tracking.events import Events, Pruned
 from ssd.training.keeper import Keeper
 from ssd.training.losses import StepLosses
 from ssd.training.monitor import Monitor
@@ -34,14 +34,24 @@ class Fit:
     """Trains from where keeper.progress is, validating and saving after each epoch.
 
     loader: start(epoch, batch) of an epoch counted from 0, next() until StopIteration, steps, and names(batch).
+    saved: called after each checkpoint.
     """
 
-    def __init__(self, keeper: Keeper, loader: Any, plan: Plan, events: Events, signals: StopSignals) -> None:
+    def __init__(
+        self,
+        keeper: Keeper,
+        loader: Any,
+        plan: Plan,
+        events: Events,
+        signals: StopSignals,
+        saved: Callable[[], None],
+    ) -> None:
         self.keeper = keeper
         self.loader = loader
         self.plan = plan
         self.events = events
         self.signals = signals
+        self.saved = saved
         self.monitor = Monitor(keeper.trainer, events)
 
     def run(self, validate: Validate) -> str | None:
@@ -60,23 +70,33 @@ class Fit:
                 try:
                     row |= validate(epoch, progress.step)
                 except InterruptedRun:
-                    self._save_in_epoch()  # all of its steps are done, but the validation
+                    self._save()  # all of its steps are done, but the validation
                     raise
-            self.events.epoch(epoch, progress.step, row)
+            pruned = self._told(epoch, row)
             keeper.guards.validated(row.get(plan.metric))
             if progress.step == epoch * self.loader.steps:  # else time ran out in it
                 progress.epochs = epoch
-            keeper.save(self.loader.steps, row)
+            self._save(row)
+            if pruned:
+                raise pruned
             if ended:
                 return ended
             self.heed_signal()
+        return None
+
+    def _told(self, epoch: int, row: dict[str, float]) -> Pruned | None:
+        """Tells the epoch's numbers; returns the verdict of a writer that wants the run to end: it is saved before."""
+        try:
+            self.events.epoch(epoch, self.keeper.progress.step, row)
+        except Pruned as verdict:
+            return verdict
         return None
 
     def rescue(self) -> str:
         """Saves what the steps before one that failed have learned; returns where that is."""
         progress = self.keeper.progress
         if progress.step > progress.epochs * self.loader.steps:
-            self._save_in_epoch()
+            self._save()
         return f"saved after step {progress.step}" if progress.step else "nothing was learned yet"
 
     def heed_signal(self) -> None:
@@ -103,7 +123,7 @@ class Fit:
                 self.events.step(epoch, progress.step, progress.recent.values() | rate)
                 progress.recent = Meter()
             if self.signals.name or (keeper.due() and done < self.loader.steps):
-                self._save_in_epoch()
+                self._save()
             self.heed_signal()
             if ended := keeper.guards.out_of_time(progress.run.elapsed):
                 return ended
@@ -122,8 +142,9 @@ class Fit:
                 keeper.progress.step, keeper.guards.skipped, ", ".join(self.loader.names(batch)),
             )  # fmt: skip
 
-    def _save_in_epoch(self) -> None:
-        self.keeper.save(self.loader.steps)
+    def _save(self, metrics: dict[str, float] | None = None) -> None:
+        self.keeper.save(self.loader.steps, metrics)
+        self.saved()
 
 
 def timed(loader: Any, epoch: int, batch: int) -> Iterator[tuple[Any, float]]:

@@ -59,7 +59,7 @@ def overfit(cfg: DictConfig, samples: Sequence[Sample], classes: Sequence[str], 
                 detector.set_params(*trainer.params())
                 values = measure(detector, samples, cfg.metric).values()
                 best = max(best, _learned(step, values), key=lambda each: each.mean)
-                log.info("step %4d  loss %.4f  mAP %.4f", step, losses.loss, values["val/map_area"])
+                log.info("step %4d  loss %.4f  mAP %.4f", step, losses.loss, values["map_area"])
                 if best.everything or not losses.finite:
                     break
     return best
@@ -77,7 +77,7 @@ def _by_heart(cfg: DictConfig, batch_size: int) -> DictConfig:
 
 
 def _learned(step: int, values: dict[str, float]) -> Learned:
-    prefix = "val/ap_area/"
+    prefix = "ap_area/"
     by_class = {name.removeprefix(prefix): ap for name, ap in values.items() if name.startswith(prefix)}
-    mean = values["val/map_area"]
+    mean = values["map_area"]
     return Learned(step, 0.0 if math.isnan(mean) else mean, {name: ap for name, ap in by_class.items() if ap == ap})

@@ -5,19 +5,18 @@ import pytest
 
 from ssd.evaluation import evaluate_coco, evaluate_voc
 from ssd.evaluation.analysis import analyse
+from ssd.evaluation.thresholds import choose_thresholds
 
 BOX = [0, 0, 10, 10]
 FAR = [50, 50, 60, 60]
 EMPTY = [80, 80, 90, 90]
 
 
-def rules(threshold=None, coco=False):
-    return SimpleNamespace(iou=0.5, threshold=threshold, coco=coco)
-
-
-def of(truth, found, classes=2, **settings):
+def of(truth, found, classes=2, threshold=None, coco=False):
     truth, found = ([np.array(rows, float) for rows in lists] for lists in (truth, found))
-    return analyse(truth, found, evaluate_voc(truth, found, classes), rules(**settings))
+    voc = evaluate_voc(truth, found, classes)
+    rules = SimpleNamespace(iou=0.5, coco=coco)
+    return analyse(truth, found, voc, rules, choose_thresholds(voc, "val", threshold))
 
 
 TRUTH = [[[0, *BOX], [0, *FAR]], [[0, *BOX]], np.zeros((0, 6))]
@@ -26,8 +25,8 @@ FOUND = [[[0, 0.9, *BOX], [0, 0.2, *EMPTY]], [[0, 0.8, *BOX]], [[0, 0.1, *EMPTY]
 
 def test_rates_at_the_best_f1_of_each_class():
     result = of(TRUTH, FOUND)
-    assert result.thresholds[0] == 0.8
-    assert result.thresholds[1] == 0.8  # nothing of class 1: the mean of the others
+    assert result.thresholds.scores[0] == 0.8
+    assert result.thresholds.scores[1] == 0.8  # nothing of class 1: the mean of the others
     precision, recall, f1 = result.rates()
     assert (precision[0], recall[0], f1[0]) == (1, pytest.approx(2 / 3), pytest.approx(0.8))
     assert np.isnan(precision[1])
@@ -54,16 +53,16 @@ def test_an_empty_image_without_detections_is_perfect():
 
 def test_values_are_flat_numbers_and_coco_comes_when_asked():
     values = of(TRUTH, FOUND).values()
-    assert set(values) == {"val/precision", "val/recall", "val/f1", "val/mean_iou"} | {
-        f"val/cost/{kind}" for kind in ("class", "localisation", "both", "duplicate", "background", "missed")
+    assert set(values) == {"precision", "recall", "f1", "mean_iou"} | {
+        f"cost/{kind}" for kind in ("class", "localisation", "both", "duplicate", "background", "missed")
     }
-    assert values["val/mean_iou"] == 1
+    assert values["mean_iou"] == 1
     truth, found = ([np.array(rows, float) for rows in lists] for lists in (TRUTH, FOUND))
-    assert of(TRUTH, FOUND, coco=True).values()["val/AP"] == evaluate_coco(truth, found, 2)["AP"]
+    assert of(TRUTH, FOUND, coco=True).values()["AP"] == evaluate_coco(truth, found, 2)["AP"]
 
 
 def test_rates_agree_with_the_confusion_matrix_where_classes_do_not_meet(random_case):
     """With one class both ways of matching find the same objects, but for crowded places."""
     truth, found = random_case(5, images=40, classes=1)
-    result = analyse(truth, found, evaluate_voc(truth, found, 1), rules(threshold=0.3))
+    result = of(truth, found, classes=1, threshold=0.3)
     assert abs(int(result.confusion.counts[0, 0]) - int(result.true[0])) <= 2

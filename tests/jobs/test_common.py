@@ -24,7 +24,7 @@ def test_what_the_command_line_names_is_asked_even_if_it_is_the_default(monkeypa
 
 
 def test_table_of_aps():
-    values = {"val/ap_11pt/dog": 0.5, "val/ap_area/dog": 0.25, "val/map_11pt": 0.5, "val/map_area": 0.25}
+    values = {"ap_11pt/dog": 0.5, "ap_area/dog": 0.25, "map_11pt": 0.5, "map_area": 0.25}
     lines = ap_table(values, ["dog"])
     assert len(lines) == 3
     assert lines[1].split() == ["dog", "0.5000", "0.2500"]

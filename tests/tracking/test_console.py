@@ -6,6 +6,7 @@ import sys
 import pytest
 from rich.console import Console as Terminal
 
+from ssd.results import Results
 from ssd.tracking import Events, RunInfo
 from ssd.tracking.console import Clock, Console, clock_text, headline, summary
 
@@ -52,7 +53,7 @@ def drive(console: Console, run: RunInfo, time: Time) -> None:
                 events.step(epoch, (epoch - 1) * 100 + done, VALUES)
         time.now += 20
         events.epoch(epoch, epoch * 100, {**VALUES, "val/map_11pt": 0.25, "val/map_area": 0.27, "val/ap_11pt/cat": 0.3})
-    events.close("finished", {"map_11pt": 0.25})
+    events.close(Results("finished", None, "val", "best", 2, 200, {"val/map_11pt": 0.25, "test/map_11pt": 0.125}))
 
 
 EPOCH_1 = "epoch 1/2  loss 3.2100  mAP 11pt 0.2500  mAP area 0.2700  45.2 img/s  1:59"
@@ -70,7 +71,7 @@ def test_without_a_terminal_a_line_now_and_then(run, time):
         "epoch 2/2  60/100  loss 3.210 45.2 img/s data 3% left 0:40 run 0:45",
         "epoch 2/2  90/100  loss 3.210 45.2 img/s data 3% left 0:10 run 0:11",
         EPOCH_1.replace("1/2", "2/2"),
-        "finished after 4:00  mAP 11pt 0.2500",
+        "finished after 4:00  val mAP 11pt 0.2500  test mAP 11pt 0.1250  (best checkpoint, epoch 2, step 200)",
     ]
 
 
@@ -81,7 +82,11 @@ def test_on_a_terminal_a_bar_that_leaves_a_line(run, time):
     assert "━" in shown
     assert "100/100 loss 3.210 45.2 img/s data 3%" in shown
     lines = [line for line in shown.splitlines() if line and "━" not in line]
-    assert lines == [EPOCH_1, EPOCH_1.replace("1/2", "2/2"), "finished after 4:00  mAP 11pt 0.2500"]
+    assert lines == [
+        EPOCH_1,
+        EPOCH_1.replace("1/2", "2/2"),
+        "finished after 4:00  val mAP 11pt 0.2500  test mAP 11pt 0.1250  (best checkpoint, epoch 2, step 200)",
+    ]
 
 
 def test_lines_go_through_the_log_where_there_is_one(run, caplog):
@@ -101,7 +106,7 @@ def test_log_lines_appear_whole_while_the_bar_moves(run, time, monkeypatch):
     console.start(run)
     console.progress(1, 50, VALUES)
     print("checkpoint 1 saved", file=sys.stderr)
-    console.close("interrupted", {})
+    console.close(Results("interrupted"))
     lines = plain(file).splitlines()
     assert "checkpoint 1 saved" in lines
     assert sys.stderr is file
@@ -115,11 +120,11 @@ def test_job_without_epochs(run, time):
     for done in range(1, 41):
         time.now += 2
         console.progress(1, done, {})
-    console.close("finished", {"map_11pt": 0.5, "map_area": 0.6})
+    console.close(Results("finished", split="test", values={"test/map_11pt": 0.5, "test/map_area": 0.6}))
     assert file.getvalue().splitlines() == [
         "eval  15/40  left 0:50",
         "eval  30/40  left 0:20",
-        "finished after 1:20  mAP 11pt 0.5000  mAP area 0.6000",
+        "finished after 1:20  test mAP 11pt 0.5000  mAP area 0.6000",
     ]
 
 

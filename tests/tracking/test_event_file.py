@@ -9,7 +9,7 @@ from ssd.tracking.event_file import EventFile, drop_from, records
 
 
 def write(folder, steps, next_step=1):
-    file = EventFile(folder, next_step)
+    file = EventFile(folder, next_step, "final/")
     for step in steps:
         file.write(Event(summary=Summary(value=[Summary.Value(tag="a", simple_value=step)])), step)
     file.close()
@@ -35,7 +35,7 @@ def test_tensorboard_reads_what_was_written(tmp_path):
 
 
 def test_an_event_is_in_the_file_at_once(tmp_path):
-    file = EventFile(tmp_path, 1)
+    file = EventFile(tmp_path, 1, "final/")
     (path,) = tmp_path.iterdir()
     sizes = [path.stat().st_size]
     for step in (1, 2):
@@ -53,7 +53,7 @@ def test_later_events_and_half_ones_are_dropped(tmp_path_factory, step, missing)
     path.write_bytes(whole[: len(whole) - missing])
     with open(path, "rb") as file:
         complete = len(list(records(file))) - 2
-    drop_from(path, step)
+    drop_from(path, step, "final/")
     assert told(path) == [number for number in range(1, complete + 1) if number < step]
     assert list(folder.iterdir()) == [path]
 
@@ -68,4 +68,4 @@ def test_files_of_a_resumed_run_follow_each_other(tmp_path):
 def test_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="file"):
-        EventFile(tmp_path / "file" / "folder", 1)
+        EventFile(tmp_path / "file" / "folder", 1, "final/")

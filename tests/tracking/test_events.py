@@ -1,5 +1,6 @@
 import logging
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from ssd.errors import InterruptedRun, UserError
+from ssd.results import Results
 from ssd.tracking import Events, Writer, make_writers
 from ssd.tracking.events import GraphNode, Pruned, apart, finite
 
@@ -26,8 +28,11 @@ class Recorder(Writer):
     def epoch(self, epoch, step, values):
         self.heard.append(("epoch", epoch, step, values))
 
-    def close(self, status, metrics):
-        self.heard.append(("close", status, metrics))
+    def results(self, results):
+        self.heard.append(("results", results))
+
+    def close(self, results):
+        self.heard.append(("close", results))
 
     def where(self):
         return self.place
@@ -47,10 +52,11 @@ def tell_everything(events: Events, run) -> None:
     events.histogram("weights/a", np.ones(3, np.float32), 1)
     events.graph([GraphNode("data", "Input", [], [(1, 3, 4, 4)], {})])
     events.artifact(run.folder)
-    events.model(run.folder / "ssd-0001.params", {"val/map_11pt": 0.5})
+    events.model(run.folder / "ssd-0001.params", Results(values={"val/map_11pt": 0.5}))
     events.message("hello")
     events.epoch(1, 1, {"train/loss": 2.0})
-    events.close("finished", {"map_11pt": 0.5})
+    events.results(Results(values={"val/map_11pt": 0.5}))
+    events.close(Results("finished", values={"map_11pt": 0.5}))
 
 
 def test_writer_hears_what_is_told(run):
@@ -59,7 +65,8 @@ def test_writer_hears_what_is_told(run):
     assert recorder.heard == [
         ("step", 1, 1, {"train/loss": 2.0}),
         ("epoch", 1, 1, {"train/loss": 2.0}),
-        ("close", "finished", {"map_11pt": 0.5}),
+        ("results", Results(values={"val/map_11pt": 0.5})),
+        ("close", Results("finished", values={"map_11pt": 0.5})),
     ]
 
 
@@ -72,7 +79,7 @@ def test_broken_writer_is_named_once_and_left_out(run, caplog):
     events = Events({"mlflow": broken, "recorder": recorder})
     for step in (1, 2, 3):
         events.step(1, step, {"train/loss": 1.0})
-    events.close("finished", {})
+    events.close(Results("finished"))
     assert broken.heard == []
     assert [call[0] for call in recorder.heard] == ["step", "step", "step", "close"]
     assert [record.getMessage() for record in caplog.records] == [
@@ -109,13 +116,16 @@ def test_producers_learn_what_anybody_wants():
     (UserError, "failed"),
     (KeyboardInterrupt, "interrupted"),
     (InterruptedRun, "interrupted"),
+    (Pruned, "pruned"),
 ])  # fmt: skip
 def test_context_closes_with_the_status_that_fits(error, status):
     recorder = Recorder()
+    best = Results(checkpoint="best", epoch=1, step=10, values={"val/map_11pt": 0.4})
 
     def body():
         with Events({"recorder": recorder}) as events:
-            events.epoch(1, 10, {"val/map_11pt": 0.4})
+            events.results(best)
+            events.epoch(2, 20, {"val/map_11pt": 0.3})
             if error:
                 raise error("stop")
 
@@ -124,14 +134,20 @@ def test_context_closes_with_the_status_that_fits(error, status):
             body()
     else:
         body()
-    assert recorder.heard[-1] == ("close", status, {"val/map_11pt": 0.4})
+    closed = recorder.heard[-1][1]
+    assert closed == replace(best, status=status, reason=closed.reason)
+    assert closed.reason == {
+        None: None,
+        ValueError: "ValueError: stop",
+        KeyboardInterrupt: "KeyboardInterrupt: stop",
+    }.get(error, "stop")
 
 
 def test_closed_inside_is_not_closed_again():
     recorder = Recorder()
     with Events({"recorder": recorder}) as events:
-        events.close("finished", {"map_11pt": 0.7})
-    assert recorder.heard == [("close", "finished", {"map_11pt": 0.7})]
+        events.close(Results("finished", values={"map_11pt": 0.7}))
+    assert recorder.heard == [("close", Results("finished", values={"map_11pt": 0.7}))]
 
 
 def test_where_names_those_that_know():
@@ -193,4 +209,4 @@ def test_a_writer_may_end_the_run() -> None:
     recorder = Recorder()
     with pytest.raises(Pruned), Events({"recorder": recorder, "judge": Judge()}) as events:
         events.epoch(1, 1, {})
-    assert recorder.heard[-1] == ("close", "pruned", {})
+    assert recorder.heard[-1] == ("close", Results("pruned", "no hope"))

@@ -1,5 +1,4 @@
 import csv
-import json
 from dataclasses import replace
 
 import cv2
@@ -7,6 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ssd.results import Results, read_metrics
 from ssd.tracking.files import RunFiles, StepsCsv, Table, picture_path
 
 LOSS = {"train/loss": 2.5, "train/learning_rate": 0.001}
@@ -71,21 +71,27 @@ def column(run, file, place):
 
 def test_metrics_json_follows_the_run(run):
     files = started(RunFiles(), run)
-    files.epoch(1, 100, {"train/loss": 2.0, "val/map_11pt": np.float64(0.25), "val/ap_11pt/cat": float("nan")})
-    assert json.loads((run.folder / "metrics.json").read_text()) == {
-        "epoch": 1, "step": 100, "train/loss": 2.0, "map_11pt": 0.25, "ap_11pt/cat": None,
+    values = {"val/map_11pt": np.float64(0.25), "val/ap_11pt/cat": float("nan")}
+    best = Results(checkpoint="best", epoch=1, step=100, values=values)
+    files.results(best)
+    expected = {
+        "job": "train", "status": "running", "reason": None, "split": "val", "checkpoint": "best", "epoch": 1,
+        "step": 100, "map_11pt": 0.25, "ap_11pt/cat": None, "measured": {},
     }  # fmt: skip
-    files.close("finished", {"map_11pt": 0.5, "images": np.int64(7)})
-    assert (run.folder / "metrics.json").read_text() == '{\n  "map_11pt": 0.5,\n  "images": 7\n}\n'
+    assert read_metrics(run.folder) == expected
+    files.epoch(2, 200, {"train/loss": 2.0, "val/map_11pt": 0.125})  # no better: it is in metrics.csv
+    assert read_metrics(run.folder) == expected
+    files.close(replace(best, status="interrupted", reason="SIGTERM"))
+    assert read_metrics(run.folder) == {**expected, "status": "interrupted", "reason": "SIGTERM"}
 
 
-def test_run_that_fails_early_keeps_the_numbers_of_its_last_epoch(run):
-    files = started(RunFiles(), run)
-    files.close("failed", {})
-    assert list(run.folder.iterdir()) == []
-    files.epoch(1, 100, {"train/loss": 2.0})
-    files.close("failed", {})
-    assert json.loads((run.folder / "metrics.json").read_text())["train/loss"] == 2.0
+def test_run_that_fails_before_anything_is_measured_says_so(run):
+    started(RunFiles(), run).close(Results("failed", "no GPU"))
+    assert [file.name for file in run.folder.iterdir()] == ["metrics.json"]
+    metrics = read_metrics(run.folder)
+    assert (metrics["status"], metrics["reason"], metrics["checkpoint"], metrics["epoch"]) == (
+        "failed", "no GPU", None, None)  # fmt: skip
+    assert "map_11pt" not in metrics
 
 
 def test_picture_is_the_latest(run):

@@ -7,6 +7,7 @@ from mlflow import MlflowClient
 from mlflow.telemetry.utils import is_telemetry_disabled
 
 from ssd.errors import UserError
+from ssd.results import Results
 from ssd.tracking import Events, RunInfo
 from ssd.tracking.files import RunFiles
 from ssd.tracking.mlflow import MLflow
@@ -36,7 +37,8 @@ def recorded(tmp_path_factory):
                              "val/ap_11pt/none": float("nan")})  # fmt: skip
         events.artifact(folder / "checkpoints")
         events.artifact(folder / "metrics.csv", "tables")
-        events.close(status, {"val/map_11pt": 0.25, "epoch": 1, "val/ap_11pt/none": float("nan")})
+        values = {"val/map_11pt": 0.25, "val/ap_11pt/none": float("nan"), "test/map_11pt": 0.125}
+        events.close(Results(status, checkpoint="best", epoch=1, step=10, values=values))
         runs[status] = (writer, MlflowClient(uri).get_run(writer.store.run_id))
     return uri, root, runs
 
@@ -74,8 +76,10 @@ def test_metrics_with_step_and_epoch(recorded):
     assert series("val/ap_11pt/cat _big_") == [(20, 0.25)]
     assert "val/ap_11pt/none" not in run.data.metrics
     final = {name: value for name, value in run.data.metrics.items() if name.startswith("final/")}
-    assert final == {"final/map_11pt": 0.25, "final/epoch": 1.0}
-    assert series("final/map_11pt") == [(20, 0.25)]
+    assert final == {"final/map_11pt": 0.25, "final/test/map_11pt": 0.125, "final/epoch": 1.0, "final/step": 10.0}
+    assert series("final/map_11pt") == [(10, 0.25)]  # of the best epoch, not of the last
+    tags = {name: text for name, text in run.data.tags.items() if name.startswith("final.")}
+    assert tags == {"final.split": "val", "final.checkpoint": "best", "final.epoch": "1", "final.step": "10"}
     assert writer.where() == f"mlflow ui --backend-store-uri {uri}"
 
 
@@ -107,7 +111,7 @@ def test_missing_artifact_is_one_line(recorded, run, caplog):
     writer.start(run)
     writer.artifact(run.folder / "gone.params")
     writer.step(1, 1, {"train/loss": 1.0})
-    writer.close("finished", {})
+    writer.close(Results("finished"))
     assert len(caplog.messages) == 2
     assert caplog.messages[0].startswith("mlflow refused artifact: ")
     assert caplog.messages[1] == f"mlflow: not recorded at {uri}: 1 x artifact"

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from ssd.results import Results
 from ssd.tracking.mlflow import MLflow
 from ssd.tracking.mlflow_leaderboard import send_leaderboard
 from ssd.tracking.mlflow_sweep import PARENT
@@ -14,7 +15,7 @@ CONFIG = "logger: {mlflow: {flush_seconds: 20, retry_seconds: 0.05}}\n"
 def finished(job) -> MLflow:
     """A sweep of one job that has ended."""
     writer: MLflow = job(0)
-    writer.close("finished", {"val/map_11pt": 0.5})
+    writer.close(Results("finished", values={"val/map_11pt": 0.5}))
     (writer.store.run.folder / "config.yaml").write_text(CONFIG)
     return writer
 

@@ -9,6 +9,7 @@ import pytest
 from mlflow import MlflowClient
 
 from ssd.errors import UserError
+from ssd.results import Results
 from ssd.tracking import unsent
 from ssd.tracking.mlflow import MLflow
 from ssd.tracking.mlflow_store import RUN_FILE
@@ -39,7 +40,7 @@ def recorded(uri: str, folder: Path):
 def test_a_server_that_answers_gets_everything(server, run, caplog):
     writer = writer_to(server.uri)
     train(writer, run)
-    writer.close("finished", {"val/map_11pt": 0.5})
+    writer.close(Results("finished", values={"val/map_11pt": 0.5}))
     stored, losses = recorded(server.uri, run.folder)
     assert stored.info.status == "FINISHED"
     assert losses == [(step, 1 / step) for step in range(1, STEPS + 1)]
@@ -63,7 +64,7 @@ def test_a_server_that_takes_nothing_delays_nothing_and_gets_it_later(kind, serv
     assert writer.store.run_id == ""
     assert kind != "slow" or server.seen.total() <= 1
     start = time.perf_counter()
-    writer.close("finished", {"val/map_11pt": 0.5})
+    writer.close(Results("finished", values={"val/map_11pt": 0.5}))
     assert time.perf_counter() - start < 3
     kept = run.folder / unsent.FILE
     assert len(caplog.messages) == (1 if kind == "slow" else 2)
@@ -100,7 +101,7 @@ def test_a_server_that_dies_half_way_has_the_rest_sent_to_the_same_run(server, r
     server.stop()
     for step in range(11, STEPS + 1):
         writer.step(1, step, {"train/loss": 1 / step})
-    writer.close("failed", {})
+    writer.close(Results("failed"))
     assert "not sent to" in caplog.messages[-1]
     assert "x run" not in caplog.messages[-1]
     server.start()
@@ -122,7 +123,7 @@ def test_a_server_that_stumbles_is_told_everything_once_it_is_back(server, run, 
     server.mode = "answer"
     while "mlflow answers again" not in caplog.messages:
         time.sleep(0.01)
-    writer.close("finished", {})
+    writer.close(Results("finished"))
     assert len(recorded(server.uri, run.folder)[1]) == STEPS
     assert not (run.folder / unsent.FILE).exists()
 
@@ -138,7 +139,7 @@ def test_a_resumed_run_goes_on_in_its_run_without_overlap(server, run):
     second = writer_to(server.uri)
     train(second, again, 21, 40)
     second.epoch(2, 40, {"train/loss": 0.25})
-    second.close("finished", {"val/map_11pt": 0.5})
+    second.close(Results("finished", values={"val/map_11pt": 0.5}))
     assert second.store.run_id == first.store.run_id
     stored, losses = recorded(server.uri, run.folder)
     assert losses == [(step, 1 / step) for step in range(1, 41)]
@@ -154,11 +155,11 @@ def test_a_resumed_run_sends_what_was_left_behind(server, run):
     server.stop()
     first = writer_to(server.uri, flush_seconds=0.1)
     train(first, run, 1, 30)
-    first.close("interrupted", {})
+    first.close(Results("interrupted"))
     server.start()
     second = writer_to(server.uri)
     train(second, replace(run, resumed_at=20), 21, 40)
-    second.close("finished", {})
+    second.close(Results("finished"))
     _, losses = recorded(server.uri, run.folder)
     assert losses == [(step, 1 / step) for step in range(1, 41)]
     assert not (run.folder / unsent.FILE).exists()
@@ -168,7 +169,7 @@ def test_a_resumed_run_sends_what_was_left_behind(server, run):
 def test_a_resumed_run_whose_run_is_gone_gets_a_new_one(lost, server, run):
     first = writer_to(server.uri)
     train(first, run, 1, 10)
-    first.close("interrupted", {})
+    first.close(Results("interrupted"))
     place = run.folder / RUN_FILE
     if lost == "deleted":
         MlflowClient(server.uri).delete_run(first.store.run_id)
@@ -178,7 +179,7 @@ def test_a_resumed_run_whose_run_is_gone_gets_a_new_one(lost, server, run):
         place.write_text("{")
     second = writer_to(server.uri)
     train(second, replace(run, resumed_at=10), 11, 20)
-    second.close("finished", {})
+    second.close(Results("finished"))
     assert second.store.run_id != first.store.run_id
     assert [step for step, _ in recorded(server.uri, run.folder)[1]] == list(range(11, 21))
 
@@ -188,7 +189,7 @@ def test_a_fresh_run_in_a_used_directory_is_a_new_run(server, run):
     for _ in range(2):
         writer = writer_to(server.uri)
         train(writer, run, 1, 3)
-        writer.close("finished", {})
+        writer.close(Results("finished"))
         ids.append(writer.store.run_id)
     assert ids[0] != ids[1]
 
@@ -203,7 +204,7 @@ def test_the_newest_picture_of_a_tag_is_sent_once(server, run):
         picture.write_text(str(epoch))
         writer.image("val/sample_0", None, epoch)
     server.mode = "answer"
-    writer.close("finished", {})
+    writer.close(Results("finished"))
     assert server.seen["val_sample_0.png"] == 1
 
 

@@ -1,10 +1,12 @@
 import threading
+from dataclasses import replace
 
 from mlflow import MlflowClient
 
 from ssd.files import in_turn
+from ssd.results import Conditions, Results
 from ssd.tracking.mlflow import MLflow
-from ssd.tracking.mlflow_sweep import BEST, PARENT, TAG
+from ssd.tracking.mlflow_sweep import BEST, NO_BEST, PARENT, TAG
 
 
 def found(server, writer: MLflow):
@@ -15,8 +17,12 @@ def found(server, writer: MLflow):
     return client, parent
 
 
-def end(writer: MLflow, status: str, value: float | None = None) -> None:
-    writer.close(status, {} if value is None else {"val/map_11pt": value, "val/ap_11pt/cat": value, "epoch": 1})
+VAL = Conditions("pets", "val", 90, 200, "0f", 0.5, None)
+
+
+def end(writer: MLflow, status: str, value: float | None = None, how: Conditions = VAL) -> None:
+    values = {} if value is None else {"val/map_11pt": value, "val/ap_11pt/cat": value}
+    writer.close(Results(status, epoch=1, step=10, values=values, measured={"val": how}))
 
 
 def test_jobs_are_children_of_the_run_of_their_sweep(job, server):
@@ -37,7 +43,7 @@ def test_jobs_are_children_of_the_run_of_their_sweep(job, server):
     assert [child.info.run_name for child in children] == ["0 backbone=small learning_rate=0.1",
                                                            "1 backbone=mobilenet_025 learning_rate=0.1"]  # fmt: skip
     assert children[1].data.tags["sweep.overrides"] == "backbone=mobilenet_025 +optimizer.learning_rate=0.1"
-    assert parent.data.metrics == {BEST + "map_11pt": 0.75, BEST + "epoch": 1.0}
+    assert parent.data.metrics == {BEST + "map_11pt": 0.75, BEST + "epoch": 1.0, BEST + "step": 10.0}
     assert parent.data.tags["best.run_id"] == children[1].info.run_id
     history = client.get_metric_history(parent.info.run_id, BEST + "map_11pt")
     assert [(metric.step, metric.value) for metric in history] == [(1, 0.25), (2, 0.75)]
@@ -58,6 +64,17 @@ def test_one_parent_however_many_start_at_once(job, server):
     assert len(children) == 6
 
 
+def test_jobs_that_were_measured_otherwise_have_no_best(job, server):
+    first, second = job(0), job(1)
+    end(first, "finished", 0.25)
+    client, parent = found(server, first)
+    assert parent.data.tags["best.run"] == "0"
+    end(second, "finished", 0.75, replace(VAL, iou=0.3))
+    client, parent = found(server, first)
+    assert "best.run" not in parent.data.tags
+    assert parent.data.tags[NO_BEST] == "the jobs' numbers do not compare: metric.iou (0.3, 0.5)"
+
+
 def test_a_failed_job_does_not_make_the_sweep_fail(job, server):
     first, second = job(0), job(1)
     end(second, "finished", 0.5)
@@ -74,7 +91,7 @@ def test_a_sweep_of_failed_jobs_has_failed_and_one_that_goes_on_is_running(job, 
     second = job(1)
     second.outbox.close(60)
     assert found(server, first)[1].info.status == "RUNNING"
-    second.store.send("status", [("finished", {"map_11pt": 0.5}, 1)])
+    second.store.send("status", [("finished", {"map_11pt": 0.5}, 1, {})])
     assert found(server, first)[1].info.status == "FINISHED"
 
 

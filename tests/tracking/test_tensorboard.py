@@ -9,6 +9,7 @@ from tensorboard.backend.event_processing.plugin_event_multiplexer import EventM
 from tensorboard.util.tensor_util import make_ndarray
 
 from ssd.errors import UserError
+from ssd.results import Results
 from ssd.tracking import Events
 from ssd.tracking.events import GraphNode
 from ssd.tracking.tensorboard import Monitoring, TensorBoard
@@ -47,7 +48,8 @@ def board(run):
     writer.epoch(1, 20, {"train/loss": 2.5, "val/map_11pt": 0.5, "val/ap_11pt/traffic light": 0.5,
                          "val/ap_11pt/cat": float("nan")})  # fmt: skip
     writer.image("val/sample_0", RED // 2, 20)
-    writer.close("finished", {"val/map_11pt": 0.5, "val/map_area": float("nan"), "epoch": 1, "val/ap_11pt/cat": 1.0})
+    values = {"val/map_11pt": 0.5, "val/map_area": float("nan"), "val/ap_11pt/cat": 1.0, "test/map_11pt": 0.25}
+    writer.close(Results("finished", epoch=1, step=10, values=values))
     assert writer.where() == f"tensorboard --logdir {run.folder / 'tensorboard'}"
     return read(run)
 
@@ -64,7 +66,31 @@ def test_scalars(board):
 
 def test_final_numbers(board):
     final = {tag: series(board, tag) for tag in board.Tags()["scalars"] if tag.startswith("final/")}
-    assert final == {"final/map_11pt": [(20, 0.5)], "final/epoch": [(20, 1.0)]}
+    assert final == {
+        "final/map_11pt": [(10, 0.5)],  # at the step of the best epoch, not of the last
+        "final/test/map_11pt": [(10, 0.25)],
+        "final/epoch": [(10, 1.0)],
+        "final/step": [(10, 10.0)],
+    }
+
+
+def test_a_run_that_went_on_has_one_final_value(run):
+    for resumed_at, best, value in ((None, 20, 0.5), (30, 40, 0.75)):
+        writer = make()
+        writer.start(dataclasses.replace(run, resumed_at=resumed_at))
+        for step in range(1, 31):
+            writer.step(1, (resumed_at or 0) + step, {"train/loss": 1.0})
+        writer.close(Results("finished", epoch=1, step=best, values={"val/map_11pt": value}))
+    assert series(read(run), "final/map_11pt") == [(40, 0.75)]
+
+
+def test_the_best_epoch_shown_again_at_the_end_is_not_shown_twice(run):
+    writer = make()
+    writer.start(run)
+    for step in (10, 20, 10):
+        writer.curve("val/pr/cat", np.ones(1), np.ones(1), np.ones(1), 1, step)
+    writer.close(Results("finished"))
+    assert [event.step for event in read(run).Tensors("val/pr/cat")] == [10, 20]
 
 
 def test_image_can_be_decoded_and_is_shown_once_a_step(board):
@@ -116,7 +142,7 @@ def test_histogram(run):
     writer.histogram("gradients/conv1_weight", np.full(4, -np.inf, np.float32), 5)
     writer.histogram("gradients/conv1_weight", np.zeros(4, np.float32), 10)
     writer.histogram("gradients/conv1_weight", np.zeros(0, np.float32), 15)
-    writer.close("finished", {})
+    writer.close(Results("finished"))
     board = read(run)
     (event,) = board.Histograms("weights/conv1_weight")
     found = event.histogram_value
@@ -166,7 +192,7 @@ def test_a_resumed_run_goes_on_without_overlap(run):
     with open(next(folder.iterdir()), "ab") as file:
         file.write(b"half a rec")
     writer = steps(dataclasses.replace(run, resumed_at=20), 21, 50, 2.0)
-    writer.close("finished", {"val/map_11pt": 0.5})
+    writer.close(Results("finished", values={"val/map_11pt": 0.5}))
     board = read(run)
     expected = [(step, 1.0 if step <= 20 else 2.0) for step in range(1, 51)]
     assert series(board, "train/loss") == expected
@@ -200,5 +226,5 @@ def test_names_of_classes_cause_no_chatter(run, caplog):
     with caplog.at_level(logging.INFO):
         writer.epoch(1, 20, {"val/ap_11pt/traffic light": 0.5, "val/ap_11pt/cat": float("nan")})
         writer.image("a picture", RED, 20)
-    writer.close("finished", {})
+    writer.close(Results("finished"))
     assert caplog.messages == []

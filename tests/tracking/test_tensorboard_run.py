@@ -37,7 +37,8 @@ def test_every_tag_is_there(board: EventAccumulator) -> None:
     numbers = ["loss", "cross_entropy", "smooth_l1", "learning_rate", "images_per_second", "data_wait"]
     every_step = [f"train/{name}" for name in [*numbers, "epoch"]]
     every_epoch = [f"train_epoch/{name}" for name in numbers] + ["val/map_11pt", "val/map_area", "val/seconds"]
-    final = [f"final/{name}" for name in ("epoch", "f1", "map_11pt", "map_area", "mean_iou", "precision", "recall")]
+    names = ("epoch", "f1", "map_11pt", "map_area", "mean_iou", "precision", "recall", "step")
+    final = [f"final/{name}" for name in names]
     arrays = ["weights/stage1_1_conv2d_weight", "gradients/stage1_1_conv2d_weight", "activations/stage3_2_relu"]
     # A class that the four pictures lack has no AP, and no curve worth the name.
     present = {tag.removeprefix("val/ap_11pt/") for tag in tags["scalars"] if tag.startswith("val/ap_11pt/")}

@@ -63,7 +63,7 @@ def test_false_alarms_on_empty_pictures_drop(tmp_path: Path) -> None:
         detector = trained(count, 12, train, tmp_path / "records")
         found = measure(detector, empty, rules).detections
         alarms[count] = sum(int((rows[:, 1] >= 0.4).sum()) for rows in found)
-        precision[count] = measure(detector, shapes.split("val"), rules).values()["val/map_area"]
+        precision[count] = measure(detector, shapes.split("val"), rules).values()["map_area"]
     off, on = alarms
     assert alarms[off] >= 10
     assert alarms[on] <= alarms[off] / 2

@@ -16,51 +16,55 @@ from ssd.evaluation.coco import Numbering
 from ssd.evaluation.curves import best_f1, curve_data, plot_curves
 from ssd.evaluation.measure import Measured
 from ssd.evaluation.report.report import About, report
+from ssd.evaluation.thresholds import exact
 from ssd.files import write_atomically
 
 log = logging.getLogger(__name__)
 
-CURVE_POINTS = 400  # of each class in curves.json
+CURVE_POINTS = 400  # of each class in the file of curves
+THRESHOLDS = ("threshold", "best_f1_threshold")  # columns that are there to be copied
 
 
 def write_report(folder: Path, measured: Measured, analysis: Analysis, about: About) -> Path:
-    """Writes into the run directory, and returns the path of report.html:
+    """Writes into the run directory, and returns the path of the page:
 
-    report.html                        for a person
-    classes.csv                        one row per class
-    curves.png, curves.json            precision and recall of every class
-    voc/comp4_det_test_<class>.txt     detections as the VOC devkit reads them
-    coco_results.json                  detections as COCO's tools read them, with the dataset's own ids of images and
+    <about.page>                       for a person
+    classes_<split>.csv                one row per class
+    curves_<split>.png and .json       precision and recall of every class
+    voc/comp4_det_<split>_<class>.txt  detections as the VOC devkit reads them
+    coco_results_<split>.json          detections as COCO's tools read them, with the dataset's own ids of images and
                                        categories: pycocotools with the dataset's file comes to the run's numbers
-    coco_annotations.json              only where the dataset has no such ids: images are counted from 1 in the order of
+    coco_annotations_<split>.json      only where the dataset has no such ids: images are counted from 1 in the order of
                                        the split, classes from 1 in theirs, and this file has both and the objects;
                                        difficult ones as "ignore", which pycocotools does not heed
     """
-    write_atomically(folder / "classes.csv", _classes(measured, analysis).encode())
+    split = about.split
+    write_atomically(folder / f"classes_{split}.csv", _classes(measured, analysis).encode())
     voc, names = measured.voc, measured.classes
-    write_atomically(folder / "curves.json", json.dumps(curve_data(voc, names, CURVE_POINTS)).encode())
-    write_atomically(folder / "curves.png", encode(plot_curves(voc, names, range(len(names))), ".png"))
+    write_atomically(folder / f"curves_{split}.json", json.dumps(curve_data(voc, names, CURVE_POINTS)).encode())
+    write_atomically(folder / f"curves_{split}.png", encode(plot_curves(voc, names, range(len(names))), ".png"))
     images = [
         ImageResult(sample.path.name, sample.width, sample.height, found)
         for sample, found in zip(measured.samples, measured.detections, strict=True)
     ]
-    write_voc(folder / "voc", images, [sample.id for sample in measured.samples], names)
+    write_voc(folder / "voc", split, images, [sample.id for sample in measured.samples], names)
     numbering = Numbering.of(measured.samples, about.category_ids, len(names))
-    write_coco(folder / "coco_results.json", images, numbering.images, numbering.categories)
+    write_coco(folder / f"coco_results_{split}.json", images, numbering.images, numbering.categories)
     if not numbering.own:
         if any(sample.image_id is not None for sample in measured.samples):
             log.warning("ids of the dataset's files stand for several images or classes here, or are missing: "
-                        "coco_results.json goes with coco_annotations.json beside it")  # fmt: skip
+                        "coco_results_%s.json goes with coco_annotations_%s.json beside it", split, split)  # fmt: skip
         categories = dict(zip(numbering.categories, names, strict=True))
         text = coco_json.write_samples(measured.samples, numbering.images, categories)
-        write_atomically(folder / "coco_annotations.json", text.encode())
-    path = folder / "report.html"
+        write_atomically(folder / f"coco_annotations_{split}.json", text.encode())
+    path = folder / about.page
     write_atomically(path, report(measured, analysis, about))
     return path
 
 
 def _classes(measured: Measured, analysis: Analysis) -> str:
-    """CSV with a header and one row per class; what does not exist is empty."""
+    """CSV with a header and one row per class; what does not exist is empty. Thresholds have all their digits, others
+    six."""
     voc = measured.voc
     precision, recall, f1 = analysis.rates()
     best_threshold, highest_f1 = best_f1(voc)
@@ -74,7 +78,8 @@ def _classes(measured: Measured, analysis: Analysis) -> str:
         "false_positives": voc["false_positives"],
         "best_f1": highest_f1,
         "best_f1_threshold": best_threshold,
-        "threshold": analysis.thresholds,
+        "threshold": analysis.thresholds.scores,
+        "threshold_chosen_on": [analysis.thresholds.source] * len(measured.classes),
         "precision": precision,
         "recall": recall,
         "f1": f1,
@@ -83,11 +88,12 @@ def _classes(measured: Measured, analysis: Analysis) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(columns)
     for row in zip(*columns.values(), strict=True):
-        writer.writerow([_cell(value) for value in row])
+        writer.writerow([_cell(name, value) for name, value in zip(columns, row, strict=True)])
     return out.getvalue()
 
 
-def _cell(value: object) -> str:
+def _cell(column: str, value: object) -> str:
     if isinstance(value, (float, np.floating)):
-        return f"{value:.6g}" if np.isfinite(value) else ""
+        text = exact(float(value)) if column in THRESHOLDS else f"{value:.6g}"
+        return text if np.isfinite(value) else ""
     return str(value)

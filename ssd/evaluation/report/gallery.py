@@ -41,7 +41,7 @@ def _pair(measured: Measured, analysis: Analysis, index: int) -> list[str]:
     boxes[:, 1:5] *= factor
     found[:, 2:6] *= factor
 
-    shown = _at_threshold(found, analysis.thresholds)
+    shown = _at_threshold(found, analysis.thresholds.scores)
     left = draw_ground_truth(small, boxes, measured.classes, _colours(pairs.found[index], pairs.difficult[index]))
     marks = _colours(pairs.right[index][shown], pairs.ignored[index][shown])
     right = draw(small, found[shown], measured.classes, 0.0, marks)

@@ -13,6 +13,7 @@ from ssd.evaluation.report.charts import Axis, Line, bars, colour, line_chart
 from ssd.evaluation.report.gallery import gallery
 from ssd.evaluation.report.matrix import confusion_matrix
 from ssd.evaluation.report.page import Column, definitions, number, page, section, share_bar, table, text, tiles
+from ssd.evaluation.thresholds import exact, rounded_down
 
 CURVE_POINTS = 150  # of each class in the drawing
 WHAT = {
@@ -27,14 +28,17 @@ WHAT = {
 
 @dataclass(frozen=True)
 class About:
-    """Where the numbers come from, as the report says it. facts: name -> value, in order. iou, compat, gallery: as in
-    cfg.metric. category_ids: COCO's id of each class, if the data set has them."""
+    """Where the numbers come from, as the report says it. split: whose images they are of, and same_images: another
+    split that is the same ones. facts: name -> value, in order. iou, compat, gallery: as in cfg.metric. category_ids:
+    COCO's id of each class, if the data set has them. page: name of the file."""
 
     title: str
+    split: str
+    same_images: str | None
+    page: str
     facts: dict[str, str]
     iou: float
     compat: str | None
-    fixed_threshold: bool
     gallery: int
     category_ids: Sequence[int | str] | None
 
@@ -42,13 +46,13 @@ class About:
 def report(measured: Measured, analysis: Analysis, about: About) -> bytes:
     """The page as bytes: self-contained, nothing is loaded when it is opened."""
     facts = " · ".join(f"{escape(name)} <code>{escape(value)}</code>" for name, value in about.facts.items())
-    limits = "metric.threshold" if about.fixed_threshold else "the score of its best F1"
+    limits = escape(analysis.thresholds.describe(about.split))
     return page(
         about.title,
         facts,
         [
-            tiles(_headline(measured, analysis), 2),
-            _warning(about),
+            tiles(_headline(measured, analysis, about), 2),
+            _warnings(analysis, about),
             section("Classes", f"At each class's threshold: {limits}.", _class_table(measured, analysis)),
             section("Precision and recall", "Best class first, with its average precision (area).", _curves(measured)),
             section(
@@ -65,22 +69,27 @@ def report(measured: Measured, analysis: Analysis, about: About) -> bytes:
     )  # fmt: skip
 
 
-def _headline(measured: Measured, analysis: Analysis) -> list[tuple[str, str]]:
+def _headline(measured: Measured, analysis: Analysis, about: About) -> list[tuple[str, str]]:
     voc = measured.voc
     precision, recall, f1 = analysis.overall()
     numbers = [("mAP, 11-point", voc["map_11pt"]), ("mAP, area", voc["map_area"])]
     numbers += [(name, analysis.coco[name]) for name in ("AP", "AP50", "AP75") if name in analysis.coco]
-    numbers += [("precision", precision), ("recall", recall), ("F1", f1), ("mean IoU of hits", analysis.mean_iou)]
+    star = "*" if analysis.thresholds.optimistic(about.split) else ""
+    numbers += [(f"precision{star}", precision), (f"recall{star}", recall), (f"F1{star}", f1)]
+    numbers += [("mean IoU of hits", analysis.mean_iou)]
     counts = [("images", len(measured.samples)), ("objects", int(voc["positives"].sum()))]
     return [(name, number(value)) for name, value in numbers] + [(name, f"{count:,}") for name, count in counts]
 
 
-def _warning(about: About) -> str:
-    if not about.compat:
-        return ""
-    return (
-        f'<p class="bad">metric.compat={escape(about.compat)}: AP as the original counts it, its quirks included.</p>'
-    )
+def _warnings(analysis: Analysis, about: About) -> str:
+    parts = []
+    if about.compat:
+        parts.append(f"metric.compat={about.compat}: AP as the original counts it, its quirks included.")
+    if about.same_images:
+        parts.append(f"{about.split} and {about.same_images} are the same images.")
+    if analysis.thresholds.optimistic(about.split):
+        parts.append(f"* at thresholds that were chosen on {about.split} itself: optimistic.")
+    return "".join(f'<p class="bad">{escape(part)}</p>' for part in parts)
 
 
 def _class_table(measured: Measured, analysis: Analysis) -> str:
@@ -97,7 +106,7 @@ def _class_table(measured: Measured, analysis: Analysis) -> str:
             number(f1[c]),
             number(precision[c]),
             number(recall[c]),
-            number(analysis.thresholds[c]),
+            _threshold(analysis.thresholds.scores[c]),
             number(voc["iou"][c]),
             f"{analysis.true[c]:,}",
             f"{analysis.false[c]:,}",
@@ -111,6 +120,10 @@ def _class_table(measured: Measured, analysis: Analysis) -> str:
          number(analysis.mean_iou), f"{analysis.true.sum():,}", f"{analysis.false.sum():,}"]
     )  # fmt: skip
     return table([Column(name) for name in names], rows, summary=True)
+
+
+def _threshold(score: float) -> str:
+    return f'<span title="{exact(score)}">{rounded_down(score, 4)}</span>'
 
 
 def _ranking(ap: np.ndarray) -> list[int]:
@@ -167,8 +180,9 @@ def _meanings(about: About) -> list[tuple[str, str]]:
          f"{'>' if about.compat else '≥'} {about.iou:g}. 11-point: VOC2007's, the mean of the best precision at recall "
          "0, 0.1, … 1. Area: VOC2010's, the area under the curve. The two differ by points; compare like with like."),
         ("AP, AP50, AP75", "COCO's, present when metric.coco=true: mean over IoU .50 to .95, at .50, at .75."),
-        ("threshold", "A detection of the class counts from this score on. By default the score at which F1 is highest "
-         "on this very split, so the rates are a little optimistic."),
+        ("threshold", "A detection of the class counts from this score on, here rounded down; classes_<split>.csv has "
+         "all digits. By default the score at which F1 is highest, on the split that is named: where that is this very "
+         "split, the rates are optimistic."),
         ("precision, recall, F1", "Right detections among all detections; objects found among all objects; "
          "2·precision·recall / (precision + recall). In the row \"all\" over all classes together."),
         ("mean IoU", "How well the boxes of found objects fit, at any score."),

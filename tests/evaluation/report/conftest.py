@@ -11,6 +11,7 @@ from ssd.data.dataset import Sample
 from ssd.evaluation import evaluate_voc
 from ssd.evaluation.analysis import Analysis, analyse
 from ssd.evaluation.measure import Measured
+from ssd.evaluation.thresholds import choose_thresholds
 
 NAMES = ["a <b>", "c&d", "e"]
 
@@ -26,5 +27,5 @@ def measurement(tmp_path_factory: pytest.TempPathFactory, random_case) -> tuple[
         samples.append(Sample(f"{index:03d}", Path(path), 120, 100, boxes.astype(np.float32)))
     found = [rows[np.argsort(-rows[:, 1])].astype(np.float32) for rows in found]
     measured = Measured(samples, found, evaluate_voc([sample.boxes for sample in samples], found, 3), NAMES)
-    settings = SimpleNamespace(iou=0.5, threshold=None, coco=True)
-    return measured, analyse(measured.truth, found, measured.voc, settings)
+    thresholds = choose_thresholds(measured.voc, "val", None)
+    return measured, analyse(measured.truth, found, measured.voc, SimpleNamespace(iou=0.5, coco=True), thresholds)

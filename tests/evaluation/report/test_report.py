@@ -16,8 +16,9 @@ VOID = {"meta", "img", "line", "br"}
 
 
 def about(**changes) -> About:
-    values = {"title": "photos <1>", "facts": {"model": "outputs/<x>"}, "iou": 0.5, "compat": None,
-              "fixed_threshold": False, "gallery": 4, "category_ids": None}  # fmt: skip
+    values = {"title": "photos <1>", "split": "val", "same_images": None, "page": "report.html",
+              "facts": {"model": "outputs/<x>"}, "iou": 0.5, "compat": None, "gallery": 4,
+              "category_ids": None}  # fmt: skip
     return About(**{**values, **changes})
 
 
@@ -87,37 +88,38 @@ def test_files_beside_the_page(measurement, tmp_path):
     path = write_report(tmp_path, measured, analysis, about(category_ids=[1, 5, 90]))
     assert path == tmp_path / "report.html"
     assert {file.name for file in tmp_path.iterdir()} == {
-        "report.html", "classes.csv", "curves.png", "curves.json", "coco_results.json", "coco_annotations.json", "voc"
+        "report.html", "classes_val.csv", "curves_val.png", "curves_val.json", "coco_results_val.json",
+        "coco_annotations_val.json", "voc",
     }  # fmt: skip
-    rows = list(csv.DictReader((tmp_path / "classes.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "classes_val.csv").open()))
     assert [row["class"] for row in rows] == list(measured.classes)
     assert float(rows[0]["ap_area"]) == round(float(measured.voc["ap_area"][0]), 6)
-    results = json.loads((tmp_path / "coco_results.json").read_text())
+    results = json.loads((tmp_path / "coco_results_val.json").read_text())
     assert len(results) == sum(map(len, measured.detections))
     assert {row["category_id"] for row in results} <= {1, 5, 90}
     # The samples have no ids, though their names are numbers: another file says which image is which.
     assert {row["image_id"] for row in results} <= set(range(1, 7))
-    truth = json.loads((tmp_path / "coco_annotations.json").read_text())
+    truth = json.loads((tmp_path / "coco_annotations_val.json").read_text())
     assert [(item["id"], item["file_name"]) for item in truth["images"]] == [(n + 1, f"{n:03d}.png") for n in range(6)]
     assert [item["id"] for item in truth["categories"]] == [1, 5, 90]
     assert len(truth["annotations"]) == sum(len(sample.boxes) for sample in measured.samples)
     lines = [line for file in (tmp_path / "voc").iterdir() for line in file.read_text().splitlines()]
     assert len(lines) == len(results)
     assert {line.split()[0] for line in lines} <= {sample.id for sample in measured.samples}
-    assert cv2.imread(str(tmp_path / "curves.png")) is not None
-    assert json.loads((tmp_path / "curves.json").read_text())
+    assert cv2.imread(str(tmp_path / "curves_val.png")) is not None
+    assert json.loads((tmp_path / "curves_val.json").read_text())
 
 
 def test_ids_of_the_dataset_stand_in_the_results(measurement, tmp_path, caplog):
     measured, analysis = measurement
     samples = [replace(sample, image_id=60 - number) for number, sample in enumerate(measured.samples)]
     write_report(tmp_path, replace(measured, samples=samples), analysis, about(category_ids=[7, 3, 90]))
-    results = json.loads((tmp_path / "coco_results.json").read_text())
+    results = json.loads((tmp_path / "coco_results_val.json").read_text())
     expected = [60 - number for number, rows in enumerate(measured.detections) for _ in rows]
     assert [row["image_id"] for row in results] == expected
-    assert not (tmp_path / "coco_annotations.json").exists()
+    assert not (tmp_path / "coco_annotations_val.json").exists()
     assert not caplog.text
     samples[1] = replace(samples[1], image_id=60)
     write_report(tmp_path, replace(measured, samples=samples), analysis, about(category_ids=[7, 3, 90]))
-    assert (tmp_path / "coco_annotations.json").exists()
-    assert "coco_results.json goes with coco_annotations.json" in caplog.text
+    assert (tmp_path / "coco_annotations_val.json").exists()
+    assert "coco_results_val.json goes with coco_annotations_val.json" in caplog.text
