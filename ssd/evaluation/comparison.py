@@ -1,11 +1,12 @@
-"""Several runs side by side: what they were told differently, and what came of it."""
+"""Several runs side by side: what they were told differently, what came of it, and which of it may be ranked."""
 
 import csv
 import glob
+import hashlib
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,11 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ssd.errors import UserError
+from ssd.results import FILE, FINISHED, HEADLINE, Conditions, key_of, measured_of, read_metrics, unlike
 
-METRICS = ("map_11pt", "map_area", "AP", "AP50", "AP75", "precision", "recall", "f1", "mean_iou", "epoch")
+METRICS = (HEADLINE, "map_area", "AP", "AP50", "AP75", "precision", "recall", "f1", "mean_iou")
+RATES = ("precision", "recall", "f1")  # at thresholds
+SPLITS = ("val", "test", "train")  # by which of them runs are ranked, the first that they have in common
 RECALL = np.linspace(0, 1, 101)
 SILENT = ("logger.",)  # keys that change no result
 # Where the name of one of these differs, the keys that follow from it are not listed.
@@ -24,48 +28,169 @@ FOLLOWS = {
     "data_shape.name": ("data_shape.", "head."),
     "dataset.name": ("dataset.",),
 }
+LEAVES = 8  # keys of one table that are listed one by one where they differ; more become one row
+ITEMS = 6  # of a list that is shown as it is; a longer one as its length and digest
+DIGITS = 6  # of a digest
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run directory, read. config: dotted key -> value; metrics: metrics.json; epochs: columns of metrics.csv,
-    float64 [rows], nan where empty; precision: float64 [101], mean over the classes at recall 0, .01, … 1, or None."""
+    """A run directory, read. config: dotted key -> value; metrics: metrics.json; split: of its headline numbers, and
+    measured: how those of each split were measured; epochs: columns of metrics.csv, float64 [rows], nan where empty;
+    precision: float64 [101], of the headline split, mean over the classes at recall 0, .01, … 1, or None."""
 
     name: str
     folder: Path
     config: dict[str, Any]
-    metrics: dict[str, float]
+    metrics: dict[str, Any]
+    split: str
     epochs: dict[str, np.ndarray]
     precision: np.ndarray | None
+    measured: Mapping[str, Conditions] = field(default_factory=dict)
 
-    def metric(self, name: str) -> float:
-        value = self.metrics.get(name)
+    def metric(self, split: str, name: str) -> float:
+        value = self.metrics.get(name if split == self.split else f"{split}/{name}")
         return float("nan") if value is None else float(value)
 
+    @property
+    def splits(self) -> list[str]:
+        """Those that it has numbers of."""
+        names = dict.fromkeys([*SPLITS, self.split])
+        return [split for split in names if not np.isnan(self.metric(split, HEADLINE))]
 
-def find_runs(wanted: str | Sequence[str] | None) -> list[Run]:
-    """The runs of a list of run directories or of a glob, e.g. "outputs/train/*/*"; best mAP first.
+    @property
+    def status(self) -> str:
+        """Empty for one that came to its end, else what became of it."""
+        status, reason = self.metrics.get("status", FINISHED), self.metrics.get("reason")
+        return "" if status == FINISHED else f"{status}: {reason}" if reason else str(status)
 
-    A directory that a glob finds and that holds no results yet is passed over.
-    Errors: UserError for none, for fewer than two, and for a named directory that is no run.
+
+@dataclass(frozen=True)
+class Ranking:
+    """groups: numbers of runs, those of a group measured alike and the best first. split: whose mAP that is by; None
+    where each run's own headline counts. notes: what a reader must know before comparing, the first thing first."""
+
+    groups: list[list[int]]
+    split: str | None
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """runs: in the order of the ranking, by group. left_out: folders that cannot be compared, with the reason."""
+
+    runs: list[Run]
+    ranking: Ranking
+    left_out: list[tuple[str, str]]
+
+    def compares(self, split: str) -> bool:
+        """Whether the numbers of this split were measured alike in all runs that have some."""
+        having = [run for run in self.runs if split in run.splits]
+        return unlike(run.measured.get(split) for run in having) is None
+
+    @property
+    def letters(self) -> list[str]:
+        """Of the group of each run: "A", "B", …; empty where there is one group."""
+        groups = self.ranking.groups
+        names = [chr(ord("A") + place % 26) + (str(place // 26) if place > 25 else "") for place in range(len(groups))]
+        return [name if len(groups) > 1 else "" for name, group in zip(names, groups, strict=True) for _ in group]
+
+
+def find_runs(wanted: str | Sequence[str] | None) -> Comparison:
+    """The runs of a list of run directories or of a glob, e.g. "outputs/train/*/*", ranked.
+
+    Directories that a glob finds and that are no runs at all are passed over. Errors: UserError for none, for fewer
+    than two that hold results, and for a named directory that does not exist.
     """
     if not wanted:
         raise UserError("job=compare needs job.runs=: a glob such as outputs/train/*/*, or a list [first,second]")
     if isinstance(wanted, str):
-        folders = [Path(found) for found in sorted(glob.glob(wanted, recursive=True)) if is_run(Path(found))]
+        found = [Path(name) for name in sorted(glob.glob(wanted, recursive=True)) if _looks_like_a_run(Path(name))]
     else:
-        folders = [Path(folder) for folder in wanted]
-        if stray := [folder for folder in folders if not is_run(folder)]:
-            raise UserError(f"job.runs: {stray[0]} is no run with results, it lacks config.yaml or metrics.json")
-    if len(folders) < 2:
-        raise UserError(f"job.runs={wanted}: {len(folders)} runs with results found, comparing takes two")
-    common = os.path.commonpath([folder.parent for folder in folders])
-    runs = [_read(folder, os.path.relpath(folder, common)) for folder in folders]
-    return sorted(runs, key=lambda run: -np.nan_to_num(run.metric("map_11pt"), nan=-1))
+        found = [Path(name) for name in wanted]
+        if stray := [folder for folder in found if not folder.is_dir()]:
+            raise UserError(f"job.runs: {stray[0]} is no directory")
+    folders = list({folder.resolve(): None for folder in found})
+    common = os.path.commonpath([folder.parent for folder in folders]) if folders else ""
+    names = {folder: os.path.relpath(folder, common) for folder in folders}
+    runs, left_out = [], []
+    for folder in folders:
+        read = _unfit(folder) or _read(folder, names[folder])
+        if isinstance(read, Run):
+            runs.append(read)
+        else:
+            left_out.append((names[folder], read))
+    if len(runs) < 2:
+        told = "".join(f"; {name}: {reason}" for name, reason in left_out)
+        raise UserError(f"job.runs={wanted}: {len(runs)} runs with results found, comparing takes two{told}")
+    ranking = rank(runs)
+    order = [number for group in ranking.groups for number in group]
+    places = iter(range(len(runs)))
+    groups = [[next(places) for _ in group] for group in ranking.groups]
+    return Comparison([runs[number] for number in order], Ranking(groups, ranking.split, ranking.notes), left_out)
 
 
-def is_run(folder: Path) -> bool:
-    return (folder / "config.yaml").is_file() and (folder / "metrics.json").is_file()
+def rank(runs: Sequence[Run]) -> Ranking:
+    """By the mAP (11-point) of a split that all have and that was measured alike; without one, group by group."""
+    notes = []
+    for split in SPLITS:
+        if not all(split in run.splits for run in runs):
+            continue
+        different = unlike(run.measured.get(split) for run in runs)
+        if different is None:
+            order = _best_first(runs, range(len(runs)), split)
+            notes.append(f"ranked by mAP (11-point) on {split}" + _ways(runs[0].measured.get(split)))
+            return Ranking([order], split, notes + _warnings(runs))
+        notes.append(f"{split} was not measured alike, its numbers do not compare: {different}")
+    groups: dict[str, list[int]] = {}
+    for number, run in enumerate(runs):
+        groups.setdefault(f"{run.split} {key_of(run.measured.get(run.split))}", []).append(number)
+    if len(groups) == 1:  # of an earlier version, which does not say how
+        return Ranking([_best_first(runs, range(len(runs)), runs[0].split)], runs[0].split, notes + _warnings(runs))
+    splits = sorted({run.split for run in runs})
+    different = unlike(run.measured.get(run.split) for run in runs) or f"split ({', '.join(splits)})"
+    first = f"ranked within groups only, whose numbers do not compare: {different}"
+    ordered = [_best_first(runs, group, runs[group[0]].split) for group in groups.values()]
+    return Ranking(sorted(ordered, key=len, reverse=True), None, [first, *_warnings(runs)])
+
+
+def _best_first(runs: Sequence[Run], numbers: Sequence[int], split: str) -> list[int]:
+    return sorted(numbers, key=lambda number: -np.nan_to_num(runs[number].metric(split, HEADLINE), nan=-1))
+
+
+def _ways(how: Conditions | None) -> str:
+    if how is None:
+        return ""
+    compat = f", metric.compat={how.compat}" if how.compat else ""
+    return f", measured alike: {how.images} images of {how.dataset}, IoU {how.iou:g}{compat}"
+
+
+def _warnings(runs: Sequence[Run]) -> list[str]:
+    notes = []
+    if unknown := [run.name for run in runs if not run.measured]:
+        notes.append(f"runs of an earlier version do not say how they were measured: {', '.join(unknown)}")
+    same = {(how.split, how.same_images) for run in runs for how in run.measured.values() if how.same_images}
+    pairs = sorted({tuple(sorted(pair)) for pair in same})
+    return notes + [f"{one} and {other} are the same images: checkpoints were chosen on them" for one, other in pairs]
+
+
+def _looks_like_a_run(folder: Path) -> bool:
+    return any((folder / name).exists() for name in ("config.yaml", FILE, ".hydra"))
+
+
+def _unfit(folder: Path) -> str | None:
+    """Why a directory cannot be compared."""
+    if not (folder / "config.yaml").is_file():
+        return "no config.yaml: it is no run directory, or ended before it began"
+    if not (folder / FILE).is_file():
+        return f"no {FILE}: nothing was measured"
+    metrics = read_metrics(folder)
+    if not metrics:
+        return f"{FILE} cannot be read"
+    if metrics.get(HEADLINE) is None:
+        status = f" ({metrics['status']})" if "status" in metrics else ""
+        return f"{FILE} has no {HEADLINE}{status}: nothing was measured"
+    return None
 
 
 def differing(runs: Sequence[Run]) -> dict[str, list[Any]]:
@@ -77,18 +202,84 @@ def differing(runs: Sequence[Run]) -> dict[str, list[Any]]:
     return {key: row for key, row in different.items() if key in FOLLOWS or not key.startswith(hidden)}
 
 
-def metric_names(runs: Sequence[Run]) -> list[str]:
-    """Those of METRICS that some run has."""
-    return [name for name in METRICS if any(name in run.metrics for run in runs)]
+def folded(different: Mapping[str, Sequence[Any]]) -> dict[str, list[str]]:
+    """The same as text for a reader: a table of which many keys differ becomes one row, long lists their length, each
+    with a digest that is equal for equal contents."""
+    tables: dict[str, list[str]] = {}
+    for key in different:
+        tables.setdefault(key.rpartition(".")[0], []).append(key)
+    rows: dict[str, list[str]] = {}
+    for key, values in different.items():
+        table = key.rpartition(".")[0]
+        members = [one for one in tables[table] if not one.endswith(".name")]
+        if not table or key not in members or len(members) <= LEAVES:
+            rows[key] = [shown(value) for value in values]
+        elif key == members[0]:
+            columns = zip(*(different[one] for one in members), strict=True)
+            rows[f"{table}.* ({len(members)} keys)"] = [_digested(list(column)) for column in columns]
+    return rows
 
 
-def _read(folder: Path, name: str) -> Run:
+def shown(value: Any) -> str:
+    """A value of the configuration as a reader sees it."""
+    if isinstance(value, list) and (len(value) > ITEMS or any(isinstance(item, (list, dict)) for item in value)):
+        return f"{len(value)} items, {digest(value)}"
+    return plain(value)
+
+
+def plain(value: Any) -> str:
+    return "null" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _digested(values: list[Any]) -> str:
+    known = [value for value in values if value is not None]
+    return f"{len(known)} set, {digest(known)}" if known else "null"
+
+
+def digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, default=str).encode()).hexdigest()[:DIGITS]
+
+
+def alike(runs: Sequence[Run]) -> list[str]:
+    """The groups of the configuration that are equal in all runs."""
+    keys = dict.fromkeys(key for run in runs for key in run.config)
+    different = {
+        key.partition(".")[0] for key in keys if any(run.config.get(key) != runs[0].config.get(key) for run in runs)
+    }
+    return [group for group in dict.fromkeys(key.partition(".")[0] for key in keys) if group not in different]
+
+
+def result_rows(runs: Sequence[Run]) -> dict[str, list[str]]:
+    """Label -> text per run: the numbers of every split that some run has, and what they stand for."""
+    rows: dict[str, list[str]] = {}
+    for split in dict.fromkeys(split for run in runs for split in run.splits):
+        optimistic = any(how.optimistic for run in runs for how in [run.measured.get(split)] if how)
+        for name in METRICS:
+            values = [run.metric(split, name) for run in runs]
+            if not np.isnan(values).all():
+                star = " *" if name in RATES and optimistic else ""
+                rows[f"{split} {name}{star}"] = ["" if np.isnan(value) else f"{value:.4f}" for value in values]
+    for name in ("checkpoint", "epoch", "step"):
+        if any(run.metrics.get(name) is not None for run in runs):
+            rows[name] = ["" if run.metrics.get(name) is None else str(run.metrics[name]) for run in runs]
+    return rows
+
+
+FOOTNOTE = "* at thresholds chosen on this split itself: optimistic"
+
+
+def _read(folder: Path, name: str) -> Run | str:
+    """The run, or why its files cannot be read."""
     try:
         config: Any = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"), resolve=True)
-        metrics = json.loads((folder / "metrics.json").read_text())
-        return Run(name, folder, dict(_flat(config, "")), dict(metrics), _epochs(folder), _mean_curve(folder))
+        metrics = read_metrics(folder)
+        flat = dict(_flat(config, ""))
+        split = str(metrics.get("split") or flat.get("job.split") or "val")
+        return Run(
+            name, folder, flat, metrics, split, _epochs(folder), _mean_curve(folder, split), measured_of(metrics)
+        )
     except (OSError, ValueError, TypeError, KeyError, AttributeError, OmegaConfBaseException) as error:
-        raise UserError(f"{folder}: this run cannot be read ({' '.join(str(error).split())})") from error
+        return f"its files cannot be read ({' '.join(str(error).split())})"
 
 
 def _flat(node: Any, prefix: str) -> list[tuple[str, Any]]:
@@ -107,10 +298,11 @@ def _epochs(folder: Path) -> dict[str, np.ndarray]:
     return {name: np.array([float(row[name] or "nan") for row in rows]) for name in columns}
 
 
-def _mean_curve(folder: Path) -> np.ndarray | None:
+def _mean_curve(folder: Path, split: str) -> np.ndarray | None:
     """Mean over the classes of the best precision at each recall or beyond, 0 where a class does not get that far."""
-    file = folder / "curves.json"
-    if not file.is_file():
+    files = [folder / f"curves_{split}.json", folder / "curves.json"]  # the second of an earlier version
+    file = next((file for file in files if file.is_file()), None)
+    if file is None:
         return None
     curves = [_at_recalls(curve["recall"], curve["precision"]) for curve in json.loads(file.read_text()).values()]
     return np.mean(curves, axis=0) if curves else None

@@ -4,71 +4,121 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ssd.evaluation.comparison import RECALL, Run, differing, metric_names
+from ssd.evaluation.comparison import (
+    FOOTNOTE,
+    RECALL,
+    Comparison,
+    Run,
+    alike,
+    differing,
+    folded,
+    plain,
+    result_rows,
+)
 from ssd.evaluation.report.charts import Axis, Line, colour, line_chart
 from ssd.evaluation.report.page import Column, number, page, section, table, text
+from ssd.results import HEADLINE
 
 OVER_EPOCHS = {
-    "val/map_11pt": "mAP, 11-point",
-    "val/map_area": "mAP, area",
+    "val/map_11pt": "mAP, 11-point, on val",
+    "val/map_area": "mAP, area, on val",
     "train/loss": "Training loss",
 }
+NOT_BEST = ("checkpoint", "epoch", "step")  # rows of which no value is the best
+LONGEST = 60  # characters of a value that is shown; all of it appears when pointed at
 
 
-def compare_page(runs: Sequence[Run]) -> bytes:
-    """The page as bytes; the runs in their order, each in one colour throughout."""
-    colours = [colour(index) for index in range(len(runs))]
-    datasets = sorted({str(run.config.get("dataset.name")) for run in runs})
-    body = [section("Results", "Best mAP (11-point) first; the best of each column in bold.", _results(runs, colours))]
-    if len(datasets) > 1:
-        body.insert(0, f'<p class="bad">Measured on different data sets ({text(", ".join(datasets))}).</p>')
+def compare_page(found: Comparison) -> bytes:
+    """The page as bytes; the runs in their order, each with its number and in one colour throughout."""
+    runs, colours = found.runs, [colour(index) for index in range(len(found.runs))]
+    first, *others = found.ranking.notes
+    grade = "bad" if found.ranking.split is None else "soft"
+    body = [f'<p class="{grade}"><b>{text(first[:1].upper() + first[1:])}.</b></p>']
+    body += [f'<p class="bad">{text(note[:1].upper() + note[1:])}.</p>' for note in others]
+    body.append(_legend(found, colours))
+    body.append(section("Results", "The best of each row in bold, where its numbers compare.", _results(found)))
     body.append(section("What differs", "Configuration keys in which the runs differ. Where backbone, data shape or "
-                        "data set differ, the keys that follow from that are left out.", _keys(runs)))  # fmt: skip
+                        "dataset differ, the keys that follow from that are left out; compare.csv has every value.",
+                        _keys(runs)))  # fmt: skip
     body += [_over_epochs(runs, colours, name, label) for name, label in OVER_EPOCHS.items()]
-    curves = [(run, run.precision, tint) for run, tint in zip(runs, colours, strict=True) if run.precision is not None]
-    if curves:
-        lines = [Line(run.name, RECALL, curve, tint, number(run.metric("map_11pt"))) for run, curve, tint in curves]
-        note = "Mean over the classes of the best precision at each recall or beyond."
-        chart = line_chart(lines, Axis("recall", 0, 1), Axis("precision", 0, 1))
-        body.append(section("Precision and recall", note, chart))
+    body.append(_curves(runs, colours))
+    datasets = sorted({str(run.config.get("dataset.name")) for run in runs})
     return page(f"{len(runs)} runs compared", text(" · ".join(datasets)), [part for part in body if part])
 
 
-def _results(runs: Sequence[Run], colours: Sequence[str]) -> str:
-    names = metric_names(runs)
-    best = {name: np.nanmax([run.metric(name) for run in runs] + [-1.0]) for name in names}
+def _legend(found: Comparison, colours: Sequence[str]) -> str:
+    grouped = len(found.ranking.groups) > 1
+    columns = [Column(""), *([Column("group")] if grouped else [])]
+    columns += [Column(name, text=True) for name in ("run", "splits", "what became of it")]
     rows = []
-    for run, tint in zip(runs, colours, strict=True):
-        cells = [f'<span style="color:{tint}">■</span> {text(run.name)}']
-        for name in names:
-            value = number(run.metric(name), 0 if name == "epoch" else 4)
-            cells.append(f"<b>{value}</b>" if name != "epoch" and run.metric(name) == best[name] else value)
-        rows.append(cells)
-    return table([Column("run", text=True), *(Column(name) for name in names)], rows)
+    for index, (run, letter) in enumerate(zip(found.runs, found.letters, strict=True)):
+        mark = [_mark(index, colours[index]), *([letter] if grouped else [])]
+        rows.append([*mark, text(run.name), text(", ".join(run.splits)), text(run.status or "finished")])
+    left = "".join(f'<p class="note">Left out: {text(name)}: {text(reason)}.</p>' for name, reason in found.left_out)
+    return section("Runs", "", table(columns, rows), left)
+
+
+def _mark(index: int, tint: str) -> str:
+    return f'<span style="color:{tint}">■</span> {index + 1}'
+
+
+def _head(runs: Sequence[Run]) -> list[Column]:
+    return [Column("", text=True), *(Column(str(index + 1)) for index in range(len(runs)))]
+
+
+def _results(found: Comparison) -> str:
+    rows, starred = [], False
+    for label, values in result_rows(found.runs).items():
+        split = label.partition(" ")[0]
+        compares = label not in NOT_BEST and found.compares(split)
+        numbers = [float(value) if value and compares else -np.inf for value in values]
+        best = max(numbers)
+        starred |= label.endswith("*")
+        rows.append([text(label), *(f"<b>{text(value)}</b>" if compares and numbers[index] == best else text(value)
+                                    for index, value in enumerate(values))])  # fmt: skip
+    note = f'<p class="note">{text(FOOTNOTE)}.</p>' if starred else ""
+    return table(_head(found.runs), rows) + note
 
 
 def _keys(runs: Sequence[Run]) -> str:
     different = differing(runs)
+    same = f'<p class="note">The same in all: {text(", ".join(alike(runs)))}.</p>' if alike(runs) else ""
     if not different:
-        return '<p class="note">Nothing: all runs were told the same.</p>'
-    columns = [Column("run", text=True), *(Column(key, text=True) for key in different)]
-    rows = [[text(run.name), *(text(_said(values[index])) for values in different.values())]
-            for index, run in enumerate(runs)]  # fmt: skip
-    return table(columns, rows)
+        return f'<p class="note">Nothing: all runs were told the same.</p>{same}'
+    rows = []
+    for label, values in folded(different).items():
+        whole = [plain(value) for value in different[label]] if label in different else values
+        rows.append([text(label), *(_value(*pair) for pair in zip(values, whole, strict=True))])
+    return table(_head(runs), rows) + same
 
 
-def _said(value: object) -> str:
-    return "null" if value is None else str(value)
+def _value(shown: str, whole: str) -> str:
+    """shown, and the whole value when pointed at."""
+    short = shown if len(shown) <= LONGEST else f"{shown[: LONGEST - 1]}…"
+    return text(shown) if short == whole else f'<span title="{text(whole)}">{text(short)}</span>'
+
+
+def _curves(runs: Sequence[Run], colours: Sequence[str]) -> str:
+    """Of the runs whose headline is of one split, that of most; others would not compare."""
+    splits = [run.split for run in runs if run.precision is not None]
+    if not splits:
+        return ""
+    split = max(splits, key=splits.count)
+    lines = [Line(f"{index + 1} {run.name}", RECALL, run.precision, colours[index], number(run.metric(split, HEADLINE)))
+             for index, run in enumerate(runs) if run.precision is not None and run.split == split]  # fmt: skip
+    note = "Mean over the classes of the best precision at each recall or beyond."
+    chart = line_chart(lines, Axis("recall", 0, 1), Axis("precision", 0, 1))
+    return section(f"Precision and recall on {split}", note, chart)
 
 
 def _over_epochs(runs: Sequence[Run], colours: Sequence[str], name: str, label: str) -> str:
     lines = []
-    for run, tint in zip(runs, colours, strict=True):
+    for index, (run, tint) in enumerate(zip(runs, colours, strict=True)):
         if name in run.epochs and "epoch" in run.epochs:
             known = np.isfinite(run.epochs[name])
             x, y = run.epochs["epoch"][known], run.epochs[name][known]
             note = number(float(y[-1])) if len(y) else ""
-            lines.append(Line(run.name, x, y, tint, note))
+            lines.append(Line(f"{index + 1} {run.name}", x, y, tint, note))
     if not any(len(line.x) for line in lines):
         return ""
     x_axis = Axis.around("epoch", [line.x for line in lines], zero=False)
