@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from ssd.errors import UserError
 from ssd.results import FILE, FINISHED, HEADLINE, Conditions, key_of, measured_of, read_metrics, unlike
@@ -278,7 +279,7 @@ def _read(folder: Path, name: str) -> Run | str:
         return Run(
             name, folder, flat, metrics, split, _epochs(folder), _mean_curve(folder, split), measured_of(metrics)
         )
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, OmegaConfBaseException) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, OmegaConfBaseException, YAMLError) as error:
         return f"its files cannot be read ({' '.join(str(error).split())})"
 
 
