@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from hydra import compose as hydra_compose
@@ -19,6 +20,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
+from ssd import text
 from ssd.errors import UserError
 from ssd.limits import check_training
 from ssd.names import file_name
@@ -35,6 +37,8 @@ sys.path.append(str(PACKAGE / "sweeps" / "plugins"))
 COMPAT = (None, "mxnet_ssd")
 RESIZE_MODES = ("force", "fit")
 LARGE_TIER_PIXELS = 448
+MAX_SIDE = 4096  # pixels; beyond it one image of a VGG fills a hundred gigabytes
+NAMES = ("name", "root", "folder", "labels", "mirror", "out_of_range", "units", "delimiter")  # of a dataset, one each
 
 
 def _head_field(field: str, whose: str = "compat", *, _root_: DictConfig) -> Any:
@@ -57,6 +61,11 @@ def _unless_compat(ours: Any, original: Any, *, _root_: DictConfig) -> Any:
 
 def _tier(height: int, width: int) -> str:
     return "large" if min(height, width) >= LARGE_TIER_PIXELS else "small"
+
+
+def _shape_name(height: int, width: int) -> str:
+    """Of a preset, whose sides may have been overridden."""
+    return str(height) if height == width else f"{height}x{width}"
 
 
 def anchor_scales(smallest: float, largest: float, layers: int) -> list[list[float]]:
@@ -98,6 +107,7 @@ def register() -> None:
     resolvers: dict[str, Callable[..., Any]] = {
         "head": _head_field,
         "tier": _tier,
+        "shape": _shape_name,
         "unless_compat": _unless_compat,
         "scales": anchor_scales,
         "run_name": _run_name,
@@ -106,6 +116,7 @@ def register() -> None:
     }
     for name, function in resolvers.items():
         OmegaConf.register_new_resolver(f"ssd.{name}", function, replace=True)
+    text.register()
 
 
 register()
@@ -141,12 +152,47 @@ def compose(overrides: Sequence[str] = ()) -> DictConfig:
     return cfg
 
 
+def _check_text(cfg: DictConfig) -> None:
+    """Errors: UserError for a key of text that is empty, or holds a list where a name belongs."""
+    groups = OmegaConf.masked_copy(cfg, [str(name) for name in cfg if name not in ("backbone", "head")])
+    for key, value in leaves(OmegaConf.to_container(groups, resolve=False)).items():
+        if value == "" and text.is_text(key):
+            raise UserError(f"{key}=: is empty; give it a value, or null to leave it out")
+    own = str(cfg.dataset.get("_target_")).startswith("ssd.")
+    for key in NAMES if own else ():
+        if not isinstance(value := cfg.dataset.get(key), (str, NoneType)):
+            raise UserError(f"dataset.{key}={value}: expected one name")
+
+
+def leaves(node: Any, prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} -> {"a.b": 1}; lists and empty dicts are leaves."""
+    found: dict[str, Any] = {}
+    for name, value in node.items():
+        if isinstance(value, dict) and value:
+            found |= leaves(value, f"{prefix}{name}.")
+        else:
+            found[f"{prefix}{name}"] = value
+    return found
+
+
+def _check_data_shape(cfg: DictConfig) -> None:
+    """Errors: UserError for sides that no network takes; what this one needs at least is told where it is built."""
+    height, width = cfg.data_shape.height, cfg.data_shape.width
+    if min(height, width) < 1:
+        from ssd.symbol.features import feature_maps
+
+        feature_maps(cfg)  # tells the smallest shape
+    if max(height, width) > MAX_SIDE:
+        raise UserError(f"data_shape {height}x{width}: expected at most {MAX_SIDE} pixels a side")
+
+
 def validate(cfg: DictConfig) -> None:
     """What types cannot say. Errors: UserError naming the key."""
     if unknown := set(cfg) - {field.name for field in fields(Config)}:
         raise UserError(f"{min(unknown)}: no key of the configuration, nothing would read it")
     if missing := [field.name for field in fields(Config) if field.name != "logger" and field.name not in cfg]:
         raise UserError(f"{missing[0]}: has no value, every run needs one")
+    _check_text(cfg)
     for key in ("compat", "metric.compat"):
         if (value := OmegaConf.select(cfg, key)) not in COMPAT:
             raise UserError(f"{key}={value}: choose null or mxnet_ssd")
@@ -156,8 +202,8 @@ def validate(cfg: DictConfig) -> None:
         raise UserError(f"metric.gallery={cfg.metric.gallery}: expected a number of pictures, 0 for none")
     if cfg.resize_mode not in RESIZE_MODES:
         raise UserError(f"resize_mode={cfg.resize_mode}: choose {' or '.join(RESIZE_MODES)}")
-    for key in ("batch_size", "epochs", "data_shape.height", "data_shape.width", "training.log_every",
-                "training.validate_every", "sweep.parallel"):  # fmt: skip
+    _check_data_shape(cfg)
+    for key in ("batch_size", "epochs", "training.log_every", "training.validate_every", "sweep.parallel"):
         if (value := OmegaConf.select(cfg, key)) < 1:
             raise UserError(f"{key}={value}: must be at least 1")
     check_training(cfg)

@@ -2,7 +2,8 @@
 
 import difflib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -10,13 +11,15 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from ssd.errors import UserError
+from ssd.text import as_text, is_text, quoted
 
 COMMAND = "SSD_COMMAND"  # environment variable: the words as JSON, for the processes that run a sweep's jobs
-WORD = re.compile(r"(?P<key>[A-Za-z_]\w*)=(?P<value>.*)", re.DOTALL)
+OVERRIDE = re.compile(r"(?P<sign>\+{0,2})(?P<key>[A-Za-z_][\w.@/-]*)=(?P<value>.*)", re.DOTALL)
 NUMBER = re.compile(r"\d+")
 CONFIG_DIR = {"-cd", "--config-dir"}  # flags for a folder of one's own beside conf/
 WITH_VALUE = {"-c", "--cfg", "-p", "--package", "-cp", "--config-path", "-cn", "--config-name", *CONFIG_DIR}
-PAIR = re.compile(r"\[\s*(\d+)\s*,\s*(\d+)\s*\]")
+PARTS = re.compile(r"\[[^\]]*\]|[^,\s]+")  # of a sweep over data shapes
+SHAPE = re.compile(r"(?P<side>\d+)|\[\s*(?P<height>\d+)\s*,\s*(?P<width>\d+)\s*\]")
 
 
 def groups() -> dict[str, list[str]]:
@@ -35,31 +38,26 @@ def hydra_choices(group: str) -> list[str]:
 
 
 def normalise(words: Sequence[str]) -> list[str]:
-    """Quotes numeric choices of groups (Hydra reads data_shape=512 as a number and dies) and what is no grammar of
-    Hydra's (model=a=b.params), and spells out free shapes.
+    """Overrides as Hydra has to read them: choices of groups and values of keys of text in quotes where they look like
+    something else (data_shape=512, dataset.root=2024), what is not in Hydra's grammar in quotes (model=a=b.params), and
+    free shapes spelled out.
 
     data_shape=400 becomes data_shape=any data_shape.height=400 data_shape.width=400; data_shape=[320,480] is
-    height, width. Errors: UserError for a sweep over shapes that are no presets.
+    height, width. Errors: UserError for a data shape that is none, and for a sweep over shapes that are no presets.
     """
-    choices = groups()
+    presets = groups()
     out: list[str] = []
     for word in words:
-        match = WORD.fullmatch(word)
-        if not match or match["key"] not in choices:
-            out.append(_quoted_if_needed(word))
-            continue
-        key, value = match["key"], match["value"].strip()
-        shape = _free_shape(value, choices["data_shape"]) if key == "data_shape" else None
-        if shape:
-            out += ["data_shape=any", f"data_shape.height={shape[0]}", f"data_shape.width={shape[1]}"]
+        match = OVERRIDE.fullmatch(word)
+        group = match["key"].partition("@")[0] if match else ""
+        if not match or word.startswith("-"):
+            out.append(word)
+        elif match["key"] == "data_shape":
+            out += _data_shape(match["value"].strip(), presets["data_shape"])
+        elif group in presets or is_text(match["key"]):
+            out.append(_quoted_if_needed(word, match, partial(as_text, match["key"])))
         else:
-            parts = [part.strip() for part in value.split(",")] if not value.startswith("[") else [value]
-            if key == "data_shape" and len(parts) > 1 and (free := [p for p in parts if _free_shape(p, choices[key])]):
-                raise UserError(
-                    f"data_shape={value}: {free[0]} is no preset ({', '.join(choices[key])}); sweep over presets, "
-                    "or over data_shape.height and data_shape.width with data_shape=any"
-                )
-            out.append(f"{key}=" + ",".join(f"'{part}'" if NUMBER.fullmatch(part) else part for part in parts))
+            out.append(_quoted_if_needed(word, match, str))
     return out
 
 
@@ -71,31 +69,44 @@ def composable(arguments: Sequence[str]) -> list[str]:
         name, equals, value = argument.partition("=")
         if flag or argument.startswith("-"):
             if flag in CONFIG_DIR or (name in CONFIG_DIR and equals):
-                words.append(f"hydra.searchpath=['{Path(argument if flag else value).absolute()}']")
+                words.append(f"hydra.searchpath=[{quoted(str(Path(argument if flag else value).absolute()))}]")
             flag = "" if flag or equals or argument not in WITH_VALUE else argument
         elif not argument.lstrip("+~").startswith("hydra") or argument.startswith("hydra.searchpath="):
             words.append(argument)
     return words
 
 
-def _quoted_if_needed(word: str) -> str:
-    """A value that is no Hydra grammar (a path with "=", a regex with "^") is meant literally: quoted, it is."""
-    match = re.fullmatch(r"(\+{0,2}[A-Za-z_][\w.@/-]*)=(.*)", word, re.DOTALL)
-    if not match:
-        return word
+def _quoted_if_needed(word: str, match: re.Match[str], settle: Callable[[str], str]) -> str:
+    """A value that is not in Hydra's grammar (a path with "=", a regex with "^") is meant literally: quoted, it is."""
     try:
-        OverridesParser.create().parse_override(word)
+        settled = settle(word)
+        OverridesParser.create().parse_override(settled)
     except HydraException:
-        text = match[2].replace("\\", "\\\\").replace("'", "\\'")
-        return f"{match[1]}='{text}'"
-    return word
+        return settle(f"{match['sign']}{match['key']}={quoted(match['value'])}")
+    return settled
 
 
-def _free_shape(value: str, presets: Sequence[str]) -> tuple[str, str] | None:
-    if NUMBER.fullmatch(value) and value not in presets:
-        return value, value
-    pair = PAIR.fullmatch(value)
-    return (pair[1], pair[2]) if pair else None
+def _data_shape(value: str, presets: Sequence[str]) -> list[str]:
+    """The overrides that data_shape=value stands for. Errors: UserError, see normalise."""
+    parts = PARTS.findall(value)
+    if len(parts) > 1 and all(SHAPE.fullmatch(part) for part in parts):
+        if free := [part for part in parts if part not in presets]:
+            raise UserError(
+                f"data_shape={value}: {free[0]} is no preset ({', '.join(presets)}); sweep over presets, "
+                "or over data_shape.height and data_shape.width with data_shape=any"
+            )
+        return ["data_shape=" + ",".join(quoted(part) for part in parts)]
+    if value in presets and NUMBER.fullmatch(value):
+        return [f"data_shape={quoted(value)}"]
+    if shape := SHAPE.fullmatch(value):
+        height, width = shape["height"] or shape["side"], shape["width"] or shape["side"]
+        return ["data_shape=any", f"data_shape.height={int(height)}", f"data_shape.width={int(width)}"]
+    if not value or re.match(r"[\[\d.+-]", value):
+        raise UserError(
+            f"data_shape={value}: expected whole pixels: one side of a square (data_shape=300) or "
+            "data_shape=[height,width]"
+        )
+    return [f"data_shape={value}"]
 
 
 def sweep_points(words: Sequence[str]) -> Iterator[list[str]]:

@@ -13,7 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ssd.config import CONF
+from ssd.config import CONF, leaves
 from ssd.errors import UserError
 from ssd.files import is_held
 from ssd.index import FOLDER, LOCK, NAME, read_index
@@ -127,15 +127,8 @@ def differences(saved: Any, cfg: DictConfig) -> Iterator[tuple[str, Any, Any]]:
 
 
 def _leaves(cfg: Any) -> dict[str, Any]:
-    def walk(node: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
-        for name, value in node.items():
-            if isinstance(value, dict) and value:
-                yield from walk(value, f"{prefix}{name}.")
-            else:
-                yield f"{prefix}{name}", value
-
     plain = OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"])
-    return dict(walk(OmegaConf.to_container(plain, resolve=True), ""))  # type: ignore[arg-type]
+    return leaves(OmegaConf.to_container(plain, resolve=True))
 
 
 def command(run: Path) -> str:

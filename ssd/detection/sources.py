@@ -51,6 +51,8 @@ def find(source: str | Path) -> Source:
     beside these are passed over; a single file is taken whatever its suffix. Raises UserError if there are none.
     """
     path, text = Path(source), str(source)
+    if text.isdecimal() and path.exists():
+        log.info("source=%s: the %s of this name, not the camera", text, "directory" if path.is_dir() else "file")
     if path.is_file():
         return Source(text, [path])
     known = ", ".join(suffix.removeprefix(".") for suffix in SUFFIXES + VIDEO_SUFFIXES)

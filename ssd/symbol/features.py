@@ -2,7 +2,7 @@
 
 import difflib
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig
@@ -11,6 +11,9 @@ from ssd.engine import mx
 from ssd.errors import UserError
 from ssd.symbol.head import HeadLayer, head_layers
 from ssd.symbol.layers import biased_conv, conv_norm_relu, relu
+
+CELLS = 2  # a side that the finest map has at least: with one, objects have no place
+LARGE = 2048  # pixels
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,11 @@ def build_features(cfg: DictConfig) -> list[Feature]:
             symbols.append(_tap(internals, layer.source, cfg.backbone.name))
         else:
             symbols.append(_extra_layer(symbols[-1], number, layer, cfg.head))
-    return [_with_shape(symbol, symbols[-1], cfg) for symbol in symbols]
+    shapes = [_shape(symbol, cfg.data_shape.height, cfg.data_shape.width) for symbol in symbols]
+    coarse = CELLS * _stride(symbols[0])
+    if min(cfg.data_shape.height, cfg.data_shape.width) < coarse or not all(shapes):
+        raise UserError(_too_small(symbols, shapes, coarse, cfg))
+    return [Feature(symbol, *shape) for symbol, shape in zip(symbols, shapes, strict=True) if shape]
 
 
 def feature_maps(cfg: DictConfig) -> list[FeatureMap]:
@@ -85,21 +92,21 @@ def _extra_layer(data: mx.sym.Symbol, number: int, layer: HeadLayer, head: DictC
     return data
 
 
-def _with_shape(symbol: mx.sym.Symbol, last: mx.sym.Symbol, cfg: DictConfig) -> Feature:
-    """`last` is the map that vanishes first when the image shrinks. Errors: UserError when this one has."""
-    height, width = cfg.data_shape.height, cfg.data_shape.width
-    shape = _shape(symbol, height, width)
-    if shape is None:
-        raise UserError(
-            f"backbone {cfg.backbone.name} at data shape {height}x{width}: nothing is left of feature map "
-            f"{symbol.name}; use a data shape of at least {_smallest_side(last)} pixels a side, or a backbone with "
-            "fewer or finer maps such as small"
-        )
-    return Feature(symbol, *shape)
+def _too_small(symbols: list[mx.sym.Symbol], shapes: list[Any], coarse: int, cfg: DictConfig) -> str:
+    """Why a data shape does not do, and which would. The last map vanishes first when the image shrinks."""
+    least = max(coarse, _smallest_side(symbols[-1]))
+    gone = next((symbol.name for symbol, shape in zip(symbols, shapes, strict=True) if shape is None), None)
+    reason = f"nothing is left of feature map {gone}" if gone else f"too few cells are left of {symbols[0].name}"
+    return (
+        f"backbone {cfg.backbone.name} at data shape {cfg.data_shape.height}x{cfg.data_shape.width}: {reason}; use a "
+        f"data shape of at least {least} pixels a side, or a backbone with fewer or finer maps such as small"
+    )
 
 
 def _shape(symbol: mx.sym.Symbol, height: int, width: int) -> tuple[int, int, int] | None:
     """(channels, h, w) of a feature for such an image, or None when nothing is left of it."""
+    if min(height, width) < 1:
+        return None
     try:
         # Unlike infer_shape it does not print when a kernel is larger than its input.
         _, shapes, _ = symbol.infer_shape_partial(data=(1, 3, height, width))
@@ -107,6 +114,12 @@ def _shape(symbol: mx.sym.Symbol, height: int, width: int) -> tuple[int, int, in
         return None
     shape = tuple(shapes[0])  # () or with zeros where unknown
     return shape[1:] if len(shape) == 4 and min(shape) > 0 else None
+
+
+def _stride(symbol: mx.sym.Symbol) -> int:
+    """Pixels of the input from one cell of the feature to the next, where borders do not count."""
+    near, far = (_shape(symbol, side, side) for side in (LARGE, 2 * LARGE))
+    return round(LARGE / (far[1] - near[1])) if near and far else 1
 
 
 def _smallest_side(symbol: mx.sym.Symbol) -> int:

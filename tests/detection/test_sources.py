@@ -1,4 +1,5 @@
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -161,3 +162,15 @@ def test_kinds_of_files(photos, moving):
 def test_a_text_is_neither_picture_nor_video(photos):
     with pytest.raises(UserError, match=r"notes\.txt: neither a picture nor a video"):
         list(iterate(photos / "notes.txt"))
+
+
+def test_a_folder_named_as_a_camera_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, jpeg: Callable[[int, int], bytes]
+) -> None:
+    (tmp_path / "0").mkdir()
+    (tmp_path / "0" / "a.jpg").write_bytes(jpeg(8, 8))
+    monkeypatch.chdir(tmp_path)
+    with caplog.at_level("INFO"):
+        assert find("0").files == [Path("0/a.jpg")]
+    assert caplog.messages == ["source=0: the directory of this name, not the camera"]
+    assert find("1").camera == 1
