@@ -18,6 +18,7 @@ from ssd.errors import UserError
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv")
 PICTURE_SUFFIXES = (".jpeg", ".jpg", ".png")  # result pictures keep these, others become .jpg
+FRAMES_AT_END = 1.5  # how many frames' time the last one may miss of a whole video's length
 DAMAGED = ("skip", "error")
 
 log = logging.getLogger(__name__)
@@ -26,13 +27,14 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class Frame:
     """image: HxWx3 uint8 RGB. name: a file name, unique within the source. path: of a picture that is a file; else
-    clip: what it was taken from, and number: its place there, from 0."""
+    clip: what it was taken from, number: its place there, from 0, and seconds: its time there, if that is known."""
 
     name: str
     image: np.ndarray
     path: Path | None = None
     clip: Clip | None = None
     number: int = 0
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -158,22 +160,28 @@ def _picture(name: str, path: Path) -> Frame:
 
 def _of_video(path: Path, stem: str, damaged: str) -> Iterator[Frame]:
     capture, clip = open_video(path, stem)
-    count = 0
-    for frame in _of_clip(capture, clip):
+    count, last = 0, None
+    for last in _of_clip(capture, clip):
         count += 1
-        yield frame
-    if not count:
+        yield last
+    if last is None:
         raise UserError(f"{path}: no frame of this video can be read")
-    if count < clip.frames:
-        told = f"{path}: {count} of the {clip.frames} frames it should have can be read; it is damaged or cut short"
-        if damaged == "error":
-            raise UserError(told)
-        log.warning("%s", told)
+    if count >= clip.frames:
+        return
+    # The number is often no more than length times mean rate: what ends at its time, and without a gap, is whole.
+    end = (clip.frames - 1 - FRAMES_AT_END) / clip.fps
+    if last.number == count - 1 and last.seconds is not None and last.seconds >= end:
+        log.info("%s: %d frames, its header promises %d", path, count, clip.frames)
+        return
+    told = f"{path}: {count} of the {clip.frames} frames it should have can be read; it is damaged or cut short"
+    if damaged == "error":
+        raise UserError(told)
+    log.warning("%s", told)
 
 
 def _of_clip(capture: cv2.VideoCapture, clip: Clip) -> Iterator[Frame]:
-    for number, image in read_frames(capture, clip):
-        yield Frame(f"{clip.stem}_{number:06d}.jpg", image, clip=clip, number=number)
+    for number, seconds, image in read_frames(capture, clip):
+        yield Frame(f"{clip.stem}_{number:06d}.jpg", image, clip=clip, number=number, seconds=seconds)
 
 
 def _usable(paths: Iterator[Path]) -> list[Path]:

@@ -26,6 +26,7 @@ class Stages:
         self._first, self._later = dict(self._lap), dict(self._lap)
         self._frames = {"first": 0, "later": 0}
         self._sizes: set[int] = set()
+        self._used: set[str] = set()
 
     @contextmanager
     def measure(self, stage: str) -> Iterator[None]:
@@ -34,6 +35,7 @@ class Stages:
             yield
         finally:
             self._lap[stage] += time.perf_counter() - start
+            self._used.add(stage)
 
     def each(self, stage: str, items: Iterable[T]) -> Iterator[T]:
         """The items; the time it takes to get them is the stage's."""
@@ -60,10 +62,10 @@ class Stages:
         return sum(self._frames.values())
 
     def milliseconds(self) -> dict[str, float]:
-        """Per frame, of every stage; empty without frames."""
+        """Per frame, of every stage that there was; empty without frames."""
         kind, sums = ("later", self._later) if self._frames["later"] else ("first", self._first)
         count = self._frames[kind]
-        return {stage: 1000 * sums[stage] / count for stage in STAGES} if count else {}
+        return {stage: 1000 * sums[stage] / count for stage in STAGES if stage in self._used} if count else {}
 
     def table(self) -> list[str]:
         """Lines of text: milliseconds and frames per second of every stage, and of all together."""

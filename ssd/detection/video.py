@@ -4,10 +4,12 @@ import logging
 import math
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -17,6 +19,7 @@ from ssd.errors import UserError
 
 USUAL_FPS = 25.0  # of a video or camera that does not say
 MOST_FAILURES = 250  # frames in a row, some seconds, behind which nothing is expected any more
+MOST_REPEATS = 100_000  # of one frame, an hour: what asks for more has no sensible times
 MOST_FPS = 1000.0  # what says more counts ticks of a clock, not pictures
 SUFFIX_OF = {"mp4v": ".mp4", "avc1": ".mp4", "MJPG": ".avi", "XVID": ".avi"}
 
@@ -47,6 +50,9 @@ def open_video(path: Path, stem: str) -> tuple[cv2.VideoCapture, Clip]:
     """Errors: UserError when the file cannot be read as a video, or its pictures are too large."""
     _be_quiet()
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+    capture.set(
+        cv2.CAP_PROP_ORIENTATION_AUTO, 1
+    )  # frames upright, as players show them; OpenCV 4.11 does not by itself
     if not capture.isOpened():
         raise UserError(f"{path}: neither a picture nor a video that can be read; it may be damaged or cut short")
     width, height = (int(capture.get(key)) for key in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
@@ -56,18 +62,22 @@ def open_video(path: Path, stem: str) -> tuple[cv2.VideoCapture, Clip]:
     return capture, Clip(path.name, stem, _fps(capture), int(frames) if 0 < frames < 1e9 else 0, live=False)
 
 
-def read_frames(capture: cv2.VideoCapture, clip: Clip) -> Iterator[tuple[int, np.ndarray]]:
-    """(number, HxWx3 uint8 RGB) of frame after frame until there are no more; then the file or camera is let go.
+def read_frames(capture: cv2.VideoCapture, clip: Clip) -> Iterator[tuple[int, float | None, np.ndarray]]:
+    """(number, seconds, HxWx3 uint8 RGB) of frame after frame until there are no more; then the file or camera is let
+    go.
 
-    Damaged frames are left out. Reading goes on behind them as long as more frames should come.
+    seconds: since the start of the video, as the file has them for each frame, or of a camera since its first frame;
+    None where the file has none that grow. Damaged frames are left out. Reading goes on behind them as long as more
+    frames should come.
     """
     number = failures = 0
+    times = _Times(clip.live)
     try:
         while True:
             there, image = capture.read()
             if there:
                 failures = 0
-                yield number, cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+                yield number, times.of(capture), cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
             else:
                 failures += 1
                 if number >= clip.frames or failures > MOST_FAILURES:
@@ -77,6 +87,26 @@ def read_frames(capture: cv2.VideoCapture, clip: Clip) -> Iterator[tuple[int, np
         capture.release()
 
 
+class _Times:
+    """Time stamps of the frames of a capture, each told once that it is read."""
+
+    def __init__(self, live: bool) -> None:
+        self._start = time.monotonic() if live else None
+        self._last = -1.0
+
+    def of(self, capture: cv2.VideoCapture) -> float | None:
+        if self._start is not None:
+            if self._last < 0:
+                self._start = time.monotonic()
+            seconds = time.monotonic() - self._start
+        else:
+            seconds = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+        if not (math.isfinite(seconds) and seconds > self._last):
+            return None
+        self._last = seconds
+        return seconds
+
+
 def suffix_of(codec: str) -> str:
     """The kind of file a codec goes into. Errors: UserError for one that is not known."""
     if codec not in SUFFIX_OF:
@@ -84,11 +114,18 @@ def suffix_of(codec: str) -> str:
     return SUFFIX_OF[codec]
 
 
-@contextmanager
-def video_file(path: Path, fps: float, size: tuple[int, int], codec: str) -> Iterator[Callable[[np.ndarray], None]]:
-    """Yields a function that adds a picture (HxWx3 uint8 RGB); the video appears when the block ends well and all of
-    it can be read back.
+class Add(Protocol):
+    """Adds a picture (HxWx3 uint8 RGB) to a video. seconds: since its start; None = right after the one before."""
 
+    def __call__(self, image: np.ndarray, seconds: float | None = None) -> None: ...
+
+
+@contextmanager
+def video_file(path: Path, fps: float, size: tuple[int, int], codec: str) -> Iterator[Add]:
+    """Yields a function that adds a picture; the video appears when the block ends well and all of it can be read back.
+
+    It has one rate, fps. A picture with a time stands in the frame nearest to it: the one before is repeated until
+    then, and left out if none was left for it.
     size: (width, height); an odd side gets a line more, for codecs halve the resolution of colours. Pictures of another
     size (a stream may change it) are resized. Errors: UserError when OpenCV lacks the codec, or the video is not whole.
     """
@@ -100,17 +137,31 @@ def video_file(path: Path, fps: float, size: tuple[int, int], codec: str) -> Ite
         if not writer.isOpened():
             raise UserError(f"{path}: this OpenCV cannot write {codec} at {fps:g} frames/s; try job.codec=mp4v or MJPG")
         written = 0
+        last: np.ndarray | None = None  # not yet written: the next may come at the same time
 
-        def add(image: np.ndarray) -> None:
+        def add(image: np.ndarray, seconds: float | None = None) -> None:
+            nonlocal last
+            if last is not None:
+                until = written + 1 if seconds is None else min(round(seconds * fps), written + MOST_REPEATS)
+                write(last, until - written)
+            last = framed(image)
+
+        def write(frame: np.ndarray, times: int) -> None:
             nonlocal written
+            for _ in range(times):
+                writer.write(frame)
+                written += 1
+
+        def framed(image: np.ndarray) -> np.ndarray:
             if image.shape[1::-1] != size:
                 image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
             image = cv2.copyMakeBorder(image, 0, even[1] - size[1], 0, even[0] - size[0], cv2.BORDER_REPLICATE)
-            writer.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-            written += 1
+            return cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
 
         try:
             yield add
+            if last is not None:
+                write(last, 1)
         finally:
             writer.release()
         _check(draft, path, even, written)

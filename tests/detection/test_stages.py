@@ -2,7 +2,7 @@ import time
 
 import pytest
 
-from ssd.detection.stages import STAGES, Stages
+from ssd.detection.stages import Stages
 
 
 def lap(stages, size, seconds):
@@ -16,9 +16,8 @@ def test_times_are_per_frame():
     assert list(stages.each("decode", [1, 2, 3])) == [1, 2, 3]
     lap(stages, 4, 0.02)
     times = stages.milliseconds()
-    assert tuple(times) == STAGES
+    assert tuple(times) == ("decode", "forward")  # nothing of what was not done, such as drawing
     assert 5 <= times["forward"] < 50
-    assert times["nms"] == 0
     assert stages.frames == 4
 
 
@@ -49,7 +48,7 @@ def test_table():
     assert stages.milliseconds() == {}
     lap(stages, 1, 0.01)
     lines = stages.table()
-    assert len(lines) == len(STAGES) + 2
+    assert len(lines) == 1 + 2
     name, milliseconds, per_second = lines[-1].split()
     assert name == "together"
     assert float(milliseconds) * float(per_second) == pytest.approx(1000, rel=0.02)

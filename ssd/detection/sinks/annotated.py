@@ -42,7 +42,7 @@ def annotated_files(folder: Path, codec: str) -> Iterator[Show]:
                 place.parent.mkdir(exist_ok=True)
                 size = (picture.shape[1], picture.shape[0])
                 write = open_video.enter_context(video_file(place, frame.clip.fps, size, codec))
-            write(picture)
+            write(picture, frame.seconds)
 
         yield show
 

@@ -21,7 +21,7 @@ def json_file(path: Path, header: Header) -> Iterator[Add]:
     """{"model", "classes", "threshold", "images": [{"file", "width", "height",
       "detections": [{"class": 0-based index, "name", "score", "box": [xmin, ymin, xmax, ymax] in pixels}]}]}
 
-    Frames of a video have "video", "frame" (from 0) and "seconds" too.
+    Frames of a video have "video", "frame" (from 0) and "seconds" too; no seconds where the file gives them no time.
     """
     head = json.dumps(
         {"model": header.model, "classes": header.classes, "threshold": header.threshold, "images": []},
@@ -64,7 +64,9 @@ def csv_file(path: Path, header: Header) -> Iterator[Add]:
 def _entry(frame: Frame, found: np.ndarray, classes: list[str]) -> dict[str, Any]:
     entry: dict[str, Any] = {"file": frame.name}
     if frame.clip:
-        entry |= {"video": frame.clip.name, "frame": frame.number, "seconds": round(frame.number / frame.clip.fps, 4)}
+        entry |= {"video": frame.clip.name, "frame": frame.number}
+        if frame.seconds is not None:
+            entry["seconds"] = round(frame.seconds, 4)
     entry |= {"width": frame.image.shape[1], "height": frame.image.shape[0]}
     entry["detections"] = objects(found, classes, 0)
     return entry

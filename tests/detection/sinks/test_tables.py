@@ -25,7 +25,7 @@ def test_json(tmp_path):
     with json_file(path, HEADER) as add:
         add(frame("dog.jpg", 640, 480), DOG)
         add(frame("häuser.png", 30, 40), NOTHING)
-        add(frame("street_000001.jpg", 64, 48, clip=clip, number=1), NOTHING)
+        add(frame("street_000001.jpg", 64, 48, clip=clip, number=1, seconds=0.04), NOTHING)
         assert not path.exists()
     text = path.read_text(encoding="utf-8")
     content = {
