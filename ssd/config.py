@@ -200,6 +200,8 @@ def validate(cfg: DictConfig) -> None:
         raise UserError(f"metric.iou={cfg.metric.iou}: expected more than 0.1 and less than 1")
     if cfg.metric.gallery < 0:
         raise UserError(f"metric.gallery={cfg.metric.gallery}: expected a number of pictures, 0 for none")
+    if not 0 <= cfg.threshold <= 1:
+        raise UserError(f"threshold={cfg.threshold}: expected a score from 0 to 1")
     if cfg.resize_mode not in RESIZE_MODES:
         raise UserError(f"resize_mode={cfg.resize_mode}: choose {' or '.join(RESIZE_MODES)}")
     _check_data_shape(cfg)

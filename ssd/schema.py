@@ -233,5 +233,6 @@ class Config:
     resize_mode: str = MISSING
     model: str | None = MISSING
     source: str | None = MISSING
+    threshold: float = MISSING
     rerun: str | None = MISSING
     compat: str | None = MISSING

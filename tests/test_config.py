@@ -173,3 +173,13 @@ def test_composing_and_help_import_nothing_heavy() -> None:
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+def test_one_threshold_for_what_is_shown_and_served() -> None:
+    cfg = compose(["job=demo"])
+    assert cfg.job.threshold == cfg.threshold == compose([]).threshold
+    assert compose(["job=demo", "threshold=0.3"]).job.threshold == 0.3
+    assert compose(["job=demo", "job.threshold=0.3"]).threshold == cfg.threshold
+    for wrong in ("1.5", "-0.1", "nan"):
+        with pytest.raises(UserError, match="threshold=.*: expected a score from 0 to 1"):
+            compose([f"threshold={wrong}"])

@@ -23,17 +23,26 @@ class ImageResult:
     detections: np.ndarray
 
 
+SCORE_DECIMALS = 6
+
+
+def shown_scores(detections: np.ndarray) -> np.ndarray:
+    """float64 [N], scores of detections [N, 6] as files and answers have them. Thresholds are compared with these, so
+    that a score that was copied as a threshold keeps the detection it belongs to."""
+    return np.round(detections[:, 1].astype(np.float64), SCORE_DECIMALS)
+
+
 def objects(detections: np.ndarray, classes: Sequence[str], threshold: float) -> list[dict[str, Any]]:
     """Detections [N, 6] of one image with score >= threshold, as the demo's JSON and the model server tell them."""
     return [
         {
             "class": int(row[0]),
             "name": classes[int(row[0])],
-            "score": round(float(row[1]), 6),
+            "score": score,
             "box": [round(float(value), 2) for value in row[2:6]],
         }
-        for row in detections
-        if row[1] >= threshold
+        for row, score in zip(detections, shown_scores(detections).tolist(), strict=True)
+        if score >= threshold
     ]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ssd.detection.results import shown_scores
 from ssd.errors import UserError
 
 OTHERS = "others"
@@ -31,13 +32,13 @@ class Selection:
                 _known(key, name, classes)
         if missing := [name for name in classes if name not in by_class and OTHERS not in by_class]:
             raise UserError(f"job.threshold says nothing of {missing[0]}; add others: 0.5")
-        scores = [_score(by_class.get(name, by_class.get(OTHERS))) for name in classes]
+        scores = [score(by_class.get(name, by_class.get(OTHERS)), "job.threshold") for name in classes]
         shown = [wanted is None or name in wanted for name in classes]
         return cls(np.where(shown, scores, np.inf))
 
     def pick(self, detections: np.ndarray) -> np.ndarray:
         """The rows of [N, 6] (class, score, corners) that are wanted, in their order."""
-        return detections[detections[:, 1] >= self.thresholds[detections[:, 0].astype(int)]]
+        return detections[shown_scores(detections) >= self.thresholds[detections[:, 0].astype(int)]]
 
     def describe(self, classes: Sequence[str]) -> dict[str, float]:
         """The lowest score by the name of each class that is wanted."""
@@ -52,7 +53,8 @@ def _known(key: str, name: str, classes: Sequence[str]) -> None:
         raise UserError(f"{key}: {name!r} is no class of this model; {hint}")
 
 
-def _score(value: Any) -> float:
+def score(value: Any, what: str) -> float:
+    """Errors: UserError naming `what` for anything but a number from 0 to 1."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
-        raise UserError(f"job.threshold: {value!r} is no score, expected a number from 0 to 1")
+        raise UserError(f"{what}: {value!r} is not a score, expected a number from 0 to 1")
     return float(value)

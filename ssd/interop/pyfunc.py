@@ -9,21 +9,24 @@ travels inside the model, so that process needs only what the model's requiremen
 Imports MLflow, so nothing else imports this module before it is needed.
 """
 
+import difflib
 import importlib.metadata
 import json
 import shutil
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+import mlflow.pyfunc
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
 from ssd.detection.detector import Detector
 from ssd.detection.results import objects
+from ssd.detection.selection import score
 from ssd.errors import UserError
 from ssd.interop.pictures import pictures, to_array
 
@@ -31,6 +34,8 @@ PACKAGE = Path(__file__).resolve().parents[1]
 # What a detector imports, beside MLflow, as modules.
 MODULES = ("mlflow", "mxnet", "numpy", "cv2", "hydra", "omegaconf", "yaml")
 DEFAULTS = {"device": "cpu"}  # of model_config: mlflow.pyfunc.load_model(…, model_config={"device": "gpu(1)"})
+THRESHOLD = "threshold"  # the only parameter of a request; its default is logged with the model, in model_config, too
+FIELDS = ("inputs", "params")  # of a request to MLflow's server
 
 
 class PictureError(MlflowException):
@@ -48,10 +53,14 @@ class PictureError(MlflowException):
 
 
 class Served:
-    """What MLflow calls. Safe to call from several threads, which take turns."""
+    """What MLflow calls. Safe to call from several threads, which take turns.
 
-    def __init__(self, detector: Detector) -> None:
+    threshold: lowest score wanted where a request names none.
+    """
+
+    def __init__(self, detector: Detector, threshold: float) -> None:
         self._detector = detector
+        self._threshold = threshold
         self._turn = threading.Lock()
 
     def predict(self, model_input: Any, params: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
@@ -59,10 +68,12 @@ class Served:
         pixels}]}, best score first.
 
         model_input: see ssd.interop.pictures. params: {"threshold": lowest score wanted}.
-        Errors: PictureError, in one line, for the first picture that is none.
+        Errors: PictureError, in one line, for the first picture that is none, and for other parameters.
         """
-        threshold = float((params or {}).get("threshold", 0.0))
+        check_names(params or {}, (THRESHOLD,), "parameter")
+        threshold = (params or {}).get(THRESHOLD, self._threshold)
         try:
+            threshold = score(threshold, f"parameter {THRESHOLD}")
             # One after the other: what is decoded at a time is one picture, however many are asked about.
             return [self._one(item, f"picture {nr}", threshold) for nr, item in enumerate(pictures(model_input))]
         except UserError as error:
@@ -81,15 +92,62 @@ def _load_pyfunc(path: str, model_config: Mapping[str, Any] | None = None) -> Se
     """Called by MLflow with the folder that save() filled."""
     options = {**DEFAULTS, **(model_config or {})}
     (params,) = Path(path).glob("*.params")
-    return Served(Detector.load(str(params), options["device"], batch_size=1))
+    keep_unknown_names()
+    threshold = options.get(THRESHOLD, 0.0)  # what models meant that were logged without one
+    return Served(Detector.load(str(params), options["device"], batch_size=1), threshold)
 
 
-def save(folder: Path, params: Path, run_id: str | None = None, model_id: str | None = None) -> None:
+def check_names(given: Collection[Any], known: Collection[str], what: str) -> None:
+    """Errors: PictureError for a name that is not among the known ones."""
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
+            hint = f", did you mean {near[0]!r}?" if near else ""
+            raise PictureError(f"there is no {what} {str(name)[:40]!r}{hint} (known: {', '.join(known)})")
+
+
+def keep_unknown_names() -> None:
+    """Makes MLflow refuse what a request names wrongly: it would drop it, with a warning in its own log.
+
+    Its functions are not public: a release without them drops names as before. Other models of the process are served
+    as before, too.
+    """
+    enforce = getattr(mlflow.pyfunc, "_enforce_params_schema", None)
+    if enforce and not hasattr(enforce, "of_ssd"):
+
+        def checked(params: Any, schema: Any) -> Any:
+            if not _is_ours(schema) or not isinstance(params or {}, dict):
+                return enforce(params, schema)
+            check_names(params or {}, (THRESHOLD,), "parameter")
+            # Without MLflow's defaults: model_config has them, and may be given otherwise when the model is loaded.
+            return {name: value for name, value in enforce(params, schema).items() if name in (params or {})}
+
+        checked.of_ssd = True  # type: ignore[attr-defined]
+        mlflow.pyfunc._enforce_params_schema = checked  # type: ignore[attr-defined]
+    server = sys.modules.get("mlflow.pyfunc.scoring_server")  # there in a process that serves
+    parse = getattr(server, "_parse_json_data", None)
+    if server and parse and not hasattr(parse, "of_ssd"):
+
+        def parsed(data: Any, metadata: Any, input_schema: Any) -> Any:
+            content = server._decode_json_input(data)
+            if _is_ours(metadata.get_params_schema()) and isinstance(content, dict):
+                check_names(content, FIELDS, "field")
+            return parse(data, metadata, input_schema)
+
+        parsed.of_ssd = True  # type: ignore[attr-defined]
+        server._parse_json_data = parsed  # type: ignore[attr-defined]
+
+
+def _is_ours(schema: Any) -> bool:
+    return schema is not None and [param.name for param in schema.params] == [THRESHOLD]
+
+
+def save(folder: Path, params: Path, threshold: float, run_id: str | None = None, model_id: str | None = None) -> None:
     """Writes the checkpoint `params` (prefix-0012.params, prefix-symbol.json beside it) as an MLflow model.
 
-    folder: where; it must not exist. run_id, model_id: of the MLflow run and logged model that it belongs to.
+    folder: where; it must not exist. threshold: lowest score that it answers with unless a request says otherwise.
+    run_id, model_id: of the MLflow run and logged model that it belongs to.
     """
-    import mlflow.pyfunc
     from mlflow.models import Model
 
     symbol = params.with_name(f"{params.name.rpartition('-')[0]}-symbol.json")
@@ -105,9 +163,9 @@ def save(folder: Path, params: Path, run_id: str | None = None, model_id: str | 
             code_paths=[str(PACKAGE)],
             mlflow_model=Model(run_id=run_id, model_id=model_id),
             pip_requirements=requirements(),
-            signature=signature(),
+            signature=signature(threshold),
             input_example=_example(),
-            model_config=dict(DEFAULTS),
+            model_config={**DEFAULTS, THRESHOLD: threshold},
         )
 
 
@@ -120,8 +178,8 @@ def requirements() -> list[str]:
     return [f"{name}=={importlib.metadata.version(name)}" for name in names]
 
 
-def signature() -> Any:
-    """Pictures of any form in; what Served.predict returns out; and the parameter `threshold`."""
+def signature(threshold: float) -> Any:
+    """Images of any form in; what Served.predict returns out; and the parameter `threshold`."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
     from mlflow.types.schema import AnyType, Array, Object, Property
@@ -139,7 +197,7 @@ def signature() -> Any:
         outputs=Schema(
             [ColSpec(DataType.long, "width"), ColSpec(DataType.long, "height"), ColSpec(Array(found), "detections")]
         ),
-        params=ParamSchema([ParamSpec("threshold", DataType.double, 0.0)]),
+        params=ParamSchema([ParamSpec(THRESHOLD, DataType.double, threshold)]),
     )
     # Else MLflow would make a table of the input before predict() sees it, which pixels do not fit into.
     made._is_signature_from_type_hint = True

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from omegaconf import OmegaConf
+
+from ssd.config import CONF
 from ssd.results import HEADLINE, Conditions, key_of, unlike
 from ssd.tracking.events import Values
 from ssd.tracking.mlflow_names import measured_in
@@ -17,16 +20,20 @@ ALIAS = "best"  # of a registered model: models:/NAME@best
 DATA = "dataset.hash.val"
 
 
-def log_model(client: Any, experiment: str, run_id: str, params: Path, step: int) -> str:
-    """Stores the checkpoint `params` as an MLflow model of the run; returns its id, of models:/<id>."""
+def log_model(client: Any, run: tuple[str, str], params: Path, step: int, threshold: float) -> str:
+    """Stores the checkpoint `params` as an MLflow model of the run; returns its id, of models:/<id>.
+
+    run: ids of the experiment and the run. threshold: see ssd.interop.pyfunc.save.
+    """
     from mlflow.entities import LoggedModelOutput
 
     from ssd.interop.pyfunc import save
 
+    experiment, run_id = run
     model = client.create_logged_model(experiment, name=NAME, source_run_id=run_id, model_type="ssd")
     with tempfile.TemporaryDirectory(prefix="ssd-mlflow-") as draft:
         folder = Path(draft) / "model"
-        save(folder, params, run_id, model.model_id)
+        save(folder, params, threshold, run_id, model.model_id)
         client.log_model_artifacts(model.model_id, str(folder))
     client.finalize_logged_model(model.model_id, "READY")
     client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step)])
@@ -36,6 +43,11 @@ def log_model(client: Any, experiment: str, run_id: str, params: Path, step: int
 def version_tags(facts: Mapping[str, str]) -> dict[str, str]:
     """What of a run's facts a version of its model is tagged with."""
     return {key: text for key, text in facts.items() if key in (DATA, "git.commit", "dataset.name")}
+
+
+def served_from(config: Mapping[str, Any]) -> float:
+    """The key `threshold` of a run's configuration; the default for a run that is older than the key."""
+    return config["threshold"] if "threshold" in config else OmegaConf.load(CONF / "config.yaml").threshold
 
 
 def register(client: Any, name: str, model_id: str, numbers: Values, about: Mapping[str, str]) -> str:

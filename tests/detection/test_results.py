@@ -2,7 +2,8 @@ import json
 
 import numpy as np
 
-from ssd.detection.results import ImageResult, write_coco, write_voc
+from ssd.detection.results import ImageResult, objects, write_coco, write_voc
+from ssd.detection.selection import Selection
 
 IMAGES = [
     ImageResult("dog.jpg", 640, 480, np.array([[1, 0.9, 10, 20, 110.126, 220], [0, 0.4, 0, 0, 5, 5]], np.float32)),
@@ -30,3 +31,14 @@ def test_coco_results(tmp_path):
         {"image_id": 42, "category_id": 18, "bbox": [10, 20, width, 200], "score": scores[0]},
         {"image_id": 42, "category_id": 17, "bbox": [0, 0, 5, 5], "score": scores[1]},
     ]
+
+
+def test_a_score_as_it_is_written_keeps_its_detection_when_it_becomes_the_threshold() -> None:
+    rng = np.random.default_rng(0)
+    rows = np.zeros((200, 6), np.float32)
+    rows[:, 1] = rng.random(200)
+    for index, one in enumerate(objects(rows, ["a"], 0)):
+        kept = Selection.of(one["score"], None, ["a"]).pick(rows)
+        assert rows[index, 1] in kept[:, 1]
+        assert [other["score"] for other in objects(rows, ["a"], one["score"])].count(one["score"])
+        assert len(kept) == len(objects(rows, ["a"], one["score"]))

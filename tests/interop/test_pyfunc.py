@@ -27,7 +27,7 @@ from ssd.interop.pyfunc import PictureError, requirements, save
 @pytest.fixture(scope="module")
 def saved(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pyfunc") / "model"
-    save(folder, checkpoint, "run", "m-1")
+    save(folder, checkpoint, 0.0, "run", "m-1")  # all that the detector finds
     return folder
 
 
@@ -78,6 +78,57 @@ def test_threshold_leaves_out_low_scores(saved: Path) -> None:
     (some,) = model.predict(pngs(1), params={"threshold": middle})
     assert 0 < len(some["detections"]) < len(everything["detections"])
     assert min(one["score"] for one in some["detections"]) >= middle - 1e-6
+
+
+def test_a_score_that_was_copied_keeps_its_detection(saved: Path) -> None:
+    model = mlflow.pyfunc.load_model(str(saved))
+    for index, one in enumerate(model.predict(pngs(1))[0]["detections"][:20]):
+        (some,) = model.predict(pngs(1), params={"threshold": one["score"]})
+        assert len(some["detections"]) > index
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"treshold": 0.3}, "there is no parameter 'treshold', did you mean 'threshold'? (known: threshold)"),
+        ({"threshold": 0.3, "nms": 0.1}, "there is no parameter 'nms' (known: threshold)"),
+        ({"threshold": 1.5}, "parameter threshold: 1.5 is not a score, expected a number from 0 to 1"),
+        ({"threshold": float("nan")}, "parameter threshold: nan is not a score, expected a number from 0 to 1"),
+    ],
+)
+def test_parameters_that_make_no_sense(saved: Path, params: dict[str, Any], message: str) -> None:
+    model = mlflow.pyfunc.load_model(str(saved))
+    for predict in (model.predict, pyfunc._load_pyfunc(str(saved / "data" / "checkpoint")).predict):
+        with pytest.raises(PictureError) as caught:
+            predict(pngs(1), params=params)
+        assert json.loads(caught.value.serialize_as_json())["message"] == message
+
+
+def test_the_default_threshold_is_logged_with_the_model(checkpoint: Path, saved: Path, tmp_path: Path) -> None:
+    scores = [one["score"] for one in mlflow.pyfunc.load_model(str(saved)).predict(pngs(1))[0]["detections"]]
+    middle = scores[len(scores) // 2]
+    save(tmp_path / "model", checkpoint, middle)
+    assert Model.load(str(tmp_path / "model")).signature.params.params[0].default == middle
+
+    def least(params: dict[str, float] | None = None, **options: Any) -> float:
+        found = mlflow.pyfunc.load_model(str(tmp_path / "model"), **options).predict(pngs(1), params=params)
+        return min(one["score"] for one in found[0]["detections"])
+
+    assert least() == middle
+    assert least({"threshold": 0.0}) == scores[-1]
+    assert least(model_config={"threshold": scores[2]}) == scores[2]
+    assert least({"threshold": 0.0}, model_config={"threshold": scores[2]}) == scores[-1]
+
+
+def test_other_models_of_the_process_are_served_as_before(saved: Path) -> None:
+    from mlflow.models.utils import _enforce_params_schema
+    from mlflow.types import DataType, ParamSchema, ParamSpec
+
+    mlflow.pyfunc.load_model(str(saved))
+    for names in (["threshold", "other"], ["other"]):
+        schema = ParamSchema([ParamSpec(name, DataType.double, 0.5) for name in names])
+        given = {"treshold": 1.0}
+        assert mlflow.pyfunc._enforce_params_schema(given, schema) == _enforce_params_schema(given, schema)
 
 
 def test_errors_are_one_line_and_the_fault_of_the_request(saved: Path) -> None:
@@ -225,6 +276,17 @@ def test_it_serves(served: Ask, detector: Detector) -> None:
         assert error["message"].startswith(message)
         assert "\n" not in error["message"]
         assert len(error["message"]) < 200
+    for field, message in [
+        (
+            {"params": {"treshold": 0.3}},
+            "there is no parameter 'treshold', did you mean 'threshold'? (known: threshold)",
+        ),
+        ({"parms": {"threshold": 0.3}}, "there is no field 'parms', did you mean 'params'? (known: inputs, params)"),
+        ({"threshold": 0.3}, "there is no field 'threshold' (known: inputs, params)"),
+        ({"params": {"threshold": 3}}, "parameter threshold: 3.0 is not a score, expected a number from 0 to 1"),
+    ]:
+        status, error = served(json.dumps({"inputs": inputs, **field}).encode())
+        assert (status, error["message"]) == (400, message)
     for nonsense in (b"", b"{", b'{"pictures": []}', b'{"inputs": ["x"], "params": {"threshold": "high"}}'):
         assert served(nonsense)[0] == 400
 
