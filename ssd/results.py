@@ -153,5 +153,12 @@ def unlike(all_measured: Iterable[Conditions | None]) -> str | None:
     return "; ".join(parts)
 
 
+def group_letters(count: int) -> list[str]:
+    """Names of groups whose numbers do not compare: "A", "B", …; one empty name where there is a single group."""
+    if count == 1:
+        return [""]
+    return [chr(ord("A") + place % 26) + (str(place // 26) if place > 25 else "") for place in range(count)]
+
+
 def _text(value: Any) -> str:
     return "null" if value is None else str(value)

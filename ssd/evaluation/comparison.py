@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from ssd.errors import UserError
-from ssd.results import FILE, FINISHED, HEADLINE, Conditions, key_of, measured_of, read_metrics, unlike
+from ssd.results import FILE, FINISHED, HEADLINE, Conditions, group_letters, key_of, measured_of, read_metrics, unlike
 
 METRICS = (HEADLINE, "map_area", "AP", "AP50", "AP75", "precision", "recall", "f1", "mean_iou")
 RATES = ("precision", "recall", "f1")  # at thresholds
@@ -93,8 +93,7 @@ class Comparison:
     def letters(self) -> list[str]:
         """Of the group of each run: "A", "B", …; empty where there is one group."""
         groups = self.ranking.groups
-        names = [chr(ord("A") + place % 26) + (str(place // 26) if place > 25 else "") for place in range(len(groups))]
-        return [name if len(groups) > 1 else "" for name, group in zip(names, groups, strict=True) for _ in group]
+        return [name for name, group in zip(group_letters(len(groups)), groups, strict=True) for _ in group]
 
 
 def find_runs(wanted: str | Sequence[str] | None) -> Comparison:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ssd.files import whole_file
-from ssd.sweeps.leaderboard import Row, finished, millions, number
+from ssd.sweeps.leaderboard import Row, finished, millions, number, warning
 from ssd.sweeps.outcome import FAILED
 
 BARS, OTHERS = 40, 12  # most that are drawn; all are in the table
@@ -33,8 +33,9 @@ def draw(rows: Sequence[Row], shared: str, path: Path) -> None:
     FigureCanvasAgg(figure)
     figure.text(0.02, 1 - 0.3 / height, f"Leaderboard: {len(ranked)} of {len(rows)} jobs finished", fontsize=12,
                 weight="bold")  # fmt: skip
-    if shared:
-        figure.text(0.02, 1 - 0.5 / height, _short(f"all with {shared}", LINE), fontsize=8, color="#555555")
+    above = [(warning(rows), "#b03030"), (shared and f"all with {shared}", "#555555")]
+    for place, (line, tint) in enumerate((line, tint) for line, tint in above if line):
+        figure.text(0.02, 1 - (0.5 + 0.17 * place) / height, _short(line, LINE), fontsize=8, color=tint)
     _bars(figure, ranked[:BARS], (1 - (TOP + bars) / height, bars / height))
     for at, (line, failed) in enumerate(reversed(lines)):
         colour = "#b03030" if failed else "#777777"
@@ -45,12 +46,12 @@ def draw(rows: Sequence[Row], shared: str, path: Path) -> None:
 
 def _bars(figure: Any, rows: Sequence[Row], span: tuple[float, float]) -> None:
     """Names, bars and columns of numbers; span: bottom and height of the bars, as shares of the figure."""
-    names = [_short(row.name, NAME) for row in rows]
+    names = [_short(f"{row.group}{row.rank} {row.name}" if row.group else row.name, NAME) for row in rows]
     left = 0.03 + 0.0069 * max((len(name) for name in names), default=10)
     axes = figure.add_axes((left, span[0], BARS_END - left, span[1]))
     values = [max(0.0, row.value) for row in rows]
     places = range(len(rows))
-    axes.barh(places, values, height=0.62, color=["#1b6ca8" if at == 0 else "#8fb8d8" for at in places])
+    axes.barh(places, values, height=0.62, color=["#1b6ca8" if row.rank == 1 else "#8fb8d8" for row in rows])
     axes.set_yticks(places, names, fontsize=9, family="monospace")
     axes.set_ylim(max(1, len(rows)) - 0.5, -0.5)  # the best on top
     axes.set_xlim(0, max([*values, 1e-9]) * 1.02)

@@ -2,34 +2,41 @@
 
 import csv
 import io
-import json
 import logging
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ssd.files import write_atomically
+from ssd.results import HEADLINE, Conditions, group_letters, key_of, measured_of, read_metrics, unlike
 from ssd.sweeps.outcome import FAILED, FINISHED, Outcome, read_all
 
 log = logging.getLogger(__name__)
 
 NAME = "leaderboard"
-METRICS = ("map_11pt", "map_area", "epoch")  # of metrics.json, where a job has them
+# Of metrics.json, where a job has them -> how a reader sees them.
+METRICS = {"map_11pt": "mAP 11pt", "map_area": "mAP area", "test/map_11pt": "test mAP 11pt", "epoch": "epoch"}
 SPEED = "train/images_per_second"  # of metrics.csv
 
 
 @dataclass(frozen=True)
 class Row:
-    """A job. words: those it does not share with all the others, exactly; speed: images/s in training."""
+    """A job. words: those it does not share with all the others, exactly; speed: images/s in training.
+
+    rank: among the finished jobs that were measured alike, from 1 on; None for the others. group: a letter for those,
+    empty where all were measured alike.
+    """
 
     folder: Path
     outcome: Outcome
     words: str
-    metrics: dict[str, float | None]
+    metrics: dict[str, Any]
     speed: float | None
+    rank: int | None = None
+    group: str = ""
 
     @property
     def name(self) -> str:
@@ -40,8 +47,17 @@ class Row:
     @property
     def value(self) -> float:
         """What it is ranked by; -inf for a job without."""
-        value = self.outcome.value if self.outcome.value is not None else self.metrics.get("map_11pt")
+        value = self.outcome.value if self.outcome.value is not None else self.metrics.get(HEADLINE)
         return float("-inf") if value is None else float(value)
+
+    @property
+    def split(self) -> str:
+        """Whose images its numbers are of; empty for a job that measures no split."""
+        return str(self.metrics.get("split", "")) if HEADLINE in self.metrics else ""
+
+    @property
+    def measured(self) -> Conditions | None:
+        return measured_of(self.metrics).get(self.split)
 
 
 def make_leaderboard(sweep: Path) -> int:
@@ -66,16 +82,35 @@ def make_leaderboard(sweep: Path) -> int:
 
 
 def collect(sweep: Path) -> list[Row]:
-    """The jobs of a sweep: finished ones first, best first, then the rest as they were started."""
+    """The jobs of a sweep: finished ones first, by groups that were measured alike and in these best first, then the
+    rest as they were started."""
     found = read_all(sweep)
     shared = set(common_words([outcome.words for outcome in found.values()]))
     rows = []
     for folder, outcome in found.items():
         own = [word for word in outcome.words if word not in shared]
         rows.append(
-            Row(folder, outcome, " ".join(own or outcome.words) or "defaults", _metrics(folder), _speed(folder))
+            Row(folder, outcome, " ".join(own or outcome.words) or "defaults", read_metrics(folder), _speed(folder))
         )
-    return sorted(rows, key=lambda row: (row.outcome.state != FINISHED, -row.value if finished(row) else 0.0))
+    return _ranked([row for row in rows if finished(row)]) + [row for row in rows if not finished(row)]
+
+
+def _ranked(rows: Sequence[Row]) -> list[Row]:
+    """Finished jobs with rank and group; those without a value rank behind all others of the first group."""
+    groups: dict[str, list[Row]] = {}
+    for row in sorted((row for row in rows if row.value > float("-inf")), key=lambda row: -row.value):
+        groups.setdefault(key_of(row.measured), []).append(row)
+    ordered = sorted(groups.values(), key=len, reverse=True) or [[]]
+    ordered[0] += [row for row in rows if row.value == float("-inf")]
+    letters = group_letters(len(ordered))
+    return [replace(row, rank=rank, group=letter) for letter, group in zip(letters, ordered, strict=True)
+            for rank, row in enumerate(group, start=1)]  # fmt: skip
+
+
+def warning(rows: Sequence[Row]) -> str:
+    """What must be known before the numbers are compared: why there are groups; empty where there are none."""
+    different = unlike(row.measured for row in rows if finished(row) and row.value > float("-inf"))
+    return f"ranked within groups only, whose numbers do not compare: {different}" if different else ""
 
 
 def finished(row: Row) -> bool:
@@ -92,11 +127,11 @@ def common_words(lines: Sequence[Sequence[str]]) -> list[str]:
 def as_csv(rows: Sequence[Row]) -> str:
     out = io.StringIO(newline="")
     table = csv.writer(out, lineterminator="\n")
-    table.writerow(["rank", "job", "state", "words", "value", *METRICS, "seconds", "images_per_second", "parameters",
-                    "reason", "folder"])  # fmt: skip
-    for rank, row in enumerate(rows, start=1):
+    table.writerow(["rank", "group", "job", "state", "words", "value", "split", *METRICS, "seconds",
+                    "images_per_second", "parameters", "reason", "folder"])  # fmt: skip
+    for row in rows:
         done = row.outcome
-        cells = [rank if finished(row) else None, done.number, done.state, row.words, done.value,
+        cells = [row.rank, row.group, done.number, done.state, row.words, done.value, row.split,
                  *(row.metrics.get(name) for name in METRICS), done.seconds, _round(row.speed), done.parameters,
                  done.reason, row.folder]  # fmt: skip
         table.writerow(["" if cell is None else cell for cell in cells])
@@ -105,15 +140,17 @@ def as_csv(rows: Sequence[Row]) -> str:
 
 def as_markdown(rows: Sequence[Row], shared: str) -> str:
     """A table of what finished, and a list of what did not, with the reasons."""
-    header = ["", "words", "mAP 11pt", "mAP area", "epoch", "seconds", "images/s", "parameters", "job"]
+    done = [row for row in rows if finished(row)]
+    shown = [name for name in METRICS if "/" not in name or any(name in row.metrics for row in done)]
+    header = ["", "words", "split", *(METRICS[name] for name in shown), "seconds", "images/s", "parameters", "job"]
     lines = [header]
-    for rank, row in enumerate(filter(finished, rows), start=1):
-        metrics = [number(row.metrics.get(name), digits) for name, digits in zip(METRICS, (4, 4, 0), strict=True)]
-        done = row.outcome
-        lines.append([str(rank), f"`{row.name}`", *metrics, number(done.seconds, 0), number(row.speed, 1),
-                      millions(done.parameters), row.folder.name])  # fmt: skip
-    text = [f"All with `{shared}`.", ""] if shared else []
-    text += _table(lines, right=range(2, len(header) - 1)) if len(lines) > 1 else ["No job finished."]
+    for row in done:
+        metrics = [number(row.metrics.get(name), 0 if name == "epoch" else 4) for name in shown]
+        lines.append([f"{row.group}{row.rank}", f"`{row.name}`", row.split, *metrics, number(row.outcome.seconds, 0),
+                      number(row.speed, 1), millions(row.outcome.parameters), row.folder.name])  # fmt: skip
+    text = [f"{note[0].upper()}{note[1:]}.", ""] if (note := warning(rows)) else []
+    text += [f"All with `{shared}`.", ""] if shared else []
+    text += _table(lines, right=range(3, len(header) - 1)) if len(lines) > 1 else ["No job finished."]
     if others := [row for row in rows if not finished(row)]:
         text.append("")
         text += [f"- {row.outcome.state}: `{row.name}`: {row.outcome.reason} ({row.folder.name})" for row in others]
@@ -135,14 +172,6 @@ def _table(lines: Sequence[Sequence[str]], right: Sequence[int]) -> list[str]:
     padded = [[f"{cell:{'>' if at in right else '<'}{widths[at]}}" for at, cell in enumerate(line)] for line in cells]
     rule = ["-" * (width - 1) + (":" if at in right else "-") for at, width in enumerate(widths)]
     return [f"| {' | '.join(line)} |" for line in (padded[0], rule, *padded[1:])]
-
-
-def _metrics(folder: Path) -> dict[str, Any]:
-    file = folder / "metrics.json"
-    try:
-        return dict(json.loads(file.read_text()))
-    except (OSError, ValueError):
-        return {}
 
 
 def _speed(folder: Path) -> float | None:

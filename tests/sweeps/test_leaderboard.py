@@ -1,4 +1,5 @@
 import csv
+import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -6,6 +7,7 @@ from pathlib import Path
 import cv2
 import pytest
 
+from ssd.results import Conditions, Results
 from ssd.sweeps.leaderboard import collect, common_words, make_leaderboard
 from ssd.sweeps.outcome import FAILED, FINISHED, INTERRUPTED, PRUNED
 
@@ -55,6 +57,48 @@ def test_the_files(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     picture = cv2.imread(str(folder / "leaderboard.png"))
     assert picture.shape[1] == 11 * 120
     assert picture.std() > 10
+
+
+def metrics_of(value: float, split: str = "val", images: int = 90, **test: float) -> str:
+    conditions = Conditions("pets", split, images, 200, "0f", 0.5, None)
+    values = {f"{split}/map_11pt": value, **{f"test/{name}": value for name, value in test.items()}}
+    results = Results("finished", None, split, "best", 3, 30, values, {split: conditions})
+    return json.dumps(results.to_json("train"))
+
+
+def test_jobs_that_were_measured_otherwise_are_ranked_apart(
+    job: Job, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number, (value, images) in enumerate([(0.9, 30), (0.5, 90), (0.75, 90)]):
+        job(number, [f"a={number}"], metrics_of(value, images=images), state=FINISHED, value=value)
+    job(3, ["a=3"], metrics_of(0.95, images=7), state=PRUNED)
+    with caplog.at_level(logging.INFO):
+        make_leaderboard(tmp_path)
+    first = "Ranked within groups only, whose numbers do not compare: number of images (30, 90)."
+    assert (tmp_path / "leaderboard.md").read_text().splitlines()[0] == caplog.messages[0] == first
+    rows = list(csv.DictReader((tmp_path / "leaderboard.csv").open()))
+    assert [(row["job"], row["group"], row["rank"]) for row in rows] == [
+        ("2", "A", "1"), ("1", "A", "2"), ("0", "B", "1"), ("3", "", "")]  # fmt: skip
+    assert any(line.startswith("| B1") and "`a=0`" in line for line in caplog.messages)
+    assert (tmp_path / "leaderboard.png").is_file()
+
+
+def test_trainings_and_evaluations_of_several_splits(job: Job, tmp_path: Path) -> None:
+    job(0, ["job.split=val"], metrics_of(0.5), state=FINISHED, value=0.5)
+    job(1, ["job.split=test"], metrics_of(0.75, "test", 30), state=FINISHED, value=0.75)
+    make_leaderboard(tmp_path)
+    text = (tmp_path / "leaderboard.md").read_text()
+    assert "do not compare: split (test, val)" in text
+    assert "test mAP" not in text
+
+
+def test_the_test_split_stands_beside_what_the_jobs_are_ranked_by(job: Job, tmp_path: Path) -> None:
+    job(0, ["a=0"], metrics_of(0.5, map_11pt=0.375), state=FINISHED, value=0.5)
+    job(1, ["a=1"], metrics_of(0.25, map_11pt=0.4375), state=FINISHED, value=0.25)
+    make_leaderboard(tmp_path)
+    header, _, best, _ = (tmp_path / "leaderboard.md").read_text().splitlines()
+    assert "test mAP 11pt" in header
+    assert [cell.strip() for cell in best.split("|")[1:7]] == ["1", "`a=0`", "val", "0.5000", "", "0.3750"]
 
 
 def test_nothing_finished(job: Job, tmp_path: Path) -> None:
