@@ -84,10 +84,13 @@ class Comparison:
     ranking: Ranking
     left_out: list[tuple[str, str]]
 
-    def compares(self, split: str) -> bool:
-        """Whether the numbers of this split were measured alike in all runs that have some."""
-        having = [run for run in self.runs if split in run.splits]
-        return unlike(run.measured.get(split) for run in having) is None
+    def alike(self, split: str) -> list[list[int]]:
+        """The places of runs with numbers of this split, by groups that were measured alike."""
+        groups: dict[str, list[int]] = {}
+        for place, run in enumerate(self.runs):
+            if split in run.splits:
+                groups.setdefault(key_of(run.measured.get(split)), []).append(place)
+        return list(groups.values())
 
     @property
     def letters(self) -> list[str]:
@@ -171,7 +174,9 @@ def _warnings(runs: Sequence[Run]) -> list[str]:
         notes.append(f"runs of an earlier version do not say how they were measured: {', '.join(unknown)}")
     same = {(how.split, how.same_images) for run in runs for how in run.measured.values() if how.same_images}
     pairs = sorted({tuple(sorted(pair)) for pair in same})
-    return notes + [f"{one} and {other} are the same images: checkpoints were chosen on them" for one, other in pairs]
+    return notes + [
+        f"{one} and {other} are the same images, and the checkpoints were chosen on them" for one, other in pairs
+    ]
 
 
 def _looks_like_a_run(folder: Path) -> bool:
@@ -203,28 +208,35 @@ def differing(runs: Sequence[Run]) -> dict[str, list[Any]]:
 
 
 def folded(different: Mapping[str, Sequence[Any]]) -> dict[str, list[str]]:
-    """The same as text for a reader: a table of which many keys differ becomes one row, long lists their length, each
-    with a digest that is equal for equal contents."""
-    tables: dict[str, list[str]] = {}
+    """The same as text for a reader: a table or a group of which many keys differ becomes one row, long lists their
+    length, each with a digest that is equal for equal contents."""
+    members: dict[str, list[str]] = {}
     for key in different:
-        tables.setdefault(key.rpartition(".")[0], []).append(key)
+        for table in _tables(key):
+            members.setdefault(table, []).append(key)
     rows: dict[str, list[str]] = {}
     for key, values in different.items():
-        table = key.rpartition(".")[0]
-        members = [one for one in tables[table] if not one.endswith(".name")]
-        if not table or key not in members or len(members) <= LEAVES:
+        many = [name for name in _tables(key) if len(members[name]) > LEAVES]
+        if not many:
             rows[key] = [shown(value) for value in values]
-        elif key == members[0]:
-            columns = zip(*(different[one] for one in members), strict=True)
-            rows[f"{table}.* ({len(members)} keys)"] = [_digested(list(column)) for column in columns]
+            continue
+        keys = members[many[0]]
+        columns = zip(*(different[one] for one in keys), strict=True)
+        rows.setdefault(f"{many[0]}.* ({len(keys)} keys)", [_digested(list(column)) for column in columns])
     return rows
+
+
+def _tables(key: str) -> list[str]:
+    """What a key may be folded into, the smaller first: the table it stands in, its group; nothing for a name."""
+    parent, _, leaf = key.rpartition(".")
+    return [] if leaf == "name" or not parent else list(dict.fromkeys([parent, key.partition(".")[0]]))
 
 
 def shown(value: Any) -> str:
     """A value of the configuration as a reader sees it."""
     if isinstance(value, list) and (len(value) > ITEMS or any(isinstance(item, (list, dict)) for item in value)):
         return f"{len(value)} items, {digest(value)}"
-    return plain(value)
+    return f"{value:.6g}" if isinstance(value, float) else plain(value)
 
 
 def plain(value: Any) -> str:
@@ -240,7 +252,7 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, default=str).encode()).hexdigest()[:DIGITS]
 
 
-def alike(runs: Sequence[Run]) -> list[str]:
+def unchanged(runs: Sequence[Run]) -> list[str]:
     """The groups of the configuration that are equal in all runs."""
     keys = dict.fromkeys(key for run in runs for key in run.config)
     different = {

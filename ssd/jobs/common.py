@@ -188,8 +188,9 @@ def report(cfg: DictConfig, folder: Path, measured: Measured, subject: Subject) 
     """
     metric, split = cfg.metric, subject.conditions.split
     thresholds = subject.thresholds or choose_thresholds(measured.voc, split, metric.threshold)
-    facts = {"model": subject.model, "of": subject.results.standing, "data set": f"{cfg.dataset.name}, {split}"}
-    facts["date"] = time.strftime("%Y-%m-%d %H:%M")
+    standing = subject.results.standing
+    facts = {"model": f"{subject.model} ({standing})" if standing else subject.model}
+    facts |= {"dataset": f"{cfg.dataset.name}, {split}", "date": time.strftime("%Y-%m-%d %H:%M")}
     numbering = Numbering.of(measured.samples, subject.category_ids, len(measured.classes))
     found, voc, annotated = measured.detections, measured.voc, measured.annotated
     analysis = analyse(measured.truth, found, voc, metric, thresholds, numbering, annotated)
@@ -198,7 +199,7 @@ def report(cfg: DictConfig, folder: Path, measured: Measured, subject: Subject) 
         split=split,
         same_images=subject.conditions.same_images,
         page=page_of(subject.results, split),
-        facts={name: value for name, value in facts.items() if value},
+        facts=facts,
         iou=metric.iou,
         compat=metric.compat,
         gallery=metric.gallery,

@@ -4,6 +4,7 @@ import csv
 import io
 import logging
 import shutil
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,12 @@ from ssd.evaluation.comparison import (
     FOOTNOTE,
     METRICS,
     Comparison,
-    alike,
     differing,
     find_runs,
     folded,
     plain,
     result_rows,
+    unchanged,
 )
 from ssd.evaluation.report.compare import compare_page
 from ssd.files import write_atomically
@@ -69,11 +70,13 @@ def lines_of(found: Comparison, width: int) -> list[str]:
         lines.append(f"{number:3}{letter and f' {letter}'}  {item.name}{item.status and f'  ({item.status})'}")
     lines += [f"left out: {name}: {reason}" for name, reason in found.left_out]
     results, keys = result_rows(runs), folded(differing(runs))
+    if keys:
+        keys = {"what differs:": [""] * len(runs), **keys}
     lines += ["", *_blocks({**results, **keys}, width)]
     if any(label.endswith("*") for label in results):
         lines.append(FOOTNOTE)
-    if same := alike(runs):
-        lines.append(f"the same in all: {', '.join(same)}")
+    if same := unchanged(runs):
+        lines += textwrap.wrap(f"the same in all: {', '.join(same)}", width)
     return lines
 
 

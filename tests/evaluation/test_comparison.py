@@ -6,7 +6,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from ssd.errors import UserError
-from ssd.evaluation.comparison import FOOTNOTE, alike, differing, find_runs, folded, result_rows, shown
+from ssd.evaluation.comparison import FOOTNOTE, differing, find_runs, folded, result_rows, shown, unchanged
 from ssd.evaluation.report.compare import compare_page
 from ssd.jobs.compare import lines_of, table_of
 from ssd.results import Conditions, Results
@@ -83,7 +83,7 @@ def test_keys_that_differ_without_those_that_follow(tmp_path):
     ]
     pair = find_runs([str(folder) for folder in folders[:2]]).runs
     assert differing(pair) == {"optimizer.learning_rate": [0.1, 0.2]}
-    assert alike(pair) == ["optimizer", "backbone", "head", "dataset", "epochs"][1:]
+    assert unchanged(pair) == ["backbone", "head", "dataset", "epochs"]
     three = differing(find_runs([str(folder) for folder in folders]).runs)
     assert set(three) == {"optimizer.learning_rate", "backbone.name"}
 
@@ -99,7 +99,10 @@ def test_only_what_was_measured_alike_is_ranked(tmp_path):
     assert first == "ranked within groups only, whose numbers do not compare: metric.iou (0.3, 0.5)"
     page = compare_page(found).decode()
     assert page.index(first[1:]) < page.index("<table")
+    assert "<b>0.7500</b>" in page
     assert "<b>0.9000</b>" not in page
+    assert page.count("<h2>mAP, 11-point, on val, runs 1, 2</h2>") == 1
+    assert page.count("<h2>mAP, 11-point, on val, runs 3</h2>") == 1
 
 
 def test_runs_of_other_validations_are_ranked_by_the_test_split_they_share(tmp_path):
@@ -130,7 +133,7 @@ def test_same_images_are_said(tmp_path):
     for name in ("1", "2"):
         make_run(tmp_path / name, 0.5, replace(VAL, same_images="test"))
     notes = find_runs(str(tmp_path / "*")).ranking.notes
-    assert notes[1] == "test and val are the same images: checkpoints were chosen on them"
+    assert notes[1] == "test and val are the same images, and the checkpoints were chosen on them"
 
 
 def test_page_and_table(tmp_path):
@@ -164,7 +167,7 @@ def test_many_keys_are_readable_on_a_narrow_console_and_whole_in_the_files(tmp_p
     found = find_runs(str(tmp_path / "*"))
     lines = lines_of(found, 80)
     start = lines.index("")
-    body = [line for line in lines[start:] if not line.startswith("the same")]
+    body = lines[start:]
     assert all(len(line) <= 80 for line in body)
     rows = folded(differing(found.runs))
     assert set(rows) == {"init.names.layers.* (30 keys)", "seed", "labels.classes"}
@@ -179,10 +182,19 @@ def test_many_keys_are_readable_on_a_narrow_console_and_whole_in_the_files(tmp_p
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(None, "null"), (0.001, "0.001"), (True, "true"), ("x", "x"), ([1, 2], "[1, 2]"), ({}, "{}")],
+    [(None, "null"), (0.001, "0.001"), (5 / 6, "0.833333"), (True, "true"), ("x", "x"), ([1, 2], "[1, 2]"), ({}, "{}")],
 )
 def test_short_values_are_shown_as_they_are(value, text):
     assert shown(value) == text
+
+
+def test_a_group_of_which_many_keys_differ_becomes_one_row():
+    different = {f"augment.{part}.probability": [0.5, place] for place, part in enumerate("abcdefghi")}
+    different |= {"augment.name": ["mild", "ssd"], "optimizer.wd": [0.0, None], "optimizer.name": ["adam", "sgd"]}
+    rows = folded(different)
+    assert list(rows) == ["augment.* (9 keys)", "augment.name", "optimizer.wd", "optimizer.name"]
+    assert [value.partition(",")[0] for value in rows["augment.* (9 keys)"]] == ["9 set", "9 set"]
+    assert rows["optimizer.wd"] == ["0", "null"]
 
 
 def test_runs_without_results_are_listed_with_the_reason(tmp_path):

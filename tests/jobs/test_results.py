@@ -153,7 +153,7 @@ def test_a_test_split_that_is_val_again_is_said_and_not_measured_twice(run, capl
     assert caplog.text.count("images of val") == 1
     assert "test and val are the same 4 images" in caplog.text
     assert caplog.messages[-1].endswith("the same images as test)")
-    assert "val and test are the same images" in (folder / "report.html").read_text()
+    assert "val and test are the same images: neither" in (folder / "report.html").read_text()
     run("dataset.splits.test=[val]", "job=eval", f"model={folder}", "job.split=test", folder="eval")
     assert caplog.messages[-1].startswith("test ")
     assert caplog.messages[-1].endswith("the same images as val)")

@@ -86,7 +86,7 @@ def _warnings(analysis: Analysis, about: About) -> str:
     if about.compat:
         parts.append(f"metric.compat={about.compat}: AP as the original counts it, its quirks included.")
     if about.same_images:
-        parts.append(f"{about.split} and {about.same_images} are the same images.")
+        parts.append(f"{about.split} and {about.same_images} are the same images: neither is new to the checkpoint.")
     if analysis.thresholds.optimistic(about.split):
         parts.append(f"* at thresholds that were chosen on {about.split} itself: optimistic.")
     return "".join(f'<p class="bad">{escape(part)}</p>' for part in parts)
