@@ -29,6 +29,7 @@ FOLLOWS = {
     "data_shape.name": ("data_shape.", "head."),
     "dataset.name": ("dataset.",),
 }
+ABSENT = "–"  # shown for a key that a run does not have
 LEAVES = 8  # keys of one table that are listed one by one where they differ; more become one row
 ITEMS = 6  # of a list that is shown as it is; a longer one as its length and digest
 DIGITS = 6  # of a digest
@@ -199,9 +200,9 @@ def _unfit(folder: Path) -> str | None:
 
 
 def differing(runs: Sequence[Run]) -> dict[str, list[Any]]:
-    """Dotted config keys in which the runs differ -> the value of each run (None: it has no such key)."""
+    """Dotted config keys in which the runs differ -> the value of each run, ABSENT where it has no such key."""
     keys = dict.fromkeys(key for run in runs for key in run.config)
-    values = {key: [run.config.get(key) for run in runs] for key in keys}
+    values = {key: [run.config.get(key, ABSENT) for run in runs] for key in keys}
     different = {key: row for key, row in values.items() if any(value != row[0] for value in row)}
     hidden = SILENT + tuple(prefix for name, prefixes in FOLLOWS.items() if name in different for prefix in prefixes)
     return {key: row for key, row in different.items() if key in FOLLOWS or not key.startswith(hidden)}
@@ -244,8 +245,8 @@ def plain(value: Any) -> str:
 
 
 def _digested(values: list[Any]) -> str:
-    known = [value for value in values if value is not None]
-    return f"{len(known)} set, {digest(known)}" if known else "null"
+    known = [value for value in values if value not in (None, ABSENT)]
+    return f"{len(known)} set, {digest(known)}" if known else ABSENT
 
 
 def digest(value: Any) -> str:

@@ -88,6 +88,12 @@ def test_keys_that_differ_without_those_that_follow(tmp_path):
     assert set(three) == {"optimizer.learning_rate", "backbone.name"}
 
 
+def test_a_key_that_a_run_does_not_have_is_not_null(tmp_path):
+    make_run(tmp_path / "1", 0.5, extra={"key": None})
+    make_run(tmp_path / "2", 0.75)
+    assert differing(find_runs(str(tmp_path / "*")).runs) == {"extra.key": ["–", None]}
+
+
 def test_only_what_was_measured_alike_is_ranked(tmp_path):
     make_run(tmp_path / "1", 0.5)
     make_run(tmp_path / "2", 0.75)
