@@ -97,7 +97,7 @@ def write(model: Model, folder: Path, formats: list[str]) -> None:
     for name in {"onnx", *formats}:
         FORMATS[name].write(model, folder / FORMATS[name].name, Calibration(lambda: iter(pictures), METHODS[0]))
     # OpenCV has no suppression that fits: like PyTorch it gets the network up to probabilities and boxes.
-    whole = onnx.load(folder / FORMATS["onnx"].name)
+    whole = onnx.load(folder / FORMATS["onnx"].name)  # `images` inside of it is the network's input
     part = onnx.utils.Extractor(whole).extract_model(["images"], ["cls_prob", "boxes"])
     onnx.save(part, folder / "peer.onnx")
     plain = attach_detection(model.symbol, DetectionOf(spec.detection), spec.variances, "mxnet_ssd")
