@@ -5,6 +5,7 @@ would be trained on as images without objects.
 """
 
 import os
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from operator import attrgetter
@@ -57,9 +58,10 @@ def passed_over(name: str) -> str | None:
     return HIDDEN if name.startswith(".") else None
 
 
-def files_below(folder: Path) -> Listing:
+def files_below(folder: Path, deep: bool = True) -> Listing:
     """All files of a folder and the folders below it, links included; UserError for a folder that cannot be listed.
 
+    deep: False leaves out the folders below it.
     The folder's own name is not judged: what it is called is the user's choice. Of hidden files only those are named
     as passed over that would count as images or annotations.
     """
@@ -79,7 +81,7 @@ def files_below(folder: Path) -> Listing:
             elif is_folder:
                 if real in chain:
                     listing.skip(LOOPS, path)
-                else:
+                elif deep:
                     waiting.append((path, (*chain, real)))
             elif os.path.isfile(path) if linked else entry.is_file():
                 if "." not in entry.name and _was_link(path):
@@ -122,6 +124,11 @@ def merged(parts: Iterable[Mapping[str, list[Path]]]) -> dict[str, list[Path]]:
         for reason, paths in part.items():
             together.setdefault(reason, set()).update(paths)
     return {reason: sorted(paths) for reason, paths in together.items()}
+
+
+def fold(name: str) -> str:
+    """A name without regard to case and to how accents are composed (macOS takes them apart)."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _was_link(path: Path) -> bool:

@@ -5,22 +5,44 @@ IoU of continuous boxes equal the devkit's rule with + 1 (VOCevaldet.m). compat 
 """
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from ssd.data import voc_xml
 from ssd.data.checks import BoxChecker, class_index
+from ssd.data.coverage import SAME_FILE, UNLISTED, Coverage
 from ssd.data.dataset import SPLITS, Dataset, Sample
 from ssd.data.images import check_header, read_bytes
+from ssd.data.listing import merged, subfolders
 from ssd.data.problems import refuse, skipping
+from ssd.data.split_names import one_each, refuse_unknown, shown, split_of
 from ssd.data.splits import HoldOut
+from ssd.data.voc_folder import FOLDERS, VOCFolder, read_ids
 from ssd.data.voc_xml import Annotation
 from ssd.errors import UserError
 
-SETS = Path("ImageSets/Main")
-FOLDERS = (Path("Annotations"), Path("JPEGImages"), SETS)
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+SETS = FOLDERS[2]
+MOST_NAMED = 20  # lists in a message
+
+
+@dataclass(frozen=True)
+class Place:
+    """Images of a split: those of a list, else all that a folder has annotations of whose id starts with `below`."""
+
+    folder: VOCFolder
+    list: Path | None = None
+    below: str = ""
+
+
+@dataclass
+class Members:
+    """The images of a split, each once: (folder, id), in the order of the lists. skipped: reason -> files."""
+
+    ids: list[tuple[VOCFolder, str]] = field(default_factory=list)
+    skipped: dict[str, list[Path]] = field(default_factory=dict)
 
 
 class VOC(Dataset):
@@ -28,10 +50,13 @@ class VOC(Dataset):
 
     splits: for "train", "val" and "test" a list of sets that are joined. A set is the name of a file in
     ImageSets/Main, with its folder in front when root holds several ("VOC2007/trainval"); "train|trainval" means
-    the first of the two that exists.
+    the first of the two that exists. It may also be a list elsewhere ("lists/mine.txt"), or a folder that is a dataset
+    of its own or lies in Annotations.
     classes: None = all names found in the annotations of the splits, sorted.
-    A folder without any ImageSets/Main is split by `holdout`.
+    Without any list of ImageSets/Main the folders say which split an image is of (Annotations/train, or train/a.xml);
+    where none is named after a split, all are to train on. What is not there is cut from train by `holdout`.
     out_of_range: what becomes of boxes outside their picture: "error", "clip" or "drop".
+    A sample's id is the one that the list has, with the folder in front where two folders have the same.
     """
 
     def __init__(
@@ -51,14 +76,15 @@ class VOC(Dataset):
         self.first_pixel = 0.0 if compat == "mxnet_ssd" else 1.0
         self.out_of_range = out_of_range
         self.holdout = HoldOut.from_config(holdout)
-        self._images: dict[Path, dict[str, str]] = {}
+        self._folders: dict[Path, VOCFolder] = {}
+        self._members_of: dict[str, Members] = {}
         self._annotations: dict[Path, Annotation] = {}
 
     @property
     def available(self) -> tuple[str, ...]:  # type: ignore[override]
-        if self._has_no_sets():
-            return self.holdout.available(["train"])
-        return tuple(split for split in SPLITS if split in self.splits and self._has(split))
+        if self._given is not None:
+            return self.holdout.available(self._given)
+        return tuple(split for split in SPLITS if self.splits.get(split) and all(map(self._place, self.splits[split])))
 
     @cached_property
     def classes(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -67,21 +93,102 @@ class VOC(Dataset):
         # No split at all: asking for one raises the error that says what is missing.
         splits = list(self.available) or list(self.splits)[:1]
         names: set[str] = set()
-        for folder, identifier in (member for split in splits for member in self._members(split)):
+        broken: list[UserError] = []
+        for folder, identifier in (member for split in splits for member in self._picked(split)):
             with skipping("unusable", _xml(folder, identifier)):
-                names.update(item.name for item in self._annotation(folder, identifier).objects)
+                annotation = self._annotation(folder, identifier)
+                names.update(item.name for item in annotation.objects)
+                broken += [error for _, error in annotation.broken]
         if not names:
+            if broken:
+                raise broken[0]
             raise UserError(f"{self._root()}: no annotation of the splits has an <object>, so there are no classes")
         return tuple(sorted(names))
 
     def split(self, name: str) -> list[Sample]:
         checker = BoxChecker(self.out_of_range)
+        members = self._picked(name)
+        counts = Counter(identifier for _, identifier in members)
+        owners: dict[str, str] = {}  # image file -> annotation
         samples = []
-        for folder, identifier in self._members(name):
-            with skipping("unusable", _xml(folder, identifier)):
-                samples.append(self._sample(folder, identifier, checker))
+        for folder, identifier in members:
+            where = _xml(folder, identifier)
+            with skipping("unusable", where):
+                annotation = self._annotation(folder, identifier)
+                image = folder.image(identifier, annotation.filename)
+                other = owners.setdefault(folder.pictured.files[image], where)
+                if other != where:
+                    raise UserError(f"{where}: its image {image} is that of {other}; one of the two is another image's")
+                unique = identifier if counts[identifier] == 1 else f"{folder.root.name}/{identifier}"
+                samples.append(self._sample(unique, where, image, annotation, checker))
         checker.report()
         return samples
+
+    def coverage(self, split: str) -> Coverage:
+        source = self._source(split)
+        members = self._members(source)
+        if source != split:  # cut from the images to train on: their folders are named there
+            return Coverage()
+        parts = [members.skipped]
+        unlabeled: list[Path] = []
+        orphans: list[Path] = []
+        for folder in self._first_named_by(source):
+            parts += [folder.annotated.skipped, folder.pictured.skipped]
+            lone = self._unannotated(folder)
+            if self._given is None:
+                orphans += self._unlisted(folder)
+                parts += [{UNLISTED: lone}] if lone else []
+            else:
+                unlabeled += lone
+        searched = [self._label_of(path) for path in unlabeled[:1]]
+        skipped = {reason: self._shown(paths) for reason, paths in merged(parts).items()}
+        return Coverage(self._shown(unlabeled), self._shown(orphans), self._shown(searched), skipped)
+
+    def _shown(self, paths: Sequence[Path]) -> tuple[str, ...]:
+        return tuple(shown(path, self._root()) for path in sorted(paths))
+
+    def _first_named_by(self, split: str) -> list[VOCFolder]:
+        """Folders that no earlier split has images of: what is said of a folder is said once."""
+        earlier: list[VOCFolder] = []
+        for other in self._given or self.available:
+            if other == split:
+                break
+            earlier += [folder for folder, _ in self._members(other).ids]
+        known = {id(folder) for folder in earlier}
+        return [folder for folder in self._folders_of(split) if id(folder) not in known]
+
+    def _folders_of(self, split: str) -> list[VOCFolder]:
+        return list({id(folder): folder for folder, _ in self._members(split).ids}.values())
+
+    def _unlisted(self, folder: VOCFolder) -> list[Path]:
+        """Annotations that no list names, be it of a split or not."""
+        named = {folder.annotation(name) for split in self.available for where, name in self._members(split).ids
+                 if where is folder and folder.knows(name)}  # fmt: skip
+        left = {identifier: path for identifier, path in folder.ids.items() if path not in named}
+        for file in folder.lists() if left else ():
+            try:
+                ids = read_ids(file, folder.knows)
+            except UserError:
+                continue  # of another purpose
+            for identifier in ids:
+                left.pop(identifier, None)
+        return list(left.values())
+
+    def _unannotated(self, folder: VOCFolder) -> list[Path]:
+        lone = folder.unannotated()
+        used = set()
+        for identifier in folder.ids if lone else ():
+            if not folder.has_image_called(identifier):
+                try:
+                    used.add(folder.image(identifier, self._annotation(folder, identifier).filename))
+                except UserError:
+                    continue  # split() says so
+        return [path for path in lone if path not in used]
+
+    def _label_of(self, image: Path) -> Path:
+        """Where the annotation of an image should be."""
+        folder = next(item for item in self._folders.values() if image in item.pictured.files)
+        return (folder.annotations / image.relative_to(folder.images)).with_suffix(".xml")
 
     def _root(self) -> Path:
         if self.root is None:
@@ -91,68 +198,154 @@ class VOC(Dataset):
             raise UserError(f"dataset.root {self.root}: no such folder")
         return root
 
-    def _has(self, split: str) -> bool:
-        entries = self.splits[split]
-        return bool(entries) and all(any(file.is_file() for file in self._candidates(entry)) for entry in entries)
+    def _opened(self, path: Path) -> VOCFolder:
+        if path not in self._folders:
+            self._folders[path] = VOCFolder(path)
+        return self._folders[path]
 
-    def _candidates(self, entry: str) -> list[Path]:
-        """The files an entry such as "VOC2007/train|trainval" may mean, the preferred first."""
-        folder, _, names = entry.rpartition("/")
-        return [self._root() / folder / SETS / f"{name.strip()}.txt" for name in names.split("|")]
+    @cached_property
+    def _given(self) -> dict[str, list[Place]] | None:
+        """The folders of each split where folders say which images it has; None where lists do (or should)."""
+        found = {split: [self._place(entry) for entry in entries] for split, entries in self.splits.items() if entries}
+        named = {split: [place for place in places if place] for split, places in found.items() if all(places)}
+        if self._opened(self._root()).sets or any(place.list for places in named.values() for place in places):
+            return None
+        for split, entries in self.splits.items() if named else ():
+            if split not in named and not any("|" in entry for entry in entries):
+                raise UserError(
+                    f"{self._root()}: dataset.splits.{split} is {entries}, and there is no such list or folder"
+                )
+        return named or self._usual() or None
 
-    def _members(self, split: str) -> list[tuple[Path, str]]:
+    def _place(self, entry: str) -> Place | None:
+        """Where the images of an entry such as "VOC2007/train|trainval" are named, the first that exists.
+
+        Only an entry without "|" may be a folder of annotations: the defaults mean lists.
+        """
+        above, _, names = entry.rpartition("/")
+        root = self._root()
+        for name in (name.strip() for name in names.split("|")):
+            folder = self._opened(root / above)
+            if folder.sets and os.path.isfile(folder.sets / f"{name}.txt"):
+                return Place(folder, folder.sets / f"{name}.txt")
+            whole = self._opened(root)
+            for file in (root / above / name, root / above / f"{name}.txt"):
+                if file.suffix == ".txt" and os.path.isfile(file) and whole.is_there:
+                    return Place(whole, file)
+            path = root / above / name
+            if "|" in names or not name or not os.path.isdir(path):
+                continue
+            for inside in (path, whole.annotations / above / name):
+                if inside.is_relative_to(whole.annotations) and inside != root and os.path.isdir(inside):
+                    return Place(whole, below=f"{inside.relative_to(whole.annotations).as_posix()}/")
+            if self._opened(path).is_there:
+                return Place(self._opened(path))
+        return None
+
+    def _usual(self) -> dict[str, list[Place]]:
+        """The splits by the names of folders, where there are no lists; all are to train on where none is named so."""
+        root = self._root()
+        whole = self._opened(root)
+        if not whole.is_there:
+            folders = [folder for folder in subfolders(root) if self._opened(folder).is_there]
+            if any(self._opened(folder).sets for folder in folders):
+                return {}  # a devkit
+            found = one_each(folders, root)
+            refuse_unknown([folder for folder in folders if folder not in found.values()], root, found)
+            return {split: [Place(self._opened(folder))] for split, folder in found.items()}
+        tops = {identifier.partition("/")[0] for identifier in whole.ids if "/" in identifier}
+        if not tops:
+            return {"train": [Place(whole)]}
+        found = one_each([whole.annotations / top for top in sorted(tops)], root)
+        refuse_unknown([whole.annotations / top for top in sorted(tops) if not split_of(top)], root, found)
+        beside = [path for identifier, path in whole.ids.items() if "/" not in identifier]
+        if beside:
+            raise UserError(
+                f"{beside[0]}: lies beside {', '.join(shown(path, root) for path in found.values())}, which are named "
+                f"after splits; move what is to train on into {shown(whole.annotations / 'train', root)}"
+            )
+        return {split: [Place(whole, below=f"{path.name}/")] for split, path in found.items()}
+
+    def _source(self, split: str) -> str:
+        """The split with places of its own that the images of `split` are taken from."""
+        if self._given is None:
+            return split
+        if split == "test" and "test" not in self._given and not self.holdout.test:
+            split = "val"
+        return split if split in self._given else "train"
+
+    def _picked(self, split: str) -> list[tuple[VOCFolder, str]]:
         """(folder, id) of every picture of a split, in the order of its files."""
-        if self._has_no_sets():
-            return self.holdout.pick(split, ["train"], self._annotated, lambda member: member[1])
+        if self._given is None:
+            return self._members(split).ids
+        return self.holdout.pick(split, self._given, lambda name: self._members(name).ids, lambda member: member[1])
+
+    def _members(self, split: str) -> Members:
+        if split not in self._members_of:
+            self._members_of[split] = self._find_members(split)
+        return self._members_of[split]
+
+    def _find_members(self, split: str) -> Members:
+        members = Members()
+        seen: set[Path] = set()
+        for place in self._places(split):
+            folder = place.folder
+            folder.require()
+            if place.list is not None:
+                ids = read_ids(place.list, folder.knows)
+            else:
+                ids = [identifier for identifier in folder.ids if identifier.startswith(place.below)]
+            if not ids:
+                raise UserError(f"{folder.annotations / place.below}: has no .xml files")
+            for identifier in ids:
+                try:
+                    file = folder.annotation(identifier)
+                except UserError:  # split() says so, of this image alone
+                    file = Path(_xml(folder, identifier))
+                if file in seen:
+                    members.skipped.setdefault(SAME_FILE, []).append(file)
+                else:
+                    seen.add(file)
+                    members.ids.append((folder, identifier))
+        return members
+
+    def _places(self, split: str) -> list[Place]:
+        """Of each entry of a split; UserError that says what is there instead."""
+        if self._given is not None:
+            if split not in self._given:
+                raise UserError(f"{self._root()}: no folder of annotations is named after the {split} split")
+            return self._given[split]
         entries = self.splits.get(split)
         if not entries:
             raise UserError(
                 f"dataset.splits.{split} is not set: name a file of {SETS}, e.g. dataset.splits.{split}=[val]"
             )
-        members = []
-        for entry in entries:
-            candidates = self._candidates(entry)
-            for needed in FOLDERS:
-                folder = candidates[0].parents[2] / needed
-                if not folder.is_dir():
-                    raise UserError(f"{folder}: no such folder; a VOC data set has {', '.join(map(str, FOLDERS))}")
-            file = next((file for file in candidates if file.is_file()), None)
-            if file is None:
-                there = ", ".join(sorted(other.stem for other in candidates[0].parent.glob("*.txt"))[:20]) or "nothing"
-                missing = " nor ".join(candidate.name for candidate in candidates)
-                raise UserError(
-                    f"{candidates[0].parent} has no {missing} but {there}: "
-                    f"name one of its files, e.g. dataset.splits.{split}=[trainval]"
-                )
-            members += [(file.parents[2], identifier) for identifier in _read_ids(file)]
-        return members
+        return [self._place(entry) or self._missing(entry, split) for entry in entries]
 
-    def _has_no_sets(self) -> bool:
-        return (self._root() / "Annotations").is_dir() and not (self._root() / SETS).is_dir()
+    def _missing(self, entry: str, split: str) -> Place:
+        above, _, names = entry.rpartition("/")
+        folder = self._opened(self._root() / above)
+        folder.require()
+        sets = folder.sets
+        if sets is None:
+            raise UserError(f"{folder.root / SETS}: no such folder; a VOC dataset has {', '.join(map(str, FOLDERS))}")
+        there = ", ".join([other.stem for other in folder.lists()][:MOST_NAMED]) or "nothing"
+        missing = " nor ".join(f"{name.strip()}.txt" for name in names.split("|"))
+        raise UserError(
+            f"{sets} has no {missing} but {there}: name one of its files, e.g. dataset.splits.{split}=[trainval]"
+        )
 
-    def _annotated(self, split: str) -> list[tuple[Path, str]]:
-        """Every annotation there is."""
-        found = sorted(file.stem for file in (self._root() / "Annotations").glob("*.xml"))
-        if not found:
-            raise UserError(f"{self._root() / 'Annotations'}: has no .xml files")
-        return [(self._root(), identifier) for identifier in found]
-
-    def _annotation(self, folder: Path, identifier: str) -> Annotation:
-        file = Path(_xml(folder, identifier))
+    def _annotation(self, folder: VOCFolder, identifier: str) -> Annotation:
+        file = folder.annotation(identifier)
         if file not in self._annotations:
             try:
                 data = file.read_bytes()
             except OSError as error:
-                raise UserError(
-                    f"{file}: {error.strerror}; every picture of a split needs one (without <object> if it shows none)"
-                ) from error
+                raise UserError(f"{file}: cannot read the annotation: {error.strerror}") from error
             self._annotations[file] = voc_xml.parse(data, str(file))
         return self._annotations[file]
 
-    def _sample(self, folder: Path, identifier: str, checker: BoxChecker) -> Sample:
-        where = _xml(folder, identifier)
-        annotation = self._annotation(folder, identifier)
-        image = self._image(folder, identifier, annotation)
+    def _sample(self, identifier: str, where: str, image: Path, annotation: Annotation, checker: BoxChecker) -> Sample:
         size = (annotation.width, annotation.height)
         if min(size) <= 0:
             size = check_header(read_bytes(image), str(image))
@@ -169,22 +362,9 @@ class VOC(Dataset):
                 numbers.append(number)
         return Sample(identifier, image, *size, checker.check(rows, size, where, numbers))
 
-    def _image(self, folder: Path, identifier: str, annotation: Annotation) -> Path:
-        """The picture with the id's name, else the one the XML names (many tools write wrong ones there)."""
-        images = folder / "JPEGImages"
-        if images not in self._images:
-            files = (file for file in images.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
-            self._images[images] = {file.stem: file.name for file in files}
-        if identifier in self._images[images]:
-            return images / self._images[images][identifier]
-        named = images / Path(annotation.filename).name
-        if annotation.filename and os.path.isfile(named):
-            return named
-        raise UserError(f"{images / identifier}.jpg: no such image, nor with {', '.join(IMAGE_SUFFIXES[1:])}")
 
-
-def _xml(folder: Path, identifier: str) -> str:
-    return str(folder / "Annotations" / f"{identifier}.xml")
+def _xml(folder: VOCFolder, identifier: str) -> str:
+    return f"{folder.annotations / identifier}.xml"
 
 
 def _as_list(entries: str | Sequence[str] | None) -> list[str]:
@@ -198,16 +378,3 @@ def _class_names(classes: str | Sequence[str]) -> tuple[str, ...]:
             f"dataset.classes {list(names)} must hold different names, at least one; null finds them in the annotations"
         )
     return names
-
-
-def _read_ids(file: Path) -> list[str]:
-    try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: not a readable list of image ids ({error})") from error
-    ids = [line.strip() for line in lines if line.strip()]
-    if any("\0" in identifier for identifier in ids):
-        raise UserError(f"{file}: not a readable list of image ids (it holds binary data)")
-    if not ids:
-        raise UserError(f"{file}: the split is empty, it must hold one image id per line")
-    return [identifier[:-4] if identifier.lower().endswith((".jpg", ".png")) else identifier for identifier in ids]

@@ -2,11 +2,10 @@
 
 import errno
 import os
-import unicodedata
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from ssd.data.listing import PICTURES, files_below, find_folder, passed_over
+from ssd.data.listing import PICTURES, files_below, find_folder, fold, passed_over
 from ssd.errors import UserError
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages")  # in lower case, the preferred first
@@ -161,11 +160,6 @@ class _Names:
 
     def of_stem(self, stem: str) -> list[str]:
         return self._of_stem.get(fold(stem), [])
-
-
-def fold(name: str) -> str:
-    """A name without regard to case and to how accents are composed (macOS takes them apart)."""
-    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _replaced(start: Path, parts: tuple[str, ...]) -> Path | None:

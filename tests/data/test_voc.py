@@ -68,7 +68,7 @@ def test_devkit(voc):
     voc.root.rename(voc.root.parent / "VOC2007")
     splits = {"train": ["VOC2007/train", "VOC2007/val"], "val": "VOC2007/test|val"}
     dataset = voc.dataset(root=str(voc.root.parent), splits=splits)
-    assert [sample.id for sample in dataset.split("train")] == ["a", "b", "c", "c"]
+    assert [sample.id for sample in dataset.split("train")] == ["a", "b", "c"]
     assert [sample.id for sample in dataset.split("val")] == ["c"]
     assert "dataset.splits.test is not set" in message_of(lambda: dataset.split("test"))
 
@@ -127,13 +127,13 @@ def test_missing_things(voc):
     assert f"{sets}/train.txt: the split is empty" in message_of(lambda: voc.dataset().split("train"))
     for data in (b"\xff\xfe\x00", b"a\0b"):
         (sets / "train.txt").write_bytes(data)
-        assert "train.txt: not a readable list" in message_of(lambda: voc.dataset().split("train"))
+        assert "train.txt: not a list of image ids" in message_of(lambda: voc.dataset().split("train"))
     voc.sets(train=["a", "nowhere"])
     assert f"{voc.xml('nowhere')}: No such file" in message_of(lambda: voc.dataset().split("train"))
     voc.sets(train=["a"])
     (root / "JPEGImages/a.jpg").unlink()
     assert f"{root}/JPEGImages/a.jpg: no such image" in message_of(lambda: voc.dataset().split("train"))
-    (root / "Annotations").rename(root / "Labels")
+    (root / "Annotations").rename(root / "Notes")
     assert f"{root}/Annotations: no such folder" in message_of(lambda: voc.dataset().split("train"))
 
 
