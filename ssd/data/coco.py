@@ -14,7 +14,7 @@ from ssd.data import coco_json
 from ssd.data.checks import BoxChecker, class_index, position
 from ssd.data.coco_json import Id, Instances, Picture
 from ssd.data.coverage import UNLISTED, Coverage
-from ssd.data.dataset import Dataset, Sample, every_number
+from ssd.data.dataset import Dataset, Sample, every_number, only_image
 from ssd.data.files import existing_root
 from ssd.data.named_images import ImageFolder, clean, ids, relative
 from ssd.data.problems import refuse, skipping
@@ -140,7 +140,7 @@ class COCO(Dataset):
         return Coverage(skipped={UNLISTED: tuple(relative(path, root) for path in others)} if others else {})
 
     def _picked(self, split: str) -> list[tuple[Source, Picture]]:
-        return self.holdout.pick(split, self.splits, self._members, lambda pair: pair[1].file)
+        return self.holdout.pick(split, self.splits, self._members, lambda pair: pair[1].file, self._look_of)
 
     def _file(self, source: Source, picture: Picture) -> Path:
         folder = self._place(source.images)
@@ -150,6 +150,10 @@ class COCO(Dataset):
             return self._folders[folder].find(picture.file)
         except UserError as error:
             raise UserError(f"{source.annotations}: image {picture.id} ({picture.file}): {error}") from error
+
+    def _look_of(self, pair: tuple[Source, Picture]) -> Sample | None:
+        file = self._file_or_none(*pair)
+        return None if file is None else only_image(file)
 
     def _file_or_none(self, source: Source, picture: Picture) -> Path | None:
         try:

@@ -9,7 +9,7 @@ from ssd.data import csv_text
 from ssd.data.checks import BoxChecker, class_index
 from ssd.data.coverage import UNLISTED, Coverage
 from ssd.data.csv_text import Form, Row
-from ssd.data.dataset import Dataset, Sample
+from ssd.data.dataset import Dataset, Sample, only_image
 from ssd.data.files import existing_root, picture_sizes, read_text
 from ssd.data.named_images import ImageFolder, clean, ids, relative
 from ssd.data.problems import skipping
@@ -95,7 +95,7 @@ class CSV(Dataset):
         return Coverage(skipped={UNLISTED: found} if found else {})
 
     def _picked(self, split: str) -> list["Entry"]:
-        return self.holdout.pick(split, self.splits, self._members, lambda entry: entry.name)
+        return self.holdout.pick(split, self.splits, self._members, lambda entry: entry.name, _look_of)
 
     def _root(self) -> Path:
         return existing_root(self.root, "the CSV files of dataset.splits")
@@ -151,6 +151,10 @@ class CSV(Dataset):
                 boxes.append((index, xmin * scale[0], ymin * scale[1], xmax * scale[0], ymax * scale[1], 0))
         where = f"{entry.path} (line {entry.rows[0].line} on)"
         return Sample(identifier, entry.path, *size, checker.check(boxes, size, where))
+
+
+def _look_of(entry: "Entry") -> Sample | None:
+    return None if entry.path is None else only_image(entry.path)
 
 
 def _check_same(entry: "Entry", row: Row) -> None:

@@ -83,6 +83,11 @@ class Sample:
         return np.column_stack([rows, np.arange(len(rows)) >= len(self.boxes)]).astype(np.float32)
 
 
+def only_image(path: Path) -> Sample:
+    """A sample of which nothing but its image file is known."""
+    return Sample("", path, 0, 0, no_boxes())
+
+
 class Dataset(ABC):
     """Samples by split. `classes` and the others may be attributes or properties.
 
@@ -132,6 +137,8 @@ def make_dataset(cfg: DictConfig | Mapping[str, Any]) -> Dataset:
     node: Any = OmegaConf.to_container(cfg, resolve=True) if isinstance(cfg, DictConfig) else dict(cfg)
     common = Common.out_of(node)
     common.fetch(node.get("root"))
+    if common.group_by is not None and isinstance(node.get("holdout"), Mapping):
+        node["holdout"] = {**node["holdout"], "group_by": common.group_by}
     if node.get("classes") is not None:
         node["classes"] = list(class_names(node["classes"], "dataset.classes"))
     classes = node.get("classes")

@@ -20,6 +20,7 @@ from ssd.files import write_atomically
 READ_AHEAD = 64  # images in memory at a time
 THUMB = 16  # side of the grey thumbnail that stands for an image
 FORMAT = 1  # of the file of Known, counted up when what makes an image sound changes
+MOST_SEEN = 100_000  # images kept in memory, some 50 MB
 MOST_KNOWN = 2_000_000  # images; with more of them the file is begun anew
 
 
@@ -37,8 +38,21 @@ class Picture:
     error: str | None
 
 
+_seen: dict[str, Picture] = {}  # by key_of
+
+
 def look(sample: Sample) -> Picture:
-    """Reads and decodes the image of a sample."""
+    """Reads and decodes the image of a sample; one that this process has looked at is not read again."""
+    key = key_of(sample)
+    if key is not None and key in _seen:
+        return _seen[key]
+    picture = _look(sample)
+    if key is not None and len(_seen) < MOST_SEEN:
+        _seen[key] = picture
+    return picture
+
+
+def _look(sample: Sample) -> Picture:
     digest = None
     try:
         data = sample.read()

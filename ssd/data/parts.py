@@ -29,6 +29,7 @@ class Common:
     on_error: str = REFUSE
     keep_empty: bool = False
     images: int | None = None
+    group_by: str | None = None
     download: bool = False
     mirror: str | None = None
     archives: Mapping[str, Any] | None = None

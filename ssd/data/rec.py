@@ -106,7 +106,7 @@ class Rec(Dataset):
 
     def split(self, name: str) -> list[Sample]:
         checker = BoxChecker(self.out_of_range)
-        entries = self.holdout.pick(name, self.splits, self._members, lambda entry: entry[1].name)
+        entries = self.holdout.pick(name, self.splits, self._members, lambda entry: entry[1].name, self._look_of)
         samples: list[Sample] = []
         for (split, entry), identifier in zip(entries, ids([clean(entry.name) for _, entry in entries]), strict=True):
             with skipping("unusable", str(self._path(split))):
@@ -188,6 +188,10 @@ class Rec(Dataset):
             self._read[split] = _told_apart(entries, path)
             _check_index(path, self._read[split])
         return [(split, entry) for entry in self._read[split]]
+
+    def _look_of(self, member: tuple[str, Entry]) -> Sample:
+        path, entry = self._path(member[0]), member[1]
+        return RecordSample("", path / entry.name, *entry.size, no_boxes(), file=path, start=entry.start)
 
     def _sample(self, path: Path, identifier: str, entry: Entry, checker: BoxChecker) -> Sample:
         if entry.error:

@@ -14,7 +14,7 @@ from pathlib import Path
 from ssd.data import voc_xml
 from ssd.data.checks import BoxChecker, class_index
 from ssd.data.coverage import SAME_FILE, UNLISTED, Coverage
-from ssd.data.dataset import SPLITS, Dataset, Sample
+from ssd.data.dataset import SPLITS, Dataset, Sample, only_image
 from ssd.data.images import check_header, read_bytes
 from ssd.data.listing import merged, subfolders
 from ssd.data.problems import refuse, skipping
@@ -278,7 +278,14 @@ class VOC(Dataset):
         """(folder, id) of every picture of a split, in the order of its files."""
         if self._given is None:
             return self._members(split).ids
-        return self.holdout.pick(split, self._given, lambda name: self._members(name).ids, lambda member: member[1])
+        return self.holdout.pick(split, self._given, lambda name: self._members(name).ids, _name_of, self._look_of)
+
+    def _look_of(self, member: tuple[VOCFolder, str]) -> Sample | None:
+        folder, identifier = member
+        try:
+            return only_image(folder.image(identifier, self._annotation(folder, identifier).filename))
+        except UserError:  # split() says so, of this image alone
+            return None
 
     def _members(self, split: str) -> Members:
         if split not in self._members_of:
@@ -361,6 +368,10 @@ class VOC(Dataset):
                 rows.append((index, xmin - shift, ymin - shift, xmax, ymax, item.difficult))
                 numbers.append(number)
         return Sample(identifier, image, *size, checker.check(rows, size, where, numbers))
+
+
+def _name_of(member: tuple[VOCFolder, str]) -> str:
+    return member[1]
 
 
 def _xml(folder: VOCFolder, identifier: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 from ssd.data import yolo_text
 from ssd.data.checks import BoxChecker, class_index, class_names
 from ssd.data.coverage import NO_SPLIT, SAME_FILE, SECOND_LABELS, Coverage
-from ssd.data.dataset import SPLITS, Dataset, Sample
+from ssd.data.dataset import SPLITS, Dataset, Sample, only_image
 from ssd.data.files import existing_root, picture_sizes, read_text
 from ssd.data.listing import Listing, files_below, merged
 from ssd.data.named_images import ids
@@ -191,7 +191,10 @@ class YOLO(Dataset):
         return split if split in self.splits else "train"
 
     def _picked(self, split: str) -> list[Path]:
-        return self.holdout.pick(split, self.splits, self._places_of, lambda path: path.as_posix())
+        return self.holdout.pick(split, self.splits, self._places_of, lambda path: path.as_posix(), self._look_of)
+
+    def _look_of(self, image: Path) -> Sample:
+        return only_image(self._folder / image)
 
     def _places_of(self, split: str) -> list[Path]:
         """Pictures of a split, relative to the folder where they lie in it (so that a moved copy splits alike)."""

@@ -5,13 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ssd.data.looking import THUMB, Picture
+from ssd.data.alike import GREY_LEVELS, HASH_BITS, usable
+from ssd.data.looking import Picture
 from ssd.data.problems import ERROR, WARNING
 from ssd.doctor.findings import Finding
 
-HASH_BITS = 6  # of 64 that may differ between pictures that are then compared by their thumbnails
-GREY_LEVELS = 4.0  # mean difference of the thumbnails up to which pictures count as similar
-LEAST_CONTRAST = 8.0  # standard deviation of a thumbnail; flatter ones are all alike
 CHUNK = 128  # pictures compared with all of train at a time
 UNITS = (100, 1000)  # what coordinates that are no pixels usually end at
 LEAST_BOXES = 20  # to say anything about the unit of all of them
@@ -52,12 +50,12 @@ def similar(splits: Mapping[str, Seen]) -> Iterator[Finding]:
     if "train" not in splits:
         return
     train = splits["train"]
-    known, thumbs, signs = _usable(train)
+    known, thumbs, signs = usable([picture.thumb for picture in train.pictures])
     digests = {picture.digest for picture in train.pictures}
     for split, seen in splits.items():
         if split == "train" or not len(known):
             continue
-        mine, my_thumbs, my_signs = _usable(seen)
+        mine, my_thumbs, my_signs = usable([picture.thumb for picture in seen.pictures])
         for start in range(0, len(mine), CHUNK):
             rows = slice(start, start + CHUNK)
             equal_bits = (my_signs[rows] @ signs.T + 64) / 2
@@ -69,23 +67,6 @@ def similar(splits: Mapping[str, Seen]) -> Iterator[Finding]:
                 if seen.pictures[place].digest not in digests:  # exact copies are told as such
                     what = f"looks like {train.files[known[twin[row]]]} of train"
                     yield Finding("similar", WARNING, split, seen.files[place], None, what)
-
-
-def _usable(seen: Seen) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Places of the pictures that can be told apart, their thumbnails [N, THUMB²] and difference hashes [N, 64]."""
-    places = [place for place, picture in enumerate(seen.pictures) if picture.thumb is not None]
-    thumbs = np.array([seen.pictures[place].thumb for place in places], np.uint8).reshape(-1, THUMB * THUMB)
-    contrast = thumbs.std(axis=1) >= LEAST_CONTRAST
-    thumbs = thumbs[contrast]
-    return np.array(places, np.int64)[contrast], thumbs, difference_hash(thumbs)
-
-
-def difference_hash(thumbs: np.ndarray) -> np.ndarray:
-    """float32 [N, 64] of 1 and -1 for thumbnails [N, THUMB²]: which of two neighbours is brighter, on a grid of 8x8
-    means. The product of two hashes counts equal bits minus different ones."""
-    grid = thumbs.reshape(-1, 8, THUMB // 8, 8, THUMB // 8).astype(np.int32).sum(axis=(2, 4))
-    brighter = grid > np.roll(grid, -1, axis=2)
-    return np.where(brighter.reshape(-1, 64), 1, -1).astype(np.float32)
 
 
 def lone_classes(counts: Mapping[str, np.ndarray], classes: Sequence[str]) -> Iterator[Finding]:

@@ -167,6 +167,9 @@ class Subject:
 def conditions_of(cfg: DictConfig, split: str, samples: Sequence[Sample], same_images: str | None = None) -> Conditions:
     """How cfg.metric measures these samples of a split. same_images: another split that is the same images."""
     holdout: Any = OmegaConf.to_container(cfg.dataset.holdout, resolve=True)
+    holdout.pop("cache", None)  # saves time and decides nothing
+    if (group_by := cfg.dataset.get("group_by")) is not None:
+        holdout["group_by"] = group_by
     return Conditions(
         dataset=str(cfg.dataset.name),
         split=split,

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from zlib import crc32
 
 import cv2
 import numpy as np
@@ -32,7 +33,7 @@ class VOCFolder:
     def add(self, identifier: str, objects: list[tuple], image: bytes | None = None) -> None:
         """objects: (name, xmin, ymin, xmax, ymax[, difficult]) as XML has them."""
         rows = [VOCObject(name, tuple(box[:4]), *(box[4:] or (0,))) for name, *box in objects]
-        data = jpeg(*SIZE, seed=len(identifier)) if image is None else image
+        data = jpeg(*SIZE, seed=crc32(identifier.encode())) if image is None else image
         (self.root / "JPEGImages" / f"{identifier}.jpg").write_bytes(data)
         self.xml(identifier).write_bytes(voc_xml.write(f"{identifier}.jpg", *SIZE, rows))
 

@@ -41,10 +41,10 @@ WHOLE = {
 
 @pytest.fixture
 def folder(tmp_path, jpeg):
-    for name in ("a.jpg", "sub/b.jpg", "val.jpg"):
+    for number, name in enumerate(("a.jpg", "sub/b.jpg", "val.jpg")):
         path = tmp_path / "pictures" / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(jpeg(60, 40))
+        path.write_bytes(jpeg(60, 40, seed=number))
     (tmp_path / "train.json").write_text(json.dumps(WHOLE))
     return tmp_path
 

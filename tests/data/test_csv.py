@@ -18,7 +18,7 @@ a.jpg,"big, cat",0.5,0,60,40,60
 @pytest.fixture
 def folder(tmp_path, jpeg):
     for name in ("a.jpg", "b.jpg", "c.jpg"):
-        (tmp_path / name).write_bytes(jpeg(60, 40))
+        (tmp_path / name).write_bytes(jpeg(60, 40, seed=ord(name[0])))
     (tmp_path / "train.csv").write_text(TEXT)
     return tmp_path
 

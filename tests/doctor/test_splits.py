@@ -2,8 +2,9 @@ import cv2
 import numpy as np
 import pytest
 
+from ssd.data.alike import difference_hash
 from ssd.data.looking import THUMB, Picture
-from ssd.doctor.splits import Seen, difference_hash, lone_classes, odd_units, repeated, similar
+from ssd.doctor.splits import Seen, lone_classes, odd_units, repeated, similar
 
 
 def picture(seed: int, change: float = 0, digest: bytes | None = None) -> Picture:
