@@ -10,6 +10,8 @@ further split behind its name (test/map_11pt), and beside them
     checkpoint  best or last of its training; null for a model that no checkpoints.json names
     epoch, step those of the checkpoint; an epoch that ended before its last step counts as the one under way
     measured    split -> how its numbers were measured, see Conditions
+
+Jobs that measure no split write the first three, and numbers of their own (`write_metrics`).
 """
 
 import json
@@ -19,6 +21,8 @@ from dataclasses import asdict, dataclass, field, fields
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
+
+from ssd.files import write_atomically
 
 FILE = "metrics.json"
 RUNNING, FINISHED, INTERRUPTED, FAILED, PRUNED = "running", "finished", "interrupted", "failed", "pruned"
@@ -105,6 +109,13 @@ class Results:
 def named(split: str, values: Mapping[str, float]) -> dict[str, float]:
     """With the split in front of every name."""
     return {f"{split}/{name}": value for name, value in values.items()}
+
+
+def write_metrics(folder: Path, job: str, numbers: Mapping[str, Any], reason: str | None = None) -> None:
+    """metrics.json of a job that measures no split: job, status and reason as in all, and its numbers. reason: why it
+    failed."""
+    about = {"job": job, "status": FAILED if reason else FINISHED, "reason": reason}
+    write_atomically(folder / FILE, (json.dumps({**about, **numbers}, indent=2) + "\n").encode())
 
 
 def read_metrics(folder: Path) -> dict[str, Any]:

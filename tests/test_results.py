@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from ssd.results import COMPARED, Conditions, Results, key_of, measured_of, named, read_metrics, unlike
+from ssd.results import COMPARED, Conditions, Results, key_of, measured_of, named, read_metrics, unlike, write_metrics
 
 VAL = Conditions("pets", "val", 90, 200, "0f", 0.5, None, {"val": 0.2, "seed": 0}, thresholds="val")
 RESULTS = Results(
@@ -34,6 +34,15 @@ def test_the_headline_is_that_of_the_split_that_is_named():
 def test_what_is_known_of_a_checkpoint():
     assert RESULTS.standing == "best checkpoint, epoch 3, step 120"
     assert replace(RESULTS, checkpoint=None, epoch=None, step=None).standing == ""
+
+
+def test_jobs_that_measure_no_split_say_what_they_are_and_how_they_ended(tmp_path):
+    write_metrics(tmp_path, "benchmark", {"images_per_second/a": 2.0})
+    assert read_metrics(tmp_path) == {
+        "job": "benchmark", "status": "finished", "reason": None, "images_per_second/a": 2.0
+    }  # fmt: skip
+    write_metrics(tmp_path, "benchmark", {}, "out of memory")
+    assert read_metrics(tmp_path) == {"job": "benchmark", "status": "failed", "reason": "out of memory"}
 
 
 @pytest.mark.parametrize("content", [None, "{", "[1]", "7"])

@@ -1,6 +1,5 @@
 """job=anchors: anchors that fit the boxes of the data set, written as a recipe."""
 
-import json
 import logging
 import os
 import re
@@ -16,6 +15,7 @@ from ssd.doctor.statistics import Boxes, gather, on_input
 from ssd.errors import UserError
 from ssd.files import write_atomically
 from ssd.jobs.common import open_gate
+from ssd.results import write_metrics
 from ssd.symbol.features import feature_maps
 from ssd.symbol.head import HeadLayer, head_layers
 
@@ -47,7 +47,7 @@ def run(cfg: DictConfig, folder: Path) -> float:
         "mean_iou_before": float(found.before.best.mean()),
         "mean_iou": float(found.after.best.mean()),
     }
-    write_atomically(folder / "metrics.json", (json.dumps(metrics, indent=2) + "\n").encode())
+    write_metrics(folder, "anchors", {"split": cfg.job.split, **metrics})
     tell(cfg, found, folder)
     return found.after.share
 

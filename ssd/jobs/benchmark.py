@@ -1,6 +1,5 @@
 """job=benchmark: images per second and latency of a grid of networks."""
 
-import json
 import logging
 from pathlib import Path
 from typing import Any, cast
@@ -13,6 +12,7 @@ from ssd.benchmark.worker import STAGES
 from ssd.errors import UserError
 from ssd.files import write_atomically
 from ssd.overrides import groups
+from ssd.results import write_metrics
 
 log = logging.getLogger(__name__)
 
@@ -34,11 +34,12 @@ def run(cfg: DictConfig, folder: Path) -> None:
         if row["images_per_second"] is not None
     }
     metrics = {f"images_per_second/{name}": speed for name, speed in speeds.items()}
-    write_atomically(folder / "metrics.json", (json.dumps(metrics, indent=2) + "\n").encode())
+    failed = None if speeds else f"nothing could be measured; the first reason: {rows[0]['error']}"
+    write_metrics(folder, "benchmark", metrics, failed)
     for line in to_table(rows):
         log.info("%s", line)
-    if not speeds:
-        raise UserError(f"nothing could be measured; the first reason: {rows[0]['error']}")
+    if failed:
+        raise UserError(failed)
     log.info("%-12s %s", "table", folder / "benchmark.csv")
     log.info("%-12s %s", "plot", folder / "benchmark.png")
 

@@ -1,6 +1,5 @@
 """job=demo: a trained model on pictures, videos or a camera, as annotated pictures and lists of what was found."""
 
-import json
 import logging
 import signal
 import threading
@@ -26,9 +25,9 @@ from ssd.detection.sources import DAMAGED, Frame, find, frames
 from ssd.detection.stages import Stages, predict
 from ssd.detection.video import suffix_of
 from ssd.errors import UserError
-from ssd.files import write_atomically
 from ssd.interop.models import KINDS
 from ssd.jobs.common import open_detector
+from ssd.results import write_metrics
 
 log = logging.getLogger(__name__)
 
@@ -159,7 +158,7 @@ def finish(folder: Path, saved: list[str], stages: Stages) -> None:
         metrics["frames_per_second"] = 1000 / sum(milliseconds.values())
         for line in stages.table():
             log.info("%s", line)
-    write_atomically(folder / "metrics.json", (json.dumps(metrics, indent=2) + "\n").encode())
+    write_metrics(folder, "demo", metrics)
     places = [(name, folder / name) for name in ("pictures", "videos")]
     places += [(key, folder / name) for key, (name, _) in LISTS.items() if key in saved]
     for name, place in places:

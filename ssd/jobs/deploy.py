@@ -68,13 +68,18 @@ def run(cfg: DictConfig, folder: Path) -> None:
     material = gather(cfg, folder, model, any(format_.quantized for format_ in formats.values()))
     OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
     trained = Detector(model, contexts(cfg.device)[0], cfg.batch_size, cfg.model)
+    if material.samples:
+        log.info(
+            "measuring %s and its exports on the %d images of %s", cfg.model, len(material.samples), material.split
+        )
     measured = measure_on(cfg, trained, material.samples)
     maps = mean_precision(measured)
     done: dict[str, Exported] = {}
     for name, format_ in formats.items():
         log.info("exporting %s", name)
         done[name] = export(cfg, folder, Job(model, format_, material, measured))
-    report = {"model": str(cfg.model), "maps": maps, "formats": {name: asdict(part) for name, part in done.items()}}
+    exports = {name: asdict(part) for name, part in done.items()}
+    report = {"model": str(cfg.model), "split": material.split if maps else None, "maps": maps, "formats": exports}
     write_atomically(folder / "deploy.json", (json.dumps(report, indent=1) + "\n").encode())
     for line in table(maps, done):
         log.info("%s", line)
@@ -110,10 +115,11 @@ def with_input(format_: Format, kind: str) -> Format:
 
 @dataclass(frozen=True)
 class Material:
-    """images: that outputs are compared on. samples: that mAP is measured on, none without a dataset."""
+    """images: that outputs are compared on. samples: that mAP is measured on, none without a dataset; of this split."""
 
     images: list[np.ndarray]
     samples: Sequence[Sample]
+    split: str
     calibration: Calibration
 
 
@@ -122,6 +128,7 @@ def gather(cfg: DictConfig, folder: Path, model: Model, quantized: bool) -> Mate
     deploy = cfg.deploy
     measured: list[Sample] = []
     calibrating: list[Sample] = []
+    split = deploy.split
     if deploy.measure or quantized or cfg.source is None:
         gate = open_gate(cfg)
         if list(gate.classes) != model.spec.classes:
@@ -130,11 +137,12 @@ def gather(cfg: DictConfig, folder: Path, model: Model, quantized: bool) -> Mate
                 f"{', '.join(gate.classes)}; choose the data set that fits the model, or source= a folder "
                 "of pictures and deploy.measure=false"
             )
-        splits = [_available(gate.dataset, deploy.split)]
+        split = _available(gate.dataset, deploy.split)
+        splits = [split]
         if quantized:
             splits.append(_available(gate.dataset, deploy.calibration.split))
         samples = gate.admit(list(dict.fromkeys(splits)), folder).samples
-        measured = samples[splits[0]]
+        measured = samples[split]
         calibrating = _spread(samples[splits[-1]], deploy.calibration.images) if quantized else []
     if cfg.source is not None:
         images = [image for _, image in islice(iterate(cfg.source), deploy.images)]
@@ -147,7 +155,8 @@ def gather(cfg: DictConfig, folder: Path, model: Model, quantized: bool) -> Mate
             yield preprocess([decode(sample.read(), str(sample.path)) for sample in batch], model.spec.input)
 
     images += resized(images, model.spec.input)
-    return Material(images, measured if deploy.measure else [], Calibration(pictures, deploy.calibration.method))
+    calibration = Calibration(pictures, deploy.calibration.method)
+    return Material(images, measured if deploy.measure else [], split, calibration)
 
 
 def _available(dataset: Dataset, split: str) -> str:

@@ -120,7 +120,7 @@ def test_what_is_not_installed_is_told_before_anything_is_written(monkeypatch: p
 
 def job(name: str, measured: Measured | None = None) -> Job:
     spec = ModelSpec.from_config(compose([]), ["a"])
-    material = Material([], [], Calibration(lambda: [], "minmax"))
+    material = Material([], [], "val", Calibration(lambda: [], "minmax"))
     return Job(Model(spec, None, {}, {}), FORMATS[name], material, measured)
 
 
@@ -236,7 +236,7 @@ def test_a_wrong_export_never_gets_its_name(checkpoint: Path, tmp_path: Path) ->
         right.write(replace(model, arg_params=args), path, calibration)
 
     images = [np.random.default_rng(0).integers(0, 256, (90, 100, 3), dtype=np.uint8)]
-    material = Material(images, [], Calibration(lambda: [], "minmax"))
+    material = Material(images, [], "val", Calibration(lambda: [], "minmax"))
     cfg = compose(["job=deploy"])
     done = export(cfg, tmp_path, Job(model, replace(right, write=write_other), material, None))
     assert any("before suppression" in fault for fault in done.faults)
