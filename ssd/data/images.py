@@ -12,6 +12,7 @@ from ssd.errors import UserError
 
 MAX_PIXELS = 200_000_000  # 600 MB once decoded; a small file can claim far more
 LEVELS = np.arange(256, dtype=np.float32)
+RIGHT_TO_LEFT, BOTTOM_UP = {2, 3, 6, 7}, {3, 4, 7, 8}  # EXIF orientations by which the file's end comes first
 LARGE = 128  # pixels of the shorter side from which glance() saves time
 REDUCED = {
     1: cv2.IMREAD_COLOR,
@@ -65,9 +66,19 @@ def decode_reduced(data: bytes, factor: int, what: str) -> np.ndarray:
     A JPEG is decoded at that size, which saves most of the time and is its average but for half a level in 255 (mean of
     photographs); other formats are decoded and averaged.
     """
-    if picture_format(data) == "jpeg":
+    if picture_format(data) == "jpeg" and not _rest_comes_first(data, factor):
         return _decode(data, what, REDUCED[factor])
     return reduced(_decode(data, what, cv2.IMREAD_COLOR), factor)
+
+
+def _rest_comes_first(data: bytes, factor: int) -> bool:
+    """Whether the columns or rows that a factor leaves over at a file's end are the first ones of the upright image:
+    all averages of the decoder would lie beside those of `reduced`, which leaves over the last ones."""
+    size = picture_size(data) if factor > 1 else None
+    if size is None or not any(side % factor for side in size):
+        return False
+    turned = orientation(data)
+    return any(side % factor and turned in first for side, first in zip(size, (RIGHT_TO_LEFT, BOTTOM_UP), strict=True))
 
 
 def reduced(image: np.ndarray, factor: int) -> np.ndarray:

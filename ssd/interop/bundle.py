@@ -18,7 +18,7 @@ from ssd.engine import mx
 from ssd.errors import UserError
 from ssd.files import whole_folder
 from ssd.interop.constants import with_constants
-from ssd.interop.description import BUNDLE, describe, read_description
+from ssd.interop.description import BUNDLE, SENTENCES, describe, read_description
 from ssd.interop.suppression import check_hard, suppressed
 from ssd.model import Model, ModelSpec, Params, check_params, load_params, load_symbol
 from ssd.symbol.decoding import decode_boxes
@@ -62,14 +62,22 @@ def write_bundle(folder: Path, spec: ModelSpec, graph: Any, arg_params: Params, 
     quantized = any("quantize" in node.op for node in Graph.of(symbol).nodes())
     precision = "int8" if quantized else "float32"
     with whole_folder(folder) as draft:
-        text = yaml.safe_dump(describe(spec, precision, BUNDLE), sort_keys=False, allow_unicode=True, width=118,
-                              default_flow_style=None)  # fmt: skip
-        (draft / DESCRIPTION).write_text(HEADING + text, encoding="utf-8")
+        (draft / DESCRIPTION).write_text(HEADING + _as_yaml(describe(spec, precision, BUNDLE)), encoding="utf-8")
         symbol.save(str(draft / SYMBOL))
         arrays = {f"arg:{name}": array for name, array in kept_args.items()}
         arrays |= {f"aux:{name}": array for name, array in kept_aux.items()}
         mx.nd.save(str(draft / PARAMS), arrays)
     return folder
+
+
+def _as_yaml(description: dict[str, Any]) -> str:
+    """Sentences a line each, then what programs read, lists in one line."""
+    sentences = {key: value for key, value in description.items() if key in SENTENCES}
+    numbers = {key: value for key, value in description.items() if key not in SENTENCES}
+    return "".join(
+        yaml.safe_dump(part, sort_keys=False, allow_unicode=True, width=118, default_flow_style=style)
+        for part, style in ((sentences, False), (numbers, None))
+    )
 
 
 def with_detection(graph: Any, spec: ModelSpec) -> Any:

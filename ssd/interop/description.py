@@ -16,6 +16,7 @@ PRECISIONS = ("float32", "int8")
 # How much of the preprocessing is left to whoever runs a file: all of it (a bundle), all but the normalization (ONNX,
 # deploy.input=fixed), none (ONNX, deploy.input=image).
 FORMS = BUNDLE, FIXED, IMAGE = "bundle", "fixed", "image"
+SENTENCES = ("preprocessing", "boxes")  # keys for people; programs read `input`
 MAX_SIDE = 16_384  # pixels of an input, against files that ask for all memory
 MAX_CLASSES = 100_000
 

@@ -118,6 +118,19 @@ def test_a_large_picture_is_averaged_before_it_is_interpolated():
     assert np.ptp(sharp) > 50
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("factor", [2, 4, 8])
+def test_a_turned_image_at_a_smaller_size(factor, orientation):
+    """What is left over is at the right and at the bottom of the upright image, whatever that is of the file."""
+    ramp = np.indices((131, 203)).sum(axis=0, dtype=np.float64) * 0.75  # a pixel further is most of a level
+    plain = encoded(".jpg", np.dstack([ramp.astype(np.uint8)] * 3))
+    exif = b"Exif\0\0II" + struct.pack("<HIHHHIHHI", 42, 8, 1, 0x0112, 3, 1, orientation, 0, 0)
+    turned = plain[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + plain[2:]
+    means = reduced(decode(turned, "x")[..., ::-1], factor)
+    small = decode_reduced(turned, factor, "x")[: means.shape[0], : means.shape[1]].astype(int)
+    assert abs((small - means).mean()) < 0.3
+
+
 @pytest.mark.parametrize("factor", [1, 2, 4, 8])
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
 def test_decoding_at_a_smaller_size(suffix, factor):

@@ -76,6 +76,34 @@ def test_it_comes_back_as_it_was(random_model, bundle: Path, pictures) -> None:
             np.testing.assert_allclose(rows, ours, rtol=1e-5, atol=1e-4)
 
 
+def test_the_preprocessing_is_written_down(random_model, tmp_path: Path) -> None:
+    model = random_model("backbone=small", "data_shape=128", "resize_mode=fit")
+    content = (written(model, tmp_path / "bundle") / "model.yaml").read_text()
+    about = yaml.safe_load(content)
+    assert about["input"]["antialias"] is True
+    steps = [line for line in content.splitlines() if line.startswith("- ")]
+    assert len(steps) == len(about["preprocessing"]) == 8
+    for part in (
+        "8, 4, 2",
+        "INTER_AREA",
+        "INTER_LINEAR",
+        "min(128 / width, 128 / height)",
+        str(list(model.spec.input.border)),
+    ):
+        assert part in " ".join(about["preprocessing"]), part
+    assert "x * 128 / target_width * (width - width % factor)" in about["boxes"]
+
+
+@pytest.mark.parametrize("compat", [None, "mxnet_ssd"])
+def test_bundles_that_do_not_name_their_averages_keep_what_inference_did(random_model, compat, tmp_path: Path) -> None:
+    model = random_model("backbone=small", "data_shape=128", f"compat={compat or 'null'}")
+    file = written(model, tmp_path / "bundle") / "model.yaml"
+    about = yaml.safe_load(file.read_text())
+    del about["input"]["antialias"], about["preprocessing"], about["boxes"]
+    file.write_text(yaml.safe_dump(about))
+    assert open_model(file.parent).spec.input.antialias == (compat is None)
+
+
 def test_thresholds_of_a_loaded_bundle_can_be_changed(bundle: Path, pictures) -> None:
     model = read_bundle(bundle)
     some = replace(model, spec=replace(model.spec, detection={**model.spec.detection, "keep": 3}))
