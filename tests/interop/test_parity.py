@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ssd.detection import Detector
 from ssd.engine import mx
-from ssd.interop.agreement import LIMIT, Answers, agreement
+from ssd.interop.agreement import LIMIT, Answers, agreement, compare_whole, resized
 from ssd.interop.formats import FORMATS, Calibration, open_graph
 from ssd.interop.models import open_model
 from ssd.overrides import groups
@@ -24,6 +25,7 @@ def check(model, name: str, folder: Path, pictures, limit: float = LIMIT) -> Non
     assert found.before <= limit, found
     assert not found.differing, found
     assert found.boxes > 100
+    assert compare_whole(path, Detector(open_model(path, finished=True), mx.cpu(), 1), pictures) is None
 
 
 @pytest.mark.parametrize("name", ["mxnet", "onnx"])
@@ -32,6 +34,15 @@ def check(model, name: str, folder: Path, pictures, limit: float = LIMIT) -> Non
 def test_small_networks(random_model, pictures, backbone: str, compat: str, name: str, tmp_path: Path) -> None:
     model = random_model(f"backbone={backbone}", "data_shape=256", f"compat={compat}")
     check(model, name, tmp_path, pictures[:2])
+
+
+@pytest.mark.parametrize("name", ["mxnet", "onnx"])
+@pytest.mark.parametrize("words", [["compat=mxnet_ssd"], ["loader=record"], ["resize_mode=fit"]])
+def test_images_of_many_sizes(random_model, pictures, words: list[str], name: str, tmp_path: Path) -> None:
+    """Large ones too, which are averaged on both sides or on none."""
+    model = random_model("backbone=small", "data_shape=128", *words)
+    assert model.spec.antialias == (words == ["resize_mode=fit"])
+    check(model, name, tmp_path, resized(pictures, model.spec.input))
 
 
 @pytest.mark.slow

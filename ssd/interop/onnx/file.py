@@ -58,16 +58,20 @@ def read_onnx(path: Path, finished: bool | None = None) -> OnnxModel:
 
 def open_whole(path: Path) -> Any:
     """A session of the file as it is, on the CPU, as anyone would open it. Errors: UserError."""
-    return _opened(path, lambda runtime, options: runtime.InferenceSession(str(path), options, providers=[CPU]))
+
+    def opened(runtime: Any, options: Any) -> Any:
+        options.intra_op_num_threads = _threads()
+        return runtime.InferenceSession(str(path), options, providers=[CPU])
+
+    return _opened(path, opened)
 
 
 def open_session(path: Path, providers: list[Any], outputs: Sequence[str]) -> Any:
     """An onnxruntime.InferenceSession from `images` to some outputs, without what only others need, on as many threads
     as MXNet would take. Errors: UserError."""
-    from ssd.engine import physical_cores
 
     def opened(runtime: Any, options: Any) -> Any:
-        options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS") or physical_cores())
+        options.intra_op_num_threads = _threads()
         # Planning memory for a whole batch ahead makes nothing faster, and takes half as much again.
         options.enable_mem_pattern = False
         with tempfile.TemporaryDirectory(prefix="ssd-") as folder:
@@ -78,6 +82,12 @@ def open_session(path: Path, providers: list[Any], outputs: Sequence[str]) -> An
             return runtime.InferenceSession(str(part), options, providers=providers)
 
     return _opened(path, opened)
+
+
+def _threads() -> int:
+    from ssd.engine import physical_cores
+
+    return int(os.environ.get("OMP_NUM_THREADS") or physical_cores())
 
 
 def _look_into(path: Path) -> tuple[dict[str, str], dict[str, list[Any]], dict[str, list[Any]]]:
