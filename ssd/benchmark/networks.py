@@ -49,8 +49,11 @@ def write_network(cfg: DictConfig, format_: str, folder: Path) -> str:
 
 
 def random_model(cfg: DictConfig) -> Model:
-    """An untrained network for cfg.job.classes classes."""
-    classes = [f"class {number}" for number in range(cfg.job.classes)]
+    """An untrained network for cfg.job.classes classes. Errors: UserError for anything but a number of them."""
+    count = str(cfg.job.classes)  # other jobs' key of this name is text, names
+    if not count.isdecimal() or int(count) < 1:
+        raise UserError(f"job.classes={count}: expected how many classes the network has, 1 or more")
+    classes = [f"class {number}" for number in range(int(count))]
     spec = ModelSpec.from_config(cfg, classes)
     graph = build_test(cfg, len(classes))
     module = mx.mod.Module(graph, data_names=["data"], label_names=None)

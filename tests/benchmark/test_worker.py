@@ -101,3 +101,9 @@ def test_reasons_are_one_line():
         == "RuntimeError: Error: out of memory"
     )
     assert one_line(MemoryError()) == "MemoryError: no message"
+
+
+@pytest.mark.parametrize("classes", ["0", "cat", "[1,2]"])
+def test_what_is_not_a_number_of_classes(classes):
+    with pytest.raises(UserError, match="job.classes=.*: expected how many classes the network has, 1 or more"):
+        random_model(compose(["job=benchmark", "backbone=small", f"job.classes={classes}"]))
