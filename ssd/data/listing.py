@@ -51,6 +51,15 @@ def is_picture(path: Path) -> bool:
     return path.name.lower().endswith(PICTURES)
 
 
+def holds_picture(folder: Path) -> bool:
+    """Whether there is one in a folder or below it, links to folders aside. Stops at the first."""
+    for _, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not passed_over(name)]
+        if any(name.lower().endswith(PICTURES) and not passed_over(name) for name in names):
+            return True
+    return False
+
+
 def passed_over(name: str) -> str | None:
     """Why a file or folder of this name is no part of a dataset (a reason of ssd.data.coverage); None for others."""
     if name.startswith("._") or name.lower() in COPIES:

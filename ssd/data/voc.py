@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ssd.data import voc_xml
 from ssd.data.checks import BoxChecker, class_index
-from ssd.data.coverage import SAME_FILE, UNLISTED, Coverage
+from ssd.data.coverage import SAME_FILE, SECOND_IMAGES, UNLISTED, Coverage
 from ssd.data.dataset import SPLITS, Dataset, Sample, only_image
 from ssd.data.images import check_header, read_bytes
 from ssd.data.listing import merged, subfolders
@@ -134,7 +134,10 @@ class VOC(Dataset):
         orphans: list[Path] = []
         for folder in self._first_named_by(source):
             parts += [folder.annotated.skipped, folder.pictured.skipped]
-            lone = self._unannotated(folder)
+            unused = self._unannotated(folder)
+            alike = [path for path in unused if folder.is_called_alike(path)]
+            lone = [path for path in unused if not folder.is_called_alike(path)]
+            parts += [{SECOND_IMAGES: alike}] if alike else []
             if self._given is None:
                 orphans += self._unlisted(folder)
                 parts += [{UNLISTED: lone}] if lone else []
@@ -175,15 +178,15 @@ class VOC(Dataset):
         return list(left.values())
 
     def _unannotated(self, folder: VOCFolder) -> list[Path]:
-        lone = folder.unannotated()
+        """Images that no annotation is of."""
         used = set()
-        for identifier in folder.ids if lone else ():
-            if not folder.has_image_called(identifier):
-                try:
-                    used.add(folder.image(identifier, self._annotation(folder, identifier).filename))
-                except UserError:
-                    continue  # split() says so
-        return [path for path in lone if path not in used]
+        for identifier in folder.ids:
+            try:
+                filename = "" if folder.only_image(identifier) else self._annotation(folder, identifier).filename
+                used.add(folder.image(identifier, filename))
+            except UserError:
+                continue  # split() says so
+        return [path for path in folder.pictured.pictures() if path not in used]
 
     def _label_of(self, image: Path) -> Path:
         """Where the annotation of an image should be."""

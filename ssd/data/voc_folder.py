@@ -109,15 +109,14 @@ class VOCFolder:
                 return likely[0]
         raise UserError(f"{self.images / identifier}.jpg: no such image, nor with {', '.join(PICTURES[1:])}")
 
-    def unannotated(self) -> list[Path]:
-        """Images that no annotation is named after."""
-        named = {fold(name) for name in self.ids} | {fold(PurePosixPath(name).name) for name in self.ids}
-        return [
-            path for path in self.pictured.pictures() if not {fold(_id(path, self.images)), fold(path.stem)} & named
-        ]
+    def only_image(self, identifier: str) -> Path | None:
+        """The image with the id's name where there is exactly one, whatever the annotation says."""
+        found = self._images_of.get(fold(identifier), [])
+        return found[0] if len(found) == 1 else None
 
-    def has_image_called(self, identifier: str) -> bool:
-        return fold(identifier) in self._images_of
+    def is_called_alike(self, image: Path) -> bool:
+        """Whether there is an annotation of the image's name."""
+        return self.knows(_id(image, self.images))
 
     def lists(self) -> list[Path]:
         """The lists in the folder of sets, sorted."""

@@ -173,10 +173,11 @@ class YOLO(Dataset):
         searched = finder.searched(unlabeled[0]) if unlabeled else []
         if source != split:  # cut from the images to train on: their folders are named there
             return Coverage(self._shown(unlabeled), (), self._shown(searched))
-        orphans, second = finder.unused()
-        parts = [members.skipped, {SECOND_LABELS: second} if second else {}]
-        if split == "train" and not self.given_splits and "_usual" in self.__dict__ and self._usual.aside:
-            parts.append({NO_SPLIT: self._usual.aside})
+        first = source == next(iter(self.splits))  # what concerns the whole dataset is said once
+        orphans, second = finder.unused(everywhere=first)
+        parts = [members.skipped, finder.skipped, {SECOND_LABELS: second} if second else {}]
+        if first and "_usual" in self.__dict__:
+            parts += [self._usual.skipped, {NO_SPLIT: self._usual.aside} if self._usual.aside else {}]
         skipped = {reason: self._shown(paths) for reason, paths in merged(parts).items()}
         return Coverage(self._shown(unlabeled), self._shown(orphans), self._shown(searched), skipped)
 

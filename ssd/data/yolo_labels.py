@@ -2,10 +2,10 @@
 
 import errno
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from ssd.data.listing import PICTURES, files_below, find_folder, fold, passed_over
+from ssd.data.listing import PICTURES, files_below, find_folder, fold, merged, passed_over
 from ssd.errors import UserError
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages")  # in lower case, the preferred first
@@ -26,8 +26,10 @@ class LabelFinder:
     def __init__(self, folder: Path, labels: str | None) -> None:
         self.folder = folder
         self.labels = labels
+        self.skipped: dict[str, list[Path]] = {}  # reason -> files and folders, as unused() came across them
         self._found: dict[Path, Path] = {}
         self._places: dict[str, tuple[str, ...]] = {}  # by the folder of images
+        self._trees: dict[str, set[str]] = {}  # folder of labels -> those of images, whose folders it repeats
         self._texts: dict[str, _Names] = {}  # by folder
         self._images: dict[str, _Names] = {}
 
@@ -45,28 +47,43 @@ class LabelFinder:
         """Where find() looks, the preferred first."""
         return [Path(place, f"{image.stem}.txt") for place in self._places_for(str(image.parent))]
 
-    def unused(self) -> tuple[list[Path], list[Path]]:
-        """Label files that belong to no image, and those of images that have another one, in the folders looked into.
+    def unused(self, everywhere: bool) -> tuple[list[Path], list[Path]]:
+        """Label files that belong to no image, and those of images that have another one.
 
-        An image counts also when no split has it.
+        An image counts also when no split has it. everywhere: not only beside the labels of the images that were asked
+        for, but in all folders of labels of the dataset.
         """
+        used = set(self._found.values())
+        orphans: set[Path] = set()
+        second: set[Path] = set()
+        for path, folders in self._texts_looked_at(everywhere):
+            if path in used or not _is_label(path, len(orphans) < MOST_LOOKED_INTO):
+                continue
+            owners = self._owners(path, folders)
+            if not owners:
+                orphans.add(path)
+            elif any(image in self._found for image in owners):
+                second.add(path)
+        return sorted(orphans), sorted(second)
+
+    def _texts_looked_at(self, everywhere: bool) -> Iterator[tuple[Path, list[str]]]:
+        """Text files, each with the folders of images that it may be about one of."""
         sharing: dict[str, list[str]] = {}
         for images, places in self._places.items():
             for place in places:
                 sharing.setdefault(place, []).append(images)
-        used = set(self._found.values())
-        orphans: set[Path] = set()
-        second: set[Path] = set()
         for place, folders in sharing.items():
-            for path in self._texts_below(place, folders, sharing):
-                if path in used or not _is_label(path, len(orphans) < MOST_LOOKED_INTO):
-                    continue
-                owners = self._owners(path, folders) if str(path.parent) == place else []
-                if not owners:
-                    orphans.add(path)
-                elif any(image in self._found for image in owners):
-                    second.add(path)
-        return sorted(orphans), sorted(second)
+            yield from ((Path(place, name), folders) for name in self._of(place, self._texts).exact)
+        for labels, trees in self._trees.items() if everywhere else ():
+            if labels in self._places or not os.path.isdir(labels):
+                continue
+            listing = files_below(Path(labels))
+            self.skipped = merged([self.skipped, listing.skipped])
+            for path in listing.files:
+                folder = str(path.parent)
+                if folder not in sharing:
+                    below = os.path.relpath(folder, labels)
+                    yield path, [os.path.normpath(os.path.join(place, below)) for place in trees]
 
     def _places_for(self, images: str) -> tuple[str, ...]:
         """Folders that may hold the labels of the images of a folder, the preferred first; not all need be there."""
@@ -106,14 +123,6 @@ class LabelFinder:
             found += [Path(folder, name) for name in {*there.of_stem(text.stem), *there.alike(text.stem)}]
         return found
 
-    def _texts_below(self, place: str, folders: list[str], known: Mapping[str, object]) -> list[Path]:
-        """Text files in a folder of labels, and in the folders below it that belong to no folder of images."""
-        found = [Path(place, name) for name in self._of(place, self._texts).exact]
-        if place not in folders and os.path.isdir(place):
-            deeper = (path for path in files_below(Path(place)).files if str(path.parent) != place)
-            found += [path for path in deeper if str(path.parent) not in known]
-        return found
-
     def _of(self, folder: str, index: dict[str, "_Names"]) -> "_Names":
         if folder not in index:
             suffixes = PICTURES if index is self._images else (".txt",)
@@ -128,17 +137,37 @@ class LabelFinder:
         first = next((at for at, part in enumerate(parts) if part.lower() in IMAGE_FOLDERS), None)
         if first is None and not inside:
             return [place]
-        return [place.joinpath(*parts[0 if first is None else first + 1 :]), place]
+        below = parts[0 if first is None else first + 1 :]
+        self._trees.setdefault(str(place), set()).add(str(Path(images, *[os.pardir] * len(below))))
+        return [place.joinpath(*below), place]
 
     def _usual(self, images: Path) -> list[Path]:
         inside = images.is_relative_to(self.folder)
-        beside = _replaced(self.folder, images.relative_to(self.folder).parts) if inside else None
-        if beside is not None:
-            return [beside, images]
+        beside = self._replaced(self.folder, images.relative_to(self.folder).parts) if inside else []
+        if beside:
+            return [*beside, images]
         whole = Path(os.path.abspath(images))
-        far = _replaced(Path(whole.anchor), whole.parts[1:])
-        near = [images, _labels_in(self.folder, images.relative_to(self.folder).parts)] if inside else [images]
-        return [*near, images / LABEL_FOLDERS[0], *([far] if far is not None else [])]
+        far = self._replaced(Path(whole.anchor), whole.parts[1:])
+        near = [self._labels_of(self.folder, images.relative_to(self.folder).parts, self.folder)] if inside else []
+        return [images, *near, images / LABEL_FOLDERS[0], *far]
+
+    def _replaced(self, start: Path, parts: tuple[str, ...]) -> list[Path]:
+        """start/parts with a folder of images in it replaced by that of labels, the last one first."""
+        return [
+            self._labels_of(start.joinpath(*parts[: at + 1]), parts[at + 1 :], start.joinpath(*parts[:at]))
+            for at in reversed(range(len(parts)))
+            if parts[at].lower() in IMAGE_FOLDERS
+        ]
+
+    def _labels_of(self, images: Path, below: Iterable[str], base: Path) -> Path:
+        """The folder in base/labels for the labels of images/below, whatever its case is."""
+        place = find_folder(base, LABEL_FOLDERS) or base / LABEL_FOLDERS[0]
+        beside = find_folder(base, IMAGE_FOLDERS)
+        self._trees.setdefault(str(place), set()).update(map(str, [images, beside] if beside else [images]))
+        for part in below:
+            deeper = place / part
+            place = deeper if os.path.isdir(deeper) else find_folder(place, [part.lower()]) or deeper
+        return place
 
 
 class _Names:
@@ -160,21 +189,6 @@ class _Names:
 
     def of_stem(self, stem: str) -> list[str]:
         return self._of_stem.get(fold(stem), [])
-
-
-def _replaced(start: Path, parts: tuple[str, ...]) -> Path | None:
-    """start/parts with the last folder of images in it replaced by that of labels; None when there is none."""
-    last = next((at for at in reversed(range(len(parts))) if parts[at].lower() in IMAGE_FOLDERS), None)
-    return None if last is None else _labels_in(start.joinpath(*parts[:last]), parts[last + 1 :])
-
-
-def _labels_in(folder: Path, below: Iterable[str]) -> Path:
-    """The folder of labels in a folder, and the folders below it, whatever their case is."""
-    place = find_folder(folder, LABEL_FOLDERS) or folder / LABEL_FOLDERS[0]
-    for part in below:
-        deeper = place / part
-        place = deeper if os.path.isdir(deeper) else find_folder(place, [part.lower()]) or deeper
-    return place
 
 
 def _names_in(folder: str) -> list[str]:

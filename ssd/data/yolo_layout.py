@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ssd.data.coverage import SAME_FILE, TOOL_COPIES
 from ssd.data.files import read_text
-from ssd.data.listing import Listing, find_folder, is_picture, passed_over, subfolders
+from ssd.data.listing import Listing, find_folder, holds_picture, is_picture, passed_over, subfolders
 from ssd.data.split_names import one_each, override, refuse_unknown, shown, split_of
 from ssd.data.yolo_labels import IMAGE_FOLDERS, LABEL_FOLDERS
 from ssd.errors import UserError
@@ -15,7 +15,8 @@ MAX_LIST_BYTES = 1_000_000_000
 
 
 class UsualPlaces:
-    """splits: split -> the folder or list that is named after it. aside: images that none of them holds.
+    """splits: split -> the folder or list that is named after it. aside: images, and folders of some, that none holds.
+    skipped: what was passed over in the folder of images.
 
     Folders images/train or train/images (or train), lists train.txt; "images" or the root itself, where no split is
     named at all, is train. Folders of images whose names mean no split are refused, for what is in them might be what
@@ -28,6 +29,7 @@ class UsualPlaces:
         self.splits: dict[str, Path] = {}
         self.aside: list[Path] = []
         images = find_folder(root, IMAGE_FOLDERS)
+        self.skipped = {} if images is None else below(images).skipped
         self.images = images if images is not None and self._holds(images) else None
         self._take_folders_of_images()
         self._take_folders_of_root()
@@ -36,6 +38,8 @@ class UsualPlaces:
             self._take_all()
         for split, place in self.splits.items():
             self._refuse_inner(split, place)
+        if self.images is not None:
+            self._name_others()
 
     def _take_folders_of_images(self) -> None:
         if self.images is None:
@@ -57,6 +61,17 @@ class UsualPlaces:
                 self._refuse_two(split, place)
         if self.splits and self.images is None:
             self.aside += [item for item in folders if split_of(item.name) is None]
+
+    def _name_others(self) -> None:
+        """Images beside the folder of images."""
+        places = [place for place in self.splits.values() if place.is_dir()]
+        files = set().union(*map(self._files, places))
+        for folder in subfolders(self.root):
+            start = os.path.realpath(folder) + os.sep  # links may lead there
+            held = folder == self.images or any(file.startswith(start) for file in files)
+            if not held and folder.name.lower() not in LABEL_FOLDERS and holds_picture(folder):
+                self.aside.append(folder)
+        self.aside += [self.root / name for name in sorted(os.listdir(self.root)) if is_picture(Path(name))]
 
     def _take_lists(self) -> None:
         """Lists count where no folder is named after their split; where one is, both must hold the same."""

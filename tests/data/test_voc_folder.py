@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ssd.data import voc_xml
-from ssd.data.coverage import BROKEN_LINKS, HIDDEN, SAME_FILE, TOOL_COPIES, UNLISTED, Coverage
+from ssd.data.coverage import BROKEN_LINKS, HIDDEN, SAME_FILE, SECOND_IMAGES, TOOL_COPIES, UNLISTED, Coverage
 from ssd.data.voc import VOC
 from ssd.data.voc_folder import ANNOTATION_FOLDERS, IMAGE_FOLDERS, cleaned, read_ids
 from ssd.data.voc_xml import VOCObject
@@ -329,6 +329,16 @@ def test_images_and_annotations_without_each_other_are_named(tree):
     assert data.coverage("val") == Coverage()
     (root / "ImageSets/Main/cat_all.txt").unlink()
     assert dataset(root).coverage("train").orphans == ("Annotations/c.xml",)
+
+
+def test_images_beside_the_annotated_ones_are_named(tree):
+    root = tree("Annotations/a.xml JPEGImages/a.jpg JPEGImages/a.png JPEGImages/masks/a.png")
+    skipped = {SECOND_IMAGES: ("JPEGImages/a.png",)}
+    assert dataset(root).coverage("train") == Coverage(
+        ("JPEGImages/masks/a.png",), (), ("Annotations/masks/a.xml",), skipped
+    )
+    tree("ImageSets/Main/train.txt=a")
+    assert dataset(root).coverage("train").skipped == {**skipped, UNLISTED: ("JPEGImages/masks/a.png",)}
 
 
 def test_what_is_left_out_of_a_held_out_split_is_named_once(tree):

@@ -234,6 +234,8 @@ def message_of(yolo: YOLO, split: str = "train") -> str:
         ("images/train/cam1/a.jpg", "labels/train/cam1/a.txt"),
         ("images/train/cam1/a.jpg", "images/train/cam1/a.txt"),
         ("train/images/a.jpg", "train/labels/a.txt"),
+        ("images/train/images/a.jpg", "images/train/labels/a.txt"),
+        ("images/train/images/a.jpg", "labels/train/images/a.txt"),
         ("train/images/a.jpg", "train/images/a.txt"),
         ("train/a.jpg", "train/a.txt"),
         ("train/a.jpg", "train/labels/a.txt"),
@@ -290,10 +292,24 @@ def test_only_label_files_can_be_orphans(tree):
     (root / "labels/train/empty.txt").write_text("")
     orphans = ("labels/train/c.TXT", "labels/train/empty.txt", "labels/train/gone/b.txt")
     assert dataset(root, **NO_HOLDOUT).coverage("train").orphans == orphans
-    root = tree("shots/a.jpg shots/a.txt shots/b.txt")
+    root = tree("other/shots/a.jpg other/shots/a.txt other/shots/b.txt") / "other"
     (root / "shots/list.txt").write_text("a.jpg\n")
     yolo = dataset(root, splits={"train": "shots"}, **NO_HOLDOUT)
     assert yolo.coverage("train").orphans == ("shots/b.txt",)
+
+
+def test_folders_of_labels_without_images(tree):
+    root = tree("images/train/a.jpg labels/train/a.txt labels/train/gone/b.txt labels/test/c.txt images/val/d.jpg",
+                "labels/val/d.txt labels/other/e.txt images/other/e.jpg labels/other/f.txt")  # fmt: skip
+    yolo = dataset(root, splits={"train": "images/train", "val": "images/val"})
+    orphans = ("labels/other/f.txt", "labels/test/c.txt", "labels/train/gone/b.txt")
+    assert (yolo.coverage("train").orphans, yolo.coverage("val").orphans) == (orphans, ())
+    (root / "train.txt").write_text("images/train/a.jpg\n")
+    (root / "val.txt").write_text("images/val/d.jpg\n")
+    yolo = dataset(root, splits={"train": "train.txt", "val": "val.txt"})
+    assert (yolo.coverage("train").orphans, yolo.coverage("val").orphans) == (orphans, ())
+    yolo = dataset(root, splits={"train": "images/train", "val": "images/val"}, labels="labels")
+    assert (yolo.coverage("train").orphans, yolo.coverage("val").orphans) == (orphans, ())
 
 
 def test_labels_of_images_that_no_split_has_are_no_orphans(tree):
@@ -400,10 +416,8 @@ def test_folders_beside_the_splits_are_named(tree):
     root = tree("train/a.jpg val/b.jpg unsorted/c.jpg")
     assert dataset(root).coverage("train").skipped == {NO_SPLIT: ("unsorted",)}
     assert dataset(root).coverage("val").skipped == {}
-    root = tree("images/train/a.jpg images/val/b.jpg images/stray.jpg")
-    (root / "train/a.jpg").unlink()
-    (root / "val/b.jpg").unlink()
-    assert dataset(root).coverage("train").skipped == {NO_SPLIT: ("images/stray.jpg",)}
+    root = tree("kit/images/train/a.jpg kit/images/val/b.jpg kit/images/stray.jpg kit/new/c.jpg kit/d.jpg") / "kit"
+    assert dataset(root).coverage("train").skipped == {NO_SPLIT: ("d.jpg", "images/stray.jpg", "new")}
 
 
 def test_lists_in_the_root(tree):
@@ -487,12 +501,15 @@ def test_hidden_files_and_copies_of_tools(tree):
                 "images/train/.b.jpg labels/train/._a.txt labels/train/a.txt")  # fmt: skip
     yolo = dataset(root, **NO_HOLDOUT)
     assert ids(yolo, "train") == ["a"]
-    copies = ("images/train/._a.jpg", "images/train/.ipynb_checkpoints", "images/train/@eaDir")
+    copies = (
+        *("images/train/._a.jpg", "images/train/.ipynb_checkpoints", "images/train/@eaDir"),
+        "labels/train/._a.txt",
+    )
     assert yolo.coverage("train") == Coverage(skipped={TOOL_COPIES: copies, HIDDEN: ("images/train/.b.jpg",)})
     (root / "all.txt").write_text("images/train/a.jpg\nimages/train/._a.jpg\n./images/train/@eaDir/a.jpg/SYNO.jpg\n")
     listed = dataset(root, splits={"train": "all.txt"}, **NO_HOLDOUT)
     assert ids(listed, "train") == ["a"]
-    assert len(listed.coverage("train").skipped[TOOL_COPIES]) == 2
+    assert len(listed.coverage("train").skipped[TOOL_COPIES]) == 3
 
 
 def test_links(tree):
