@@ -29,10 +29,11 @@ from ssd.schema import Config
 
 # Text that is null by default, or that differs by the choice of a group; a key holds for everything below it, too.
 TEXT = {
-    "cluster.hosts", "dataset.classes", "dataset.labels", "dataset.mirror", "dataset.names", "dataset.root",
-    "dataset.splits", "hydra.run.dir", "hydra.searchpath", "hydra.sweep.dir", "hydra.sweep.subdir",
-    "hydra.sweeper.storage", "hydra.sweeper.study_name", "job.backbones", "job.caffemodel", "job.classes",
-    "job.prototxt", "job.runs", "job.splits", "logger.mlflow.register",
+    "cluster.hosts", "dataset.classes", "dataset.delimiter", "dataset.group_by", "dataset.holdout.cache",
+    "dataset.labels", "dataset.mirror", "dataset.names", "dataset.root", "dataset.splits",
+    "hydra.run.dir", "hydra.searchpath", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.sweeper.storage",
+    "hydra.sweeper.study_name", "job.backbones", "job.caffemodel", "job.classes", "job.prototxt", "job.runs",
+    "job.splits", "logger.mlflow.register",
 }  # fmt: skip
 # Of these, lists: a single value is a list of one.
 LISTS = {"dataset.classes", "job.backbones", "job.formats", "job.save", "job.splits"}

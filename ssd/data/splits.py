@@ -80,6 +80,8 @@ class HoldOut:
         items = members("train")
         if all(name in given or not share for name, share in (("val", self.val), ("test", self.test))):
             part = list(items) if split == "train" else []
+            if self.group_by is not None:
+                log.warning("dataset.group_by=%s has no effect: nothing is held out of train", self.group_by)
         else:
             names = [key(item) for item in items]
             part = self._cut(items, names, self._grouped(items, names, image), split, given)

@@ -1,6 +1,8 @@
 """What holds for every format: boxes come back as they were written, and damage ends in one line or in nothing."""
 
 import random
+import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from ssd.data import coco_json, csv_text, voc_xml, yolo_text
 from ssd.data.coco_json import Picture
 from ssd.data.dataset import Dataset, Sample, make_dataset
+from ssd.data.gate import Gate
 from ssd.data.packing import Packing, write_records
 from ssd.data.records import ensure_records
 from ssd.data.voc_xml import VOCObject
@@ -40,7 +43,7 @@ def write_voc(folder: Path, samples: list[Sample]) -> dict:
 
 def write_coco(folder: Path, samples: list[Sample]) -> dict:
     pictures = [Picture(7 + number, item.path.name, *SIZE) for number, item in enumerate(samples)]
-    categories = dict(zip((1, 44, 90), CLASSES, strict=True))
+    categories = dict(zip((1, 44, 90, *range(100, 120)), CLASSES, strict=False))
     text = coco_json.write(pictures, [item.ground_truth() for item in samples], categories)
     (folder / "train.json").write_text(text)
     return {"_target_": "ssd.data.coco.COCO", "splits": {"train": {"annotations": "train.json", "images": "images"}}}
@@ -85,6 +88,10 @@ FORMATS: dict[str, tuple[Callable[[Path, list[Sample]], dict], str, int]] = {
 
 def opened(kind: str, folder: Path, samples: list[Sample], **keys) -> Dataset:
     node = FORMATS[kind][0](folder, samples)
+    if kind == "voc" and keys.get("holdout", {}).get("val"):  # a folder with lists has its own splits
+        shutil.rmtree(folder / "ImageSets")
+    if kind == "rec" and "holdout" in keys:
+        keys["splits"] = {"train": "train.rec", "val": None}
     return make_dataset(
         {"root": str(folder), "classes": None, "out_of_range": "error", "holdout": HOLDOUT, **node, **keys}
     )
@@ -124,6 +131,130 @@ def test_boxes_survive_the_round_trip(kind: str, folder: Path, written: list) ->
         assert (read[item.id].width, read[item.id].height) == SIZE
         np.testing.assert_allclose(read[item.id].boxes, item.boxes, atol=1e-4)
         assert read[item.id].read() == item.path.read_bytes()
+
+
+MAIN = ["voc", "coco", "yolo", "csv", "rec"]
+NONE_HELD = {"val": 0, "test": 0, "seed": 0}
+BOX = [0, 10, 20, 300, 350, 0]
+
+
+def admitted(dataset: Dataset, on_error: str) -> list[Sample]:
+    """The samples to train on, as jobs get them."""
+    return Gate(lambda: dataset, on_error).admit(["train"], None).samples["train"]
+
+
+def put(folder: Path, name: str, data: bytes, rows: list | None = None) -> Sample:
+    """Writes an image, and returns its sample."""
+    (folder / "images" / f"{name}.jpg").write_bytes(data)
+    return sample(name, [BOX] if rows is None else rows, folder)
+
+
+@pytest.mark.parametrize("kind", MAIN)
+def test_class_names_are_text_in_every_format(kind: str, folder: Path, monkeypatch) -> None:
+    names = ["010", "1e3", "no", "null", "~", "12:30", "true", "0x1f", "Cat", "cat", "a/b", "7"]
+    monkeypatch.setattr(sys.modules[__name__], "CLASSES", names)
+    item = sample("a", [[place, 10, 20, 300, 350, 0] for place in range(len(names))], folder)
+    for classes in (None, names[::-1]):
+        keys = {"holdout": NONE_HELD, "classes": classes}
+        dataset = opened(kind, folder, [item], **keys)
+        assert sorted(dataset.classes) == sorted(names)
+        assert classes is None or dataset.classes == tuple(classes)
+        found = dataset.split("train")[0].boxes[:, 0].astype(int).tolist()
+        assert [dataset.classes[label] for label in found] == names
+
+
+@pytest.mark.parametrize("kind", MAIN)
+def test_copies_are_held_out_together_in_every_format(kind: str, folder: Path, jpeg) -> None:
+    samples = [put(folder, f"{number:02d}", jpeg(*SIZE, seed=number // 3)) for number in range(12)]
+    keys = {"holdout": {"val": 0.25, "test": 0, "seed": 0}}
+    dataset = opened(kind, folder, samples, **keys)
+    sides = [{int(Path(item.id).stem) // 3 for item in dataset.split(split)} for split in ("train", "val")]
+    assert [len(side) for side in sides] == [3, 1]
+    assert not sides[0] & sides[1]
+
+
+@pytest.mark.parametrize("kind", MAIN)
+def test_groups_by_name_are_held_out_together_in_every_format(kind: str, folder: Path, jpeg) -> None:
+    samples = [put(folder, f"v{number // 3}_{number}", jpeg(*SIZE, seed=number)) for number in range(12)]
+    keys = {"holdout": {"val": 0.25, "test": 0, "seed": 0}, "group_by": r"v(\d+)_"}
+    dataset = opened(kind, folder, samples, **keys)
+    sides = [{Path(item.id).stem.partition("_")[0] for item in dataset.split(split)} for split in ("train", "val")]
+    assert [len(side) for side in sides] == [3, 1]
+    assert not sides[0] & sides[1]
+
+
+@pytest.mark.parametrize("kind", MAIN)
+def test_a_split_that_shows_no_object_is_refused_in_every_format(kind: str, folder: Path) -> None:
+    samples = [sample(name, [], folder) for name in "abc"]
+    dataset = opened(kind, folder, samples, holdout=NONE_HELD, classes=CLASSES)
+    with pytest.raises(UserError, match="none of the 3 images of train has an object; are the annotations those of"):
+        admitted(dataset, "refuse")
+
+
+@pytest.mark.parametrize("kind", ["voc", "coco", "csv"])
+def test_another_size_than_annotated_is_refused_in_every_format_that_has_one(kind: str, folder: Path, jpeg) -> None:
+    samples = [sample(name, [BOX], folder) for name in "ab"]
+    dataset = opened(kind, folder, samples, holdout=NONE_HELD)
+    if kind == "csv":
+        text = (folder / "train.csv").read_text().replace("\n", ",600,400\n").replace(",600,400", ",width,height", 1)
+        (folder / "train.csv").write_text(text)
+    (folder / "images/b.jpg").write_bytes(jpeg(300, 200))
+    with pytest.raises(UserError, match="b.jpg: the image is 300x200 but its annotation says 600x400"):
+        admitted(dataset, "refuse")
+    assert [item.id for item in admitted(dataset, "skip")] == ["a"]
+
+
+@pytest.mark.parametrize("kind", ["voc", "coco", "csv"])
+def test_an_image_that_is_not_there_is_named_in_every_format(kind: str, folder: Path) -> None:
+    samples = [sample(name, [BOX], folder) for name in "ab"]
+    dataset = opened(kind, folder, samples, holdout=NONE_HELD)
+    (folder / "images/b.jpg").unlink()
+    with pytest.raises(UserError, match=r"b.jpg.*no such image") as error:
+        admitted(dataset, "refuse")
+    assert "\n" not in str(error.value)
+    dataset = opened(kind, folder, samples, holdout=NONE_HELD)
+    assert [item.id for item in admitted(dataset, "skip")] == ["a"]
+
+
+@pytest.mark.parametrize("kind", MAIN)
+def test_what_no_annotation_speaks_of_is_named_in_every_format(kind: str, folder: Path, caplog) -> None:
+    caplog.set_level("INFO")
+    dataset = opened(kind, folder, [sample(name, [BOX], folder) for name in "ab"], holdout=NONE_HELD)
+    if kind == "rec":
+        with (folder / "train.lst").open("a") as file:
+            file.write("9\t2\t6\timages/c.jpg\n")
+    if kind == "yolo":
+        (folder / "list.txt").write_text("images/a.jpg\nimages/b.jpg\nimages/c.jpg\n")
+    admitted(dataset, "refuse")
+    (line,) = [record.getMessage() for record in caplog.records if record.getMessage().startswith("train:")]
+    assert "c.jpg" in line
+
+
+@pytest.mark.parametrize("kind", MAIN)
+def test_names_that_differ_by_their_folder_are_two_images_in_every_format(kind: str, folder: Path, jpeg) -> None:
+    for place in ("images/x", "labels/x", "Annotations/x"):
+        (folder / place).mkdir()
+    samples = [sample("a", [BOX], folder), put(folder, "x/a", jpeg(*SIZE, seed=9), [[1, 5, 5, 50, 60, 0]])]
+    if kind == "csv":  # the writer has no folders
+        dataset = opened(kind, folder, samples, holdout=NONE_HELD)
+        text = "image,label,xmin,ymin,xmax,ymax\na.jpg,cat,10,20,300,350\nx/a.jpg,traffic light,5,5,50,60\n"
+        (folder / "train.csv").write_text(text)
+    else:
+        dataset = opened(kind, folder, samples, holdout=NONE_HELD)
+    if kind == "coco":
+        text = (folder / "train.json").read_text()
+        head, _, tail = text.rpartition('"file_name": "a.jpg"')
+        (folder / "train.json").write_text(f'{head}"file_name": "x/a.jpg"{tail}')
+    if kind == "yolo":
+        (folder / "list.txt").write_text("images/a.jpg\nimages/x/a.jpg\n")
+    if kind == "rec":
+        lines = (folder / "train.lst").read_text().splitlines()
+        rows = [line.replace(str(folder / "images") + "/", "") for line in lines]
+        (folder / "train.lst").write_text("\n".join(rows) + "\n")
+    found = admitted(dataset, "refuse")
+    assert len({item.id for item in found}) == len({str(item.path) for item in found}) == 2
+    named = {dataset.classes[int(item.boxes[0, 0])] for item in found}
+    assert named == {"cat", "traffic light"}
 
 
 def mutated(data: bytes, source: random.Random, words: list[bytes]) -> bytes:

@@ -97,6 +97,11 @@ def test_names_that_a_group_is_not_found_in(caplog):
         HoldOut.from_config({"val": 0.2, "test": 0, "seed": 0, "group_by": "("})
 
 
+def test_groups_of_splits_that_are_given(caplog):
+    assert pick(HoldOut(0.2, 0, 0, group_by="^."), "train", ("train", "val")) == NAMES
+    assert "dataset.group_by=^. has no effect: nothing is held out of train" in caplog.text
+
+
 def test_copies_stay_on_one_side(tmp_path, jpeg):
     def look_of(name: str):
         path = tmp_path / name
