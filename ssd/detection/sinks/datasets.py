@@ -4,8 +4,9 @@ Boxes without area, which no data set takes, are left out. Frames of videos beco
 """
 
 import json
+import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -40,17 +41,16 @@ def yolo_folder(folder: Path, header: Header) -> Iterator[Add]:
 
 @contextmanager
 def voc_folder(folder: Path, header: Header) -> Iterator[Add]:
-    """Annotations/, JPEGImages/: dataset=voc dataset.root=folder reads it."""
+    """Annotations/, JPEGImages/: dataset=voc dataset.root=folder reads it. Boxes in whole pixels, as the format has
+    them."""
     with whole_folder(folder) as draft:
         keep = _Pictures(draft / "JPEGImages")
         (draft / "Annotations").mkdir()
 
         def add(frame: Frame, found: np.ndarray) -> None:
             name = keep(frame)
-            objects = [
-                VOCObject(header.classes[int(row[0])], (row[1] + 1, row[2] + 1, row[3], row[4]), 0)
-                for row in as_boxes(found).tolist()
-            ]
+            objects = [VOCObject(header.classes[int(row[0])], whole_pixels(row[1:5], _size(frame)), 0)
+                       for row in as_boxes(found).tolist()]  # fmt: skip
             xml = voc_xml.write(name, *_size(frame), objects)
             (draft / "Annotations" / name).with_suffix(".xml").write_bytes(xml)
 
@@ -88,6 +88,22 @@ def as_boxes(found: np.ndarray) -> np.ndarray:
     """Detections [N, 6] (class, score, corners) as boxes [M, 6] (class, corners, difficult = 0), those with an area."""
     rows = _with_area(found)
     return np.column_stack([rows[:, 0], rows[:, 2:6], np.zeros(len(rows))]).astype(np.float32)
+
+
+def whole_pixels(box: Sequence[float], size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """(xmin, ymin, xmax, ymax) as VOC counts pixels, from 1 and both ends inside, of a box in continuous pixels.
+
+    No side moves by more than half a pixel, but for boxes of less than two pixels: the format's readers take one whose
+    ends are equal for a slip of the mouse. size: (width, height) of the image.
+    """
+    corners = []
+    for low, high, side in zip(box[:2], box[2:], size, strict=True):
+        first, last = math.floor(low + 0.5) + 1, math.floor(high + 0.5)
+        if last <= first:
+            first = min(first, side - 1)
+            last = first + 1
+        corners.append((max(first, 1), min(last, side)))
+    return (corners[0][0], corners[1][0], corners[0][1], corners[1][1])
 
 
 class _Pictures:
