@@ -69,6 +69,16 @@ def whole_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(draft, ignore_errors=True)
 
 
+def require_space(folder: Path, needed: int, what: str, advice: str) -> None:
+    """Errors: UserError when fewer than `needed` bytes are free where a folder is, or is to be. what: needs them."""
+    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.is_dir())
+    free = shutil.disk_usage(there).free
+    if needed > free:
+        raise UserError(
+            f"{folder}: {what} need at least {needed / 1e6:.0f} MB, the disk has {free / 1e6:.0f} MB free; {advice}"
+        )
+
+
 def _draft(target: Path) -> Path:
     return target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}.tmp")
 

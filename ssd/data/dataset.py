@@ -52,8 +52,8 @@ class Sample:
     are read beside these files. None: it has none.
     annotated: float64 [K, 7] rows (class, x, y, width, height, area, crowd) of all objects and crowds exactly as a COCO
     file has them, which COCO's metric is measured with; None: boxes and crowds stand for them.
-    path: the picture's file. A format that keeps its pictures elsewhere than in files of their own overrides read()
-    and stamp(), and makes up a path that names the picture in messages.
+    path: the picture's file. A format that keeps its pictures elsewhere than in files of their own overrides read(),
+    stamp() and size(), and makes up a path that names the picture in messages.
     """
 
     id: str
@@ -76,6 +76,10 @@ class Sample:
         except OSError as error:
             raise UserError(f"{self.path}: cannot read the image: {error.strerror}") from error
         return status.st_size, status.st_mtime_ns
+
+    def size(self) -> int:
+        """Bytes of the encoded image."""
+        return self.stamp()[0]
 
     def ground_truth(self) -> np.ndarray:
         """float32 [N + K, 7], as the metrics take it: boxes and crowds, with the column crowd (0 or 1) behind."""

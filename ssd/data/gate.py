@@ -11,7 +11,7 @@ same words, before they begin.
 import csv
 import io
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -120,11 +120,11 @@ class Gate:
         told = {problem for part in found.values() for problem in part.problems}
         return Inspection(found, unreadable, [problem for problem in self._early if problem not in told])
 
-    def admit(self, splits: Sequence[str], folder: Path | None) -> Admitted:
+    def admit(self, splits: Sequence[str], folder: Path | None, may_be_empty: Collection[str] = ()) -> Admitted:
         """The sound samples of the splits, after a line on each of them.
 
-        folder: where all problems are listed, if there are any. Errors: UserError with the first problem, if they are
-        refused or concern a whole split.
+        folder: where all problems are listed, if there are any. may_be_empty: splits that need no objects. Errors:
+        UserError with the first problem, if they are refused or concern a whole split.
         """
         inspection = self.inspect(splits)
         for error in inspection.unreadable.values():
@@ -137,7 +137,7 @@ class Gate:
         for split, found in inspection.splits.items():
             if not found.sound and found.errors:
                 raise UserError(f"no image of {split} is left, all of them have problems: {found.errors[0].line}")
-            if found.faults:
+            if found.faults and split not in may_be_empty:
                 raise UserError(found.faults[0].line)
             _report_dropped(found)
         samples = {split: found.sound for split, found in inspection.splits.items()}
@@ -150,7 +150,7 @@ class Gate:
         if not lines:
             return
         place = ""
-        if folder is not None and len(lines) > 1:
+        if folder is not None and (self.skips or len(lines) > 1):
             write_atomically(folder / LISTING, _table(rows).encode(errors="surrogateescape"))
             place = f", all of them in {folder / LISTING}"
         if not self.skips:

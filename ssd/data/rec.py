@@ -42,6 +42,7 @@ class RecordSample(Sample):
 
     file: Path = Path()
     start: int = 0  # byte of the record
+    length: int = 0  # bytes of the picture
 
     def read(self) -> bytes:
         with opened(self.file) as view:
@@ -50,6 +51,9 @@ class RecordSample(Sample):
     def stamp(self) -> tuple[int, int]:
         status = self.file.stat()
         return self.start, status.st_mtime_ns
+
+    def size(self) -> int:
+        return self.length
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,7 @@ class Entry:
     raw: np.ndarray
     boxes: np.ndarray
     size: tuple[int, int] = (0, 0)
+    length: int = 0
     usual: bool = True
     error: UserError | None = None
 
@@ -206,7 +211,7 @@ class Rec(Dataset):
         rows[:, 0] = self._to[rows[:, 0].astype(int)]
         return RecordSample(
             identifier, path / entry.name, width, height, checker.check(rows.tolist(), entry.size, where),
-            file=path, start=entry.start,
+            file=path, start=entry.start, length=entry.length,
         )  # fmt: skip
 
 
@@ -238,7 +243,7 @@ def _entry(number: int, record: Record, names: Mapping[int, str], where: str) ->
         usual = as_mxnet_reads(record.data, where) is record.data
     except UserError as error:
         return replace(plain, error=error)
-    return replace(plain, boxes=boxes, size=size, usual=usual)
+    return replace(plain, boxes=boxes, size=size, length=len(record.data), usual=usual)
 
 
 def _told_apart(entries: Sequence[Entry], path: Path) -> list[Entry]:

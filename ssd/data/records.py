@@ -9,26 +9,30 @@ a label without rows).
 """
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import logging
+import math
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ssd.data.dataset import BOX_COLUMNS, Sample
-from ssd.data.packing import HEADER, Packing, write_records
+from ssd.data.packing import HEADER, Packing, label_of, write_records
 from ssd.data.progress import progress
 from ssd.errors import UserError
-from ssd.files import alone, publish
+from ssd.files import alone, publish, require_space
 
 log = logging.getLogger(__name__)
 
 FORMAT = 2  # counted up when what is written changes, so that older packings are not taken for current ones
+RECORDS = "records.json"  # in a run directory: split -> folder of the records that the run reads
+ADVICE = "training.records= names another folder, job=clean finds records that no run needs"
 MIN_ROWS = 3  # MultiBoxTarget on a GPU reads past labels of fewer rows
 
 
@@ -45,6 +49,11 @@ class Records:
     count: int
     label_width: int
     object_width: int = BOX_COLUMNS
+
+    @property
+    def folder(self) -> Path:
+        """Where what was written for the run lies: all of them, or idx and lst where rec was made elsewhere."""
+        return self.idx.parent
 
 
 def label_width(samples: Sequence[Sample]) -> int:
@@ -84,15 +93,56 @@ def _pack(packing: Packing, target: Path, split: str) -> None:
         log.info("packing %d pictures into %s", count, target)
         started = time.monotonic()
         try:
+            require_space(target.parent, _needed(packing, draft), f"the records of {split}", ADVICE)
             with progress(f"packing {split}", count) as done:
                 write_records(packing, draft / split, done)
-        except Exception:
+        except Exception as error:
             # A bad picture, once replaced, gives another digest; a full disk needs the room.
             shutil.rmtree(draft, ignore_errors=True)
+            if isinstance(error, OSError):
+                reason = f"{error.strerror or error} while the records of {split} were written"
+                raise UserError(f"{target.parent}: {reason}; {ADVICE}") from error
             raise
         publish(draft, target)
         log.info("packed %d pictures in %.1f s", count, time.monotonic() - started)
     _mention_older(target, split)
+
+
+def _needed(packing: Packing, draft: Path) -> int:
+    """Bytes that a packing will write, at least; those of a draft are written."""
+    longest = packing.max_side or math.inf  # longer ones are made smaller, nobody knows how much
+    needed = sum(
+        (sample.size() if max(sample.width, sample.height) <= longest else 0) + 4 * label_of(sample).size
+        for sample in packing.samples
+    )
+    return max(0, needed - size_of(draft))
+
+
+@contextlib.contextmanager
+def in_use(records: Records) -> Iterator[None]:
+    """Keeps job=clean, in any process, from removing them inside of the block. Errors: UserError when they are gone."""
+    try:
+        file = open(records.idx, "rb")  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise UserError(f"{records.idx}: {error.strerror}; was it removed while the job started?") from error
+    with file:
+        with contextlib.suppress(OSError):  # of file systems without locks
+            fcntl.flock(file, fcntl.LOCK_SH)
+        yield
+
+
+@contextlib.contextmanager
+def unused(folder: Path) -> Iterator[bool]:
+    """Whether no process is inside of in_use() of the records in a folder; none comes in while the block lasts."""
+    with contextlib.ExitStack() as stack:
+        for idx in folder.glob("*.idx"):
+            file = stack.enter_context(open(idx, "rb"))
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+        yield True
 
 
 def _digest(packing: Packing) -> str:
@@ -110,12 +160,12 @@ def _mention_older(target: Path, split: str) -> None:
         folder for pattern in ("", ".") for folder in target.parent.glob(f"{pattern}{split}-*") if folder != target
     ]
     if older:
-        megabytes = sum(map(_size, older)) / 1e6
-        log.info("%s holds %d other packings of %s (%.0f MB); what no run uses can be deleted",
+        megabytes = sum(map(size_of, older)) / 1e6
+        log.info("%s holds %d other packings of %s (%.0f MB); job=clean finds what no run needs",
                  target.parent, len(older), split, megabytes)  # fmt: skip
 
 
-def _size(folder: Path) -> int:
+def size_of(folder: Path) -> int:
     """Bytes in a folder, as far as it is still there: another process may be packing or have just removed it."""
     size = 0
     with contextlib.suppress(FileNotFoundError):

@@ -17,6 +17,7 @@ from ssd.data.dataset import Dataset, Sample, make_dataset
 from ssd.data.fingerprint import fingerprint
 from ssd.data.gate import Admitted, Gate
 from ssd.data.looking import Known
+from ssd.data.problems import Problem
 from ssd.data.records import Records, ensure_records
 from ssd.detection.detector import Detector
 from ssd.engine import mx
@@ -128,8 +129,15 @@ class Course:
     resumed_at: int | None = None
 
 
-def start_events(cfg: DictConfig, folder: Path, course: Course, splits: Mapping[str, Sequence[Sample]]) -> Events:
-    """Saves the resolved configuration in the run directory and starts its writers. splits: the samples it uses."""
+def start_events(
+    cfg: DictConfig,
+    folder: Path,
+    course: Course,
+    splits: Mapping[str, Sequence[Sample]],
+    skipped: Mapping[str, Sequence[Problem]],
+) -> Events:
+    """Saves the resolved configuration in the run directory and starts its writers. splits: the samples it uses;
+    skipped: why others were left out of them."""
     write_atomically(folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True).encode())
     events = Events({"files": RunFiles(), **make_writers(cfg.logger), **trial_writers(METRIC)})
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
@@ -142,7 +150,7 @@ def start_events(cfg: DictConfig, folder: Path, course: Course, splits: Mapping[
             classes=plain["dataset"]["classes"],
             epochs=course.epochs,
             steps=course.steps,
-            facts=facts(cfg, splits),
+            facts=facts(cfg, splits, skipped),
             sweep=sweep(),
             resumed_at=course.resumed_at,
         )

@@ -45,10 +45,11 @@ def run(cfg: DictConfig, folder: Path) -> float:
             f"dataset {cfg.dataset.name} has {len(gate.classes)} ({', '.join(gate.classes)}); "
             "choose the data set that fits the model"
         )
-    samples = gate.admit([cfg.job.split], folder).samples[cfg.job.split]
+    admitted = gate.admit([cfg.job.split], folder)
+    samples = admitted.samples[cfg.job.split]
     split, twin = what_it_is(dataset, cfg.job.split, samples)
     results = standing_of(cfg.model, split)
-    with start_events(cfg, folder, Course(0, len(samples)), {split: samples}) as events:
+    with start_events(cfg, folder, Course(0, len(samples)), {split: samples}, admitted.skipped) as events:
         events.results(results)
         log.info("measuring %s on the %d images of %s", cfg.model, len(samples), split)
         measured = measure(detector, samples, cfg.metric, lambda done: events.progress(1, done, {}))

@@ -21,6 +21,8 @@ from omegaconf import DictConfig, OmegaConf
 from ssd.config import PACKAGE
 from ssd.data.dataset import Sample
 from ssd.data.fingerprint import fingerprints
+from ssd.data.gate import LISTING
+from ssd.data.problems import Problem
 from ssd.engine import mx
 from ssd.overrides import COMMAND, swept_over
 from ssd.tracking.events import Sweep
@@ -29,12 +31,16 @@ TOOL_SECONDS = 10  # a git or nvidia-smi that takes longer is done without
 DISTRIBUTIONS = ("ssd", "mlflow", "tensorboardX")
 
 
-def facts(cfg: DictConfig, splits: Mapping[str, Sequence[Sample]]) -> dict[str, str]:
-    """Name -> text. splits: the samples that the run uses."""
+def facts(
+    cfg: DictConfig, splits: Mapping[str, Sequence[Sample]], skipped: Mapping[str, Sequence[Problem]]
+) -> dict[str, str]:
+    """Name -> text. splits: the samples that the run uses; skipped: why others were left out of them."""
     prints = fingerprints(splits, cfg.dataset.classes)
     about = {"dataset.name": str(cfg.dataset.name), "dataset.hash": prints.pop("")}
     for name, digest in prints.items():
         about |= {f"dataset.hash.{name}": digest, f"dataset.images.{name}": str(len(splits[name]))}
+    for name, problems in skipped.items():
+        about[f"dataset.skipped.{name}"] = f"{len({problem.file for problem in problems})} files, see {LISTING}"
     return {**code_state(PACKAGE), **about, **_environment(cfg.device)}
 
 

@@ -6,7 +6,7 @@ from ssd.cluster.exchange import Exchange
 from ssd.cluster.member import Member
 from ssd.cluster.together import read_beginning
 from ssd.data.loader import make_train_loader
-from ssd.data.records import label_width
+from ssd.data.records import in_use, label_width
 from ssd.data.share import Share
 from ssd.index import sha256
 from ssd.jobs.common import open_gate, packed, seed_everything, training_splits
@@ -19,10 +19,10 @@ def follow(cfg: DictConfig, member: Member, share: Share) -> None:
     seed_everything(cfg.seed)
     cfg.training.ema = 0.0  # worker 0 keeps the averages
     gate = open_gate(cfg)
-    admitted = gate.admit(training_splits(cfg, gate.dataset), None)
+    admitted = gate.admit(training_splits(cfg, gate.dataset), None, may_be_empty=["test"])
     train, val = admitted.samples["train"], admitted.samples["val"]
     records = packed(cfg, gate.dataset, "train", admitted)
-    with make_train_loader(records, cfg, max(label_width(train), label_width(val)), share) as loader:
+    with in_use(records), make_train_loader(records, cfg, max(label_width(train), label_width(val)), share) as loader:
         start = read_beginning(*member.receive(), sha256(records.idx))
         params = start.group("arg"), start.group("aux")
         trainer = Trainer(cfg, gate.classes, loader, cfg.epochs * loader.steps, params)

@@ -40,7 +40,7 @@ def run(cfg: DictConfig, folder: Path) -> None:
         raise UserError(f"job.splits: {unknown[0]!r} is no split, choose from {', '.join(SPLITS)}")
     done: dict[str, Packed] = {}
     packed_paths: dict[tuple[Path, ...], str] = {}
-    admitted = gate.admit(splits, folder)
+    admitted = gate.admit(splits, folder, may_be_empty=["val", "test"])
     for name, samples in admitted.samples.items():
         same = packed_paths.setdefault(tuple(sample.path for sample in samples), name)
         if same == name:

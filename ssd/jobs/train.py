@@ -1,5 +1,6 @@
 """job=train: data to records, records to batches, batches to a network; then the best epoch measured and shown."""
 
+import json
 import logging
 import math
 import time
@@ -7,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
@@ -16,12 +18,12 @@ from ssd.data.batches import TrainLoader
 from ssd.data.dataset import Sample
 from ssd.data.fingerprint import same_images
 from ssd.data.loader import make_train_loader
-from ssd.data.records import Records, label_width
+from ssd.data.records import RECORDS, Records, in_use, label_width
 from ssd.data.share import Share
 from ssd.detection.detector import Detector
 from ssd.errors import InterruptedRun, LostWorkerError, UserError
 from ssd.evaluation.measure import measure
-from ssd.files import held
+from ssd.files import held, require_space, write_atomically
 from ssd.index import FOLDER, LOCK, epoch_of, sha256
 from ssd.jobs.common import (
     METRIC,
@@ -48,6 +50,8 @@ from ssd.training.keeper import Keeper, Often
 from ssd.training.signals import StopSignals
 from ssd.training.trainer import Trainer
 
+CHECKPOINTS_AT_LEAST = 2  # that are on the disk at a time: the last one stays until the next is written
+
 log = logging.getLogger(__name__)
 
 
@@ -73,16 +77,17 @@ def _train(cfg: DictConfig, folder: Path, lead: Lead | None) -> float:
     resumed = is_resumed(cfg)
     if resumed:
         check_same(folder, cfg)
-    admitted = gate.admit(training_splits(cfg, dataset), folder)
+    admitted = gate.admit(training_splits(cfg, dataset), folder, may_be_empty=["test"])
     train, val = admitted.samples["train"], admitted.samples["val"]
     test, same_as_val = own_test(admitted.samples.get("test", []), val)
     measured_at_end = {"val": val, "test": test} if test else {"val": val}
     # One width for both splits: a Module is bound to one shape, whichever split it is fed.
     width = max(label_width(train), label_width(val))
     records = packed(cfg, dataset, "train", admitted)
+    write_atomically(folder / RECORDS, json.dumps({"train": str(records.folder.resolve())}).encode())
     loader = make_train_loader(records, cfg, width, lead.share if lead else Share())
     spec = ModelSpec.from_config(cfg, gate.classes, dataset.category_ids)
-    with loader, StopSignals() as signals:
+    with in_use(records), loader, StopSignals() as signals:
         keeper = start(cfg, folder, spec, loader, records)
         if lead:
             begin(lead, keeper)
@@ -90,7 +95,9 @@ def _train(cfg: DictConfig, folder: Path, lead: Lead | None) -> float:
         at_once = cfg.batch_size // cfg.training.accumulate  # what fits into memory
         detector = Detector(Model(spec, trainer.symbol, *trainer.params()), trainer.devices[0], at_once)
         splits = {"train": train, **measured_at_end}
-        with start_events(cfg, folder, Course(cfg.epochs, loader.steps, step if resumed else None), splits) as events:
+        with start_events(
+            cfg, folder, Course(cfg.epochs, loader.steps, step if resumed else None), splits, admitted.skipped
+        ) as events:
             log.info(
                 "training on %d images, validating on %d; classes: %s", len(train), len(val), ", ".join(gate.classes)
             )
@@ -182,6 +189,8 @@ def start(cfg: DictConfig, folder: Path, spec: ModelSpec, loader: TrainLoader, r
         raise UserError(f"resume={folder}: finished, all {cfg.epochs} epochs are done; more of them go on: epochs=")
     saved = checkpoints.resume(words) if resumed else checkpoints.begin(words)
     trainer = Trainer(cfg, spec.classes, loader, cfg.epochs * loader.steps, saved.start if saved else None)
+    size = sum(array.size * np.dtype(array.dtype).itemsize for part in trainer.raw_params() for array in part.values())
+    require_space(folder, CHECKPOINTS_AT_LEAST * size, "checkpoints of this network", "hydra.run.dir= names another")
     checkpoints.write_symbol(stamp(trainer.symbol, spec))
     keeper = Keeper(trainer, Guards(cfg.guard, cfg.max_hours), checkpoints, often, sha256(records.idx))
     if saved:

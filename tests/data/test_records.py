@@ -1,4 +1,6 @@
+import errno
 import os
+import shutil
 import threading
 import zlib
 
@@ -141,7 +143,7 @@ def test_a_failure_half_way_leaves_nothing(voc, tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr("ssd.data.packing.encode_pieces", write_two)
-        with pytest.raises(OSError, match="disk full"):
+        with pytest.raises(UserError, match="records: disk full while"):
             ensure_records(samples, tmp_path / "records", "train", seed=0)
     assert list((tmp_path / "records").iterdir()) == []
     assert len(records_of(ensure_records(samples, tmp_path / "records", "train", seed=0).rec)) == 3
@@ -239,3 +241,30 @@ def test_mxnet_reads_packed_images_as_upright_as_we_do(voc, tmp_path, kind):
         ours = cv2.resize(read_image(sample.path), (16, 16)).mean(axis=2) > 127
         assert (corner == ours).mean() > 0.95, sample.id
     assert len({corner.tobytes() for corner in seen}) == 4
+
+
+def test_a_full_disk_is_one_line_and_nothing_is_left(voc, tmp_path, monkeypatch):
+    samples = voc.dataset().split("train")
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ssd.data.packing.write_pieces", full)
+        with pytest.raises(UserError, match=r"^.*r: No space left on device while the records of train.*job=clean"):
+            ensure_records(samples, tmp_path / "r", "train", seed=0)
+    assert list((tmp_path / "r").iterdir()) == []
+
+
+def test_a_disk_too_small_is_told_before_packing(voc, tmp_path, monkeypatch):
+    samples = voc.dataset().split("train")
+    needed = sum(sample.path.stat().st_size for sample in samples)
+    usage = shutil.disk_usage(tmp_path)
+    for free, enough in ((needed, False), (2 * needed, True)):
+        monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: usage._replace(free=free))
+        if enough:
+            assert ensure_records(samples, tmp_path / "r", "train", seed=0).rec.is_file()
+        else:
+            with pytest.raises(UserError, match=r"r: the records of train need at least 0 MB, the disk has 0 MB free"):
+                ensure_records(samples, tmp_path / "r", "train", seed=0)
+            assert not list((tmp_path / "r").iterdir())

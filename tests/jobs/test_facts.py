@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 from ssd.config import compose
 from ssd.data import Sample
 from ssd.data.fingerprint import fingerprint
+from ssd.data.problems import Problem
 from ssd.jobs import facts as module
 from ssd.jobs.facts import code_state, facts, sweep
 from ssd.overrides import COMMAND
@@ -66,12 +67,14 @@ def test_a_git_that_hangs_is_done_without(repository: Path, monkeypatch: pytest.
 
 def test_facts_of_a_run() -> None:
     cfg = compose(["dataset.classes=[circle]"])
-    found = facts(cfg, {"train": SAMPLES, "val": []})
+    found = facts(cfg, {"train": SAMPLES, "val": []}, {"train": [Problem("unusable", "a.xml", None, "not XML")]})
     assert found["dataset.name"] == "shapes"
     assert found["dataset.hash.train"] == fingerprint(SAMPLES, ["circle"])
     assert (found["dataset.images.train"], found["dataset.images.val"]) == ("1", "0")
     assert len({found["dataset.hash"], found["dataset.hash.train"], found["dataset.hash.val"]}) == 3
     assert {"host", "system", "python", "mxnet", "numpy", "command"} <= set(found)
+    assert found["dataset.skipped.train"] == "1 files, see problems.csv"
+    assert "dataset.skipped.val" not in found
     assert found["device"].startswith("cpu [0]: ")
     assert all(isinstance(text, str) for text in found.values())
 
@@ -108,4 +111,4 @@ def test_the_sweep_of_a_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_the_command_can_be_pasted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(COMMAND, json.dumps(["-m", "head.sizes=[[1, 2]]"]))
-    assert facts(compose(["dataset.classes=[circle]"]), {})["command"] == "ssd -m 'head.sizes=[[1, 2]]'"
+    assert facts(compose(["dataset.classes=[circle]"]), {}, {})["command"] == "ssd -m 'head.sizes=[[1, 2]]'"
