@@ -55,8 +55,8 @@ def refuse_unknown(folders: Sequence[Path], root: Path, known: Mapping[str, Path
     beside = f" (beside {', '.join(shown(place, root) for place in known.values())})" if known else ""
     raise UserError(
         f"{root}: the folders of images {', '.join(names[:10])}{' ...' if len(names) > 10 else ''}{beside} are not "
-        f"named after a split (train, val, test); say which are to train on: {override('train', train)}, and which "
-        "to validate on: dataset.splits.val=[...] (without it a part of train is held out)"
+        f"named after a split (train, val, test); say which are to train on: {override('train', train)}, and with "
+        "dataset.splits.val which to validate on (without it a part of train is held out)"
     )
 
 

@@ -130,7 +130,7 @@ class YOLO(Dataset):
         if source is None:
             if "names" in node:
                 return _described(node["names"], "data.yaml")
-            source = next((str(folder / name) for name in NAMES_FILES if (folder / name).is_file()), None)
+            source = self._names_file()
             if source is None:
                 raise UserError(
                     f"{folder}: says nothing of its classes; give dataset.names=[...] or dataset.names=file "
@@ -144,6 +144,27 @@ class YOLO(Dataset):
         # A blank line is a number without a class, as programs that count the lines see it.
         lines = read_text(file, yolo_text.MAX_DESCRIPTION, "a list of class names").rstrip().split("\n")
         return class_names(lines, str(file), blanks=True)
+
+    def _names_file(self) -> str | None:
+        """The list of names of the dataset: in its folder, else beside the images or labels, where LabelImg writes it.
+
+        UserError where several of the latter differ.
+        """
+        for name in NAMES_FILES:
+            if os.path.isfile(self._folder / name):
+                return str(self._folder / name)
+        finder = LabelFinder(self._folder, self.labels)
+        places = [place for split in self.splits.values() for place in split if place.is_dir()]
+        folders = [*places, *(path.parent for place in places for path in finder.searched(place / "any"))]
+        inside = [folder for folder in folders if folder.is_relative_to(self._folder)]
+        places = list(dict.fromkeys([*inside, *(folder.parent for folder in inside if folder != self._folder)]))
+        files = [place / name for place in places for name in NAMES_FILES if os.path.isfile(place / name)]
+        texts = {read_text(file, yolo_text.MAX_DESCRIPTION, "a list of class names") for file in files}
+        if len(texts) > 1:
+            raise UserError(
+                f"{' and '.join(map(str, files))} hold different names; dataset.names=file says which to read"
+            )
+        return str(files[0]) if files else None
 
     @cached_property
     def classes(self) -> tuple[str, ...]:  # type: ignore[override]

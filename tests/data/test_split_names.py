@@ -46,8 +46,8 @@ def test_unknown_folders():
         refuse_unknown([root / "images/cam1", root / "images/cam 2"], root, {})
     assert str(error.value) == (
         "data: the folders of images images/cam1, images/cam 2 are not named after a split (train, val, test); say "
-        """which are to train on: 'dataset.splits.train=[images/cam1,"images/cam 2"]', and which to validate on: """
-        "dataset.splits.val=[...] (without it a part of train is held out)"
+        """which are to train on: 'dataset.splits.train=[images/cam1,"images/cam 2"]', and with dataset.splits.val """
+        "which to validate on (without it a part of train is held out)"
     )
     with pytest.raises(
         UserError, match=r"cam1 \(beside images/train\) are not named .*'dataset.splits.train=\[images/tr"

@@ -386,7 +386,7 @@ def test_folders_of_other_names_are_never_trained_on(tree, names, folders, overr
     root = tree(names)
     assert message_of(dataset(root)) == (
         f"{root}: the folders of images {folders} are not named after a split (train, val, test); say which are to "
-        f"train on: 'dataset.splits.train={override}', and which to validate on: dataset.splits.val=[...] (without it "
+        f"train on: 'dataset.splits.train={override}', and with dataset.splits.val which to validate on (without it "
         "a part of train is held out)"
     )
     splits = {"train": override[1:-1].split(",")}
@@ -468,6 +468,19 @@ def test_the_validation_split_of_a_description(tree, key):
     root = tree("images/x/a.jpg images/y/b.jpg")
     (root / "data.yaml").write_text(f"train: images/x\n{key}: images/y\nnames: [cat, dog]\n")
     assert ids(dataset(root, names=None), "val") == ["b"]
+
+
+@pytest.mark.parametrize("place", ["images", "images/train", "labels", "labels/train", "."])
+def test_names_beside_the_images_or_labels(tree, place):
+    root = tree("images/train/a.jpg images/train/a.txt images/val/b.jpg labels/val/b.txt labels/train/c.txt")
+    (root / place / "classes.txt").write_text("elk\nyak\n")
+    assert dataset(root, names=None).classes == ("elk", "yak")
+    (root / "images/val/classes.txt").write_text("elk\nfox\n")
+    if place == ".":
+        assert dataset(root, names=None).classes == ("elk", "yak")
+    else:
+        message = message_of(dataset(root, names=None))
+        assert message.endswith("classes.txt hold different names; dataset.names=file says which to read")
 
 
 def test_a_root_that_is_the_folder_of_images(tree):
