@@ -113,18 +113,20 @@ class COCO(Dataset):
     def split(self, name: str) -> list[Sample]:
         checker = BoxChecker(self.out_of_range)
         pairs = self._picked(name)
-        files: dict[Path, tuple[Source, Picture]] = {}
+        owners: dict[Path | None, list[tuple[Source, Picture]]] = {}
+        for pair in pairs:
+            owners.setdefault(self._file_or_none(*pair), []).append(pair)
         samples = []
         for (source, picture), identifier in zip(pairs, ids([clean(pair[1].file) for pair in pairs]), strict=True):
             with skipping("unusable", str(source.annotations)):
                 file = self._file(source, picture)
-                _check_same(files.setdefault(file, (source, picture)), (source, picture))
+                _check_same(owners[file])
                 samples.append(self._sample(identifier, source, picture, file, checker))
         checker.report()
         return samples
 
     def coverage(self, split: str) -> Coverage:
-        """Images beside those of the split that no file of any split lists."""
+        """Images beside those of the split that no file of any split lists, and annotations of images that none has."""
         sources = self.splits.get(split)
         if not sources:  # cut from the images to train on: what lies beside them is named there
             return Coverage()
@@ -137,7 +139,13 @@ class COCO(Dataset):
         places = [self._place(source.images) for source in sources]
         places += {path.parent for path in listed if path and any(path.is_relative_to(place) for place in places)}
         others = [path for path in ImageFolder(root).images(places) if path not in listed]
-        return Coverage(skipped={UNLISTED: tuple(relative(path, root) for path in others)} if others else {})
+        stray = [
+            f"{source.annotations}: annotations[{place}] of image id {image}"
+            for source in sources
+            for place, image in self._instances(source).stray.items()
+        ]
+        skipped = {UNLISTED: tuple(relative(path, root) for path in others)} if others else {}
+        return Coverage(orphans=tuple(stray), skipped=skipped)
 
     def _picked(self, split: str) -> list[tuple[Source, Picture]]:
         return self.holdout.pick(split, self.splits, self._members, lambda pair: pair[1].file, self._look_of)
@@ -205,11 +213,11 @@ class COCO(Dataset):
         )  # fmt: skip
 
 
-def _check_same(first: tuple[Source, Picture], second: tuple[Source, Picture]) -> None:
-    """One file in two places has part of its objects in each: neither is what the image shows."""
-    if first[1] is second[1]:
+def _check_same(owners: Sequence[tuple[Source, Picture]]) -> None:
+    """One file in several places has part of its objects in each: none of them is what the image shows."""
+    (source, picture), (other, again) = owners[0], owners[-1]
+    if again is picture:
         return
-    (source, picture), (other, again) = first, second
     if source == other:
         what = f"images {picture.id} ({picture.file}) and {again.id} ({again.file}) are one file"
         raise UserError(f"{source.annotations}: {what}; give all its annotations one image_id")

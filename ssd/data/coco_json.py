@@ -64,6 +64,7 @@ class Instances:
     are written. boxes: per picture id.
 
     broken: per picture id the annotations that cannot be used: place in the list, and why.
+    stray: place in the list of annotations whose image is not in images, and the image's id.
     roots: ids of categories that no annotation has and that others name as their supercategory: Roboflow begins its
     files with one that has the project's name.
     """
@@ -72,6 +73,7 @@ class Instances:
     categories: dict[int, str]
     boxes: dict[Id, list[Box]]
     broken: dict[Id, list[tuple[int, UserError]]]
+    stray: dict[int, Id]
     raw: dict[int, Id]
     roots: dict[int, str]
 
@@ -159,14 +161,15 @@ class _Reader:
     def result(self) -> Instances:
         """Checks what only the whole file shows."""
         what, names = self._what, self._names
-        if stray := self._boxes.keys() - self._listed:
-            first = min(stray, key=str)
-            raise UserError(
-                f"{what}: annotations[{self._boxes[first][0].number}] is of image id {first!r}, which is not in images"
-            )
+        for key, rows in self._boxes.items():
+            wrong = [box for box in rows if box.category not in names]
+            self._boxes[key] = [box for box in rows if box.category in names]
+            for box in wrong:
+                where = f"{what}: annotations[{box.number}]"
+                error = UserError(f"{where}: category id {box.category} is not in categories")
+                self._broken.setdefault(key, []).append((box.number, error))
+        stray = {box.number: key for key in self._boxes.keys() - self._listed for box in self._boxes[key]}
         used = {box.category for rows in self._boxes.values() for box in rows}
-        if unknown := used - names.keys():
-            raise UserError(f"{what}: annotations speak of category id {min(unknown)}, which is not in categories")
         roots = {number: name for number, name in names.items() if number not in used and self._is_root(number)}
         kept = {number: name for number, name in sorted(names.items()) if number not in roots}
         ids, counts = np.unique(np.frombuffer(self._ids, np.int64), return_counts=True)
@@ -175,7 +178,10 @@ class _Reader:
                         what, repeated.size, repeated[0])  # fmt: skip
         boxes = {self._pictures[key].id: rows for key, rows in self._boxes.items() if key in self._pictures}
         broken = {self._pictures[key].id: rows for key, rows in self._broken.items() if key in self._pictures}
-        return Instances(list(self._pictures.values()), _one_each(kept, used, what), boxes, broken, self._raw, roots)
+        kept = _one_each(kept, used, what)
+        return Instances(
+            list(self._pictures.values()), kept, boxes, broken, dict(sorted(stray.items())), self._raw, roots
+        )
 
     def _is_root(self, number: int) -> bool:
         """Whether another category names this one as its supercategory, and this one none of the others."""

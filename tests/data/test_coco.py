@@ -134,10 +134,9 @@ def test_a_detection_in_a_crowd_counts_neither_way(folder):
         (lambda node: node["annotations"][1].update(iscrowd="maybe"), "annotations[1]: iscrowd is 'maybe', it must be"),
         (lambda node: node["annotations"][1].update(iscrowd=2), "annotations[1]: iscrowd is '2', it must be 0 or 1"),
         (lambda node: node["annotations"][1].update(iscrowd=[0]), "annotations[1]: iscrowd is '[0]', it must be"),
-        (lambda node: node["annotations"][2].update(image_id=7), "annotations[2] is of image id 7, which is not in im"),
         (lambda node: node["annotations"][2].update(image_id=9.5), "image_id is '9.5', it must be a whole number or"),
         (lambda node: node["images"][1].update(id="9"), "images[1]: image id 9 is used twice, for a.jpg and sub/b.jpg"),
-        (lambda node: node["annotations"][2].update(category_id=2), "annotations speak of category id 2"),
+        (lambda node: node["annotations"][2].update(category_id=2), "annotations[2]: category id 2 is not in cate"),
         (lambda node: node["annotations"][2].update(category_id=True), "category_id is 'True'"),
         (lambda node: node["categories"][0].update(name=" "), "categories[0]: name must be a text"),
         (
@@ -206,6 +205,9 @@ def test_images_that_are_not_there_and_one_file_twice(folder):
     assert [sample.id for sample in read("a.jpg", "sub/a.jpg")] == ["a", "sub/a"]
     with pytest.raises(UserError, match="no such image; .*/nowhere is no folder"):
         dataset(folder, splits={"train": {"annotations": "train.json", "images": "nowhere"}}).split("train")
+    with collecting() as problems:  # neither of the two has all objects of the image
+        assert not read("a.jpg", "x/a.jpg")
+    assert len(problems) == 2
     with collecting() as problems:
         read("gone.jpg", "sub/b.jpg")
     assert [(problem.kind, problem.what[:19]) for problem in problems] == [("unusable", "image 9 (gone.jpg):")]
@@ -229,6 +231,14 @@ def test_an_annotation_that_cannot_be_used_leaves_out_itself_or_its_image(folder
         first = problems[0]
         assert (first.kind, first.object, first.file) == ("object", 1, str(folder / "train.json"))
         assert first.line.startswith(f"{folder}/train.json: annotations[0]: has a segmentation but no bbox; write")
+
+
+def test_annotations_of_images_that_are_not_listed_are_named(folder):
+    node = {**WHOLE, "annotations": [*WHOLE["annotations"], {**WHOLE["annotations"][0], "image_id": 7}]}
+    (folder / "train.json").write_text(json.dumps(node))
+    coco = dataset(folder, holdout={"val": 0, "test": 0, "seed": 0})
+    assert [len(sample.annotated) for sample in coco.split("train")] == [3, 0]
+    assert coco.coverage("train").orphans == ("train.json: annotations[3] of image id 7",)
 
 
 def test_images_that_no_file_lists_are_named(folder, jpeg):
