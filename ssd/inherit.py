@@ -12,7 +12,8 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from ssd.config import compose
-from ssd.overrides import composable
+from ssd.overrides import composable, value_of
+from ssd.text import in_quotes
 
 JOBS = ("eval", "deploy")
 OWN = re.compile(r"[+~]*dataset[.=@]")
@@ -22,7 +23,7 @@ def inherit(words: Sequence[str]) -> list[str]:
     """The words, behind those of the run that model= names or lies in. Errors: UserError when its data set is one of
     which today's program knows nothing."""
     values = dict(word.split("=", 1) for word in words if "=" in word)
-    run = _run_of(Path(values.get("model", "").strip("'\"")))
+    run = _run_of(Path(value_of(words, "model") or ""))
     if values.get("job") not in JOBS or "dataset" in values or run is None:
         return list(words)
     said = [str(word) for word in OmegaConf.load(run / ".hydra" / "overrides.yaml")]
@@ -65,8 +66,7 @@ def _words(key: str, saved: Mapping[str, Any], today: Mapping[str, Any]) -> Iter
 def _literal(value: Any) -> str:
     """A value as Hydra's grammar reads it."""
     if isinstance(value, str):
-        text = re.sub(r"(\\*)'", r"\1\1\\'", value)
-        return "'" + re.sub(r"(\\+)$", r"\1\1", text) + "'"
+        return in_quotes(value)
     if isinstance(value, Mapping):
         return "{" + ",".join(f"{name}:{_literal(item)}" for name, item in value.items()) + "}"
     if isinstance(value, list):

@@ -76,6 +76,16 @@ def composable(arguments: Sequence[str]) -> list[str]:
     return words
 
 
+def value_of(words: Sequence[str], key: str) -> str | None:
+    """The text that these overrides give a key, the last one of several; None for null, and where none does."""
+    word = next((word for word in reversed(words) if word.startswith(f"{key}=")), None)
+    if word is None:
+        return None
+    (settled,) = normalise([word])
+    value = OverridesParser.create().parse_override(settled).value()
+    return None if value is None else str(OmegaConf.create({key: value})[key])
+
+
 def _quoted_if_needed(word: str, match: re.Match[str], settle: Callable[[str], str]) -> str:
     """A value that is not in Hydra's grammar (a path with "=", a regex with "^") is meant literally: quoted, it is."""
     try:

@@ -15,6 +15,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ssd.errors import UserError
+from ssd.overrides import value_of
+from ssd.text import override
 
 KEY = "rerun"
 
@@ -24,10 +26,10 @@ def saved_words(words: Sequence[str]) -> list[str]:
 
     Errors: UserError for a folder that is no run.
     """
-    named = [word.split("=", 1)[1].strip("'\"") for word in words if word.split("=", 1)[0] == KEY and "=" in word]
-    if not named or named[-1] in ("", "null"):
+    named = value_of(words, KEY)
+    if not named:
         return []
-    run = Path(named[-1])
+    run = Path(named)
     if not (run / "config.yaml").is_file() or not (run / ".hydra" / "overrides.yaml").is_file():
         raise UserError(f"rerun={run}: no run directory, it lacks config.yaml or .hydra/overrides.yaml")
     said = [str(word) for word in OmegaConf.load(run / ".hydra" / "overrides.yaml")]
@@ -46,7 +48,7 @@ def as_saved(cfg: DictConfig) -> DictConfig:
     from ssd.schema import Config
 
     run = Path(cfg.rerun)
-    words = saved_words([f"{KEY}={run}"])
+    words = saved_words([override(KEY, str(run))])
     then, now = _plain(compose(words)), _plain(cfg)
     saved = _plain(OmegaConf.load(run / "config.yaml"))
     try:

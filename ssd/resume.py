@@ -1,23 +1,22 @@
 """resume=: which run is gone on with, and what may differ from how it began. Imports nothing heavy."""
 
-import os
 import re
-import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from ssd.commands import path_override, run_command
 from ssd.config import CONF, leaves
 from ssd.errors import UserError
 from ssd.files import is_held
 from ssd.index import FOLDER, LOCK, NAME, read_index
-from ssd.overrides import composable
+from ssd.overrides import composable, value_of
+from ssd.text import quoted
 
 AUTO = "auto"
 # What may change in a run that is gone on with: how long it is, what it writes, shows and keeps, and on what it runs.
@@ -35,8 +34,8 @@ def resume_words(words: Sequence[str]) -> list[str]:
     resume=auto names the newest one of the same configuration that has not come to its end; where there is none, the
     words stay as they are. Errors: UserError for what is no training.
     """
-    said = next((_unquoted(word.partition("=")[2]) for word in reversed(words) if word.startswith("resume=")), "null")
-    if said in ("null", ""):
+    said = value_of(words, "resume")
+    if not said:
         return list(words)
     if {"-m", "--multirun"} & set(words):
         raise UserError("resume=: goes on with one run, not with a sweep; name the directory of one of its jobs")
@@ -50,15 +49,8 @@ def resume_words(words: Sequence[str]) -> list[str]:
     return [*(word for word in begun if _key(word) not in changed), *rest, *_in(run)]
 
 
-def _unquoted(value: str) -> str:
-    if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
-        return re.sub(r"\\(.)", r"\1", value[1:-1])
-    return value
-
-
 def _in(run: Path) -> list[str]:
-    path = str(run).replace("\\", "\\\\").replace("'", "\\'")
-    return [f"resume='{path}'", f"hydra.run.dir='{path}'"]
+    return [f"resume={quoted(str(run))}", f"hydra.run.dir={quoted(str(run))}"]
 
 
 def _key(word: str) -> str:
@@ -133,9 +125,4 @@ def _leaves(cfg: Any) -> dict[str, Any]:
 
 def command(run: Path) -> str:
     """What a person types to go on with a run."""
-    words = ["python", "-m", "ssd.run"]
-    if HydraConfig.initialized():
-        sources = HydraConfig.get().runtime.config_sources
-        words += [word for source in sources if source.provider == "command-line" and source.schema == "file"
-                  for word in ("--config-dir", source.path)]  # fmt: skip
-    return shlex.join([*words, f"resume={os.path.relpath(run)}"])
+    return run_command(path_override("resume", run))

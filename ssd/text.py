@@ -98,7 +98,11 @@ def _of_values(node: Mapping[str, Any], prefix: str) -> Iterator[str]:
 
 def quoted(text: str) -> str:
     """A value of Hydra's grammar that means this text, and nothing but it."""
-    text = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)  # no interpolation
+    return in_quotes(re.sub(r"(\\*)\$\{", r"\1\1\\${", text))  # no interpolation
+
+
+def in_quotes(text: str) -> str:
+    """A value of Hydra's grammar that is this text; interpolations in it are resolved."""
     text = re.sub(r"(\\*)'", r"\1\1\\'", text)
     return "'" + re.sub(r"(\\+)$", r"\1\1", text) + "'"
 

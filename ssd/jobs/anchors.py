@@ -1,7 +1,6 @@
 """job=anchors: anchors that fit the boxes of the data set, written as a recipe."""
 
 import logging
-import os
 import re
 import shlex
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from ssd.commands import below, run_command
 from ssd.doctor.fit import Network, Suggestion, suggest
 from ssd.doctor.statistics import Boxes, gather, on_input
 from ssd.errors import UserError
@@ -22,6 +22,7 @@ from ssd.symbol.head import HeadLayer, head_layers
 log = logging.getLogger(__name__)
 
 RECIPE = "anchors"  # name of the file, and so of the choice
+LEFT_OUT = re.compile(r"[+~]*(job|logger|experiments)[.=@]|[+~]*head\.(sizes|ratios)=")  # of the words to train with
 EXACT = 10  # digits: what is kept as it was is written as it was
 
 
@@ -97,10 +98,23 @@ def tell(cfg: DictConfig, found: Suggestion, folder: Path) -> None:
         cfg.matching.overlap, 100 * found.before.share, 100 * found.after.share,
         found.before.best.mean(), found.after.best.mean(),
     )  # fmt: skip
-    log.info("as words     %s", " ".join(overrides(found.layers)))
-    words = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
-    plain = (re.sub(r"^(\w+)='(\d+)'$", r"\1=\2", word) for word in words)
-    same = [word for word in plain if word.split("=")[0].split(".")[0] not in ("job", "logger", "head", "experiments")]
-    chosen = "experiments=" + RECIPE
-    place = os.path.relpath(folder)
-    log.info("train with   %s", shlex.join(["python", "-m", "ssd.run", "--config-dir", place, *same, chosen]))
+    log.info("as words     %s", shlex.join(overrides(found.layers)))
+    log.info("train with   %s", command(folder))
+
+
+def command(folder: Path) -> str:
+    """The command line that trains as this job was told, with the recipe in `folder` behind the recipes it had."""
+    recipes, words = [RECIPE], []
+    if HydraConfig.initialized():
+        hydra = HydraConfig.get()
+        before = hydra.runtime.choices.get("experiments")
+        recipes = [*([before] if isinstance(before, str) else before or []), RECIPE]
+        words = [plain(word) for word in hydra.overrides.task if not LEFT_OUT.match(word)]
+    chosen = ",".join(name for at, name in enumerate(recipes) if name != RECIPE or at + 1 == len(recipes))
+    recipe = f"experiments=[{chosen}]" if "," in chosen else f"experiments={chosen}"
+    return run_command(*words, recipe, config_dirs=[below(folder)])
+
+
+def plain(word: str) -> str:
+    """An override without quotes that it does not need."""
+    return re.sub(r"^([\w.]+)='(\d+)'$", r"\1=\2", word)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
+from ssd.commands import path_override, run_command
 from ssd.detection.sources import find, iterate
 from ssd.errors import UserError
 from ssd.files import write_atomically
@@ -50,7 +51,8 @@ def run(cfg: DictConfig, folder: Path) -> None:
     place = write(target, made.spec, converted.graph, converted.arg_params, converted.aux_params)
     log.info("%-12s %s", "model", place)
     if converted.heads:
-        log.info("%-12s python -m ssd.run job=demo model=%s source=photos/", "run it", place)
+        words = ("job=demo", path_override("model", place), "source=photos/")
+        log.info("%-12s %s", "run it", run_command(*words))
     elif made.spec.classes:
         classify(str(place), pictures if cfg.source else [])
     elif lack_anchors(converted.outputs):

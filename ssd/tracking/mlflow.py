@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ssd.commands import shell_command
 from ssd.errors import UserError
 from ssd.results import Results
 from ssd.tracking import unsent
@@ -122,12 +123,13 @@ class MLflow(Writer):
         else:
             unsent.forget(self.run.folder)
         if self.store.served:
+            words = ("models", "serve", "-m", self.store.served, "--env-manager", "local")
             where = f"MLFLOW_TRACKING_URI={self.settings.tracking_uri}"
-            log.info("%-12s %s mlflow models serve -m %s --env-manager local", "serve", where, self.store.served)
+            log.info("%-12s %s", "serve", shell_command("mlflow", *words, environment=[where]))
 
     def where(self) -> str | None:
         uri = self.settings.tracking_uri
-        return f"mlflow ui --backend-store-uri {uri}" if self.settings.local else uri
+        return shell_command("mlflow", "ui", "--backend-store-uri", uri) if self.settings.local else uri
 
     def _step_of(self, results: Results) -> int:
         return self._last_step if results.step is None else results.step

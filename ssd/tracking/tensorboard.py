@@ -29,6 +29,7 @@ from tensorboardX import summary as summaries
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.proto.summary_pb2 import Summary
 
+from ssd.commands import below, shell_command
 from ssd.data.images import encode
 from ssd.errors import UserError
 from ssd.names import Tags
@@ -135,7 +136,7 @@ class TensorBoard(Writer):
         self.file.close()
 
     def where(self) -> str | None:
-        return f"tensorboard --logdir {self.folder}"
+        return shell_command("tensorboard", "--logdir", below(self.folder))
 
     def _is_new(self, tag: str, step: int) -> bool:
         """Not if the tag was shown at this step: a training ends with showing its best epoch once more."""

@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ssd.commands import below, module_command
 from ssd.errors import UserError
 from ssd.files import write_atomically
 from ssd.tracking.events import RunInfo, Sweep
@@ -85,7 +86,7 @@ def counts(numbers: Mapping[str, int]) -> str:
 
 
 def command(folder: Path) -> str:
-    return f"python -m ssd.tracking.unsent {folder}"
+    return module_command("ssd.tracking.unsent", below(folder))
 
 
 def send(folder: Path) -> str:
