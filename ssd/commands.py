@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 
-from ssd.text import override, quoted
+from ssd.overrides import override, search_path
 
 COMMAND_LINE = ("command-line", "hydra.searchpath in command-line")  # where Hydra has a folder of configuration from
 
@@ -53,8 +53,7 @@ def _flags(folders: Sequence[str]) -> list[str]:
     """Hydra takes one --config-dir; others go into its search path."""
     first, *others = list(dict.fromkeys(folders)) or [""]
     flags = ["--config-dir", first] if first else []
-    listed = ",".join(quoted(str(Path(folder).absolute())) for folder in others)
-    return [*flags, f"hydra.searchpath=[{listed}]"] if listed else flags
+    return [*flags, search_path([str(Path(folder).absolute()) for folder in others])] if others else flags
 
 
 def _program(name: str) -> str:

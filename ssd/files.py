@@ -121,6 +121,15 @@ def in_turn(lock: Path) -> Iterator[None]:
         yield
 
 
+def unwritable(path: Path) -> str | None:
+    """Why this process cannot write a file, which may not be there yet, nor its folders; None if it can."""
+    place = next(part for part in (path, *path.absolute().parents) if part.exists())
+    if place.absolute() != path.absolute() and not place.is_dir():
+        return f"{place} is not a directory"
+    needed = os.W_OK | os.X_OK if place.is_dir() else os.W_OK
+    return None if os.access(place, needed) else f"no permission to write to {place}"
+
+
 def is_held(lock: Path) -> bool:
     if not lock.is_file():
         return False

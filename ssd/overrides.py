@@ -5,10 +5,11 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from ssd.errors import UserError
 from ssd.text import as_text, is_text, quoted
@@ -17,6 +18,7 @@ COMMAND = "SSD_COMMAND"  # environment variable: the words as JSON, for the proc
 OVERRIDE = re.compile(r"(?P<sign>\+{0,2})(?P<key>[A-Za-z_][\w.@/-]*)=(?P<value>.*)", re.DOTALL)
 NUMBER = re.compile(r"\d+")
 CONFIG_DIR = {"-cd", "--config-dir"}  # flags for a folder of one's own beside conf/
+SEARCH_PATH = "hydra.searchpath"
 WITH_VALUE = {"-c", "--cfg", "-p", "--package", "-cp", "--config-path", "-cn", "--config-name", *CONFIG_DIR}
 PARTS = re.compile(r"\[[^\]]*\]|[^,\s]+")  # of a sweep over data shapes
 SHAPE = re.compile(r"(?P<side>\d+)|\[\s*(?P<height>\d+)\s*,\s*(?P<width>\d+)\s*\]")
@@ -62,18 +64,42 @@ def normalise(words: Sequence[str]) -> list[str]:
 
 
 def composable(arguments: Sequence[str]) -> list[str]:
-    """Of a command line what compose() takes: without flags and Hydra's own keys, but with the user's --config-dir."""
+    """Of a command line what compose() takes: without flags and Hydra's own keys, but with the user's configuration
+    folders, of --config-dir and of hydra.searchpath."""
+    folders: list[str] = []
     words: list[str] = []
     flag = ""  # whose value comes next
     for argument in arguments:
         name, equals, value = argument.partition("=")
         if flag or argument.startswith("-"):
             if flag in CONFIG_DIR or (name in CONFIG_DIR and equals):
-                words.append(f"hydra.searchpath=[{quoted(str(Path(argument if flag else value).absolute()))}]")
+                folders.insert(0, str(Path(argument if flag else value).absolute()))
             flag = "" if flag or equals or argument not in WITH_VALUE else argument
-        elif not argument.lstrip("+~").startswith("hydra") or argument.startswith("hydra.searchpath="):
+        elif name == SEARCH_PATH:
+            folders += _listed(argument)
+        elif not argument.lstrip("+~").startswith("hydra"):
             words.append(argument)
-    return words
+    return [search_path(folders), *words] if folders else words
+
+
+def search_path(folders: Sequence[str]) -> str:
+    return f"{SEARCH_PATH}=[{','.join(map(quoted, folders))}]"
+
+
+def _listed(word: str) -> list[str]:
+    """What a list on the command line holds."""
+    (settled,) = normalise([word])
+    value: Any = OmegaConf.create({"list": OverridesParser.create().parse_override(settled).value()})["list"]
+    return [str(item) for item in (value if isinstance(value, ListConfig) else [value]) if item]
+
+
+def override(key: str, text: str) -> str:
+    """key=text as a person writes it, with quotes where the text would be read as something else."""
+    word = f"{key}={text}"
+    (settled,) = normalise([word])
+    parsed = OverridesParser.create().parse_override(settled)
+    literal = not parsed.is_sweep_override() and parsed.value() == text and "${" not in text
+    return word if literal else f"{key}={quoted(text)}"
 
 
 def value_of(words: Sequence[str], key: str) -> str | None:

@@ -15,8 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ssd.errors import UserError
-from ssd.overrides import value_of
-from ssd.text import override
+from ssd.overrides import override, value_of
 
 KEY = "rerun"
 

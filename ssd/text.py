@@ -41,8 +41,6 @@ NUMBERS_TOO = {"dataset.columns", "job.mean"}  # names with a header, positions 
 GROUPS = ("dataset", "job", "logger")  # that ssd/schema.py leaves open
 PART = re.compile(r"dataset\.parts\.\w+")  # of a concatenation, a dataset with its own keys
 ELEMENTWISE = ("choice", "shuffle", "sort", "tag")  # of Hydra's functions, those whose arguments are values themselves
-PLAIN = re.compile(r"[\w./-]*[A-Za-z_/][\w./-]*", re.ASCII)  # read as text by Hydra's grammar
-WORDS = re.compile(r"true|false|null|nan|inf|\d[\d_]*(\.[\d_]*)?(e[+-]?\d+)?", re.IGNORECASE)
 SCALARS = "tag:yaml.org,2002:"
 DEFAULTS = "defaults"  # the list of choices of a YAML file
 HEADER = 512  # characters in which "# @package" stands
@@ -105,12 +103,6 @@ def in_quotes(text: str) -> str:
     """A value of Hydra's grammar that is this text; interpolations in it are resolved."""
     text = re.sub(r"(\\*)'", r"\1\1\\'", text)
     return "'" + re.sub(r"(\\+)$", r"\1\1", text) + "'"
-
-
-def override(key: str, text: str) -> str:
-    """key=text for the command line, quoted where Hydra would read something else."""
-    plain = PLAIN.fullmatch(text) and not WORDS.fullmatch(text)
-    return f"{key}={text if plain else quoted(text)}"
 
 
 def as_text(key: str, word: str) -> str:

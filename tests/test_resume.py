@@ -114,7 +114,7 @@ def test_contradictions_are_told_in_one_line(tmp_path: Path) -> None:
 
 def test_the_command_that_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert command(tmp_path / "outputs" / "my run") == "python -m ssd.run 'resume=outputs/my run'"
+    assert command(tmp_path / "outputs" / "my run").endswith("python -m ssd.run 'resume=outputs/my run'")
 
 
 def test_an_output_folder_that_cannot_be(outputs: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
@@ -153,7 +153,7 @@ def test_signals_and_going_on_by_the_command_line(tmp_path: Path) -> None:
     last = said.splitlines()[-1]
     assert last.startswith("SIGTERM: stopped and saved after step ")
     assert "Traceback" not in said
-    told = last.split("go on with: python -m ssd.run ")[1]
+    told = last.split("python -m ssd.run ")[1]
     (run,) = tmp_path.glob("outputs/train/*/*")
     index = read_index(run / "checkpoints" / "checkpoints.json")
     epochs = index["last"]["epoch"] + 1

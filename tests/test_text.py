@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from ssd.config import compose
-from ssd.overrides import composable, normalise, sweep_points
-from ssd.text import is_text, load_yaml, override, quoted
+from ssd.overrides import composable, normalise, override, sweep_points, value_of
+from ssd.text import is_text, load_yaml, quoted
 
 # What the grammar or YAML reads as an integer, a float, a truth value, nothing, base 8, 16 and 60.
 ODD = ["2024", "1e3", "0x10", "010", "1_000", "-3", "0.50", ".5", "true", "False", "yes", "no", "nan", "inf", "12:30"]
@@ -83,10 +83,17 @@ def test_in_sweeps(word: str) -> None:
 
 @given(st.sampled_from(KEYS), st.text(max_size=20).filter(bool))
 def test_any_text_comes_back_from_its_override(key: str, text: str) -> None:
-    word = override(key, text)
+    (word,) = normalise([override(key, text)])
     parsed = OverridesParser.create().parse_override(word).value()
     assert OmegaConf.create({"x": parsed}).x == text
-    assert normalise([word]) == [word]
+    assert value_of([word], key) == text
+
+
+def test_overrides_are_written_as_a_person_would() -> None:
+    for text in ("outputs/my run", "2024", "a=b.params", "what? now", "ssd_300-0000.params"):
+        assert override("model", text) == f"model={text}"
+    for text, word in {"a,b": "'a,b'", "null": "'null'", "[x]": "'[x]'", "it's ${x}": "'it\\'s \\${x}'"}.items():
+        assert override("model", text) == f"model={word}"
 
 
 @given(st.sampled_from(["dataset.root", "dataset.classes", "epochs", "dataset"]), st.text(max_size=20))

@@ -231,13 +231,17 @@ def tell_results(folder: Path, places: dict[str, str], results: Results, classes
     """The last lines of a run: what came out, and where it lies; at the very end the means of each split."""
     for line in ap_table(results.flat(), classes):
         log.info("%s", line)
-    for name, place in places.items():
-        log.info("%-12s %s", name, place)
-    log.info("%-12s %s", "pictures", folder / "pictures")
-    for split in results.measured:
-        log.info("%-12s %s", f"report {split}", folder / page_of(results, split))
+    reports = {f"report {split}": folder / page_of(results, split) for split in results.measured}
+    log_places({**places, "pictures": folder / "pictures", **reports})
     for line in last_lines(results):
         log.info("%s", line)
+
+
+def log_places(places: Mapping[str, Path | str]) -> None:
+    """Where a run's results are: commands and addresses, and those of the files that are there."""
+    for name, place in places.items():
+        if isinstance(place, str) or place.exists():
+            log.info("%-12s %s", name, place)
 
 
 def last_lines(results: Results) -> list[str]:

@@ -26,7 +26,7 @@ from ssd.detection.stages import Stages, predict
 from ssd.detection.video import suffix_of
 from ssd.errors import UserError
 from ssd.interop.models import KINDS
-from ssd.jobs.common import open_detector
+from ssd.jobs.common import log_places, open_detector
 from ssd.results import write_metrics
 
 log = logging.getLogger(__name__)
@@ -161,9 +161,7 @@ def finish(folder: Path, saved: list[str], stages: Stages) -> None:
     write_metrics(folder, "demo", metrics)
     places = [(name, folder / name) for name in ("pictures", "videos")]
     places += [(key, folder / name) for key, (name, _) in LISTS.items() if key in saved]
-    for name, place in places:
-        if place.exists():
-            log.info("%-12s %s", name, place)
+    log_places(dict(places))
 
 
 def count(detections: np.ndarray, classes: list[str]) -> str:

@@ -58,8 +58,8 @@ def run(cfg: DictConfig, folder: Path) -> float:
         subject = Subject(cfg.model, conditions, results, dataset.split_category_ids(cfg.job.split))
         results, _ = report(cfg, folder, measured, subject)
         events.artifact(folder / page_of(results, split), "report")
-        places = events.where()
         events.close(replace(results, status=FINISHED))
+        places = events.where()
     tell_results(folder, places, results, detector.classes)
     return results.flat()[HEADLINE]
 

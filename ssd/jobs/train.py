@@ -144,8 +144,8 @@ def _train(cfg: DictConfig, folder: Path, lead: Lead | None) -> float:
             for file in (checkpoints.best, checkpoints.symbol):
                 events.artifact(file, "checkpoints")
             events.model(checkpoints.best, results)
-            places = events.where()
             events.close(replace(results, status=FINISHED))
+            places = events.where()
             checkpoints.finish()
     places["checkpoint"] = str(checkpoints.best)
     tell_results(folder, places, results, detector.classes)

@@ -76,7 +76,8 @@ def make_leaderboard(sweep: Path) -> int:
     draw(rows, shared, picture)
     for line in text.splitlines():
         log.info("%s", line)
-    log.info("%-12s %s", NAME, sweep / f"{NAME}.{{csv,md,png}}")
+    for name, place in ((NAME, page), ("table", table), ("chart", picture)):
+        log.info("%-12s %s", name, place)
     send_leaderboard(sweep, [table, page, picture])
     return sum(row.outcome.state == FAILED for row in rows)
 

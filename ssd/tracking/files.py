@@ -16,6 +16,8 @@ from ssd.files import write_atomically
 from ssd.results import FILE, Results
 from ssd.tracking.events import RunInfo, Values, Writer
 
+EPOCHS = "metrics.csv"
+
 
 class RunFiles(Writer):
     """The contract of the run directory; the runner adds it to every run.
@@ -27,7 +29,7 @@ class RunFiles(Writer):
 
     def start(self, run: RunInfo) -> None:
         self.folder, self.job = run.folder, run.job
-        self.table = Table(run.folder / "metrics.csv", key="epoch")
+        self.table = Table(run.folder / EPOCHS, key="epoch")
         if run.resumed_at is not None:
             # Whole epochs only: one that time ran out in has a row, too, and is gone on with.
             self.table.cut(run.resumed_at // run.steps)
@@ -66,7 +68,9 @@ class StepsCsv(Writer):
         self.table.add({"epoch": epoch, "step": step, **values})
 
     def where(self) -> str | None:
-        return str(self.table.path)
+        """The file of the epochs where the run had fewer steps than a log interval."""
+        files = (self.table.path, self.table.path.parent / EPOCHS)
+        return next((str(file) for file in files if file.is_file()), None)
 
 
 class Table:

@@ -15,16 +15,18 @@ import numpy as np
 
 from ssd.commands import shell_command
 from ssd.errors import UserError
+from ssd.files import unwritable
 from ssd.results import Results
 from ssd.tracking import unsent
 from ssd.tracking.events import RunInfo, Values, Writer, apart, finite
 from ssd.tracking.files import picture_path
-from ssd.tracking.mlflow_names import tags_of
-from ssd.tracking.mlflow_store import SQLITE, Settings, Store
+from ssd.tracking.mlflow_names import shortened, tags_of
+from ssd.tracking.mlflow_store import SQLITE, Settings, Store, database_uri
 from ssd.tracking.outbox import Entry, Outbox
 
 log = logging.getLogger(__name__)
 
+EXPERIMENT_LENGTH = 250  # characters of its name that every store takes
 WAITING = 20_000  # rows of metrics, about a kilobyte each
 # For what the user has not set: no reports to anybody, and requests that give up, because the outbox repeats them.
 ENVIRONMENT = {
@@ -64,10 +66,17 @@ class MLflow(Writer):
         if "://" not in tracking_uri or tracking_uri.startswith("file:"):
             raise UserError(f"logger.mlflow.tracking_uri={tracking_uri}: MLflow no longer keeps runs in plain files; "
                             "say sqlite:///path/mlflow.db or http://server:5000")  # fmt: skip
+        if not experiment.strip() or len(experiment) > EXPERIMENT_LENGTH or not experiment.isprintable():
+            raise UserError(f"logger.mlflow.experiment={shortened(experiment, 60)!r}: expected a name of 1 to "
+                            f"{EXPERIMENT_LENGTH} printable characters")  # fmt: skip
         if register is not None and not REGISTERED.fullmatch(register):
             raise UserError(f"logger.mlflow.register={register}: a model's name is text without / : . % or quotes")
         if tracking_uri.startswith(SQLITE):
-            tracking_uri = SQLITE + str(Path(tracking_uri.removeprefix(SQLITE)).resolve())
+            file = Path(tracking_uri.removeprefix(SQLITE)).resolve()
+            for key, path in (("tracking_uri", file), ("artifacts", Path(artifacts).resolve() / "x")):
+                if reason := unwritable(path):
+                    raise UserError(f"logger.mlflow.{key}: {reason}; name another place, or choose other loggers")
+            tracking_uri = database_uri(file)
         self.settings = Settings(tracking_uri, str(Path(artifacts).resolve()), experiment, register)
         self.flush_seconds = flush_seconds
         self.retry_seconds = retry_seconds
@@ -128,6 +137,8 @@ class MLflow(Writer):
             log.info("%-12s %s", "serve", shell_command("mlflow", *words, environment=[where]))
 
     def where(self) -> str | None:
+        if not self.store.run_id:
+            return None  # nothing has reached the store, and a file may not even be there
         uri = self.settings.tracking_uri
         return shell_command("mlflow", "ui", "--backend-store-uri", uri) if self.settings.local else uri
 

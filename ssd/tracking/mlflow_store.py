@@ -1,12 +1,14 @@
 """A run in an MLflow store. All here talks to the store and may take long or fail: the outbox's thread calls it."""
 
 import json
+import logging
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 from ssd.files import in_turn, write_atomically
 from ssd.names import Tags
@@ -16,7 +18,10 @@ from ssd.tracking.mlflow_names import KEY_LENGTH, TAG_LENGTH, clean, flatten, sh
 from ssd.tracking.mlflow_sweep import FINAL, SweepRun
 from ssd.tracking.outbox import TryAgainError, first_line
 
+log = logging.getLogger(__name__)
+
 SQLITE = "sqlite:///"
+DRIVER = "sqlite+pysqlite:///"  # the same; of SQLITE MLflow would make the folders, from the encoded path
 METRICS_AT_ONCE, PARAMS_AT_ONCE = 1000, 100  # MLflow's limits per request
 STATUS = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED", "pruned": "KILLED"}
 RUN_FILE = "mlflow.json"  # in the run directory: which run of which store it is
@@ -39,7 +44,27 @@ class Settings:
 
     @property
     def local(self) -> bool:
-        return self.tracking_uri.startswith(SQLITE)
+        return self.tracking_uri.startswith((SQLITE, DRIVER))
+
+
+def database_uri(path: Path) -> str:
+    """The address of a database file, which MLflow hands to SQLAlchemy: "?" begins options there, "%" a character."""
+    if not set("?%") & set(str(path)):
+        return f"{SQLITE}{path}"
+    from sqlalchemy.engine import make_url
+
+    encoded = quote(str(path), safe="/")
+    if make_url(f"{SQLITE}%3F").database == "?":  # from SQLAlchemy 2.1 on
+        return f"{DRIVER}{encoded}"
+    return f"{DRIVER}file:{encoded}?uri=true"
+
+
+def database_file(uri: str) -> Path:
+    """The file behind an address that database_uri made."""
+    from sqlalchemy.engine import make_url
+
+    name = make_url(uri).database or ""
+    return Path(unquote(name.removeprefix("file:"))) if name.startswith("file:") else Path(name)
 
 
 class Store:
@@ -80,8 +105,7 @@ class Store:
         from mlflow import MlflowClient
 
         # MLflow 3.17 spoils a new database when two jobs of a sweep make its tables at once.
-        lock = Path(f"{self.settings.tracking_uri.removeprefix(SQLITE)}.lock")
-        with in_turn(lock) if self.settings.local else nullcontext():
+        with self._alone():
             self.client = MlflowClient(self.settings.tracking_uri)
             self.experiment = self._experiment_id()
         tags = {"job": self.run.job, "folder": str(self.run.folder.resolve()), **self.run.facts}
@@ -99,12 +123,25 @@ class Store:
             write_atomically(self.run.folder / RUN_FILE, (json.dumps(place) + "\n").encode())
         self.run_id = run_id
 
+    def _alone(self) -> AbstractContextManager[Any]:
+        if not self.settings.local:
+            return nullcontext()
+        file = database_file(self.settings.tracking_uri)
+        return in_turn(file.with_name(f"{file.name}.lock"))
+
     def _experiment_id(self) -> str:
+        """A deleted one is restored: it keeps its name to itself, and what is recorded is not lost."""
         from mlflow.exceptions import MlflowException
 
         name = self.settings.experiment
         location = Path(self.settings.artifacts).as_uri() if self.settings.local else None
         if found := self.client.get_experiment_by_name(name):
+            if found.lifecycle_stage == "deleted":
+                self.client.restore_experiment(found.experiment_id)
+                log.warning(
+                    "mlflow: experiment %s had been deleted and is restored, with its runs; "
+                    "logger.mlflow.experiment=another keeps out of it", name,
+                )  # fmt: skip
             return found.experiment_id
         try:
             return self.client.create_experiment(name, artifact_location=location, tags=KIND)

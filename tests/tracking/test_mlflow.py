@@ -1,5 +1,7 @@
 import logging
 import os
+import shlex
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,9 +10,11 @@ from mlflow.telemetry.utils import is_telemetry_disabled
 
 from ssd.errors import UserError
 from ssd.results import Results
-from ssd.tracking import Events, RunInfo
+from ssd.tracking import Events, RunInfo, unsent
 from ssd.tracking.files import RunFiles
 from ssd.tracking.mlflow import MLflow
+from ssd.tracking.mlflow_store import Settings, database_file
+from ssd.tracking.outbox import Entry
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +84,8 @@ def test_metrics_with_step_and_epoch(recorded):
     assert series("final/map_11pt") == [(10, 0.25)]  # of the best epoch, not of the last
     tags = {name: text for name, text in run.data.tags.items() if name.startswith("final.")}
     assert tags == {"final.split": "val", "final.checkpoint": "best", "final.epoch": "1", "final.step": "10"}
-    assert writer.where() == f"mlflow ui --backend-store-uri {uri}"
+    program, *words = shlex.split(writer.where())
+    assert (Path(program).name, words) == ("mlflow", ["ui", "--backend-store-uri", uri])
 
 
 def test_where_it_comes_from_are_its_tags(recorded):
@@ -140,4 +145,72 @@ def test_relative_store_is_where_the_program_was_started(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     writer = MLflow("sqlite:///outputs/mlflow.db", "outputs/artifacts", "ssd", None, 1, 1)
     monkeypatch.chdir("/")
-    assert writer.where() == f"mlflow ui --backend-store-uri sqlite:///{tmp_path}/outputs/mlflow.db"
+    assert writer.settings.tracking_uri == f"sqlite:///{tmp_path}/outputs/mlflow.db"
+
+
+@pytest.mark.parametrize("name", ["what? now", "50%25 off", "it's $HOME #1 schön"])
+def test_stores_in_oddly_named_folders(name, tmp_path, monkeypatch, run):
+    (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / name)
+    writer = MLflow("sqlite:///outputs/mlflow.db", "outputs/artifacts", "ssd", None, 60, 0.1)
+    writer.start(run)
+    (run.folder / "report.html").write_text("x")
+    writer.artifact(run.folder / "report.html")
+    writer.close(Results("finished"))
+    assert {path.name for path in Path("outputs").iterdir()} == {"mlflow.db", "mlflow.db.lock", "artifacts"}
+    assert len(list(Path("outputs/artifacts").rglob("report.html"))) == 1
+    assert database_file(writer.settings.tracking_uri) == Path.cwd() / "outputs" / "mlflow.db"
+    _, _, _, uri = shlex.split(writer.where())  # as the shell hands it over
+    assert MlflowClient(uri).get_run(writer.store.run_id).info.status == "FINISHED"
+    assert {path.name for path in tmp_path.iterdir()} == {name, "run"}
+
+
+def test_a_deleted_experiment_is_restored(tmp_path, run, caplog):
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    client = MlflowClient(uri)
+    ids = []
+    for _ in range(2):
+        writer = MLflow(uri, str(tmp_path / "artifacts"), "pets/2024 ..", None, 60, 0.1)
+        writer.start(run)
+        writer.close(Results("finished"))
+        ids.append(client.get_experiment_by_name("pets/2024 ..").experiment_id)
+        client.delete_experiment(ids[-1])
+    assert ids[0] == ids[1]
+    assert caplog.messages == [
+        "mlflow: experiment pets/2024 .. had been deleted and is restored, with its runs; "
+        "logger.mlflow.experiment=another keeps out of it"
+    ]
+    assert client.get_run(writer.store.run_id).info.status == "FINISHED"
+
+
+def test_what_waits_for_a_deleted_experiment_can_be_sent(tmp_path, run):
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    settings = Settings(uri, str(tmp_path / "artifacts"), "ssd", None)
+    client = MlflowClient(uri)
+    client.delete_experiment(client.create_experiment("ssd"))
+    unsent.keep(run, settings, [Entry("run", None), Entry("parameters", None)])
+    assert unsent.send(run.folder) == uri
+    assert len(client.search_runs([client.get_experiment_by_name("ssd").experiment_id])) == 1
+
+
+@pytest.mark.parametrize("name", ["", " ", "x" * 300, "a\nb"])
+def test_names_no_experiment_can_have(name):
+    with pytest.raises(UserError, match=r"logger\.mlflow\.experiment=") as caught:
+        MLflow("sqlite:///a.db", "a", name, None, 1, 1)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("key", ["tracking_uri", "artifacts"])
+def test_a_store_that_cannot_be_written(key, tmp_path):
+    (tmp_path / "file").write_text("")
+    places = {"tracking_uri": str(tmp_path / "here" / "a.db"), "artifacts": str(tmp_path / "here")}
+    places[key] = str(tmp_path / "file" / "below")
+    with pytest.raises(UserError, match=rf"logger\.mlflow\.{key}: .*file is not a directory"):
+        MLflow(f"sqlite:///{places['tracking_uri']}", places["artifacts"], "ssd", None, 1, 1)
+
+
+def test_nothing_recorded_is_nowhere(tmp_path, run):
+    writer = MLflow("http://127.0.0.1:9", str(tmp_path), "ssd", None, 0, 60)
+    writer.start(run)
+    writer.close(Results("finished"))
+    assert writer.where() is None

@@ -70,7 +70,7 @@ def test_a_server_that_takes_nothing_delays_nothing_and_gets_it_later(kind, serv
     assert len(caplog.messages) == (1 if kind == "slow" else 2)
     assert caplog.messages[-1] == (
         f"mlflow: not sent to {server.uri}: 1 x run, 1 x parameters, {STEPS} x metrics, 1 x artifact, 1 x status; "
-        f"kept in {kept}, to send it later: python -m ssd.tracking.unsent {run.folder}"
+        f"kept in {kept}, to send it later: {unsent.command(run.folder)}"
     )
     if kind != "slow":
         assert "training goes on, and so do attempts" in caplog.messages[0]
