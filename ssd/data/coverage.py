@@ -16,6 +16,7 @@ LOST_LINKS = "text files that were links before they were copied"
 SAME_FILE = "further names of an image that counts once"
 SECOND_LABELS = "label files of an image that has another one"
 SECOND_IMAGES = "images whose name an annotation has that is of another image"
+IN_NO_LIST = "annotated images that no list names"
 NO_SPLIT = "images that belong to no split"
 
 

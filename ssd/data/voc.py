@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ssd.data import voc_xml
 from ssd.data.checks import BoxChecker, class_index
-from ssd.data.coverage import SAME_FILE, SECOND_IMAGES, UNLISTED, Coverage
+from ssd.data.coverage import IN_NO_LIST, SAME_FILE, SECOND_IMAGES, UNLISTED, Coverage
 from ssd.data.dataset import SPLITS, Dataset, Sample, only_image
 from ssd.data.images import check_header, read_bytes
 from ssd.data.listing import merged, subfolders
@@ -139,8 +139,11 @@ class VOC(Dataset):
             lone = [path for path in unused if not folder.is_called_alike(path)]
             parts += [{SECOND_IMAGES: alike}] if alike else []
             if self._given is None:
-                orphans += self._unlisted(folder)
-                parts += [{UNLISTED: lone}] if lone else []
+                unlisted = self._unlisted(folder)
+                images = [self._image_of(folder, identifier) for identifier in unlisted]
+                spare = [image for image in images if image is not None]
+                orphans += [path for path, image in zip(unlisted.values(), images, strict=True) if image is None]
+                parts += [{IN_NO_LIST: spare} if spare else {}, {UNLISTED: lone} if lone else {}]
             else:
                 unlabeled += lone
         searched = [self._label_of(path) for path in unlabeled[:1]]
@@ -163,8 +166,8 @@ class VOC(Dataset):
     def _folders_of(self, split: str) -> list[VOCFolder]:
         return list({id(folder): folder for folder, _ in self._members(split).ids}.values())
 
-    def _unlisted(self, folder: VOCFolder) -> list[Path]:
-        """Annotations that no list names, be it of a split or not."""
+    def _unlisted(self, folder: VOCFolder) -> dict[str, Path]:
+        """id -> annotation, of those that no list names, be it of a split or not."""
         named = {folder.annotation(name) for split in self.available for where, name in self._members(split).ids
                  if where is folder and folder.knows(name)}  # fmt: skip
         left = {identifier: path for identifier, path in folder.ids.items() if path not in named}
@@ -175,18 +178,20 @@ class VOC(Dataset):
                 continue  # of another purpose
             for identifier in ids:
                 left.pop(identifier, None)
-        return list(left.values())
+        return left
 
     def _unannotated(self, folder: VOCFolder) -> list[Path]:
         """Images that no annotation is of."""
-        used = set()
-        for identifier in folder.ids:
-            try:
-                filename = "" if folder.only_image(identifier) else self._annotation(folder, identifier).filename
-                used.add(folder.image(identifier, filename))
-            except UserError:
-                continue  # split() says so
+        used = {self._image_of(folder, identifier) for identifier in folder.ids}
         return [path for path in folder.pictured.pictures() if path not in used]
+
+    def _image_of(self, folder: VOCFolder, identifier: str) -> Path | None:
+        """The image of an annotation, None where there is none, or where it cannot be decided."""
+        try:
+            filename = "" if folder.only_image(identifier) else self._annotation(folder, identifier).filename
+            return folder.image(identifier, filename)
+        except UserError:  # split() says so, of an image that it has
+            return None
 
     def _label_of(self, image: Path) -> Path:
         """Where the annotation of an image should be."""

@@ -7,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ssd.data import voc_xml
-from ssd.data.coverage import BROKEN_LINKS, HIDDEN, SAME_FILE, SECOND_IMAGES, TOOL_COPIES, UNLISTED, Coverage
+from ssd.data.coverage import (
+    BROKEN_LINKS,
+    HIDDEN,
+    IN_NO_LIST,
+    SAME_FILE,
+    SECOND_IMAGES,
+    TOOL_COPIES,
+    UNLISTED,
+    Coverage,
+)
 from ssd.data.voc import VOC
 from ssd.data.voc_folder import ANNOTATION_FOLDERS, IMAGE_FOLDERS, cleaned, read_ids
 from ssd.data.voc_xml import VOCObject
@@ -328,6 +337,8 @@ def test_images_and_annotations_without_each_other_are_named(tree):
     assert data.coverage("train") == Coverage(skipped={UNLISTED: ("images/cam/b.jpg",)})
     assert data.coverage("val") == Coverage()
     (root / "ImageSets/Main/cat_all.txt").unlink()
+    assert dataset(root).coverage("train").skipped[IN_NO_LIST] == ("images/other.jpg",)
+    (root / "images/other.jpg").unlink()
     assert dataset(root).coverage("train").orphans == ("Annotations/c.xml",)
 
 
