@@ -72,6 +72,16 @@ def _in_order(names: dict[Any, Any], where: str) -> list[Any]:
     return [numbered[index] for index in range(len(numbered))]
 
 
+def nearly_equal(names: Sequence[str]) -> tuple[str, str] | None:
+    """The first two names that differ in nothing but capitals and blanks: two classes, and often meant as one."""
+    first: dict[str, str] = {}
+    for name in names:
+        other = first.setdefault("".join(name.casefold().split()), name)
+        if other != name:
+            return other, name
+    return None
+
+
 def name_problem(name: str) -> str | None:
     """Why a text cannot be the name of a class; None when it can."""
     if not name:

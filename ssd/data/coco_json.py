@@ -214,12 +214,16 @@ def _one_each(names: dict[int, str], used: set[int], what: str) -> dict[int, str
 
 
 def write_samples(samples: Sequence[Sample], image_ids: Sequence[Id], categories: Mapping[Id, str]) -> str:
-    """The JSON of samples; class c is the c-th of categories. Areas and sides are those of Sample.annotated where there
+    """The JSON of samples; class c is the c-th of categories. file_name is without folders, unless two would be the
+    same. Areas and sides are those of Sample.annotated where there
     is one, and difficult objects have "ignore"."""
     ids = list(categories)
     pictures, annotations = [], []
-    for number, sample in zip(image_ids, samples, strict=True):
-        pictures.append(Picture(number, sample.path.name, sample.width, sample.height))
+    names = [sample.path.name for sample in samples]
+    if len(set(names)) < len(names):
+        names = [sample.path.as_posix() for sample in samples]
+    for number, name, sample in zip(image_ids, names, samples, strict=True):
+        pictures.append(Picture(number, name, sample.width, sample.height))
         if sample.annotated is None:
             found = [annotation_entry(0, number, ids[int(row[0])], row) for row in sample.ground_truth().tolist()]
         else:

@@ -13,6 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from ssd.config import CONF
+from ssd.data.checks import nearly_equal
 from ssd.data.dataset import Dataset, Sample, make_dataset
 from ssd.data.fingerprint import fingerprint
 from ssd.data.gate import Admitted, Gate
@@ -60,6 +61,8 @@ def open_gate(cfg: DictConfig) -> Gate:
     known = Known(Path(cfg.training.records) / file_name(str(cfg.dataset.name)) / SOUND)
     gate = Gate(lambda: make_dataset(cfg.dataset), cfg.dataset.on_error, known)
     cfg.dataset.classes = list(gate.classes)
+    if pair := nearly_equal(gate.classes):
+        log.warning("classes %r and %r are two classes; if they are one, write them alike", *pair)
     return gate
 
 

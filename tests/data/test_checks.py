@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssd.data.checks import ALIASES, BoxChecker, class_index, class_names, position
+from ssd.data.checks import ALIASES, BoxChecker, class_index, class_names, nearly_equal, position
 from ssd.errors import UserError
 
 coordinates = st.floats(-50, 150, width=32)
@@ -127,6 +127,12 @@ def test_what_are_no_class_names(names, message):
         class_names(names, "dataset.classes")
     assert str(error.value).startswith("dataset.classes: ")
     assert message in str(error.value)
+
+
+def test_classes_that_are_often_meant_as_one():
+    assert nearly_equal(["cat", "dog", "Cat"]) == ("cat", "Cat")
+    assert nearly_equal(["traffic light", "trafficlight"]) == ("traffic light", "trafficlight")
+    assert nearly_equal(["cat", "cats", "a_b", "a-b"]) is None
 
 
 texts = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]), min_size=1)

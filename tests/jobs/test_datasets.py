@@ -1,11 +1,16 @@
 """Data sets chosen on the command line: real ones where they are there, and a format of one's own."""
 
+import contextlib
+import io
 import json
 from pathlib import Path
 
 import pytest
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from ssd.engine import mx
+from ssd.evaluation.coco import NAMES
 from ssd.model import load_model
 
 TINY = ["batch_size=4", "epochs=1", "logger=[]", "backbone=small", "data_shape=128", "dataset.images=8",
@@ -107,3 +112,21 @@ def test_real_data_sets_train_by_configuration_alone(name, ssd, shared, tmp_path
         assert (spec.category_ids[-1] if spec.category_ids else None) == last
     else:
         assert (spec.classes, spec.category_ids) == (["person", "motorbike", "sofa"], [1, 4, 63])
+
+
+def test_pycocotools_gives_the_runs_numbers_on_the_datasets_own_file(ssd, shared, tmp_path):
+    words = [word.format(shared / "data") for word in REAL["coco_tiny"]]
+    words += [*TINY[:-2], "training.samples=0", "metric.coco=true", "metric.gallery=0", "detection.score=0.001"]
+    done = ssd(*words)
+    assert done.returncode == 0, done.stderr
+    (run,) = tmp_path.glob("outputs/train/*/*")
+    metrics = json.loads((run / "metrics.json").read_text())
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO(str(shared / "data/coco_tiny/annotations/instances_val2017.json"))
+        evaluation = COCOeval(truth, truth.loadRes(str(run / "coco_results_val.json")), "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    ours = [metrics[name] for name in NAMES]
+    assert ours == evaluation.stats.tolist()
+    assert any(ours)
