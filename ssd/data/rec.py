@@ -185,9 +185,7 @@ class Rec(Dataset):
             with opened(path) as view:
                 entries = []
                 for number, record in enumerate(scan(view, str(path))):
-                    where = f"{path}: record {number} (id {record.id})"
-                    with skipping("unusable", str(path)):
-                        entries.append(_entry(number, record, names, where))
+                    entries.append(_entry(number, record, names, path))
             if not entries:
                 raise UserError(f"{path}: holds no records")
             self._read[split] = _told_apart(entries, path)
@@ -234,8 +232,9 @@ def _names(lst: Path) -> dict[int, str]:
     return names
 
 
-def _entry(number: int, record: Record, names: Mapping[int, str], where: str) -> Entry:
+def _entry(number: int, record: Record, names: Mapping[int, str], path: Path) -> Entry:
     name = names.get(record.id) or f"{record.id:08d}"
+    where = f"{path}: record {number} ({name})"
     plain = Entry(number, record.id, name, record.start, record.label, no_boxes())
     try:
         boxes = objects(record.label, where)

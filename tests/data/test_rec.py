@@ -163,7 +163,7 @@ def test_labels_that_training_would_misread_are_packed(put, tmp_path, labels):
 @pytest.mark.parametrize(
     ("label", "message"),
     [
-        ([3.0], "record 0 (id 10): the label must start with its own width"),
+        ([3.0], "record 0 (JPEGImages/10.jpg): the label must start with its own width"),
         ([1, 5, 1, 0, 0, 1, 1], "the label must start with"),
         ([2, 4, 1, 0, 0, 1], "the label must start with"),
         ([2, float("nan"), 1, 0, 0, 1, 1], "the label must start with"),
