@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from ssd.data import Sample
-from ssd.data.fingerprint import fingerprint, fingerprints
+from ssd.data.fingerprint import fingerprint, fingerprints, same_images
 
 CLASSES = ("cat", "dog")
 
@@ -55,3 +55,29 @@ def test_splits_apart_and_together() -> None:
     assert sorted(whole) == ["", "train", "val"]
     swapped = fingerprints({"val": SAMPLES, "train": SAMPLES[:1]}, CLASSES)
     assert swapped[""] != whole[""] == fingerprints({"val": SAMPLES[:1], "train": SAMPLES}, CLASSES)[""]
+
+
+def files(folder: Path, *contents: str) -> list[Sample]:
+    """Samples of equal sizes and boxes with these contents, named in this order."""
+    folder.mkdir()
+    samples = []
+    for number, content in enumerate(contents):
+        path = folder / f"{folder.name}{number}.jpg"
+        path.write_text(content)
+        samples.append(replace(sample(number), id=path.stem, path=path))
+    return samples
+
+
+def test_the_same_images_under_other_names_are_the_same(tmp_path: Path) -> None:
+    val, copies = files(tmp_path / "val", "a", "b"), files(tmp_path / "test", "b", "a")
+    assert same_images(val, val)
+    assert same_images(val, copies)
+    assert not same_images(val, files(tmp_path / "other", "a", "c"))
+    assert not same_images(val, files(tmp_path / "twice", "a", "a"))
+    assert not same_images(val, copies[:1])
+    assert not same_images(val, [copies[0], replace(copies[1], boxes=copies[1].boxes + 1)])
+
+
+def test_images_are_not_read_where_their_boxes_differ(tmp_path: Path) -> None:
+    gone = replace(sample(0, (0, 1, 2, 3, 4, 0)), path=tmp_path / "gone.jpg")
+    assert not same_images([gone], [sample(0)])
