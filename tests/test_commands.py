@@ -44,8 +44,9 @@ def test_a_path_comes_through_shell_and_grammar(name: str, tmp_path: Path, monke
     monkeypatch.chdir(tmp_path)
     words = words_of(run_command(path_override("model", tmp_path / name)))
     assert compose(words).model == name
-    assert subprocess.run(["bash", "-c", f"printf %s {shlex.join(words)}"], capture_output=True).stdout.decode() == (
-        words[0]
+    assert (
+        subprocess.run(["bash", "-c", f"printf %s {shlex.join(words)}"], capture_output=True).stdout.decode()
+        == (words[0])
     )
 
 

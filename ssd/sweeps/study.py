@@ -15,13 +15,15 @@ from optuna.trial import TrialState
 
 from ssd.errors import UserError
 from ssd.files import held
-from ssd.sweeps.outcome import FINISHED, INTERRUPTED, PRUNED, RUNNING, Outcome, read_all
+from ssd.results import Conditions, measured_of, read_metrics, unlike
+from ssd.sweeps.outcome import FINISHED, INTERRUPTED, PRUNED, RUNNING, read, read_all
 from ssd.sweeps.share import one_by_one
 
 log = logging.getLogger(__name__)
 
 LOCK = ".lock"
 FIXED = "fixed words"  # of the study: what all its trials share
+MEASURED = "measured"  # of the study: how the value of its first trial was measured
 STALE = "interrupted trials"  # of the study: numbers of those that were killed with the sweep
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
@@ -46,9 +48,9 @@ def search(config: DictConfig, launcher: Launcher, words: Sequence[str]) -> None
             trials = [ask(study, settings, config.seed, space) for _ in range(min(left, _at_once(config)))]
             jobs = [[*(f"{name}={value}" for name, value in trial.params.items()), *fixed] for trial in trials]
             launcher.launch(jobs, initial_job_idx=trials[0].number)
-            outcomes = {outcome.number: outcome for outcome in read_all(sweep).values()}
+            folders = {outcome.number: folder for folder, outcome in read_all(sweep).items()}
             for trial in trials:
-                tell(study, trial.number, outcomes.get(trial.number))
+                tell(study, trial.number, folders.get(trial.number))
 
 
 def split(words: Sequence[str]) -> tuple[dict[str, BaseDistribution], list[str]]:
@@ -113,14 +115,34 @@ def ask(study: optuna.Study, settings: DictConfig, seed: int, space: dict[str, B
         ) from error
 
 
-def tell(study: optuna.Study, number: int, outcome: Outcome | None) -> None:
-    """Closes a trial with what its job left."""
-    if outcome and outcome.state == FINISHED and outcome.value is not None:
-        study.tell(number, outcome.value)
+def tell(study: optuna.Study, number: int, folder: Path | None) -> None:
+    """Closes a trial with what its job left in its folder; as failed, where its value does not compare with others."""
+    outcome = read(folder) if folder else None
+    if folder and outcome and outcome.state == FINISHED and outcome.value is not None:
+        if different := _measured_otherwise(study, folder):
+            log.warning(
+                "trial %d counts as failed, its value does not compare with those before: %s", number, different
+            )
+            study.tell(number, state=TrialState.FAIL)
+        else:
+            study.tell(number, outcome.value)
     elif outcome and outcome.state == PRUNED:
         study.tell(number, state=TrialState.PRUNED)
     else:
         study.tell(number, state=TrialState.FAIL)
+
+
+def _measured_otherwise(study: optuna.Study, folder: Path) -> str | None:
+    """What differs from how the study's first value was measured; that is noted in the study."""
+    metrics = read_metrics(folder)
+    how = measured_of(metrics).get(str(metrics.get("split")))
+    if how is None:
+        return None
+    first = study.user_attrs.get(MEASURED)
+    if first is None:
+        study.set_user_attr(MEASURED, how.to_json())
+        return None
+    return unlike([Conditions.from_json(first), how])
 
 
 def _at_once(config: DictConfig) -> int:

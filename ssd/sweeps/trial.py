@@ -39,7 +39,7 @@ class TrialWriter(Writer):
         self.trial.report(value, epoch)
         if self.trial.should_prune():
             others = type(self.pruner).__name__
-            raise Pruned(f"{self.metric.removeprefix('val/')} {value:.4f} after epoch {epoch} ({others})")
+            raise Pruned(f"{self.metric} {value:.4f} after epoch {epoch} ({others})")
 
 
 def trial_writers(metric: str) -> dict[str, Writer]:

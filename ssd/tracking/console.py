@@ -148,7 +148,8 @@ def summary(values: Values) -> str:
     """An epoch in one line that fits a narrow terminal: the loss, what validation found, the speed."""
     loss = f"loss {values['train/loss']:.4f}" if "train/loss" in values else ""
     speed = f"{values['train/images_per_second']:.1f} img/s" if "train/images_per_second" in values else ""
-    return "  ".join(filter(None, [loss, headline(values), speed]))
+    means = headline({name: value for name, value in values.items() if name.startswith("val/")})
+    return "  ".join(filter(None, [loss, f"val {means}" if means else "", speed]))
 
 
 def headline(values: Values) -> str:

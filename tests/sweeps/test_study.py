@@ -1,5 +1,6 @@
 """Studies with jobs that are only pretended."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.trial import TrialState
 
 from ssd.errors import UserError
+from ssd.results import Conditions, Results
 from ssd.sweeps.outcome import FAILED, FINISHED, PRUNED, Outcome, read_all
 from ssd.sweeps.study import search
 
@@ -141,3 +143,26 @@ def test_one_process_at_a_time(run: Callable[..., Pretend], tmp_path: Path) -> N
         fcntl.flock(held, fcntl.LOCK_EX)
         with pytest.raises(UserError, match="another process"):
             run([FINISHED])
+
+
+def test_a_value_that_was_measured_otherwise_does_not_count(
+    run: Callable[..., Pretend], tmp_path: Path, caplog
+) -> None:
+    conditions = Conditions("pets", "val", 90, 200, "0f", 0.5, None)
+    ways = iter([conditions, replace(conditions, iou=0.3), conditions, conditions])
+    launch = Pretend.launch
+
+    def measured(self: Pretend, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[Any]:
+        found = launch(self, job_overrides, initial_job_idx)
+        results = Results("finished", values={"val/map_11pt": 0.5}, measured={"val": next(ways)})
+        text = json.dumps(results.to_json("train"))
+        (self.sweep / f"{initial_job_idx}_job" / "metrics.json").write_text(text)
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Pretend, "launch", measured)
+        run([FINISHED], 4)
+    states = [trial.state for trial in study(tmp_path).get_trials()]
+    assert states == [TrialState.COMPLETE, TrialState.FAIL, TrialState.COMPLETE, TrialState.COMPLETE]
+    line = "trial 1 counts as failed, its value does not compare with those before: metric.iou (0.3, 0.5)"
+    assert line in caplog.messages

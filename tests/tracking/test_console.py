@@ -56,7 +56,7 @@ def drive(console: Console, run: RunInfo, time: Time) -> None:
     events.close(Results("finished", None, "val", "best", 2, 200, {"val/map_11pt": 0.25, "test/map_11pt": 0.125}))
 
 
-EPOCH_1 = "epoch 1/2  loss 3.2100  mAP 11pt 0.2500  mAP area 0.2700  45.2 img/s  1:59"
+EPOCH_1 = "epoch 1/2  loss 3.2100  val mAP 11pt 0.2500  mAP area 0.2700  45.2 img/s  1:59"
 
 
 def test_without_a_terminal_a_line_now_and_then(run, time):
