@@ -39,6 +39,7 @@ RESIZE_MODES = ("force", "fit")
 LARGE_TIER_PIXELS = 448
 MAX_SIDE = 4096  # pixels; beyond it one image of a VGG fills a hundred gigabytes
 NAMES = ("name", "root", "folder", "labels", "mirror", "out_of_range", "units", "delimiter")  # of a dataset, one each
+ANCHORS_PER_POSITIVE = 4  # that mxnet-ssd divides its losses by: a positive and its three negatives; its four offsets
 
 
 def _head_field(field: str, whose: str = "compat", *, _root_: DictConfig) -> Any:
@@ -77,6 +78,27 @@ def anchor_scales(smallest: float, largest: float, layers: int) -> list[list[flo
     return [[a, (a * b) ** 0.5] for a, b in zip(base[:layers], base[1 : layers + 1], strict=True)]
 
 
+def anchor_sizes(side: float, pixels: Sequence[float]) -> list[list[float]]:
+    """Two anchor sizes per layer, shares of the image side, from a list as it is published: one size in pixels of an
+    image of that side per layer, and one more: [s_k, sqrt(s_k s_(k+1))] (SSD paper, section 2.2)."""
+    return [[a / side, (a * b) ** 0.5 / side] for a, b in zip(pixels[:-1], pixels[1:], strict=True)]
+
+
+def _gradient_factor(root: DictConfig) -> int:
+    """Times that gradients of a loss are those of mxnet-ssd's, see conf/optimizer/sgd_mxnet_ssd.yaml."""
+    return 1 if root.compat and root.loss.classification == "softmax" else ANCHORS_PER_POSITIVE
+
+
+def _mxnet_ssd_rate(rate: float, *, _root_: DictConfig) -> float:
+    """Learning rate whose steps are those of `rate` in mxnet-ssd."""
+    return rate / _gradient_factor(_root_)
+
+
+def _mxnet_ssd_decay(decay: float, *, _root_: DictConfig) -> float:
+    """Weight decay that, beside _mxnet_ssd_rate, pulls as `decay` does in mxnet-ssd."""
+    return decay * _gradient_factor(_root_)
+
+
 def _run_name(*, _root_: DictConfig) -> str:
     """Folder of a run: what it trains, or the model that it takes."""
     return file_name(_subject(_root_))
@@ -110,6 +132,9 @@ def register() -> None:
         "shape": _shape_name,
         "unless_compat": _unless_compat,
         "scales": anchor_scales,
+        "sizes": anchor_sizes,
+        "mxnet_ssd_rate": _mxnet_ssd_rate,
+        "mxnet_ssd_decay": _mxnet_ssd_decay,
         "run_name": _run_name,
         "folder": lambda name: file_name(str(name)),
         "gpus": _gpus,

@@ -49,8 +49,8 @@ def voc_folder(root: Path, sets: dict[str, list[str]], label: str) -> None:
             )
 
 
-def coco_folder(root: Path) -> None:
-    for split, count in (("train2017", 2), ("val2017", 1)):
+def coco_folder(root: Path, train: int) -> None:
+    for split, count in (("train2017", train), ("val2017", 1)):
         images = [{"id": n, "file_name": f"{n}.jpg", "width": 120, "height": 100} for n in range(count)]
         for image in images:
             picture(root / split, str(image["file_name"]))
@@ -67,10 +67,11 @@ def tiny_words(cfg: DictConfig, folder: Path) -> list[str]:
     name = cfg.dataset.name
     if name == "shapes":
         return ["dataset.train=2", "dataset.val=1"]
-    if name == "coco2017":
-        coco_folder(root)
-    elif name == "voc0712":
-        voc_folder(root / "VOC2007", {"trainval": ["000001"], "test": ["000002"]}, "dog")
+    if name.startswith("coco2017"):
+        coco_folder(root, 3 if name.endswith("_val") else 2)  # of which one is held out
+    elif name.startswith("voc0712"):
+        sets = {"trainval": ["000001"], "test": ["000002"], "train": ["000001"], "val": ["000003"]}
+        voc_folder(root / "VOC2007", sets, "dog")
         voc_folder(root / "VOC2012", {"trainval": ["2008_000001"]}, "dog")
     else:
         voc_folder(root, {"train": ["a", "b"], "val": ["c"]}, "cell")
@@ -92,6 +93,71 @@ def test_every_recipe_says_what_it_is_for(name: str) -> None:
 
 def test_every_row_of_the_tables_has_a_recipe() -> None:
     assert set(TABLES) <= set(NAMES)
+
+
+ANCHORS = {  # pixels, a size per layer and one more, as published
+    # Caffe's ssd_pascal.py and, for 512 pixels, the paper's network; mxnet-ssd has the same
+    "voc_vgg16_300": (300, [30, 60, 111, 162, 213, 264, 315]),
+    "voc_vgg16_512": (512, [35.84, 76.8, 153.6, 230.4, 307.2, 384, 460.8, 537.6]),
+    # mxnet-ssd's symbol_factory.py: get_scales(min_scale=0.2 or 0.15, max_scale=0.9)
+    "voc_inceptionv3_512": (512, [51.2, 102.4, 189.44, 276.48, 363.52, 450.56, 537.6]),
+    "voc_resnet50_512": (512, [51.2, 102.4, 189.44, 276.48, 363.52, 450.56, 537.6]),
+    "voc_mobilenet_512": (512, [35.84, 76.8, 153.6, 230.4, 307.2, 384, 460.8, 537.6]),
+    "voc_mobilenet_608": (608, [42.56, 91.2, 182.4, 273.6, 364.8, 456, 547.2, 638.4]),
+    # Caffe's ssd_coco.py; torchvision and GluonCV
+    "coco_vgg16_300": (300, [21, 45, 99, 153, 207, 261, 315]),
+    # lufficc/SSD and mmdetection, after Caffe's script for COCO at 512 pixels
+    "coco_vgg16_512": (512, [20.48, 51.2, 133.12, 215.04, 296.96, 378.88, 460.8, 542.72]),
+    # GluonCV's presets.py
+    "coco_resnet50_512": (512, [51.2, 133.12, 215.04, 296.96, 378.88, 460.8, 542.72]),
+    "coco_mobilenet_512": (512, [51.2, 102.4, 189.4, 276.4, 363.52, 450.6, 492]),
+}
+
+
+@pytest.mark.parametrize("plus", ["", "_plus"])
+@pytest.mark.parametrize("name", TABLES)
+def test_anchors_are_those_that_the_expected_figure_was_reached_with(name: str, plus: str) -> None:
+    cfg = compose([f"experiments={name}{plus}"])
+    side, pixels = ANCHORS[name]
+    expected = [[small, (small * large) ** 0.5] for small, large in zip(pixels[:-1], pixels[1:], strict=True)]
+    np.testing.assert_allclose(np.array(cfg.head.sizes) * side, expected, rtol=1e-6)
+    three, five = {0.5, 1, 2}, {1 / 3, 0.5, 1, 2, 3}
+    middle = len(expected) - 3
+    ratios = [{round(ratio, 6) for ratio in layer} for layer in cfg.head.ratios]
+    assert ratios == [{round(ratio, 6) for ratio in layer} for layer in [three, *[five] * middle, three, three]]
+    assert cfg.data_shape.height == cfg.data_shape.width == side
+
+
+@pytest.mark.parametrize("name", [name for name in TABLES if name.startswith("voc_")])
+def test_rate_and_decay_are_mxnet_ssds_in_the_loss_of_the_run(name: str) -> None:
+    """0.004 and 0.0005 on a quarter of our gradient; tests/training/test_optimizers.py takes the step."""
+    for words, rate, decay in (([], 0.001, 0.002), (["compat=mxnet_ssd"], 0.004, 0.0005)):
+        optimizer = compose([f"experiments={name}", *words]).optimizer
+        assert (optimizer.name, optimizer.momentum) == ("sgd", 0.9)
+        assert (optimizer.learning_rate, optimizer.wd) == (rate, decay)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_the_split_that_the_best_epoch_is_chosen_on(name: str) -> None:
+    """The published protocol chose on the reported images, says the recipe; ours does not, and neither does `_val`."""
+    dataset = compose([f"experiments={name}"]).dataset
+    assert dataset.splits.val == dataset.splits.test
+    text = " ".join((ROOT / "experiments" / f"{name}.yaml").read_text().replace("#", " ").split())
+    honest = f"{dataset.name}_val"
+    assert "the best epoch is chosen on the images it is reported on" in text
+    assert f"With dataset={honest} it is chosen" in text
+    for words in ([f"experiments={name}", f"dataset={honest}"], [f"experiments={name}_plus"]):
+        other = compose(words).dataset
+        assert other.name == honest
+        assert other.splits.test == dataset.splits.test
+        assert other.splits.val != other.splits.test
+        if dataset.name == "coco2017":  # whose val is cut from train
+            assert round(118287 * other.holdout.val) == 5000
+            assert (other.splits.train, other.splits.val) == (dataset.splits.train, None)
+        else:
+            assert other.splits == {
+                "train": ["VOC2007/train", "VOC2012/trainval"], "val": ["VOC2007/val"], "test": ["VOC2007/test"]
+            }  # fmt: skip
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from ssd.engine import mx
 from ssd.errors import LostWorkerError, UserError
 from ssd.model import Params
 from ssd.symbol.losses import divides_itself
-from ssd.training import sgd
+from ssd.training import adadelta, sgd
 from ssd.training.ema import Ema
 from ssd.training.groups import frozen_names, learning_rates, weight_decays
 from ssd.training.losses import StepLosses, loss_divisor, read_losses
@@ -111,16 +111,21 @@ class Trainer:
             del options["clip_gradient"]
         options["lr_scheduler"] = self.schedule = Schedule(cfg.schedule, rate, total_steps)
         options["rescale_grad"] = 1.0 / len(self.devices)
-        kind = sgd.NAME if name == "sgd" and cfg.device.name == "cpu" else name
+        ours = {"adadelta": adadelta.NAME} | ({"sgd": sgd.NAME} if cfg.device.name == "cpu" else {})
         # Of several workers the exchange sums gradients, over the devices of each, too.
         kvstore = "local" if len(self.devices) > 1 and cfg.cluster.name == "none" else None
         try:
-            self.module.init_optimizer(kvstore=kvstore, optimizer=kind, optimizer_params=options)
+            self.module.init_optimizer(kvstore=kvstore, optimizer=ours.get(name, name), optimizer_params=options)
         except (ValueError, TypeError) as error:
             raise UserError(f"optimizer {name}: {str(error).splitlines()[0]}") from error
         optimizer = self.module._optimizer
         optimizer.set_lr_mult(learning_rates(self.symbol, cfg.init.rates))
         optimizer.set_wd_mult(weight_decays(self.symbol, cfg.training.weight_decay))
+        factors = "".join(f", times {factor:g} for {group}" for group, factor in cfg.init.rates.items() if factor != 1)
+        log.info(
+            "optimizer: %s, learning rate %g by schedule=%s%s, weight decay %g on %s",
+            name, rate, cfg.schedule.name, factors, options.get("wd", 0), cfg.training.weight_decay,
+        )  # fmt: skip
 
     def step(self, batch: Any, number: int = 0) -> StepLosses:
         """Forward, backward and update on one batch; with a loss or gradient that is not finite, parameters and
