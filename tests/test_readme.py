@@ -72,7 +72,7 @@ def test_exports_run_without_this_package(name, text, size, checkpoint: Path, tm
     code = f"import sys\nsys.modules['ssd'] = None\n{block_with(text)}\nnumpy.save('rows.npy', rows)\n"
     (tmp_path / "example.py").write_text(f"import numpy\n{code}")
     done = subprocess.run(
-        [sys.executable, "-I", "example.py"], cwd=tmp_path, capture_output=True, text=True, timeout=300
+        [sys.executable, "-I", "example.py"], cwd=tmp_path, capture_output=True, text=True, timeout=900
     )
     assert done.returncode == 0, done.stderr
     rows = np.load(tmp_path / "rows.npy")

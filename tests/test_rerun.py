@@ -115,7 +115,7 @@ def test_what_is_no_run_is_told(tmp_path: Path, run: Callable[..., Path]) -> Non
 def ssd(folder: Path, *words: str, threads: int = 2) -> str:
     environment = {**os.environ, "COLUMNS": "200", "OMP_NUM_THREADS": str(threads)}
     done = subprocess.run([sys.executable, "-m", "ssd.run", *words], cwd=folder, env=environment, capture_output=True,
-                          text=True, timeout=300)  # fmt: skip
+                          text=True, timeout=900)  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stderr
 

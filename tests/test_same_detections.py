@@ -42,5 +42,13 @@ def test_anything_else_fails(same_detections: Check, found: np.ndarray) -> None:
             same_detections(*pair, threshold=0.3)
 
 
+def test_a_full_list_ends_where_scores_are_equal(same_detections: Check) -> None:
+    rows = np.vstack([ROWS[:1], [[0, 0.2, 50 * k, 0, 50 * k + 9, 9] for k in range(9)]])
+    same_detections(rows[:5], rows[[0, 5, 6, 7, 8]], keep=5)
+    for first, second in ((rows[:5], rows[[0, 5, 6, 7, 8]]), (rows[:4], rows[:5])):
+        with pytest.raises(AssertionError):
+            same_detections(first, second, keep=6)
+
+
 def test_nothing_is_nothing(same_detections: Check) -> None:
     same_detections([], np.empty((0, 6)), threshold=0.3)

@@ -154,7 +154,7 @@ def test_a_run_in_a_folder_of_digits(tmp_path: Path) -> None:
     words = ["job=prepare", "dataset.root=2024", "dataset.train=4", "dataset.val=2", "dataset.image_size=32",
              "training.records=1e3", "hydra.run.dir=010"]  # fmt: skip
     done = subprocess.run([sys.executable, "-m", "ssd.run", *words], cwd=tmp_path, env=os.environ, text=True,
-                          capture_output=True, timeout=300)  # fmt: skip
+                          capture_output=True, timeout=900)  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert {"2024", "1e3", "010"} <= {path.name for path in tmp_path.iterdir()}
     assert json.loads((tmp_path / "010" / "prepare.json").read_text())["classes"]

@@ -91,13 +91,16 @@ class Outbox:
 
     def _deliver(self, entries: list[Entry]) -> None:
         """Leaves the entries in the queue, where close() finds them, if time runs out before they are sent."""
-        while not self._attempt(entries):
+        while True:
+            last = self._closing.is_set()  # an attempt from before close() is not the one that it waits for
+            if self._attempt(entries):
+                break
             if not self._closing.is_set():
                 self._closing.wait(self._retry_seconds)
-            elif self._silent_before_the_end:
-                self._gave_up.set()
-            else:
+            elif not self._silent_before_the_end:
                 self._gave_up.wait(self._retry_seconds)
+            elif last:
+                self._gave_up.set()
             if self._gave_up.is_set():
                 return
         with self._changed:

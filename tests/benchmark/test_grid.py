@@ -70,17 +70,17 @@ def test_the_number_of_threads_that_were_taken_is_told(asked):
 
 
 @pytest.mark.parametrize(
-    ("code", "reason"),
+    ("code", "timeout", "reason"),
     [
-        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "killed by signal 9"),
-        ("import time; time.sleep(60)", "took longer than job.timeout=2 seconds"),
-        ("import sys; sys.exit('disk full')", "its process ended with 1: disk full"),
-        ("pass", "its process ended with 0: it said nothing"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", 600.0, "killed by signal 9"),
+        ("import time; time.sleep(6000)", 2.0, "took longer than job.timeout=2 seconds"),
+        ("import sys; sys.exit('disk full')", 600.0, "its process ended with 1: disk full"),
+        ("pass", 600.0, "its process ended with 0: it said nothing"),
     ],
 )
-def test_a_worker_that_does_not_answer(code, reason, monkeypatch):
+def test_a_worker_that_does_not_answer(code, timeout, reason, monkeypatch):
     monkeypatch.setattr(grid, "WORKER", [sys.executable, "-c", code])
-    assert reason in ask({"do": "make"}, None, 2.0)["error"]
+    assert reason in ask({"do": "make"}, None, timeout)["error"]
 
 
 def test_the_worker_is_told_its_threads(monkeypatch):
@@ -90,11 +90,11 @@ task = json.load(sys.stdin)
 open(task["answer"], "w").write(json.dumps({"threads": os.environ["OMP_NUM_THREADS"], "do": task["do"]}))
 """
     monkeypatch.setattr(grid, "WORKER", [sys.executable, "-c", code])
-    assert ask({"do": "measure"}, 3, 10.0) == {"threads": "3", "do": "measure"}
+    assert ask({"do": "measure"}, 3, 600.0) == {"threads": "3", "do": "measure"}
 
 
 def test_a_task_that_fails_is_one_line():
-    done = ask({"do": "make", "cfg": {}, "words": ["backbone=nothing"], "format": "mxnet", "folder": "."}, None, 60.0)
+    done = ask({"do": "make", "cfg": {}, "words": ["backbone=nothing"], "format": "mxnet", "folder": "."}, None, 600.0)
     assert "nothing" in done["error"]
     assert "\n" not in done["error"]
     assert subprocess.list2cmdline(grid.WORKER).endswith("-m ssd.benchmark.worker")

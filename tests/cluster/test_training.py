@@ -73,7 +73,7 @@ def start(place: Path) -> Iterator[Start]:
 
 def ended(process: "subprocess.Popen[str]", code: int) -> str:
     """What a process has said on standard error; it has ended, with this code and all of its children."""
-    _, errors = process.communicate(timeout=60)  # which is when the last one has closed it
+    _, errors = process.communicate(timeout=900)  # which is when the last one has closed it
     assert process.returncode == code, errors
     return errors
 
@@ -95,7 +95,7 @@ def rows(file: Path) -> list[dict[str, float]]:
 
 def until_step(run: Path, process: "subprocess.Popen[str]", step: int) -> None:
     file = run / "steps.csv"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     while not file.is_file() or not (found := rows(file)) or found[-1]["step"] < step:
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline

@@ -393,9 +393,9 @@ def test_a_large_file_takes_bounded_time_and_memory():
     )
     text = f'{{"annotations": [{rows}], "images": [{{"id": 1, "file_name": "a.jpg", "width": 9, "height": 9}}], '
     text += '"categories": [{"id": 1, "name": "x"}]}'
-    started = time.perf_counter()
+    started = time.process_time()
     instances = coco_json.parse(text, "x")
-    seconds = time.perf_counter() - started
+    seconds = time.process_time() - started
     tracemalloc.start()
     coco_json.parse(text, "x")
     peak = tracemalloc.get_traced_memory()[1]
@@ -403,4 +403,4 @@ def test_a_large_file_takes_bounded_time_and_memory():
     assert len(instances.boxes[1]) == 2_000
     assert len(text) > 4e6
     assert peak < len(text) / 3
-    assert seconds < 5
+    assert seconds < 60  # of the processor; with a pattern that backtracks it would be hours

@@ -1,8 +1,6 @@
-import os
 import signal
 import subprocess
 import sys
-import time
 
 import cv2
 import numpy as np
@@ -12,7 +10,7 @@ from ssd.data.packing import Packing, write_records
 from ssd.data.record_format import opened, scan
 from ssd.data.records import ensure_records
 
-# Packs slowly, a picture every 50 ms, so that there is time to kill it.
+# Packs half of the images, says so, and waits to be killed.
 SLOW = """
 import sys, time
 from pathlib import Path
@@ -20,8 +18,12 @@ import ssd.data.packing as packing
 from ssd.data.records import ensure_records
 from ssd.data.voc import VOC
 encode = packing.encode_pieces
+done = []
 def slow(*values):
-    time.sleep(0.05)
+    done.append(1)
+    if len(done) == 20:
+        print("half", flush=True)
+        time.sleep(6000)
     return encode(*values)
 packing.encode_pieces = slow
 packing.BATCH = packing.THREADS = 1
@@ -50,13 +52,10 @@ def test_a_killed_packing_is_gone_on_with(many, tmp_path, caplog):
     caplog.set_level("INFO")
     expected = contents(whole(many, tmp_path / "whole"))
     folder = tmp_path / "killed"
-    worker = subprocess.Popen([sys.executable, "-c", SLOW, str(many.root), str(folder)], env={**os.environ})
-    while not (found := list(folder.glob(".train-*.part/train.rec"))) or not found[0].stat().st_size:
-        assert worker.poll() is None
-        time.sleep(0.02)
-    time.sleep(0.4)
-    worker.send_signal(signal.SIGKILL)
-    worker.wait()
+    command = [sys.executable, "-c", SLOW, str(many.root), str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as worker:
+        assert worker.stdout.readline() == "half\n"
+        worker.send_signal(signal.SIGKILL)
     assert not list(folder.glob("train-*"))
     caplog.clear()
     assert contents(whole(many, folder)) == expected

@@ -1,8 +1,10 @@
 """The detector: the same boxes whatever the batch and the thread, and after its parameters changed."""
 
 import json
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,23 +19,20 @@ from ssd.model import SPEC_ATTRIBUTE, Model, ModelSpec, find_params, load_model,
 from ssd.symbol import build_test, build_train
 
 CLASSES = ["circle", "rectangle", "triangle"]
+Made = Callable[..., Model]
 
 
-def made(seed: int, *words: str) -> Model:
-    """An untrained network with random weights."""
-    cfg = compose([*words])
-    spec = ModelSpec.from_config(cfg, CLASSES)
-    graph = stamp(build_train(cfg, len(CLASSES)), spec)
-    shapes, _, aux_shapes = graph.infer_shape(data=(1, 3, spec.height, spec.width), label=(1, 3, 6))
-    rng = np.random.default_rng(seed)
-    args = {
-        name: mx.nd.array(rng.normal(0, 0.1, shape))
-        for name, shape in zip(graph.list_arguments(), shapes, strict=True)
-        if name not in ("data", "label")
-    }
-    names = graph.list_auxiliary_states()
-    aux = {name: mx.nd.array(rng.uniform(0.5, 1, shape)) for name, shape in zip(names, aux_shapes, strict=True)}
-    return Model(spec, graph, args, aux)
+@pytest.fixture(scope="module")
+def made(random_weights: Callable[..., Any]) -> Made:
+    """made(seed, word…): an untrained network with random weights."""
+
+    def make(seed: int, *words: str) -> Model:
+        cfg = compose([*words])
+        spec = ModelSpec.from_config(cfg, CLASSES)
+        graph = stamp(build_train(cfg, len(CLASSES)), spec)
+        return Model(spec, graph, *random_weights(graph, spec.height, seed))
+
+    return make
 
 
 def images(*sizes: tuple[int, int]) -> list[np.ndarray]:
@@ -42,13 +41,13 @@ def images(*sizes: tuple[int, int]) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("compat", ["null", "mxnet_ssd"])
-def test_batches_of_any_size_give_the_same_boxes(compat: str) -> None:
+def test_batches_of_any_size_give_the_same_boxes(made: Made, compat: str, same_detections: Callable[..., None]) -> None:
     detector = Detector(made(0, f"compat={compat}"), mx.cpu(), batch_size=4)
     pictures = images((100, 150), (128, 128), (60, 40), (300, 200), (128, 64))
     together = detector.predict(pictures)
     for picture, expected in zip(pictures, together, strict=True):
         (alone,) = detector.predict([picture])
-        np.testing.assert_allclose(alone, expected, rtol=1e-3, atol=1e-2)
+        same_detections(alone, expected)
         height, width = picture.shape[:2]
         assert (expected[:, 2:] >= 0).all()
         assert (expected[:, [2, 4]] <= width).all()
@@ -58,7 +57,7 @@ def test_batches_of_any_size_give_the_same_boxes(compat: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["checkpoint", "bundle", "onnx", "int8"])
-def test_threads_share_a_detector(kind: str, tmp_path: Path) -> None:
+def test_threads_share_a_detector(made: Made, kind: str, tmp_path: Path, same_detections: Callable[..., None]) -> None:
     model = made(0)
     if kind != "checkpoint":
         form = FORMATS["mxnet" if kind == "bundle" else kind]
@@ -75,11 +74,11 @@ def test_threads_share_a_detector(kind: str, tmp_path: Path) -> None:
         pairs = list(pool.map(detector.predict, [pictures[n : n + 2] for n in range(0, 24, 2)]))
         single = list(pool.map(lambda picture: detector.predict([picture])[0], pictures))
     for rows, alone, expected in zip(sum(pairs, []), single, serial, strict=True):
-        np.testing.assert_allclose(rows, expected, rtol=1e-3, atol=1e-2)
-        np.testing.assert_allclose(alone, expected, rtol=1e-4, atol=1e-3)
+        same_detections(rows, expected)
+        same_detections(alone, expected)
 
 
-def test_parameters_may_change_while_others_predict() -> None:
+def test_parameters_may_change_while_others_predict(made: Made) -> None:
     """Every answer is that of the first parameters or of the second, never of a mixture."""
     models = [made(0), made(1)]
     detector = Detector(models[0], mx.cpu(), batch_size=1)
@@ -95,7 +94,7 @@ def test_parameters_may_change_while_others_predict() -> None:
             assert any(rows.shape == other.shape and np.allclose(rows, other, atol=1e-2) for other in answers)
 
 
-def test_new_parameters_count_from_the_next_prediction() -> None:
+def test_new_parameters_count_from_the_next_prediction(made: Made) -> None:
     """oneDNN keeps reordered weights of a bound executor: a detector once went on with those of the first epoch."""
     first, second = made(0), made(1)
     detector = Detector(first, mx.cpu(), batch_size=2)
@@ -116,7 +115,7 @@ def saved(model: Model, folder: Path) -> Path:
     return folder / "ssd-0003.params"
 
 
-def test_a_checkpoint_is_complete_in_its_two_files(tmp_path: Path) -> None:
+def test_a_checkpoint_is_complete_in_its_two_files(made: Made, tmp_path: Path) -> None:
     model = made(0)
     file = saved(model, tmp_path)
     loaded = load_model(file)
@@ -126,7 +125,7 @@ def test_a_checkpoint_is_complete_in_its_two_files(tmp_path: Path) -> None:
     np.testing.assert_array_equal(Detector.load(str(file)).predict(pictures)[0], expected[0])
 
 
-def test_a_checkpoint_in_test_form_is_used_as_it_is(tmp_path: Path) -> None:
+def test_a_checkpoint_in_test_form_is_used_as_it_is(made: Made, tmp_path: Path) -> None:
     model = made(0)
     graph = stamp(build_test(compose([]), len(CLASSES)), model.spec)
     file = saved(Model(model.spec, graph, model.arg_params, model.aux_params), tmp_path)
@@ -135,7 +134,7 @@ def test_a_checkpoint_in_test_form_is_used_as_it_is(tmp_path: Path) -> None:
     np.testing.assert_array_equal(Detector.load(str(file)).predict(pictures)[0], expected[0])
 
 
-def test_damaged_checkpoints_are_told_apart(tmp_path: Path) -> None:
+def test_damaged_checkpoints_are_told_apart(made: Made, tmp_path: Path) -> None:
     model = made(0)
     file = saved(model, tmp_path)
     whole, graph = file.read_bytes(), (tmp_path / "ssd-symbol.json").read_text()
@@ -160,14 +159,14 @@ def test_damaged_checkpoints_are_told_apart(tmp_path: Path) -> None:
     assert "missing" in error()
 
 
-def test_parameters_of_another_class_count_do_not_fit() -> None:
+def test_parameters_of_another_class_count_do_not_fit(made: Made) -> None:
     model = made(0)
     graph = build_train(compose([]), 5)
     with pytest.raises(UserError, match="stage3_2_relu_cls_pred_conv_weight has shape .* its graph needs"):
         Detector(Model(model.spec, graph, model.arg_params, model.aux_params), mx.cpu(), 1)
 
 
-def test_a_graph_that_describes_itself_wrongly(tmp_path: Path) -> None:
+def test_a_graph_that_describes_itself_wrongly(made: Made, tmp_path: Path) -> None:
     graph = made(0).symbol
     for text in ("{", "[]", json.dumps({"classes": []})):
         graph.get_internals()["data"]._set_attr(**{SPEC_ATTRIBUTE: text})

@@ -1,54 +1,60 @@
-import time
-
 import pytest
 
 from ssd.detection.stages import Stages
 
 
-def lap(stages, size, seconds):
-    with stages.measure("forward"):
-        time.sleep(seconds)
-    stages.batch_done(size)
+@pytest.fixture
+def clock(clock_of):
+    return clock_of("ssd.detection.stages")
 
 
-def test_times_are_per_frame():
+@pytest.fixture
+def lap(clock):
+    def run(stages, size, seconds):
+        with stages.measure("forward"):
+            clock.sleep(seconds)
+        stages.batch_done(size)
+
+    return run
+
+
+def test_times_are_per_frame(lap):
     stages = Stages()
     assert list(stages.each("decode", [1, 2, 3])) == [1, 2, 3]
     lap(stages, 4, 0.02)
     times = stages.milliseconds()
     assert tuple(times) == ("decode", "forward")  # nothing of what was not done, such as drawing
-    assert 5 <= times["forward"] < 50
+    assert times["forward"] == pytest.approx(5)
     assert stages.frames == 4
 
 
-def test_first_batches_of_a_size_count_only_if_there_are_no_others():
+def test_first_batches_of_a_size_count_only_if_there_are_no_others(lap):
     stages = Stages()
     lap(stages, 2, 0.2)
     lap(stages, 2, 0.01)
     lap(stages, 1, 0.2)
-    assert 5 <= stages.milliseconds()["forward"] < 50
+    assert stages.milliseconds()["forward"] == pytest.approx(5)
     assert stages.frames == 5
 
 
-def test_an_item_that_takes_time_and_one_that_fails():
+def test_an_item_that_takes_time_and_one_that_fails(clock):
     def slow():
-        time.sleep(0.02)
+        clock.sleep(0.02)
         yield 1
+        clock.sleep(0.01)
         raise ValueError("broken")
 
     stages = Stages()
     with pytest.raises(ValueError, match="broken"):
         list(stages.each("decode", slow()))
     stages.batch_done(1)
-    assert stages.milliseconds()["decode"] >= 15
+    assert stages.milliseconds()["decode"] == pytest.approx(30)
 
 
-def test_table():
+def test_table(lap):
     stages = Stages()
     assert stages.milliseconds() == {}
     lap(stages, 1, 0.01)
     lines = stages.table()
     assert len(lines) == 1 + 2
-    name, milliseconds, per_second = lines[-1].split()
-    assert name == "together"
-    assert float(milliseconds) * float(per_second) == pytest.approx(1000, rel=0.02)
+    assert lines[-1].split() == ["together", "10.00", "100.0"]

@@ -55,7 +55,7 @@ def test_plain_mxnet_runs_it(random_model, pictures, compat: str, tmp_path: Path
     levels = Detector(replace(model, spec=raw), mx.cpu(), 4).preprocess(pictures)
     np.save(tmp_path / "levels.npy", levels)
     command = [sys.executable, "-I", "-c", PLAIN, str(folder), str(tmp_path / "levels.npy"), str(tmp_path / "out.npy")]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr
     mean, std = (np.array(values, np.float32).reshape(1, 3, 1, 1) for values in (model.spec.mean, model.spec.std))
     expected = detector.predict_batch((levels - mean) / std)

@@ -211,7 +211,7 @@ def test_it_loads_where_this_package_is_not_installed(saved: Path, tmp_path: Pat
     (tmp_path / "a.png").write_bytes(pngs(1)[0])
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900
     )
     assert done.returncode == 0, done.stderr
     place, answers = json.loads(done.stdout.splitlines()[-1])
@@ -238,7 +238,7 @@ def served(saved: Path, start_server: Callable[..., str]) -> Ask:
     def ask(body: bytes) -> tuple[int, Any]:
         request = urllib.request.Request(f"{address}/invocations", body, {"Content-Type": "application/json"})
         try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
+            with urllib.request.urlopen(request, timeout=900) as answer:
                 return answer.status, json.loads(answer.read())
         except urllib.error.HTTPError as error:
             return error.code, json.loads(error.read())

@@ -15,7 +15,7 @@ from ssd.config import compose
 def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "ssd.run", *words], cwd=folder, env=dict(os.environ), capture_output=True, text=True,
-        timeout=120,
+        timeout=900,
     )  # fmt: skip
 
 

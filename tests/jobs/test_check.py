@@ -12,7 +12,7 @@ import pytest
 def ssd(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "ssd.run", "job=check", *words],
-        cwd=folder, env={**os.environ, "COLUMNS": "100"}, capture_output=True, text=True, timeout=120,
+        cwd=folder, env={**os.environ, "COLUMNS": "100"}, capture_output=True, text=True, timeout=900,
     )  # fmt: skip
 
 

@@ -55,7 +55,7 @@ def sweep(tmp_path: Path, start: Callable[..., "subprocess.Popen[str]"]) -> Call
 
     def run(*words: str) -> tuple[int, str, Path]:
         process = start("hydra.sweep.dir=sweep", *words)
-        said = process.communicate(timeout=200)[1]
+        said = process.communicate(timeout=900)[1]
         return process.returncode, said, tmp_path / "sweep"
 
     return run

@@ -52,7 +52,7 @@ def test_gpus_are_asked_for() -> None:
 )
 def test_mistakes_end_a_sweep_in_one_line(words: list[str], part: str, start: Callable[..., subprocess.Popen]) -> None:
     process = start(*words)
-    said = process.communicate(timeout=60)[1]
+    said = process.communicate(timeout=900)[1]
     assert process.returncode == 2
     assert part in said
     assert len(said.splitlines()) == 1

@@ -124,14 +124,14 @@ def test_its_steps_install_what_runs() -> None:
                 else:
                     shutil.copy(ROOT / source, place)
         environment = Path(folder) / "environment"
-        subprocess.run([interpreter(python_of(file)), "-m", "venv", str(environment)], check=True, timeout=120)
+        subprocess.run([interpreter(python_of(file)), "-m", "venv", str(environment)], check=True, timeout=900)
         arguments = dict(argument.split("=") for argument in all_of(file, "ARG"))
         clean = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
         clean |= {"PATH": f"{environment / 'bin'}:{os.environ['PATH']}", **arguments}
 
         def run(*command: str, minutes: float = 2) -> "subprocess.CompletedProcess[str]":
             return subprocess.run(
-                command, cwd=work, env=clean, capture_output=True, text=True, timeout=60 * minutes, check=False
+                command, cwd=work, env=clean, capture_output=True, text=True, timeout=900 * minutes, check=False
             )
 
         asked = run("python", "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder, "defusedxml")

@@ -3,11 +3,11 @@
 import math
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -43,12 +43,13 @@ def test_a_row(serving: ModuleType) -> None:
     assert serving.row([0.1, 0.2, 0.4, 0.3], 2.0).split() == ["2.0", "200.0", "400.0", "400.0", "4"]
 
 
-def test_clients_ask_for_all_pictures_and_lose_none(serving: ModuleType) -> None:
+def test_clients_ask_for_all_pictures_and_lose_none(serving: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
+    ticks = count()  # a clock that goes on whenever it is read
+    monkeypatch.setattr(serving, "time", SimpleNamespace(perf_counter=lambda: next(ticks) / 1000))
 
     def ask(number: int) -> bytes:
         asked.append(number)
-        time.sleep(0.002)
         if len(asked) % 10 == 0:
             raise ConnectionError("gone")
         return bytes([number])
@@ -60,7 +61,7 @@ def test_clients_ask_for_all_pictures_and_lose_none(serving: ModuleType) -> None
     assert seen.problems.total() >= 1
     assert set(seen.answers) == {(0, b"\0"), (1, b"\1"), (2, b"\2")}
     assert seen.answers.total() == len(seen.seconds)
-    assert min(seen.seconds) >= 0.002
+    assert min(seen.seconds) > 0.0009  # a tick or more
 
 
 def test_other_answers_are_counted(serving: ModuleType, checkpoint: Path, photos: Path) -> None:
@@ -87,7 +88,7 @@ def test_answers_of_the_server(serving: ModuleType) -> None:
 @pytest.mark.slow
 def test_three_seconds_of_a_detector(checkpoint: Path, photos: Path) -> None:
     words = ["--model", str(checkpoint), "--pictures", str(photos), "--seconds", "3", "--ways", "Detector"]
-    done = subprocess.run([sys.executable, str(FILE), *words], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, str(FILE), *words], capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     name, clients, *_, answers, lost, differing, _ = done.stdout.splitlines()[-1].split()
     assert (name, clients, lost, differing) == ("Detector", "8", "0", "0")

@@ -53,7 +53,7 @@ class Server:
 
     def start(self) -> None:
         self._release.clear()
-        deadline = time.monotonic() + 10  # the port of a server that has just stopped may be in use a little longer
+        deadline = time.monotonic() + 300  # the port of a server that has just stopped may be in use a little longer
         while True:
             try:
                 self._listening = Listening(("127.0.0.1", self._port), Silent)
@@ -77,7 +77,7 @@ class Server:
     def _answer(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
         self.seen[environ["PATH_INFO"].rpartition("/")[2]] += 1
         if self.mode == "hang":
-            self._release.wait(60)
+            self._release.wait(600)
         if self.mode != "answer":
             start_response("500 Internal Server Error", [("Content-Type", "text/plain")])
             return [b"out of order"]

@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
-SECONDS = 60  # for a page that is slow because the machine is busy
+SECONDS = 300  # for a page that is slow because the machine is busy
 RATES = ("0.001", "0.002")
 
 
@@ -41,7 +41,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
              "logger.mlflow.register=shapes", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "ssd.run", *words]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     return folder
 

@@ -110,5 +110,5 @@ def test_one_at_a_time(tmp_path):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(5)
+        thread.join()
     assert most == 1

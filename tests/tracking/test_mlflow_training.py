@@ -64,7 +64,7 @@ def check_everything_is_there(server, folder: Path) -> None:
     finally:
         mlflow.set_tracking_uri(before)
     image = np.random.default_rng(0).integers(0, 256, (80, 90, 3), dtype=np.uint8)
-    (answer,) = model.predict([image])
+    (answer,) = model.predict([image], params={"threshold": 0.0})
     expected = Detector.load(str(folder), batch_size=1).predict([image])[0]
     assert len(expected) > 0
     np.testing.assert_allclose([one["box"] for one in answer["detections"]], expected[:, 2:], atol=0.0101)
