@@ -4,7 +4,7 @@ from omegaconf import DictConfig
 
 from ssd.data.batches import TrainLoader
 from ssd.data.fast_loader import FastLoader
-from ssd.data.record_loader import RecordLoader
+from ssd.data.record_loader import RecordLoader, check_iterator
 from ssd.data.records import Records
 from ssd.data.share import Share
 from ssd.errors import UserError
@@ -23,13 +23,21 @@ def make_train_loader(
     cfg: the whole configuration; read are batch_size, epochs, seed, loader, augment, data_shape, resize_mode, compat,
     backbone.input and device. label_width: label_pad_width of the training labels, records.label_width or more.
     share: the part of every batch that is made, of cfg.batch_size pictures.
-    UserError when the batch is larger than the data set, or for what the chosen loader cannot do.
+    Errors: UserError, see check_loader().
     """
+    check_loader(cfg, records.count)
+    return LOADERS[cfg.loader.name](records, cfg, label_width, share)
+
+
+def check_loader(cfg: DictConfig, count: int) -> None:
+    """Whether the loader can make batches of `count` images: before they are packed for nothing. Errors: UserError when
+    a batch is larger than that, or for what the chosen loader cannot do."""
     if cfg.loader.name not in LOADERS:
         raise UserError(f"loader.name is {cfg.loader.name!r}, it must be one of {', '.join(LOADERS)}")
-    if cfg.batch_size > records.count:
+    if cfg.batch_size > count:
         raise UserError(
-            f"batch_size is {cfg.batch_size} but there are only {records.count} pictures to train on: "
-            f"batch_size={records.count} or less"
+            f"batch_size is {cfg.batch_size} but there are only {count} pictures to train on: "
+            f"batch_size={count} or less"
         )
-    return LOADERS[cfg.loader.name](records, cfg, label_width, share)
+    if cfg.loader.name == "record":
+        check_iterator(cfg)

@@ -34,10 +34,7 @@ class RecordLoader(TrainLoader):
         """Errors: UserError for what the C++ iterator cannot do."""
         super().__init__(cfg.batch_size)
         rows = label_rows(label_width, records)
-        if cfg.resize_mode != "force":
-            raise UserError(
-                f"resize_mode={cfg.resize_mode}: MXNet's iterator leaves the labels unscaled; use loader=fast"
-            )
+        check_iterator(cfg)
         size = (cfg.data_shape.height, cfg.data_shape.width)
         count = len(share.of(cfg.batch_size))
         options = dict(
@@ -114,6 +111,13 @@ class RecordLoader(TrainLoader):
                 found = self._iterator.next()
         self._given += 1
         return found
+
+
+def check_iterator(cfg: DictConfig) -> None:
+    """Errors: UserError for what the C++ iterator cannot do."""
+    if cfg.resize_mode != "force":
+        raise UserError(f"resize_mode={cfg.resize_mode}: MXNet's iterator leaves the labels unscaled; use loader=fast")
+    iterator_options(read_augment(cfg.augment))
 
 
 def iterator_options(augment: Augment) -> dict[str, Any]:

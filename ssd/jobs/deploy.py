@@ -65,9 +65,10 @@ def run(cfg: DictConfig, folder: Path) -> None:
     model = asked_model(cfg)
     if isinstance(model, OnnxModel):
         raise UserError(f"model {cfg.model}: an ONNX file is exported already; name the checkpoint it came from")
+    device = contexts(cfg.device)[0]  # one that is not there is told before any work
     material = gather(cfg, folder, model, any(format_.quantized for format_ in formats.values()))
     OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
-    trained = Detector(model, contexts(cfg.device)[0], cfg.batch_size, cfg.model)
+    trained = Detector(model, device, cfg.batch_size, cfg.model)
     if material.samples:
         log.info(
             "measuring %s and its exports on the %d images of %s", cfg.model, len(material.samples), material.split

@@ -17,7 +17,7 @@ from ssd.cluster.together import begin
 from ssd.data.batches import TrainLoader
 from ssd.data.dataset import Sample
 from ssd.data.fingerprint import same_images
-from ssd.data.loader import make_train_loader
+from ssd.data.loader import check_loader, make_train_loader
 from ssd.data.records import RECORDS, Records, in_use, label_width
 from ssd.data.share import Share
 from ssd.detection.detector import Detector
@@ -47,8 +47,9 @@ from ssd.training.checkpoint import Checkpoints, Keep
 from ssd.training.fit import Fit, Plan
 from ssd.training.guards import Guards
 from ssd.training.keeper import Keeper, Often
+from ssd.training.precision import prepare
 from ssd.training.signals import StopSignals
-from ssd.training.trainer import Trainer
+from ssd.training.trainer import Trainer, contexts
 
 CHECKPOINTS_AT_LEAST = 2  # that are on the disk at a time: the last one stays until the next is written
 
@@ -72,6 +73,8 @@ def run(cfg: DictConfig, folder: Path) -> float:
 
 def _train(cfg: DictConfig, folder: Path, lead: Lead | None) -> float:
     seed_everything(cfg.seed)
+    contexts(cfg.device)  # a device that is not there, or lacks the precision, is told before any work
+    prepare(cfg)
     gate = open_gate(cfg)
     dataset = gate.dataset
     resumed = is_resumed(cfg)
@@ -83,6 +86,7 @@ def _train(cfg: DictConfig, folder: Path, lead: Lead | None) -> float:
     measured_at_end = {"val": val, "test": test} if test else {"val": val}
     # One width for both splits: a Module is bound to one shape, whichever split it is fed.
     width = max(label_width(train), label_width(val))
+    check_loader(cfg, len(train))
     records = packed(cfg, dataset, "train", admitted)
     write_atomically(folder / RECORDS, json.dumps({"train": str(records.folder.resolve())}).encode())
     loader = make_train_loader(records, cfg, width, lead.share if lead else Share())

@@ -9,6 +9,7 @@ import pytest
 
 from ssd.config import compose
 from ssd.detection import Detector
+from ssd.errors import UserError
 from ssd.jobs import train
 
 TINY = ["dataset.train=16", "dataset.val=4", "batch_size=4", "epochs=1", "logger=[]", "training.samples=1"]
@@ -87,3 +88,23 @@ def test_a_run_can_be_repeated_from_its_own_configuration(trained: Callable[...,
     assert saved.dataset.classes == ["circle", "rectangle", "triangle"]
     assert saved.head.from_layers
     assert not OmegaConf.missing_keys(saved)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["device=gpu"], "GPU 0 is not there"),
+        (["batch_size=9"], "there are only 8 pictures to train on"),
+        (["loader=record", "resize_mode=fit"], "MXNet's iterator leaves the labels unscaled"),
+        (["loader=record", "augment=ssd_plus"], "MXNet's iterator has none"),
+        (["training.precision=float16"], "training.precision=float16"),
+    ],
+)
+def test_what_cannot_work_is_told_before_anything_is_packed(tmp_path, words, message):
+    common = ["dataset.train=8", "dataset.val=4", "dataset.image_size=32", f"dataset.root={tmp_path}/drawn",
+              f"training.records={tmp_path}/records", "data_shape=64", "batch_size=4", "logger=[]"]  # fmt: skip
+    (tmp_path / "run").mkdir()
+    with pytest.raises(UserError, match=message):
+        train.run(compose([*common, *words]), tmp_path / "run")
+    assert not list((tmp_path / "records").glob("*/*-*"))
+    assert not list((tmp_path / "records").glob("*/.*"))
