@@ -1,9 +1,15 @@
-"""job=eval and job=deploy of a run measure on the data set it was trained with, unless the command line names another.
+"""What the command line leaves out because a model says it.
+
+A training with init.network=weights, as experiments=finetune has it, takes backbone, head and data shape from the model
+it starts from.
+
+job=eval and job=deploy of a run measure on the data set it was trained with, unless the command line names another.
 
 What the run's own command line said of it goes in front of the words, and what a recipe (experiments=) said as words of
 that kind. Everything else that a model needs travels in its checkpoint.
 """
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,16 +18,111 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from ssd.config import compose
-from ssd.overrides import composable, value_of
-from ssd.text import in_quotes
+from ssd.errors import UserError
+from ssd.overrides import composable, normalise, sweep_points, value_of
+from ssd.text import in_quotes, quoted
 
 JOBS = ("eval", "deploy")
 OWN = re.compile(r"[+~]*dataset[.=@]")
+OWN_NETWORK = re.compile(r"[+~]*(backbone|data_shape|head|compat)[.=@]")
 
 
 def inherit(words: Sequence[str]) -> list[str]:
-    """The words, behind those of the run that model= names or lies in. Errors: UserError when its data set is one of
-    which today's program knows nothing."""
+    """The words, behind those that a model stands for.
+
+    Errors: UserError for a model of a backbone or dataset of which today's program knows nothing, and for one of
+    another backbone than the words say.
+    """
+    return _with_dataset([*_network(words), *words])
+
+
+def _network(words: Sequence[str]) -> list[str]:
+    """The words for the network of init.weights, where init.network asks for it."""
+    if value_of(words, "job") in JOBS or not any(re.match(r"\+*(init\.|experiments=)", word) for word in words):
+        return []
+    plain = composable(words)
+    found = []
+    for point in sweep_points(plain):
+        init = compose(point).init
+        if init.network == "weights" and init.weights is not None:
+            found.append((init.weights, _network_of(init.weights, plain)))
+    if not found:
+        return []
+    (first, network), *others = found
+    if different := [weights for weights, other in others if other != network]:
+        raise UserError(
+            f"init.weights={first},{different[0]}: these models have different networks, and a sweep has one; leave "
+            "one out, or say init.network=config with a backbone= and a data_shape="
+        )
+    return network
+
+
+def _network_of(weights: str, words: Sequence[str]) -> list[str]:
+    path = Path(weights)
+    saved = _saved_network(path) or network_of_spec(path)
+    if saved is None:
+        return []  # what is wrong with the file is told by what reads it
+    name, data_shape = saved["backbone"]["name"], saved["data_shape"]
+    said = {word.lstrip("+").partition("=")[0].partition(".")[0]: word for word in words if "=" in word}
+    asked = value_of(words, "backbone")
+    if asked is not None and asked != saved["choice"]:
+        raise UserError(
+            f"backbone={asked}: init.weights={weights} is a model of backbone {name}, whose layers do not fit; leave "
+            "backbone= out, or name a model of it"
+        )
+    front = [] if "backbone" in said else [f"backbone={quoted(saved['choice'])}"]
+    if "data_shape" not in said:
+        height, width = data_shape["height"], data_shape["width"]
+        front.append(f"data_shape={height}" if height == width else f"data_shape=[{height},{width}]")
+    if "compat" not in said and saved.get("compat") is not None:
+        front.append(f"compat={saved['compat']}")
+    settings = [word for word in words if word.startswith("hydra.searchpath=") or OWN_NETWORK.match(word)]
+    today: Any = OmegaConf.to_container(compose([*normalise(front), *settings]), resolve=True)
+    nodes = ["backbone"]
+    if (data_shape["height"], data_shape["width"]) == (today["data_shape"]["height"], today["data_shape"]["width"]):
+        nodes.append("head")  # at another shape it may have other layers
+    for node in nodes:
+        front += _words(node, saved.get(node, {}), today[node])
+    return [word for word in normalise(front) if not any(one.startswith(f"{_key(word)}=") for one in words)]
+
+
+def _saved_network(path: Path) -> dict[str, Any] | None:
+    """Backbone, head, data shape and compat of the training that the weights are of, from its run directory."""
+    for place in (path, *path.parents[:2]):
+        if (place / "config.yaml").is_file():
+            saved: Any = OmegaConf.to_container(OmegaConf.load(place / "config.yaml"))
+            if saved.get("job", {}).get("name") != "train":
+                return None
+            hydra = place / ".hydra" / "hydra.yaml"
+            choices: Any = OmegaConf.load(hydra).hydra.runtime.choices if hydra.is_file() else {}
+            return {**saved, "choice": choices.get("backbone", saved["backbone"]["name"])}
+    return None
+
+
+def network_of_spec(path: Path) -> dict[str, Any] | None:
+    """The same of a .params file or a deploy bundle by itself: what its graph says, without its head."""
+    folder = path if path.is_dir() else path.parent
+    prefix = re.sub(r"-\d{4,}(\+\d+)?$", "", path.stem) if path.suffix == ".params" else "ssd"
+    try:
+        graph = json.loads((folder / f"{prefix}-symbol.json").read_text(encoding="utf-8"))
+        data = next(node for node in graph["nodes"] if node["name"] == "data")
+        spec = json.loads(data["attrs"]["__ssd_model__"])
+        return {
+            "choice": spec["backbone"],
+            "backbone": {"name": spec["backbone"], "input": {"mean": spec["mean"], "std": spec["std"]}},
+            "data_shape": {"height": spec["height"], "width": spec["width"]},
+            "compat": spec["compat"],
+        }
+    except (OSError, ValueError, KeyError, TypeError, StopIteration):
+        return None
+
+
+def _key(word: str) -> str:
+    return word.lstrip("+").partition("=")[0]
+
+
+def _with_dataset(words: Sequence[str]) -> list[str]:
+    """The words, behind those for the dataset of the run that model= names or lies in."""
     values = dict(word.split("=", 1) for word in words if "=" in word)
     run = _run_of(Path(value_of(words, "model") or ""))
     if values.get("job") not in JOBS or "dataset" in values or run is None:

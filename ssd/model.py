@@ -124,6 +124,8 @@ def find_params(path: str | Path) -> Path:
             if index.is_file():
                 found = read_index(index)
                 return folder / found.get("best", found["last"])["params"]
+        if (bundled := path / "ssd-0000.params").is_file():  # of a deploy bundle
+            return bundled
         raise UserError(f"model {path}: no {NAME} here or in {FOLDER}/; name a run directory or a .params file")
     if not path.is_file():
         raise UserError(f"model {path}: does not exist; name a run directory or a prefix-0012.params file")

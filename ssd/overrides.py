@@ -103,12 +103,14 @@ def override(key: str, text: str) -> str:
 
 
 def value_of(words: Sequence[str], key: str) -> str | None:
-    """The text that these overrides give a key, the last one of several; None for null, and where none does."""
+    """The text that these overrides give a key, the last one of several; None for null, for a sweep, and where none
+    does."""
     word = next((word for word in reversed(words) if word.startswith(f"{key}=")), None)
     if word is None:
         return None
     (settled,) = normalise([word])
-    value = OverridesParser.create().parse_override(settled).value()
+    parsed = OverridesParser.create().parse_override(settled)
+    value = None if parsed.is_sweep_override() else parsed.value()
     return None if value is None else str(OmegaConf.create({key: value})[key])
 
 

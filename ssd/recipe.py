@@ -8,6 +8,7 @@ from ssd.errors import UserError
 
 CHOICES = {
     "init.mode": ("scratch", "pretrained", "finetune"),
+    "init.network": ("config", "weights"),
     "init.statistics": ("learn", "frozen"),
     "loss.classification": ("softmax", "focal"),
     "matching.mining": ("image", "batch"),

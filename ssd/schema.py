@@ -108,6 +108,7 @@ class Rates:
 class Init:
     mode: str = MISSING
     weights: str | None = MISSING
+    network: str = MISSING
     names: Any = MISSING  # null, or what conf/names/ holds
     freeze: str | None = MISSING
     statistics: str = MISSING

@@ -42,6 +42,23 @@ def run(tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
+@pytest.fixture
+def trained(run: Callable[..., Path]) -> Callable[..., Path]:
+    """trained(words…): the run directory of a training that has begun."""
+
+    def make(*words: str) -> Path:
+        folder = run(*words)
+        (folder / "config.yaml").write_text(OmegaConf.to_yaml(compose(words), resolve=True))
+        return folder
+
+    return make
+
+
+def tuned(weights: Path, *words: str) -> Any:
+    """The configuration of experiments=finetune from a model."""
+    return compose(inherit(normalise(["experiments=finetune", f"init.weights={weights}", *words])))
+
+
 def measured(run: Path, *words: str, job: str = "eval") -> Any:
     """The data set of job=eval of a run."""
     return OmegaConf.to_container(
@@ -118,6 +135,75 @@ def test_a_data_set_that_is_gone_is_told(run: Callable[..., Path]) -> None:
     file.write_text(file.read_text().replace("dataset: voc", "dataset: mine"))
     with pytest.raises(UserError, match="dataset=mine: no such choice"):
         measured(folder)
+
+
+NETWORK = ("backbone", "head", "data_shape", "compat")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["backbone=mobilenet_025", "data_shape=300"],
+        ["backbone=resnet50", "data_shape=[320,480]", "compat=mxnet_ssd"],
+        ["experiments=voc_vgg16_300_plus", "device=cpu"],
+        ["head=ssd_bn", "head.sizes=[[0.1,0.2],[0.3],[0.5,0.6]]", "head.ratios=[[1,2],[1],[1,3]]"],
+        ["backbone.network.filters=[8,8,16,16]", "backbone.input.mean=[1,2,3]", "backbone.freeze=^stage1"],
+    ],
+)
+def test_finetuning_takes_the_network_of_its_model(words: list[str], trained: Callable[..., Path]) -> None:
+    cfg, expected = tuned(trained(*words), "dataset.root=mine"), compose(words)
+    for node in NETWORK:
+        assert OmegaConf.select(cfg, node) == OmegaConf.select(expected, node), node
+    assert (cfg.init.mode, cfg.dataset.name, cfg.dataset.root) == ("finetune", "voc", "mine")
+
+
+def test_finetuning_from_inside_of_a_run(trained: Callable[..., Path]) -> None:
+    folder = trained("backbone=mobilenet_025", "data_shape=300", "head=ssd_bn")
+    cfg = tuned(folder / "checkpoints" / "ssd-0012.params")
+    assert (cfg.backbone.name, cfg.data_shape.name, cfg.head.batch_norm) == ("mobilenet_025", "300", True)
+
+
+def test_finetuning_from_a_file_alone(checkpoint: Path, tmp_path: Path) -> None:
+    """As it is copied, or in a deploy bundle: the graph says it."""
+    for name in (checkpoint.name, "ssd-symbol.json"):
+        (tmp_path / name).write_bytes((checkpoint.parent / name).read_bytes())
+    cfg = tuned(tmp_path / checkpoint.name)
+    assert (cfg.backbone.name, cfg.data_shape.height, cfg.data_shape.width) == ("small", 64, 64)
+    assert tuned(tmp_path).data_shape.height == 64
+
+
+def test_what_the_command_line_says_of_the_network_wins(trained: Callable[..., Path]) -> None:
+    folder = trained("data_shape=256", "head.batch_norm=true")
+    assert tuned(folder, "data_shape=128").data_shape.name == "128"
+    assert tuned(folder, "data_shape=512").head == compose(["data_shape=512"]).head
+    assert tuned(folder, "head.batch_norm=false").head.batch_norm is False
+    assert tuned(folder, "backbone=small").data_shape.name == "256"
+    with pytest.raises(UserError, match="backbone=mobilenet: init.weights=.*a model of backbone small") as caught:
+        tuned(folder, "backbone=mobilenet")
+    assert "\n" not in str(caught.value)
+
+
+def test_only_where_it_is_asked_for(trained: Callable[..., Path], tmp_path: Path) -> None:
+    folder = trained("backbone=mobilenet_025")
+    for words in (
+        ["init.mode=pretrained", f"init.weights={folder}"],
+        ["experiments=finetune", f"init.weights={folder}", "init.network=config"],
+        ["experiments=finetune", f"init.weights={tmp_path}/nowhere"],
+        ["experiments=finetune"],
+    ):
+        assert inherit(normalise(words)) == normalise(words)
+    asked = ["init.mode=pretrained", "init.network=weights", f"init.weights={folder}"]
+    assert compose(inherit(normalise(asked))).backbone.name == "mobilenet_025"
+
+
+def test_a_sweep_over_models_of_one_network(trained: Callable[..., Path], checkpoint: Path) -> None:
+    folder = trained("data_shape=64")
+    words = normalise(["experiments=finetune", f"init.weights='{folder}','{checkpoint}'", "seed=1,2"])
+    assert "data_shape.height=64" in inherit(words)
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml(compose(["data_shape=128"]), resolve=True))
+    with pytest.raises(UserError, match="have different networks"):
+        inherit(words)
 
 
 @given(VALUES)

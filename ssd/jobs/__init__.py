@@ -8,6 +8,8 @@ from omegaconf import DictConfig
 
 from ssd.cores import physical_cores, usable_cores
 
+WITHOUT_ENGINE = ("compare", "clean")  # which need not wait for MXNet
+
 
 def run(cfg: DictConfig, folder: Path) -> float | None:
     """Does the configured job in this process, into `folder`; returns what a sweep optimises, where the job has it.
@@ -20,6 +22,10 @@ def run(cfg: DictConfig, folder: Path) -> float | None:
     cfg = as_saved(cfg)
     validate(cfg)
     settle(cfg)
+    if cfg.job.name not in WITHOUT_ENGINE:
+        from ssd.jobs.preflight import check_start
+
+        check_start(cfg)
     value: float | None = importlib.import_module(f"ssd.jobs.{cfg.job.name}").run(cfg, folder)
     return value
 

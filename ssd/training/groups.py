@@ -1,6 +1,5 @@
 """Groups of a network's parameters: which stay fixed, and how fast each learns."""
 
-import logging
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -9,8 +8,6 @@ from omegaconf import DictConfig
 
 from ssd.errors import UserError
 from ssd.recipe import BUT_HEADS, STAGE
-
-log = logging.getLogger(__name__)
 
 BACKBONE, EXTRAS, HEADS = GROUPS = ("backbone", "extras", "heads")
 INPUTS = ("data", "label")
@@ -28,6 +25,12 @@ def group_of(name: str) -> str:
 
 def is_class_predictor(name: str) -> bool:
     return CLASS_PREDICTOR.fullmatch(name) is not None
+
+
+def frozen_by(cfg: DictConfig) -> str | None:
+    """What says which parameters stay fixed: init.freeze, or the backbone, unless it starts from scratch."""
+    freeze: str | None = cfg.init.freeze or (cfg.backbone.freeze if cfg.init.mode != "scratch" else None)
+    return freeze
 
 
 def frozen_names(symbol: Any, freeze: str | None, shapes: dict[str, tuple[int, ...]]) -> list[str]:
@@ -50,7 +53,6 @@ def frozen_names(symbol: Any, freeze: str | None, shapes: dict[str, tuple[int, .
         names = [name for name in arguments if expression.match(name)]
     if not names:
         raise UserError(f"init.freeze={freeze}: matches no parameter; they are named like {arguments[0]!r}")
-    log.info("frozen: %d parameters: %s", len(names), ", ".join(names))
     return names
 
 

@@ -51,8 +51,13 @@ def read_source(init: DictConfig, symbol: Any) -> Source:
     if path is None:
         raise UserError(f"init.mode={init.mode}: needs init.weights, a run directory or a .params file")
     if path.endswith(NUMPY):
+        if not Path(path).is_file():
+            raise UserError(f"init.weights={path}: there is no such file")
         return Source(path, *load_npz(path, init.names, symbol), None)
-    return Source(path, *renamed(load_params(path), symbol), _classes(find_params(path)))
+    try:
+        return Source(path, *renamed(load_params(path), symbol), _classes(find_params(path)))
+    except UserError as error:
+        raise UserError(f"init.weights: {error}") from error
 
 
 def _classes(file: Path) -> list[str] | None:

@@ -14,7 +14,7 @@ from ssd.model import Params
 from ssd.symbol.losses import divides_itself
 from ssd.training import adadelta, sgd
 from ssd.training.ema import Ema
-from ssd.training.groups import frozen_names, learning_rates, weight_decays
+from ssd.training.groups import frozen_by, frozen_names, learning_rates, weight_decays
 from ssd.training.losses import StepLosses, loss_divisor, read_losses
 from ssd.training.modules import Graphs, Modules, give_out_own
 from ssd.training.precision import prepare
@@ -68,8 +68,10 @@ class Trainer:
         self.devices = contexts(cfg.device)
         self._draws = draws(self.symbol)
         shapes = dict([*data.provide_data, *data.provide_label])
-        freeze = cfg.init.freeze or (cfg.backbone.freeze if cfg.init.mode != "scratch" else None)
+        freeze = frozen_by(cfg)
         frozen = frozen_names(self.symbol, freeze, shapes)
+        if frozen:
+            log.info("frozen: %d parameters: %s", len(frozen), ", ".join(frozen))
         self._passes = cfg.training.accumulate
         self._modules = Modules(graphs, data, self.devices, frozen, self._passes)
         self.module = self._modules.owner

@@ -1,0 +1,87 @@
+"""What cannot work is one line before anything is looked at, packed or measured."""
+
+from pathlib import Path
+
+import pytest
+
+from ssd.config import compose
+from ssd.engine import mx
+from ssd.errors import UserError
+from ssd.jobs.preflight import check_start
+from ssd.tracking import mlflow as mlflow_writer
+
+FINE = ["dataset.root=nowhere", "logger=[]"]  # no dataset is opened
+
+
+def refused(*words: str) -> str:
+    with pytest.raises(UserError) as caught:
+        check_start(compose([*FINE, *words]))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("job", ["train", "eval", "demo", "deploy", "check", "anchors", "prepare", "benchmark"])
+def test_what_works_passes(job: str) -> None:
+    check_start(compose([*FINE, f"job={job}"]))
+
+
+@pytest.mark.parametrize("words", [
+    ["job=train"], ["job=eval"], ["job=demo"], ["job=deploy"], ["job=benchmark"], ["job=check", "check.overfit=2"],
+])  # fmt: skip
+def test_a_gpu_that_is_not_there(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mx.context, "num_gpus", lambda: 1)
+    assert "GPU 3 is not there, MXNet sees 1" in refused("device=gpu", "device.ids=[0,3]", *words)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["data_shape=10"], "at least 16 pixels"),
+        (["job=anchors", "data_shape=[300,200]", "backbone=vgg16_reduced"], "at least 268 pixels"),
+        (["job=check", "data_shape.height=10"], "at least 16 pixels"),
+        (["augment.multi_scale.factors=[0.5]", "data_shape=300", "backbone=vgg16_reduced"], "at least 268 pixels"),
+        (["head.from_layers=[nosuch,stage4_2_relu,'']"], "no layer 'nosuch'"),
+        (["init.freeze=nosuch"], "init.freeze=nosuch: matches no parameter"),
+        (["init.freeze=stage["], "init.freeze=stage[: not a regular expression"),
+        (["init.mode=pretrained", "init.weights=nowhere"], "init.weights: model nowhere: does not exist"),
+        (["init.mode=pretrained", "init.weights=no.npz", "names=mobilenet_torch"], "init.weights=no.npz: there is no"),
+        (["init.mode=finetune"], "needs init.weights"),
+        (["loader=record", "augment=ssd_plus"], "use loader=fast"),
+        (["loader=record", "resize_mode=fit"], "use loader=fast"),
+        (["augment.mirror=7"], "augment.mirror"),
+        (["+optimizer.nosuch=1"], "optimizer adam: "),
+        (["schedule=step", "schedule.milestones=[80]"], "schedule.milestones"),
+        (["training.precision=float16"], "training.precision=float16"),
+        (["job=deploy", "deploy.calibration.method=nosuch"], "deploy.calibration.method=nosuch"),
+        (["logger=tensorboard", "logger.tensorboard.monitor.pattern=["], "monitor.pattern"),
+        (["logger=mlflow", "logger.mlflow.tracking_uri=mlruns"], "logger.mlflow.tracking_uri"),
+        (["job=eval", "logger=mlflow", "logger.mlflow.register=a/b"], "logger.mlflow.register"),
+    ],
+)
+def test_keys_that_do_not_go_together(words: list[str], told: str) -> None:
+    assert told in refused(*words)
+
+
+def test_weights_of_another_network(checkpoint: Path) -> None:
+    words = ["init.mode=pretrained", f"init.weights={checkpoint}"]
+    check_start(compose([*FINE, *words]))
+    assert "none of its" in refused(*words, "backbone=mobilenet_025")
+
+
+def test_weights_that_say_nothing_of_their_classes(checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "ssd-0001.params").write_bytes(checkpoint.read_bytes())
+    words = [f"init.weights={tmp_path}/ssd-0001.params"]
+    check_start(compose([*FINE, *words, "init.mode=pretrained"]))
+    assert "says nothing of its classes" in refused(*words, "init.mode=finetune")
+
+
+@pytest.mark.parametrize("job", ["train", "prepare"])
+def test_records_that_cannot_be_written(job: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    told = refused(f"job={job}", f"training.records={tmp_path}/file/records")
+    assert told.startswith(f"training.records={tmp_path}/file/records: {tmp_path}/file is not a directory")
+
+
+def test_a_logger_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mlflow_writer.importlib.util, "find_spec", lambda name: None)
+    assert "pip install mlflow" in refused("logger=mlflow")
