@@ -19,6 +19,7 @@ OVERRIDE = re.compile(r"(?P<sign>\+{0,2})(?P<key>[A-Za-z_][\w.@/-]*)=(?P<value>.
 NUMBER = re.compile(r"\d+")
 CONFIG_DIR = {"-cd", "--config-dir"}  # flags for a folder of one's own beside conf/
 SEARCH_PATH = "hydra.searchpath"
+PLAIN = re.compile(r"/[A-Za-z0-9_./-]*")  # a path that needs no quotes
 WITH_VALUE = {"-c", "--cfg", "-p", "--package", "-cp", "--config-path", "-cn", "--config-name", *CONFIG_DIR}
 PARTS = re.compile(r"\[[^\]]*\]|[^,\s]+")  # of a sweep over data shapes
 SHAPE = re.compile(r"(?P<side>\d+)|\[\s*(?P<height>\d+)\s*,\s*(?P<width>\d+)\s*\]")
@@ -83,7 +84,8 @@ def composable(arguments: Sequence[str]) -> list[str]:
 
 
 def search_path(folders: Sequence[str]) -> str:
-    return f"{SEARCH_PATH}=[{','.join(map(quoted, folders))}]"
+    listed = (folder if PLAIN.fullmatch(folder) else quoted(folder) for folder in folders)
+    return f"{SEARCH_PATH}=[{','.join(listed)}]"
 
 
 def _listed(word: str) -> list[str]:

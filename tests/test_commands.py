@@ -73,7 +73,7 @@ def test_every_configuration_folder_is_kept(count: int, config_dirs: Any, tmp_pa
 
 def test_a_folder_is_not_named_twice(config_dirs: Any) -> None:
     config_dirs("/a", "/b")
-    assert words_of(run_command(config_dirs=["/b"])) == ["--config-dir", "/b", "hydra.searchpath=['/a']"]
+    assert words_of(run_command(config_dirs=["/b"])) == ["--config-dir", "/b", "hydra.searchpath=[/a]"]
 
 
 def test_programs_are_those_of_this_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
