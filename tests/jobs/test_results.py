@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -157,6 +158,22 @@ def test_a_test_split_that_is_val_again_is_said_and_not_measured_twice(run, capl
     run("dataset.splits.test=[val]", "job=eval", f"model={folder}", "job.split=test", folder="eval")
     assert caplog.messages[-1].startswith("test ")
     assert caplog.messages[-1].endswith("the same images as val)")
+
+
+def test_the_test_split_of_a_dataset_without_one_is_called_val(run, drawn, tmp_path, caplog) -> None:
+    caplog.set_level(logging.INFO)
+    shutil.copytree(drawn, tmp_path / "plain", ignore=shutil.ignore_patterns("ImageSets"))
+    words = [f"dataset.root={tmp_path / 'plain'}", "epochs=1"]
+    folder = run(*words)
+    assert set(metrics_of(folder)["measured"]) == {"val"}
+    assert metrics_of(folder)["measured"]["val"]["same_images"] is None
+    measured = metrics_of(run(*words, "job=eval", f"model={folder}", "job.split=test", folder="eval"))
+    assert (measured["split"], list(measured["measured"])) == ("val", ["val"])
+    assert "the dataset has no test split of its own: these are the images of val" in caplog.messages
+    assert caplog.messages[-1].startswith("val ")
+    assert (tmp_path / "eval/classes_val.csv").is_file()
+    held = metrics_of(run(*words, "dataset.holdout.test=0.2", folder="held"))
+    assert held["measured"]["test"]["images"] == 4
 
 
 def test_an_interrupted_run_keeps_the_best_epoch_so_far(run, measures, monkeypatch) -> None:
