@@ -10,6 +10,7 @@ HIDDEN = "hidden files and folders"  # reasons of `skipped`, as a report names t
 TOOL_COPIES = "copies that tools leave (@eaDir, ._*, .ipynb_checkpoints, __MACOSX)"
 UNLISTED = "images that no annotation lists"
 UNNAMED = "records that the .lst does not name"
+UNREAD_FORMATS = "images of formats that are not read"
 BROKEN_LINKS = "links that lead nowhere"
 LOOPS = "links that lead back to a folder they lie in"
 LOST_LINKS = "text files that were links before they were copied"
@@ -18,6 +19,7 @@ SECOND_LABELS = "label files of an image that has another one"
 SECOND_IMAGES = "images whose name an annotation has that is of another image"
 IN_NO_LIST = "annotated images that no list names"
 NO_SPLIT = "images that belong to no split"
+HARMLESS = (HIDDEN, TOOL_COPIES, SAME_FILE)  # reasons that call for nothing
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """What is fatal about a sample or a split once its format could be read: training would stop, learn or measure wrong.
 
-Every function yields ssd.data.problems.Problem of severity ERROR, whose file is that of the image.
+Every function yields ssd.data.problems.Problem, whose file is that of the image; of severity ERROR, but for
+coverage_remarks().
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,10 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from ssd.data.checks import TOLERANCE
-from ssd.data.coverage import Coverage
+from ssd.data.coverage import HARMLESS, Coverage
 from ssd.data.dataset import Sample
 from ssd.data.looking import Picture, size_problem
-from ssd.data.problems import Problem
+from ssd.data.problems import WARNING, Problem
 
 SHARES_SIDE = 16  # pixels from which an image is too large for boxes that end at its first pixel
 MOST_UNLABELED = 0.5  # of the images of a split
@@ -80,13 +81,33 @@ def double_faults(samples: Sequence[Sample]) -> dict[int, Problem]:
 def split_faults(split: str, samples: Sequence[Sample], coverage: Coverage) -> Iterator[Problem]:
     """Of a split as a whole: most of its images have no label file, or it shows no object."""
     missing = len(coverage.unlabeled)
+    images = len(samples) + (0 if _is_in(samples, coverage.unlabeled) else missing)
     searched = f" (looked for {', '.join(coverage.searched)})" if coverage.searched else ""
-    if missing > MOST_UNLABELED * max(len(samples), 1):
-        what = f"{missing} of the {len(samples)} images of {split} have no label file{searched}; an image that shows "
+    if missing > MOST_UNLABELED * images:
+        what = f"{missing} of the {images} images of {split} have no label file{searched}; an image that shows "
         yield Problem("labels", "", None, what + "no object needs an empty one")
     elif not any(len(sample.boxes) for sample in samples):
         what = f"none of the {len(samples)} images of {split} has an object; are the annotations those of these images"
         yield Problem("empty", "", None, f"{what}, and dataset.classes those of the annotations?")
+
+
+def coverage_remarks(coverage: Coverage) -> Iterator[Problem]:
+    """Warnings for every file that was looked for and not found, or found and not used, but for what never counts."""
+    searched = f"; looked for {', '.join(coverage.searched)}" if coverage.searched else ""
+    for file in coverage.unlabeled:
+        yield Problem("unlabeled", file, None, f"the image has no label file{searched}", WARNING)
+        searched = ""  # of the first one
+    for file in coverage.orphans:
+        yield Problem("orphan", file, None, "the label belongs to no image", WARNING)
+    for reason, files in coverage.skipped.items():
+        if reason not in HARMLESS:
+            for file in files:
+                yield Problem("passed_over", file, None, f"passed over, one of: {reason}", WARNING)
+
+
+def _is_in(samples: Sequence[Sample], unlabeled: Sequence[str]) -> bool:
+    """Whether unlabeled images count as images of the split, see Coverage: all of them do, or none."""
+    return any(str(sample.path).endswith(unlabeled[0]) for sample in samples) if unlabeled else False
 
 
 def shared_images(splits: Mapping[str, Sequence[object]]) -> Iterator[tuple[str, str, int]]:

@@ -10,6 +10,10 @@ import struct
 import zlib
 from typing import Protocol
 
+SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp")  # of image files that are read, the usual first
+# Of images in formats that are not: where files are listed by suffix, they are named instead of missed.
+UNREAD_SUFFIXES = (".tif", ".tiff", ".gif", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".ppm", ".pgm")
+
 # Start-of-frame markers; C4, C8 and CC of this range are tables and an extension, not frames.
 JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 JPEG_BARE = frozenset({0x01, *range(0xD0, 0xD8)})  # markers without a length

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from pathlib import Path
 
-from ssd.data.coverage import BROKEN_LINKS, HIDDEN, LOOPS, LOST_LINKS, TOOL_COPIES
+from ssd.data.coverage import BROKEN_LINKS, HIDDEN, LOOPS, LOST_LINKS, TOOL_COPIES, UNREAD_FORMATS
+from ssd.data.headers import SUFFIXES, UNREAD_SUFFIXES
 from ssd.errors import UserError
 
-PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 ANNOTATIONS = (".txt", ".xml")
 COPIES = (  # folders of Synology, QNAP, macOS, Jupyter and Windows, in lower case
     *("@eadir", "@__thumb", "@recycle", "#recycle", "__macosx", ".appledouble", ".ipynb_checkpoints"),
@@ -48,14 +48,14 @@ class Listing:
 
 def is_picture(path: Path) -> bool:
     """Judged by the suffix alone."""
-    return path.name.lower().endswith(PICTURES)
+    return path.name.lower().endswith(SUFFIXES)
 
 
 def holds_picture(folder: Path) -> bool:
     """Whether there is one in a folder or below it, links to folders aside. Stops at the first."""
     for _, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not passed_over(name)]
-        if any(name.lower().endswith(PICTURES) and not passed_over(name) for name in names):
+        if any(name.lower().endswith(SUFFIXES) and not passed_over(name) for name in names):
             return True
     return False
 
@@ -85,7 +85,7 @@ def files_below(folder: Path, deep: bool = True) -> Listing:
             is_folder = os.path.isdir(path) if linked else entry.is_dir()
             real = os.path.realpath(path) if linked else f"{chain[-1]}{os.sep}{entry.name}"
             if reason is not None:
-                if is_folder or entry.name.lower().endswith(PICTURES + ANNOTATIONS):
+                if is_folder or entry.name.lower().endswith(SUFFIXES + ANNOTATIONS):
                     listing.skip(reason, path)
             elif is_folder:
                 if real in chain:
@@ -95,6 +95,8 @@ def files_below(folder: Path, deep: bool = True) -> Listing:
             elif os.path.isfile(path) if linked else entry.is_file():
                 if "." not in entry.name and _was_link(path):
                     listing.skip(LOST_LINKS, path)
+                elif entry.name.lower().endswith(UNREAD_SUFFIXES):
+                    listing.skip(UNREAD_FORMATS, path)
                 else:
                     listing.files[path] = real
             elif linked:

@@ -8,9 +8,10 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
+from ssd.data.headers import SUFFIXES
+from ssd.data.listing import passed_over
 from ssd.errors import UserError
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
@@ -37,7 +38,7 @@ class ImageFolder:
     def images(self, places: Iterable[Path]) -> list[Path]:
         """All images in some folders, without those below them, sorted."""
         found = (place / name for place in set(places) for name in self._listed(place))
-        return sorted(path for path in found if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
+        return sorted(path for path in found if path.suffix.lower() in SUFFIXES and not passed_over(path.name))
 
     def _search(self, name: str) -> Path:
         for text in dict.fromkeys((name, name.replace("\\", "/"))):

@@ -9,7 +9,8 @@ from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 from ssd.data.files import read_text
-from ssd.data.listing import PICTURES, Listing, files_below, find_folder, fold, subfolders
+from ssd.data.headers import SUFFIXES
+from ssd.data.listing import Listing, files_below, find_folder, fold, subfolders
 from ssd.errors import UserError
 
 # In lower case, the preferred first. Those that hold nothing of the kind are passed by.
@@ -33,7 +34,7 @@ class VOCFolder:
         self.root = root
         self._listings: dict[Path, Listing] = {}
         self.annotations = self._place(ANNOTATION_FOLDERS, ".xml") or root / FOLDERS[0]
-        self.images = self._place(IMAGE_FOLDERS, PICTURES) or self._beside() or root / FOLDERS[1]
+        self.images = self._place(IMAGE_FOLDERS, SUFFIXES) or self._beside() or root / FOLDERS[1]
         self.sets = self._sets()
 
     @property
@@ -107,7 +108,7 @@ class VOCFolder:
                 )
             if likely:
                 return likely[0]
-        raise UserError(f"{self.images / identifier}.jpg: no such image, nor with {', '.join(PICTURES[1:])}")
+        raise UserError(f"{self.images / identifier}.jpg: no such image, nor with {', '.join(SUFFIXES[1:])}")
 
     def only_image(self, identifier: str) -> Path | None:
         """The image with the id's name where there is exactly one, whatever the annotation says."""
@@ -159,7 +160,7 @@ class VOCFolder:
         return main or (place if place is not None and _holds_directly(place, ".txt") else None)
 
     def _beside(self) -> Path | None:
-        return self.annotations if self._holds(self.annotations, PICTURES) else None
+        return self.annotations if self._holds(self.annotations, SUFFIXES) else None
 
     def _holds(self, folder: Path, suffixes: str | tuple[str, ...]) -> bool:
         return os.path.isdir(folder) and any(
@@ -214,7 +215,7 @@ def read_ids(file: Path, known: Callable[[str], bool]) -> list[str]:
 def cleaned(name: str) -> str:
     """An id as it is meant: ./JPEGImages/cam0/a.JPG is "cam0/a"."""
     path = PurePosixPath(name.replace("\\", "/"))
-    if path.suffix.lower() in (*PICTURES, ".xml"):
+    if path.suffix.lower() in (*SUFFIXES, ".xml"):
         path = path.with_suffix("")
     parts = [part for part in path.parts if part != "."]
     folders = [at for at, part in enumerate(parts[:-1]) if part.lower() in (*IMAGE_FOLDERS, *ANNOTATION_FOLDERS)]

@@ -5,7 +5,8 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from ssd.data.listing import PICTURES, files_below, find_folder, fold, merged, passed_over
+from ssd.data.headers import SUFFIXES
+from ssd.data.listing import files_below, find_folder, fold, merged, passed_over
 from ssd.errors import UserError
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages")  # in lower case, the preferred first
@@ -125,7 +126,7 @@ class LabelFinder:
 
     def _of(self, folder: str, index: dict[str, "_Names"]) -> "_Names":
         if folder not in index:
-            suffixes = PICTURES if index is self._images else (".txt",)
+            suffixes = SUFFIXES if index is self._images else (".txt",)
             index[folder] = _Names(name for name in _names_in(folder) if name.lower().endswith(suffixes))
         return index[folder]
 

@@ -10,12 +10,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ssd.data.headers import picture_format
+from ssd.data.coverage import UNREAD_FORMATS
+from ssd.data.headers import SUFFIXES, UNREAD_SUFFIXES, picture_format
 from ssd.data.images import read_image
+from ssd.data.listing import passed_over
 from ssd.detection.video import Clip, open_camera, open_video, read_frames
 from ssd.errors import UserError
 
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv")
 PICTURE_SUFFIXES = (".jpeg", ".jpg", ".png")  # result pictures keep these, others become .jpg
 FRAMES_AT_END = 1.5  # how many frames' time the last one may miss of a whole video's length
@@ -185,4 +186,9 @@ def _of_clip(capture: cv2.VideoCapture, clip: Clip) -> Iterator[Frame]:
 
 
 def _usable(paths: Iterator[Path]) -> list[Path]:
-    return sorted(path for path in paths if path.suffix.lower() in SUFFIXES + VIDEO_SUFFIXES and path.is_file())
+    """The images and videos among some files, sorted, after a line on images that are passed over."""
+    files = sorted(path for path in paths if path.is_file() and not passed_over(path.name))
+    unread = [path.name for path in files if path.suffix.lower() in UNREAD_SUFFIXES]
+    if unread:
+        log.warning("passed over %d %s (%s)", len(unread), UNREAD_FORMATS, ", ".join(unread[:3]))
+    return [path for path in files if path.suffix.lower() in SUFFIXES + VIDEO_SUFFIXES]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ssd.data.dataset import Sample
-from ssd.data.faults import box_faults
+from ssd.data.faults import box_faults, coverage_remarks
 from ssd.data.gate import Gate, Inspection
 from ssd.data.problems import ERROR, WARNING
 from ssd.doctor.boxes import Input, remarks
@@ -36,7 +36,7 @@ class Examination:
 def examine(gate: Gate, splits: Sequence[str], target: Input, limit: int) -> Examination:
     """Reads all splits, looks at every picture once. limit: findings of a kind that are kept.
 
-    What the gate skips is a warning.     Errors: UserError when no split can be read at all.
+    What the gate skips is a warning. Errors: UserError when no split can be read at all.
     """
     findings = Findings(limit)
     inspection = gate.inspect(splits)
@@ -51,6 +51,8 @@ def examine(gate: Gate, splits: Sequence[str], target: Input, limit: int) -> Exa
             findings.add_problem(replace(problem, severity=WARNING) if gate.skips else problem, split)
         for problem in part.faults:  # training does without a test split
             findings.add_problem(replace(problem, severity=WARNING) if split == "test" else problem, split)
+        for problem in coverage_remarks(part.census.coverage):
+            findings.add_problem(problem, split)
     for problem in inspection.early:
         findings.add_problem(problem, "")
     _refuse_nothing(inspection, findings)

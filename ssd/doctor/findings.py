@@ -10,7 +10,7 @@ from ssd.data.problems import ERROR, Problem
 # What each kind is called in the report, and what helps. In the order of the report.
 KINDS = {
     "split": ("Splits that cannot be read", "name the files of the split, see the options of the data set"),
-    "labels": ("Images without a label file", "put the label files where they are looked for"),
+    "labels": ("Splits most of whose images have no label file", "put the label files where they are looked for"),
     "empty": ("Splits without an object", "check the annotations and dataset.classes"),
     "unusable": ("Missing or unreadable annotations or pictures", "repair them, or leave them out of the split"),
     "unreadable_image": ("Pictures that cannot be decoded", "copy them again, or leave them out of the split"),
@@ -21,6 +21,12 @@ KINDS = {
     "out_of_range": ("Boxes that leave their picture", "dataset.out_of_range=clip cuts them, if they are right at all"),
     "units": ("Coordinates in the wrong unit", "boxes are pixels of the picture, not shares or percents of it"),
     "double": ("Images listed twice, ids used twice", "list each image once, give each an id of its own"),
+    "unlabeled": (
+        "Images without a label file",
+        "add the missing ones; an image that shows no object needs an empty one",
+    ),
+    "orphan": ("Labels that belong to no image", "give each the name of its image, or delete it"),
+    "passed_over": ("Files that were passed over", "put them in place in a form that is read, or delete them"),
     "leak": ("Pictures both trained on and measured with", "keep each picture in one split only"),
     "similar": ("Pictures of the other splits that look like one of train", "look at them: they may be copies"),
     "repeated": ("Pictures that occur twice in a split", "list each picture once, unless it is meant to count double"),

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from ssd.data import Sample
-from ssd.data.coverage import Coverage
-from ssd.data.faults import box_faults, double_faults, image_faults, split_faults
+from ssd.data.coverage import BROKEN_LINKS, HIDDEN, Coverage
+from ssd.data.faults import box_faults, coverage_remarks, double_faults, image_faults, split_faults
 from ssd.data.looking import Picture
+from ssd.data.problems import WARNING
 
 
 def sample(*rows, size=(200, 100), name="a"):
@@ -66,5 +67,27 @@ def test_a_split_without_objects_or_labels():
     assert problem.line.startswith("none of the 2 images of train has an object")
     labels = Coverage(unlabeled=("b.jpg", "c.jpg"), searched=("labels/b.txt",))
     assert list(split_faults("train", [sample(box)] * 4, labels)) == []
-    (problem,) = split_faults("train", [sample(box), sample(), sample()], labels)
+    (problem,) = split_faults("train", [sample(box), sample(name="b"), sample(name="c")], labels)
     assert problem.line.startswith("2 of the 3 images of train have no label file (looked for labels/b.txt)")
+
+
+def test_images_without_labels_that_are_not_in_the_split_count_beside_those_that_are():
+    box = (0, 10, 10, 20, 20)
+    assert list(split_faults("train", [sample(box)] * 3, Coverage(unlabeled=("z.jpg", "y.jpg")))) == []
+    (problem,) = split_faults("train", [sample(box)], Coverage(unlabeled=("z.jpg", "y.jpg")))
+    assert problem.line.startswith("2 of the 3 images of train have no label file")
+
+
+def test_every_file_that_was_missed_or_not_used_is_a_remark():
+    coverage = Coverage(
+        unlabeled=("a.jpg", "b.jpg"),
+        orphans=("c.txt",),
+        searched=("labels/a.txt",),
+        skipped={HIDDEN: (".d.jpg",), BROKEN_LINKS: ("e.jpg",)},
+    )
+    assert [(problem.kind, problem.file, problem.what, problem.severity) for problem in coverage_remarks(coverage)] == [
+        ("unlabeled", "a.jpg", "the image has no label file; looked for labels/a.txt", WARNING),
+        ("unlabeled", "b.jpg", "the image has no label file", WARNING),
+        ("orphan", "c.txt", "the label belongs to no image", WARNING),
+        ("passed_over", "e.jpg", f"passed over, one of: {BROKEN_LINKS}", WARNING),
+    ]

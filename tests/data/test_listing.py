@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssd.data.coverage import BROKEN_LINKS, HIDDEN, LOOPS, LOST_LINKS, TOOL_COPIES
+from ssd.data.coverage import BROKEN_LINKS, HIDDEN, LOOPS, LOST_LINKS, TOOL_COPIES, UNREAD_FORMATS
 from ssd.data.listing import files_below, find_folder, merged, passed_over, subfolders
 from ssd.errors import UserError
 
@@ -42,6 +42,8 @@ def below(folder: Path) -> tuple[list[str], dict[str, list[str]]]:
         ("$RECYCLE.BIN/a.jpg", TOOL_COPIES, "$RECYCLE.BIN"),
         (".@__thumb/a.jpg", HIDDEN, ".@__thumb"),
         ("@__thumb/a.jpg", TOOL_COPIES, "@__thumb"),
+        ("b.HEIC", UNREAD_FORMATS, "b.HEIC"),
+        ("deep/b.tiff", UNREAD_FORMATS, "deep/b.tiff"),
     ],
 )
 def test_what_is_passed_over_is_named(tmp_path, name, reason, named):

@@ -114,7 +114,7 @@ def test_folders_of_other_tools(tree, xml, image, sets):
         ("JPEGImages/a.jpg", "Annotations: no such folder; a VOC dataset has"),
         ("notes.txt=x", "Annotations: no such folder"),
         ("kit/Annotations/a.xml kit/JPEGImages/a.jpg kit/ImageSets/Main/train.txt=a", "kit has them: dataset.root="),
-        ("Annotations/a.xml JPEGImages/b.jpg", "JPEGImages/a.jpg: no such image, nor with .jpeg, .png, .bmp, .webp"),
+        ("Annotations/a.xml JPEGImages/b.jpg", "JPEGImages/a.jpg: no such image, nor with .jpeg, .jpe, .jfif"),
         ("Annotations/a.xml images/a.jpg Images/a.jpg", "has Images and images; keep one of them"),
     ],
 )  # fmt: skip

@@ -34,6 +34,14 @@ def test_colours_are_rgb(tmp_path):
     assert image[0, 0].tolist() == [255, 0, 0]
 
 
+def test_images_that_are_not_read_are_named_and_copies_of_tools_are_none(photos, caplog):
+    (photos / "c.jfif").write_bytes((photos / "b.jpg").read_bytes())
+    (photos / "d.heic").write_bytes(b"ftypheic")
+    (photos / "._b.jpg").write_bytes(b"Mac OS X")
+    assert [path.name for path in find(photos).files] == ["a.PNG", "b.jpg", "c.jfif"]
+    assert "passed over 1 images of formats that are not read (d.heic)" in caplog.text
+
+
 def test_a_directory_is_its_own_images_sorted(photos):
     assert [name for name, _ in iterate(str(photos))] == ["a.PNG", "b.jpg"]
 

@@ -114,11 +114,19 @@ def no_val(folder):
     (folder.root / "ImageSets/Main/val.txt").unlink()
 
 
+def leave_an_image_out(folder):
+    folder.image("t9").write_bytes(folder.image("t0").read_bytes())
+
+
 @pytest.mark.parametrize(
     ("harm", "expected"),
     [
+        (leave_an_image_out, [("passed_over", WARNING, "train", "t9.jpg", None)]),
         (break_xml, [("unusable", ERROR, "train", "t0.xml", None)]),
-        (lose_annotation, [("unusable", ERROR, "train", "t0.xml", None)]),
+        (
+            lose_annotation,
+            [("unusable", ERROR, "train", "t0.xml", None), ("passed_over", WARNING, "train", "t0.jpg", None)],
+        ),
         (lose_image, [("unusable", ERROR, "train", "t0.xml", None)]),
         (truncate, [("unreadable_image", ERROR, "train", "t0.jpg", None)]),
         (no_picture, [("unreadable_image", ERROR, "train", "t0.jpg", None)]),
@@ -136,7 +144,14 @@ def no_val(folder):
         (leak, [("leak", ERROR, "val", "v1.jpg", None)]),
         (repeat, [("repeated", WARNING, "train", "t1.jpg", None)]),
         (only_in_train, [("classes", WARNING, "", "", None)]),
-        (no_val, [("split", ERROR, "val", "", None)]),
+        (
+            no_val,
+            [
+                ("split", ERROR, "val", "", None),
+                ("passed_over", WARNING, "train", "v0.jpg", None),
+                ("passed_over", WARNING, "train", "v1.jpg", None),
+            ],
+        ),
     ],
 )
 def test_kinds(folder, harm, expected):
