@@ -19,7 +19,7 @@ import numpy as np
 from ssd.data.checks import name_problem
 from ssd.data.dataset import Sample
 from ssd.data.files import read_text
-from ssd.data.problems import refuse
+from ssd.data.problems import WARNING, Problem, refuse, tell
 from ssd.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -174,8 +174,11 @@ class _Reader:
         kept = {number: name for number, name in sorted(names.items()) if number not in roots}
         ids, counts = np.unique(np.frombuffer(self._ids, np.int64), return_counts=True)
         if (repeated := ids[counts > 1]).size:
-            log.warning("%s: %d ids of annotations are used twice, such as %d; pycocotools measures with one of each",
-                        what, repeated.size, repeated[0])  # fmt: skip
+            said = (
+                f"{repeated.size} ids of annotations are used twice, such as {repeated[0]}; pycocotools measures with "
+            )
+            log.warning("%s: %sone of each", what, said)
+            tell(Problem("double", what, None, f"{said}one of each", WARNING, kept=True))
         boxes = {self._pictures[key].id: rows for key, rows in self._boxes.items() if key in self._pictures}
         broken = {self._pictures[key].id: rows for key, rows in self._broken.items() if key in self._pictures}
         kept = _one_each(kept, used, what)

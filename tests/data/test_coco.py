@@ -8,7 +8,7 @@ import pytest
 from ssd.data import coco_json
 from ssd.data.coco import COCO
 from ssd.data.coverage import UNLISTED
-from ssd.data.problems import collecting
+from ssd.data.problems import WARNING, collecting
 from ssd.errors import UserError
 from ssd.evaluation import evaluate_coco, evaluate_voc
 
@@ -282,8 +282,10 @@ def test_numbers_written_as_text_are_read_and_ids_kept():
 def test_a_file_says_that_ids_of_annotations_are_used_twice(caplog):
     node = json.loads(json.dumps(WHOLE))
     node["annotations"][1]["id"] = 1
-    coco_json.parse(json.dumps(node), "x.json")
+    with collecting() as problems:
+        coco_json.parse(json.dumps(node), "x.json")
     assert "x.json: 1 ids of annotations are used twice, such as 1" in caplog.text
+    assert [(problem.kind, problem.severity) for problem in problems] == [("double", WARNING)]
 
 
 ROOTS = {
