@@ -45,6 +45,8 @@ class Members:
     errors: dict[Path, UserError] = field(default_factory=dict)
     skipped: dict[str, list[Path]] = field(default_factory=dict)
 
+NO_FILES = ("/proc/", "/sys/")  # what the system says of itself
+
 
 class YOLO(Dataset):
     """root: the folder, or a data.yaml (a folder that holds one is read by it).
@@ -88,6 +90,7 @@ class YOLO(Dataset):
         if file is None:
             return place, {}
         node = yolo_text.read_description(file)
+        _refuse_far(file, node)
         folder = file.parent / str(node.get("path") or "")
         # `path` is often relative to where another program was started.
         return folder if os.path.isdir(folder) else file.parent, node
@@ -142,7 +145,7 @@ class YOLO(Dataset):
         if file.suffix in (".yaml", ".yml"):
             return _described(yolo_text.read_description(file).get("names"), str(file))
         # A blank line is a number without a class, as programs that count the lines see it.
-        lines = read_text(file, yolo_text.MAX_DESCRIPTION, "a list of class names").rstrip().split("\n")
+        lines = read_text(file, yolo_text.MAX_NAMES, "a list of class names").rstrip().split("\n")
         return class_names(lines, str(file), blanks=True)
 
     def _names_file(self) -> str | None:
@@ -159,7 +162,7 @@ class YOLO(Dataset):
         inside = [folder for folder in folders if folder.is_relative_to(self._folder)]
         places = list(dict.fromkeys([*inside, *(folder.parent for folder in inside if folder != self._folder)]))
         files = [place / name for place in places for name in NAMES_FILES if os.path.isfile(place / name)]
-        texts = {read_text(file, yolo_text.MAX_DESCRIPTION, "a list of class names") for file in files}
+        texts = {read_text(file, yolo_text.MAX_NAMES, "a list of class names") for file in files}
         if len(texts) > 1:
             raise UserError(
                 f"{' and '.join(map(str, files))} hold different names; dataset.names=file says which to read"
@@ -276,7 +279,7 @@ class YOLO(Dataset):
             members.labels[place] = labels[chosen]
         if chosen in errors:
             members.errors[place] = errors[chosen]
-        if len(labels) > 1 and len({label.read_bytes() for label in labels.values()}) > 1:
+        if len(labels) > 1 and len({read_text(file, yolo_text.MAX_BYTES, "labels") for file in labels.values()}) > 1:
             names, texts = " and ".join(map(str, labels)), " and ".join(map(str, labels.values()))
             members.errors[place] = UserError(
                 f"{chosen}: {names} are one file with different labels, {texts}; keep one"
@@ -341,6 +344,19 @@ def _above_images(place: Path) -> Path:
 
 def _as_list(node: Any) -> list[str]:
     return [str(item) for item in node] if isinstance(node, (list, tuple)) else [str(node)]
+
+
+def _refuse_far(file: Path, node: Mapping[str, Any]) -> None:
+    """Errors: UserError where a description names a place that holds far more than a dataset: the whole disk, all that
+    somebody has, or what only looks like files. Listing it would not end."""
+    home = os.path.realpath(Path.home())
+    for key in ("path", "train", "test", *VAL_KEYS):
+        for entry in _as_list(node[key]) if node.get(key) else ():
+            for base in {file.parent, file.parent / str(node.get("path") or "")}:
+                place = os.path.realpath(base / entry)
+                above_home = f"{home}{os.sep}".startswith(f"{place.rstrip(os.sep)}{os.sep}")
+                if (above_home and place != os.path.realpath(file.parent)) or f"{place}/".startswith(NO_FILES):
+                    raise UserError(f"{file}: {key} {entry} is no folder of a dataset; name one that holds its images")
 
 
 def _places(bases: Sequence[Path], entry: str) -> list[Path]:

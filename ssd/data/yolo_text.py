@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from ssd.data.dataset import no_boxes
-from ssd.data.files import read_text
 from ssd.errors import UserError
+from ssd.plain_yaml import read_yaml
 
 MAX_BYTES = 10_000_000  # of a label file: some 200,000 objects
-MAX_DESCRIPTION = 1_000_000  # of a data.yaml or names file
+MAX_NAMES = 1_000_000  # of a list of names
 
 
 def parse(text: str, what: str) -> list[tuple[int, float, float, float, float]]:
@@ -59,31 +58,8 @@ def write(boxes: np.ndarray, size: tuple[int, int]) -> str:
 
 
 def read_description(file: Path) -> dict[str, Any]:
-    """A data.yaml as a dict; UserError when it is none.
-
-    names are the text that is written there: to YAML no, 010, 12:30 and ~ are a truth value, numbers and nothing.
-    """
-    text = read_text(file, MAX_DESCRIPTION, "a data.yaml")
-    try:
-        loader = yaml.SafeLoader(text)
-        root = loader.get_single_node()
-        node = None if root is None else loader.construct_document(root)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise UserError(f"{file}: not YAML ({' '.join(str(error).split())[:120]})") from error
+    """A data.yaml as a dict, its names as the text that is written there; UserError when it is none."""
+    node = read_yaml(file, "a data.yaml", written=("names",))
     if not isinstance(node, dict):
         raise UserError(f"{file}: must hold keys such as train, val and names")
-    for key, value in root.value:
-        if key.value == "names":
-            node["names"] = _as_written(value)
     return node
-
-
-def _as_written(node: yaml.Node) -> Any:
-    """A scalar as text, a list or dict of scalars with their text; what is nested deeper is no name: a list."""
-
-    def text(child: yaml.Node) -> Any:
-        return child.value if isinstance(child, yaml.ScalarNode) else []
-
-    if isinstance(node, yaml.MappingNode):
-        return {text(key) if isinstance(key, yaml.ScalarNode) else "": text(value) for key, value in node.value}
-    return [text(child) for child in node.value] if isinstance(node, yaml.SequenceNode) else text(node)

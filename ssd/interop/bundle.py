@@ -21,6 +21,7 @@ from ssd.interop.constants import with_constants
 from ssd.interop.description import BUNDLE, SENTENCES, describe, read_description
 from ssd.interop.suppression import check_hard, suppressed
 from ssd.model import Model, ModelSpec, Params, check_params, load_params, load_symbol
+from ssd.plain_yaml import read_yaml
 from ssd.symbol.decoding import decode_boxes
 from ssd.symbol.multibox import MultiBox
 from ssd.symbol.surgery import Graph
@@ -28,7 +29,6 @@ from ssd.symbol.surgery import Graph
 DESCRIPTION = "model.yaml"
 SYMBOL = "ssd-symbol.json"
 PARAMS = "ssd-0000.params"
-MAX_DESCRIPTION = 16_000_000  # bytes
 HEADING = """\
 # An object detector for Apache MXNet: mx.model.load_checkpoint("ssd", 0) in this folder. `preprocessing` below leads
 # from an image to its input `data`, `boxes` from its output to pixels of the image.
@@ -97,7 +97,7 @@ def read_bundle(folder: Path, finished: bool | None = None) -> Model:
 
     Errors: UserError when a file is missing or damaged.
     """
-    spec = read_description(_read_yaml(folder / DESCRIPTION), folder / DESCRIPTION)
+    spec = read_description(read_yaml(folder / DESCRIPTION, "a description of a model"), folder / DESCRIPTION)
     symbol = load_symbol(folder / SYMBOL)
     arg_params, aux_params = load_params(folder / PARAMS)
     if symbol.list_outputs() != ["detection_output"]:
@@ -122,13 +122,3 @@ def _opened(symbol: Any, spec: ModelSpec, path: Path) -> Any:
 
 def _named(output: Any, name: str) -> Any:
     return output if output.name == name else mx.sym.identity(output, name=name)
-
-
-def _read_yaml(path: Path) -> Any:
-    try:
-        if path.stat().st_size > MAX_DESCRIPTION:
-            raise UserError(f"{path}: too large for a description of a model")
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
-        problem = str(error).splitlines()[0]
-        raise UserError(f"{path}: cannot be read ({problem})") from error

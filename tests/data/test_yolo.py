@@ -170,8 +170,11 @@ def test_what_is_not_there(put, tmp_path):
         ("names: {0: a, 2: b}", "numbered 0, 1, 2"),
         ("names: 3", "names must be a list"),
         ("- a", "must hold keys"),
-        ("a: [", "not YAML"),
-        ("!!python/object/apply:os.system ['echo']", "not YAML"),
+        ("a: [", "cannot be read as YAML: line 2: did not find expected node content"),
+        ("!!python/object/apply:os.system ['echo']", "cannot be read as YAML: line 1: tag .* is not read"),
+        ("path: /", "path / is no folder of a dataset"),
+        ("train: /proc/self", "train /proc/self is no folder of a dataset"),
+        ("val: [../../../../../../../..]", "val .* is no folder of a dataset"),
     ],
 )
 def test_bad_descriptions(put, text, message):
