@@ -1,7 +1,9 @@
 """Protobuf's wire format, read without a schema and without copies: https://protobuf.dev/programming-guides/encoding."""
 
 from collections.abc import Iterator
+from itertools import count
 
+MAX_FIELDS = 1 << 20  # of a file and the messages in it: more take seconds to walk, whatever they hold
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 
 View = memoryview
@@ -11,9 +13,15 @@ class WireError(ValueError):
     """The bytes are no protobuf message."""
 
 
-def fields(message: View) -> Iterator[tuple[int, int | View]]:
-    """(number, value) of each field: integers as such, everything else as its bytes. Errors: WireError."""
+def fields(message: View, seen: "count[int] | None" = None) -> Iterator[tuple[int, int | View]]:
+    """(number, value) of each field: integers as such, everything else as its bytes. seen: of the file so far.
+
+    Errors: WireError, also for more than MAX_FIELDS.
+    """
+    seen = count() if seen is None else seen
     for number, value, _ in whole_fields(message):
+        if next(seen) >= MAX_FIELDS:
+            raise WireError(f"more than {MAX_FIELDS} fields")
         yield number, value
 
 

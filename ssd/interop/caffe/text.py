@@ -12,17 +12,27 @@ from ssd.interop.caffe.schema import MESSAGES
 
 MAX_BYTES = 2 << 20
 MAX_DEPTH = 32
-NO_STRUCTURE = re.compile(r"#[^\n]*|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'")
+MAX_WORDS = 100_000  # protobuf's parser takes some 20 us for each; ResNet-152 has 12,000
+MAX_LINE = 50_000  # characters; it copies the line for every option that it does not know
+# Comments and texts. A text that does not end matches to its line's end: trying again at each quote in it would take
+# time by the square of its length.
+NO_STRUCTURE = re.compile(r"""#[^\n]*|"[^"\\\n]*(?:\\.[^"\\\n]*)*"?|'[^'\\\n]*(?:\\.[^'\\\n]*)*'?""")
+WORDS = re.compile(r"[^\s{}<>\[\]:;,]+")
 
 
 def read_prototxt(path: Path) -> str:
     """The text of a network description of bearable size and depth. Errors: UserError."""
     text = read_text(path, MAX_BYTES, "a network description (prototxt)")
+    structure = NO_STRUCTURE.sub('""', text)
     depth = 0
-    for bracket in re.findall(r"[{<\[\]>}]", NO_STRUCTURE.sub("", text)):
+    for bracket in re.findall(r"[{<\[\]>}]", structure):
         depth += 1 if bracket in "{<[" else -1
         if depth > MAX_DEPTH:
             raise UserError(f"{path}: nested more than {MAX_DEPTH} deep, this is no network description")
+    if (words := sum(1 for _ in WORDS.finditer(structure))) > MAX_WORDS:
+        raise UserError(f"{path}: {words} words, more than {MAX_WORDS} are too many for a network description")
+    if (longest := max(map(len, text.split("\n")))) > MAX_LINE:
+        raise UserError(f"{path}: a line of {longest} characters, more than {MAX_LINE} are no network description")
     return text
 
 

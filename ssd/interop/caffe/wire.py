@@ -8,12 +8,14 @@ Numbers of fields after Caffe's published format: NetParameter layers 2 (old fil
 double_data 8; BlobShape dim 1.
 """
 
+from itertools import count
 from math import prod
 from pathlib import Path
 
 import numpy as np
 
 from ssd.errors import UserError
+from ssd.files import read_limited
 from ssd.interop.wire import View, WireError, fields, varint
 
 MAX_BYTES = 1 << 30
@@ -33,12 +35,13 @@ def read_weights(path: Path) -> Weights:
     weights: Weights = {}
     layers = 0
     try:
-        for number, value in fields(_open(path, "caffemodel")):
+        seen = count()
+        for number, value in fields(_open(path, "caffemodel"), seen):
             if number in NAME_AND_BLOBS and isinstance(value, View):
                 layers += 1
                 if layers > MAX_LAYERS:
                     raise WireError(f"more than {MAX_LAYERS} layers")
-                name, blobs = _layer(value, *NAME_AND_BLOBS[number])
+                name, blobs = _layer(value, NAME_AND_BLOBS[number], seen)
                 if blobs:
                     weights[name] = blobs
     except WireError as error:
@@ -51,7 +54,7 @@ def read_weights(path: Path) -> Weights:
 def read_mean(path: Path) -> np.ndarray:
     """A mean picture (mean.binaryproto), float32 [C, H, W] in the file's order of channels. Errors: UserError."""
     try:
-        blob = _blob(_open(path, "binaryproto"))
+        blob = _blob(_open(path, "binaryproto"), count())
     except WireError as error:
         raise UserError(f"{path}: no binaryproto, or damaged ({error})") from error
     if blob.ndim == 4 and blob.shape[0] == 1:
@@ -63,37 +66,36 @@ def read_mean(path: Path) -> np.ndarray:
 
 def _open(path: Path, kind: str) -> View:
     try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise UserError(f"{path}: {size / 1e6:.0f} MB are too many for a {kind}, at most {MAX_BYTES >> 20} MiB")
-        return View(path.read_bytes())
+        return View(read_limited(path, MAX_BYTES, f"a {kind}"))
     except OSError as error:
         raise UserError(f"{path}: cannot read the {kind}: {error.strerror}") from error
 
 
-def _layer(message: View, name_field: int, blobs_field: int) -> tuple[str, list[np.ndarray]]:
+def _layer(message: View, numbers: tuple[int, int], seen: "count[int]") -> tuple[str, list[np.ndarray]]:
+    """numbers: of the fields of name and blobs. seen: see fields."""
+    name_field, blobs_field = numbers
     name = ""
     blobs: list[np.ndarray] = []
-    for number, value in fields(message):
+    for number, value in fields(message, seen):
         if number == name_field and isinstance(value, View):
             name = str(value, "utf-8", "replace")
         elif number == blobs_field and isinstance(value, View):
             if len(blobs) == MAX_BLOBS:
                 raise WireError(f"layer {name!r} has more than {MAX_BLOBS} arrays")
-            blobs.append(_blob(value))
+            blobs.append(_blob(value, seen))
     return name, blobs
 
 
-def _blob(message: View) -> np.ndarray:
+def _blob(message: View, seen: "count[int]") -> np.ndarray:
     """BlobProto as an array; old files write four dimensions, newer ones a list."""
     sides = {1: 0, 2: 0, 3: 0, 4: 0}
     shape: list[int] | None = None
     parts: list[np.ndarray] = []
-    for number, value in fields(message):
+    for number, value in fields(message, seen):
         if number in sides and isinstance(value, int):
             sides[number] = value
         elif number == 7 and isinstance(value, View):
-            shape = _dimensions(value)
+            shape = _dimensions(value, seen)
         elif number in (5, 8) and isinstance(value, View):
             parts.append(_numbers(value, 4 if number == 5 else 8))
             if len(parts) > MAX_PARTS:
@@ -115,10 +117,10 @@ def _numbers(data: View, size: int) -> np.ndarray:
         return np.frombuffer(data, f"<f{size}").astype(np.float32, copy=False)
 
 
-def _dimensions(message: View) -> list[int]:
+def _dimensions(message: View, seen: "count[int]") -> list[int]:
     """BlobShape: packed or one by one."""
     dimensions: list[int] = []
-    for number, value in fields(message):
+    for number, value in fields(message, seen):
         if number != 1:
             continue
         if isinstance(value, int):

@@ -9,6 +9,7 @@ from caffe_files import blob, number, packed, varint
 from ssd.errors import UserError
 from ssd.interop.caffe import wire
 from ssd.interop.caffe.wire import read_mean, read_weights
+from ssd.interop.wire import head
 
 ARRAY = np.arange(24, dtype=np.float32).reshape(2, 3, 2, 2) / 7
 
@@ -90,3 +91,12 @@ def test_mean_pictures(tmp_path: Path) -> None:
     for wrong in (blob(ARRAY), blob(np.zeros(3)), b"\x08", b""):
         with pytest.raises(UserError):
             read_mean(written(tmp_path, wrong))
+
+
+@pytest.mark.parametrize("kind", ["top", "layer", "blob", "shape"])
+def test_empty_fields_are_counted(kind: str, tmp_path: Path) -> None:
+    data = b"\x98\x06\x01" * ((1 << 20) + 1)  # 99: 1, which is none of the fields that are read
+    for field in {"top": (), "layer": (100,), "blob": (7, 100), "shape": (7, 7, 100)}[kind]:
+        data = head(field, len(data)) + data
+    with pytest.raises(UserError, match="more than 1048576 fields"):
+        read_weights(written(tmp_path, data))
