@@ -1,16 +1,61 @@
 """Files and folders that exist complete or not at all, whatever happens while they are written."""
 
+import errno
 import fcntl
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from ssd.errors import UserError
 
 LOCK = ".lock"
+SPECIAL = {
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+    """A file open for reading, unbuffered. Every reader of files from elsewhere opens them here.
+
+    A pipe can be waited for forever and a device read without end, so both are refused, and before they are opened:
+    opening alone may wait, or change what a device does. Errors: UserError for what is no regular file; OSError.
+    """
+    _check_regular(path, os.stat(path).st_mode)
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # replaced meanwhile: do not wait
+    try:
+        _check_regular(path, os.fstat(handle).st_mode)
+        return os.fdopen(handle, "rb", buffering=0)
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def _check_regular(path: str | os.PathLike[str], mode: int) -> None:
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    if not stat.S_ISREG(mode):
+        kind = SPECIAL.get(stat.S_IFMT(mode), "a special file")
+        raise UserError(f"{os.fspath(path)}: is {kind}, expected a regular file")
+
+
+def read_limited(path: str | os.PathLike[str], most: int, what: str) -> bytes:
+    """The contents of a regular file. what: the kind of file, for the message ("a list of images").
+
+    Errors: UserError when it is larger than `most` bytes (before it is read), or no regular file; OSError.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > most:
+            raise UserError(f"{os.fspath(path)}: more than {most / 1e6:g} MB are too many for {what}")
+        return file.read()
 
 
 @contextmanager

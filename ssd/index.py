@@ -16,10 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from ssd.errors import UserError
+from ssd.files import open_regular, read_limited
 
 NAME = "checkpoints.json"
 FOLDER = "checkpoints"  # of a run directory
 LOCK = ".lock"  # in the run directory, held by the process that trains
+
+MAX_BYTES = 64_000_000
 
 Entry = dict[str, Any]
 
@@ -27,13 +30,13 @@ Entry = dict[str, Any]
 def read_index(path: Path) -> dict[str, Any]:
     """The index; what an earlier version did not write is filled in. Errors: UserError when damaged."""
     try:
-        index = json.loads(path.read_bytes())
+        index = json.loads(read_limited(path, MAX_BYTES, "an index of checkpoints"))
         entries = [index["last"], *index.get("kept", []), *([index["best"]] if "best" in index else [])]
         for entry in entries:
             for file in (entry["params"], entry.get("states")):
                 if file is not None and Path(file).name != file:
                     raise ValueError(f"{file} lies outside of its folder")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{path}: damaged ({error}); name the .params file instead") from error
     return {"kept": [], "finished": False, "words": [], **index}
 
@@ -60,7 +63,7 @@ def find_entry(params: Path) -> tuple[str | None, Entry] | None:
 
 def sha256(path: Path) -> str:
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         while part := file.read(1 << 20):
             digest.update(part)
     return digest.hexdigest()

@@ -1,11 +1,25 @@
 import os
+import socket
 import threading
 import time
 
 import pytest
 
+from ssd.data.files import picture_sizes, read_text
+from ssd.data.images import read_bytes
 from ssd.errors import UserError
-from ssd.files import alone, durable_file, held, is_held, publish, whole_folder, write_atomically
+from ssd.files import (
+    alone,
+    durable_file,
+    held,
+    is_held,
+    open_regular,
+    publish,
+    read_limited,
+    whole_folder,
+    write_atomically,
+)
+from ssd.index import read_index, sha256
 
 
 def test_the_folder_appears_when_all_is_written(tmp_path):
@@ -114,3 +128,29 @@ def test_a_held_file_is_held_once(tmp_path):
     assert not is_held(lock)
     with held(lock, "run 1"):
         pass
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "socket"])
+def test_special_files_are_refused_without_waiting(kind, tmp_path):
+    path = tmp_path / "file"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(os.path.relpath(path))
+    sized = (lambda path: read_limited(path, 10, "a list"), lambda path: read_text(path, 10, "a list"))
+    for read in (*sized, open_regular, read_bytes, lambda path: picture_sizes([path])[0].result(), sha256, read_index):
+        with pytest.raises(UserError, match=f"file: is a {kind}, expected a regular file"):
+            read(path)
+
+
+def test_large_files_are_refused_before_they_are_read(tmp_path):
+    path = tmp_path / "file"
+    with open(path, "wb") as file:
+        file.truncate(1 << 35)  # takes no room
+    with pytest.raises(UserError, match="file: more than 0.001 MB are too many for a list"):
+        read_limited(path, 1000, "a list")
+    with pytest.raises(UserError, match="too many for an image"):
+        read_bytes(path)

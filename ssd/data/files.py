@@ -9,6 +9,7 @@ from ssd.data.headers import OpenFile, picture_size
 from ssd.data.images import check_header, read_bytes
 from ssd.data.listing import files_below, is_picture
 from ssd.errors import UserError
+from ssd.files import open_regular, read_limited
 
 SIZE_READERS = 16  # reading headers waits for the disk
 
@@ -20,12 +21,9 @@ def read_text(path: Path, most: int, what: str) -> str:
     what: the kind of file, for the message ("a list of pictures").
     """
     try:
-        with open(path, "rb") as file:
-            data = file.read(most + 1)
+        data = read_limited(path, most, what)
     except OSError as error:
         raise UserError(f"{path}: cannot read {what}: {error.strerror}") from error
-    if len(data) > most:
-        raise UserError(f"{path}: more than {most / 1e6:g} MB are too many for {what}")
     encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
     try:
         text = data.decode(encoding)
@@ -60,7 +58,7 @@ def picture_sizes(paths: Sequence[Path]) -> list["Future[tuple[int, int]]"]:
 
 def _size(path: Path) -> tuple[int, int]:
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             size = picture_size(OpenFile(file.fileno()))
     except OSError as error:
         raise UserError(f"{path}: cannot read the image: {error.strerror}") from error

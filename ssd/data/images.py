@@ -9,8 +9,10 @@ import numpy as np
 from ssd.data.headers import jpeg_is_whole, orientation, picture_format, picture_size, without_fill_bytes
 from ssd.data.placement import InputSpec, Size, place_whole
 from ssd.errors import UserError
+from ssd.files import read_limited
 
 MAX_PIXELS = 200_000_000  # 600 MB once decoded; a small file can claim far more
+MAX_FILE = 4 * MAX_PIXELS + (1 << 20)  # bytes: a bitmap of so many pixels, uncompressed, and its header
 LEVELS = np.arange(256, dtype=np.float32)
 RIGHT_TO_LEFT, BOTTOM_UP = {2, 3, 6, 7}, {3, 4, 7, 8}  # EXIF orientations by which the file's end comes first
 LARGE = 128  # pixels of the shorter side from which glance() saves time
@@ -25,7 +27,7 @@ REDUCED = {
 def read_bytes(path: Path) -> bytes:
     """The file's contents; UserError naming the file when it cannot be read."""
     try:
-        return path.read_bytes()
+        return read_limited(path, MAX_FILE, "an image")
     except OSError as error:
         raise UserError(f"{path}: cannot read the image: {error.strerror}") from error
 

@@ -265,9 +265,10 @@ def _check_index(path: Path, entries: Sequence[Entry]) -> None:
     if not idx.is_file():
         return
     try:
-        rows = [line.split() for line in idx.read_text().splitlines() if line.strip()]
+        lines = read_text(idx, MAX_LIST_BYTES, "an index of records").splitlines()
+        rows = [line.split() for line in lines if line.strip()]
         listed = {(int(key), int(start)) for key, start in rows}
-    except (OSError, ValueError):
+    except (UserError, ValueError):
         listed = set()
     there = {(entry.key, entry.start) for entry in entries}
     if listed != there:

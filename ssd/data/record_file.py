@@ -6,12 +6,16 @@ from functools import cached_property
 
 import numpy as np
 
+from ssd.data.files import read_text
 from ssd.data.images import check_header
 from ssd.data.placement import Size
 from ssd.data.record_format import LENGTH_BITS, objects, read_at
 from ssd.data.records import Records
 from ssd.errors import UserError
+from ssd.files import open_regular
 
+MAX_LIST = 1_000_000_000  # bytes of a .lst or .idx
+MOST_BYTES = 1 << 62  # of a .rec; places behind that are no numbers of files
 MAX_RECORD = 1 << LENGTH_BITS  # bytes of one piece, headers left aside
 
 
@@ -36,7 +40,7 @@ class RecordFile:
         self._records = records
         self.indices, self._starts = _read_index(records)
         try:
-            self._file = open(records.rec, "rb", buffering=0)  # noqa: SIM115 - open as long as this object
+            self._file = open_regular(records.rec)  # as long as this object
         except OSError as error:
             raise UserError(f"{records.rec}: cannot be read ({error.strerror})") from error
         # A record ends where the next one starts at the latest: it is read at once, before its length is known.
@@ -67,8 +71,11 @@ class RecordFile:
         """Index of a picture -> its file as the .lst names it; empty without a .lst."""
         if not self._records.lst.is_file():
             return {}
-        lines = (line.split("\t") for line in self._records.lst.read_text(encoding="utf-8").splitlines())
-        return {int(float(columns[0])): columns[-1] for columns in lines if len(columns) > 1}
+        lines = (line.split("\t") for line in read_text(self._records.lst, MAX_LIST, "a .lst file").splitlines())
+        try:
+            return {int(float(columns[0])): columns[-1] for columns in lines if len(columns) > 1}
+        except (ValueError, OverflowError) as error:
+            raise UserError(f"{self._records.lst}: not a .lst file, its lines must begin with a number") from error
 
     def close(self) -> None:
         self._file.close()
@@ -76,12 +83,11 @@ class RecordFile:
 
 def _read_index(records: Records) -> tuple[list[int], list[int]]:
     try:
-        lines = [line.split() for line in records.idx.read_text().splitlines() if line.strip()]
+        text = read_text(records.idx, MAX_LIST, "an index of records")
+        lines = [line.split() for line in text.splitlines() if line.strip()]
         pairs = [(int(index), int(offset)) for index, offset in lines]
-    except OSError as error:
-        raise UserError(f"{records.idx}: cannot be read ({error.strerror})") from error
     except ValueError as error:
         raise UserError(f"{records.idx}: not an index, its lines must be: number, tab, offset") from error
-    if not pairs or min(offset for _, offset in pairs) < 0:
+    if not pairs or not all(0 <= offset < MOST_BYTES for _, offset in pairs):
         raise UserError(f"{records.idx}: not an index of pictures")
     return [index for index, _ in pairs], [offset for _, offset in pairs]

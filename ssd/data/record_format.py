@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from ssd.errors import UserError
+from ssd.files import open_regular
 
 MAGIC_NUMBER = 0xCED7230A
 MAGIC = struct.pack("<I", MAGIC_NUMBER)
@@ -44,7 +45,7 @@ class Record:
 def opened(path: Path) -> Iterator[bytes | mmap.mmap]:
     """The bytes of a record file, mapped; UserError when it cannot be read."""
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             if not file.seek(0, 2):
                 yield b""
                 return

@@ -23,6 +23,7 @@ from ssd.data.splits import HoldOut
 from ssd.data.voc_folder import FOLDERS, VOCFolder, read_ids
 from ssd.data.voc_xml import Annotation
 from ssd.errors import UserError
+from ssd.files import read_limited
 
 SETS = FOLDERS[2]
 MOST_NAMED = 20  # lists in a message
@@ -354,7 +355,7 @@ class VOC(Dataset):
         file = folder.annotation(identifier)
         if file not in self._annotations:
             try:
-                data = file.read_bytes()
+                data = read_limited(file, voc_xml.MAX_BYTES, "an annotation")
             except OSError as error:
                 raise UserError(f"{file}: cannot read the annotation: {error.strerror}") from error
             self._annotations[file] = voc_xml.parse(data, str(file))

@@ -8,6 +8,7 @@ from pathlib import Path
 from ssd.data.headers import SUFFIXES
 from ssd.data.listing import files_below, find_folder, fold, merged, passed_over
 from ssd.errors import UserError
+from ssd.files import open_regular
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages")  # in lower case, the preferred first
 LABEL_FOLDERS = ("labels", "label")
@@ -208,9 +209,9 @@ def _is_label(path: Path, look: bool) -> bool:
     if not look:
         return True
     try:
-        with open(path, "rb") as file:
-            lines = file.read(LOOK).decode("latin-1").splitlines()
-    except OSError:
+        with open_regular(path) as file:
+            lines = (file.read(LOOK) or b"").decode("latin-1").splitlines()
+    except (OSError, UserError):
         return False
     words = next((line.split() for line in lines if line.strip()), ["0"] * 5)
     return len(words) >= 5 and all(_is_number(word) for word in words[:5])

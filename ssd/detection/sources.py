@@ -16,6 +16,7 @@ from ssd.data.images import read_image
 from ssd.data.listing import passed_over
 from ssd.detection.video import Clip, open_camera, open_video, read_frames
 from ssd.errors import UserError
+from ssd.files import open_regular
 
 VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv")
 PICTURE_SUFFIXES = (".jpeg", ".jpg", ".png")  # result pictures keep these, others become .jpg
@@ -113,8 +114,8 @@ def is_video(path: Path) -> bool:
     suffix = path.suffix.lower()
     if suffix in SUFFIXES + VIDEO_SUFFIXES:
         return suffix in VIDEO_SUFFIXES
-    with path.open("rb") as file:
-        return picture_format(file.read(64)) is None
+    with open_regular(path) as file:
+        return picture_format(file.read(64) or b"") is None
 
 
 def unique_names(paths: Sequence[Path]) -> list[str]:

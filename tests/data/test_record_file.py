@@ -115,7 +115,7 @@ def test_missing_files(tmp_path, jpeg):
     with pytest.raises(UserError, match="a.rec: cannot be read"):
         RecordFile(records)
     records.idx.unlink()
-    with pytest.raises(UserError, match="a.idx: cannot be read"):
+    with pytest.raises(UserError, match="a.idx: cannot read an index of records"):
         RecordFile(records)
 
 
@@ -126,3 +126,30 @@ def test_threads_read_at_once(tmp_path, jpeg):
     with ThreadPoolExecutor(8) as pool:
         for number, picture in zip(order, pool.map(file.read, order), strict=True):
             assert picture.data == pictures[number][1]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (f"0\t{2**63}\n", "not an index of pictures"),
+        (f"0\t{2**62 - 1}\n", "cut short"),
+        ("0\t-4\n", "not an index of pictures"),
+        ("", "not an index of pictures"),
+        ("0\t1e3\n", "its lines must be"),
+        (f"0\t{'9' * 5000}\n", "its lines must be"),
+        ("\xff", "a.idx: not an index of records"),
+    ],
+)
+def test_places_that_are_not_in_the_file(text, message, tmp_path, jpeg):
+    records = write(tmp_path, [([2, 5, 1, 0.1, 0.2, 0.3, 0.4], jpeg(60, 40))])
+    records.idx.write_bytes(text.encode("latin-1"))
+    with pytest.raises(UserError, match=message):
+        RecordFile(records).read(0)
+
+
+def test_lists_that_are_none(tmp_path, jpeg):
+    records = write(tmp_path, [([2, 5, 1, 0.1, 0.2, 0.3, 0.4], jpeg(60, 40))])
+    for text in (b"\xff\t1\tx", b"nan\t1\tx", b"inf\t1\tx", b"one\t1\tx"):
+        records.lst.write_bytes(text)
+        with pytest.raises(UserError, match=r"a.lst: not a .lst file"):
+            _ = RecordFile(records).names

@@ -1,6 +1,9 @@
 """Importing an ImageNet backbone: an .npz of PyTorch's names, made up here."""
 
+import io
+import os
 import re
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -151,3 +154,35 @@ def test_the_real_one(shared: Path) -> None:
     with np.load(path) as arrays:
         rest = [name for name in arrays if not name.startswith("fc.") and not name.endswith("num_batches_tracked")]
     assert len(args) + len(aux) == len(rest)
+
+
+def test_arrays_that_claim_more_than_they_hold(tmp_path: Path) -> None:
+    name = "stage1.0.0.weight"
+    honest = state_dict()
+
+    def told(content: bytes, compression: int = zipfile.ZIP_STORED) -> str:
+        np.savez(tmp_path / "other.npz", **{key: array for key, array in honest.items() if key != name})
+        with zipfile.ZipFile(tmp_path / "other.npz", "a", compression) as archive:
+            archive.writestr(f"{name}.npy", content)
+        with pytest.raises(UserError) as caught:
+            load_npz(tmp_path / "other.npz", NAMES, backbone())
+        return str(caught.value)
+
+    def npy(shape: tuple[int, ...], dtype: str, content: bytes = b"") -> bytes:
+        out = io.BytesIO()
+        np.lib.format.write_array_header_1_0(out, {"shape": shape, "fortran_order": False, "descr": dtype})
+        return out.getvalue() + content
+
+    assert "claims (1000000000000,) numbers" in told(npy((10**12,), "<f4"))
+    assert "claims (-1, -4) numbers" in told(npy((-1, -4), "<f4", b"x" * 16))
+    assert "instead of numbers" in told(npy((1,), "<U4", b"x" * 16))
+    assert "instead of numbers" in told(npy((1,), "|O", b"x" * 8))
+    assert "unpacks to 17 MB" in told(npy((1 << 24,), "|u1", bytes(1 << 24)), zipfile.ZIP_DEFLATED)
+    assert "cannot be read as arrays" in told(b"\x93NUMPY\x07\x00" + b"x" * 100)
+    assert "cannot be read as arrays" in told(npy((2,), "<f4")[:40])
+
+
+def test_no_pipe_is_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.npz")
+    with pytest.raises(UserError, match="is a pipe"):
+        load_npz(tmp_path / "a.npz", NAMES, backbone())
