@@ -1,8 +1,10 @@
 """What is checked of the keys that say how a network starts and learns. Imports nothing heavy."""
 
+import math
 import re
+from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from ssd.errors import UserError
 
@@ -15,6 +17,7 @@ CHOICES = {
     "training.precision": ("float32", "bfloat16", "float16"),
     "training.weight_decay": ("weights", "all"),
 }
+DECAYS = ("momentum", "beta1", "beta2", "rho", "gamma1", "gamma2")  # of averages
 BUT_HEADS = "but_heads"
 STAGE = re.compile(r"stage:(\d+)")
 NUMPY = ".npz"
@@ -35,9 +38,35 @@ def check_recipe(cfg: DictConfig) -> None:
         raise UserError(f"loss.focal.gamma={cfg.loss.focal.gamma}: must be at least 0")
     if cfg.loss.label_smoothing and cfg.loss.classification != "softmax":
         raise UserError(f"loss.label_smoothing={cfg.loss.label_smoothing}: is of loss.classification=softmax")
+    _check_optimizer(cfg.optimizer)
+    _check_schedule(cfg.schedule)
     _check_matching(cfg.matching)
     _check_accumulate(cfg)
     _check_init(cfg.init)
+
+
+def _check_optimizer(optimizer: DictConfig) -> None:
+    options: Any = optimizer.items()
+    for key, value in options:
+        if key == "name" or (value is None and key == "clip_gradient"):
+            continue
+        _check_number(f"optimizer.{key}", value)
+        if key in DECAYS and not 0 <= value < 1:
+            raise UserError(f"optimizer.{key}={value}: must be at least 0 and less than 1")
+        if value < 0 or (key in ("clip_gradient", "epsilon") and value == 0):
+            raise UserError(f"optimizer.{key}={value}: must be {'at least' if value < 0 else 'more than'} 0")
+
+
+def _check_schedule(schedule: DictConfig) -> None:
+    for key in ("milestones", "factor", "warmup", "final"):
+        values = schedule[key] if key in schedule else ListConfig([])
+        for value in values if isinstance(values, ListConfig) else [values]:
+            _check_number(f"schedule.{key}", value)
+
+
+def _check_number(key: str, value: Any) -> None:
+    if not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise UserError(f"{key}={'null' if value is None else value}: expected a number")
 
 
 def _check_matching(matching: DictConfig) -> None:
