@@ -6,6 +6,7 @@ to use it (class names, input size, normalisation, decoding) travels inside the 
 """
 
 import json
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -15,13 +16,19 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from ssd.data.placement import InputSpec, trains_with_averages
+from ssd.detection.decode import DecodeParams
 from ssd.engine import mx
 from ssd.errors import UserError
 from ssd.index import FOLDER, NAME, check_file, read_index
+from ssd.param_file import read_arrays
 
 SPEC_ATTRIBUTE = "__ssd_model__"
 EARLIER = {"soft_nms": None, "sigma": 0.5, "flip": False}  # what checkpoints meant that do not say these
 MAX_TOLD = 4  # parameters in one message
+MAX_SIDE = 16_384  # pixels of an input, against files that ask for all memory
+MAX_CLASSES = 100_000
+COMPATS = (None, "mxnet_ssd")
+RESIZE_MODES = ("force", "fit")
 PARAMS_NAME = re.compile(
     r"(?P<prefix>.+)-(?P<epoch>\d{4,})(\+\d+)?\.params"
 )  # after a whole epoch, or so many steps more
@@ -107,9 +114,64 @@ def spec_of(symbol: Any, path: Path) -> ModelSpec:
         content = json.loads(text)
         content.setdefault("antialias", earlier_antialias(content.get("compat")))
         spec = ModelSpec(**content)
-        return replace(spec, detection={**EARLIER, **spec.detection})
-    except (ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: its model description cannot be read ({error})") from error
+        return checked(replace(spec, detection={**EARLIER, **spec.detection}))
+    except (ValueError, TypeError, AttributeError, RecursionError, UserError) as error:
+        raise UserError(f"{path}: its model description cannot be read ({str(error)[:200]})") from error
+
+
+def checked(spec: ModelSpec) -> ModelSpec:
+    """The spec, whoever wrote the file it is out of. Errors: ValueError, TypeError, UserError naming what is wrong."""
+    _check_texts(spec)
+    for name in ("height", "width"):
+        if not _is_whole(side := getattr(spec, name)) or not 1 <= side <= MAX_SIDE:
+            raise ValueError(f"{name}: an input side of {side!r} pixels")
+    for name, count in (("mean", 3), ("std", 3), ("variances", 4)):
+        values = getattr(spec, name)
+        if not isinstance(values, list) or len(values) != count or not all(map(_is_number, values)):
+            raise ValueError(f"{name}: {str(values)[:60]} instead of {count} finite numbers")
+        if name != "mean" and min(values) <= 0:
+            raise ValueError(f"{name}: {values} must be above 0")
+    if spec.channel_order != "RGB":
+        raise ValueError(f"channel_order: {spec.channel_order!r} instead of RGB")
+    if spec.compat not in COMPATS or spec.resize_mode not in RESIZE_MODES:
+        raise ValueError("compat or resize_mode has a value this version does not know")
+    if not isinstance(spec.antialias, bool):
+        raise ValueError(f"antialias: {spec.antialias!r} instead of true or false")
+    ids = spec.category_ids
+    if ids is not None and not (isinstance(ids, list) and len(ids) == len(spec.classes) and all(map(_is_whole, ids))):
+        raise ValueError("category_ids are not a whole number for each class")
+    DecodeParams(**spec.detection)
+    _check_thresholds(spec.detection)
+    return spec
+
+
+def _check_texts(spec: ModelSpec) -> None:
+    classes = spec.classes
+    if not isinstance(classes, list):
+        raise ValueError("classes is no list")
+    if not 1 <= len(classes) <= MAX_CLASSES:
+        raise ValueError(f"{len(classes)} classes")
+    if not all(isinstance(name, str) for name in (*classes, spec.backbone)):
+        raise ValueError("classes or backbone are not all text")
+    if not all(classes) or len(set(classes)) < len(classes):
+        raise ValueError("classes are not all different, or one has no name")
+
+
+def _check_thresholds(detection: dict[str, Any]) -> None:
+    """What DecodeParams takes from a configuration, whose types are known."""
+    whole = all(_is_whole(detection[name]) for name in ("topk", "keep"))
+    if not whole or not all(_is_number(detection[name]) for name in ("score", "nms", "sigma")):
+        raise ValueError("detection: topk or keep is no whole number, or score, nms or sigma no finite one")
+    if not isinstance(detection["flip"], bool):
+        raise ValueError(f"detection.flip: {detection['flip']!r} instead of true or false")
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def find_params(path: str | Path) -> Path:
@@ -138,12 +200,8 @@ def load_params(path: str | Path) -> tuple[Params, Params]:
     """Argument and auxiliary arrays of a checkpoint. Errors: UserError when the file is damaged or not parameters."""
     file = find_params(path)
     check_file(file)
-    try:
-        arrays = mx.nd.load(str(file))
-        mx.nd.waitall()
-    except (mx.base.MXNetError, MemoryError) as error:
-        raise UserError(f"{file}: cannot be read, it is cut short or no MXNet parameter file") from error
-    if not isinstance(arrays, dict) or not arrays:
+    arrays = read_arrays(file)
+    if not arrays:
         raise UserError(f"{file}: holds no named parameters")
     if stray := [name for name in arrays if name[:4] not in ("arg:", "aux:")]:
         raise UserError(f"{file}: {stray[0]!r} is neither an arg: nor an aux: array")

@@ -34,6 +34,62 @@ def test_models_from_before_have_none():
         spec_of(symbol, Path("x"))
 
 
+@pytest.fixture(scope="module")
+def sound() -> str:
+    return json.dumps(asdict(ModelSpec.from_config(compose([]), ("a", "b", "c"))))
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        ({"std": [0, 0, 0]}, "std: .* must be above 0"),
+        ({"std": [1, -1, 1]}, "std: .* must be above 0"),
+        ({"mean": [1, float("nan"), 1]}, "mean: .* finite"),
+        ({"mean": [1, 1]}, "mean: .* 3 finite"),
+        ({"mean": "abc"}, "mean: abc"),
+        ({"variances": [0.1, 0.1, float("inf"), 0.2]}, "variances"),
+        ({"variances": [0, 0, 0, 0]}, "variances: .* above 0"),
+        ({"compat": "zzz"}, "compat or resize_mode"),
+        ({"compat": []}, "compat or resize_mode"),
+        ({"resize_mode": "zzz"}, "compat or resize_mode"),
+        ({"channel_order": "BGR"}, "'BGR' instead of RGB"),
+        ({"classes": "abc"}, "classes is no list"),
+        ({"classes": [1, 2, 3]}, "not all text"),
+        ({"classes": []}, "0 classes"),
+        ({"classes": ["a", "", "b"]}, "has no name"),
+        ({"classes": ["a", "a", "b"]}, "not all different"),
+        ({"backbone": 3}, "not all text"),
+        ({"height": 1_000_000}, "height: an input side"),
+        ({"width": 64.0}, "width: an input side"),
+        ({"width": True}, "width: an input side"),
+        ({"antialias": "yes"}, "antialias"),
+        ({"category_ids": [1]}, "category_ids"),
+        ({"category_ids": "abc"}, "category_ids"),
+        ({"detection": {}}, "score"),
+        ({"detection": 3}, "not a mapping"),
+        ({"detection.nms": float("nan")}, "detection.nms is nan"),
+        ({"detection.sigma": float("nan")}, "detection"),
+        ({"detection.topk": 1.5}, "no whole number"),
+        ({"detection.flip": "no"}, "detection.flip"),
+        ({"detection.keep": "many"}, "not supported"),
+        ({"surprise": 1}, "surprise"),
+    ],
+)
+def test_descriptions_that_make_no_sense(change, part, sound) -> None:
+    spec = json.loads(sound)
+    for key, value in change.items():
+        group, _, name = key.partition(".")
+        if name:
+            spec[group][name] = value
+        else:
+            spec[group] = value
+    symbol = graph()
+    symbol.get_internals()["data"]._set_attr(**{SPEC_ATTRIBUTE: json.dumps(spec)})
+    with pytest.raises(UserError, match=f"x: its model description cannot be read .*{part}") as caught:
+        spec_of(symbol, Path("x"))
+    assert "\n" not in str(caught.value)
+
+
 def graph() -> mx.sym.Symbol:
     return mx.sym.relu(mx.sym.Variable("data"))
 

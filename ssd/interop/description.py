@@ -1,15 +1,13 @@
 """What a deployed model says of itself, in words that other programs can read: model.yaml of a bundle, and the metadata
 of an ONNX file."""
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ssd.data.placement import FACTORS, InputSpec
-from ssd.detection.decode import DecodeParams
 from ssd.errors import UserError
-from ssd.model import ModelSpec, earlier_antialias
+from ssd.model import ModelSpec, checked, earlier_antialias
 
 VERSION = 1  # of this form
 PRECISIONS = ("float32", "int8")
@@ -17,8 +15,6 @@ PRECISIONS = ("float32", "int8")
 # deploy.input=fixed), none (ONNX, deploy.input=image).
 FORMS = BUNDLE, FIXED, IMAGE = "bundle", "fixed", "image"
 SENTENCES = ("preprocessing", "boxes")  # keys for people; programs read `input`
-MAX_SIDE = 16_384  # pixels of an input, against files that ask for all memory
-MAX_CLASSES = 100_000
 
 
 def describe(spec: ModelSpec, precision: str, form: str) -> dict[str, Any]:
@@ -113,63 +109,31 @@ def read_description(content: Any, where: Path) -> ModelSpec:
     """The spec in a description of any origin. Errors: UserError naming what is missing or wrong."""
     try:
         if content["ssd"] != VERSION:
-            raise ValueError(f"ssd: {content['ssd']!r} is a form of description this version does not know")
+            raise ValueError(f"ssd: {content['ssd']!r} is a form of description this version does not know"[:200])
         return _read(content)
     except KeyError as error:
         raise UserError(f"{where}: the model's description lacks {error.args[0]!r}") from error
-    except (ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"{where}: the model's description is damaged ({error})") from error
+    except (ValueError, TypeError, AttributeError, UserError) as error:
+        raise UserError(f"{where}: the model's description is damaged ({str(error)[:200]})") from error
 
 
 def _read(content: Mapping[str, Any]) -> ModelSpec:
     entry, model = content["input"], content["model"]
-    classes = _list(content["classes"], str, "classes")
-    mean, std = (_list(entry[name], float, name) for name in ("mean", "std"))
-    variances = _list(model["variances"], float, "variances")
-    ids = model["category_ids"]
+    if model["precision"] not in PRECISIONS:
+        raise ValueError(f"precision: {model['precision']!r} instead of {' or '.join(PRECISIONS)}")
     spec = ModelSpec(
-        classes=classes,
-        height=_side(entry["height"]),
-        width=_side(entry["width"]),
-        mean=mean,
-        std=std,
-        backbone=str(model["backbone"]),
-        variances=variances,
+        classes=content["classes"],
+        height=entry["height"],
+        width=entry["width"],
+        mean=entry["mean"],
+        std=entry["std"],
+        backbone=model["backbone"],
+        variances=model["variances"],
         compat=model["compat"],
         detection=dict(content["detection"]),
         antialias=entry.get("antialias", earlier_antialias(model["compat"])),
         channel_order=entry["channel_order"],
-        category_ids=None if ids is None else _list(ids, int, "category_ids"),
+        category_ids=model["category_ids"],
         resize_mode=entry["resize_mode"],
     )
-    DecodeParams(**spec.detection)
-    if not 1 <= len(classes) <= MAX_CLASSES:
-        raise ValueError(f"{len(classes)} classes")
-    if len(mean) != 3 or len(std) != 3 or min(std) <= 0 or len(variances) != 4:
-        raise ValueError("expected mean and std of three channels, std above 0, and four variances")
-    if spec.channel_order != "RGB":
-        raise ValueError(f"channel_order: {spec.channel_order!r} instead of RGB")
-    if spec.compat not in (None, "mxnet_ssd") or spec.resize_mode not in ("force", "fit"):
-        raise ValueError("compat or resize_mode has a value this version does not know")
-    if not isinstance(spec.antialias, bool):
-        raise ValueError(f"antialias: {spec.antialias!r} instead of true or false")
-    if model["precision"] not in PRECISIONS:
-        raise ValueError(f"precision: {model['precision']!r} instead of {' or '.join(PRECISIONS)}")
-    return spec
-
-
-def _list(values: Any, kind: Callable[[Any], Any], name: str) -> list[Any]:
-    if not isinstance(values, list):
-        raise ValueError(f"{name} is no list")
-    if kind is str and not all(isinstance(value, str) for value in values):
-        raise ValueError(f"{name} are not all text")
-    converted = [kind(value) for value in values]
-    if kind is float and not all(map(math.isfinite, converted)):
-        raise ValueError(f"{name} are not all finite")
-    return converted
-
-
-def _side(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_SIDE:
-        raise ValueError(f"an input side of {value!r} pixels")
-    return value
+    return checked(spec)

@@ -21,6 +21,7 @@ from ssd.errors import UserError
 from ssd.files import durable_file
 from ssd.index import NAME, Entry, damage, read_index, sha256
 from ssd.model import Params, load_params
+from ssd.param_file import read_arrays
 
 log = logging.getLogger(__name__)
 
@@ -185,7 +186,7 @@ class Checkpoints:
             if wrong := damage(self.folder, entry, kind):
                 raise UserError(wrong)
         return Saved(entry["step"], load_params(self.folder / entry["params"]),
-                     mx.nd.load(str(self.folder / entry["states"])))  # fmt: skip
+                     read_arrays(self.folder / entry["states"], weights=False))  # fmt: skip
 
     def _rewind(self, place: int) -> None:
         kept = self._index["kept"][: place + 1]
