@@ -382,6 +382,8 @@ def _id(entry: dict[str, Any], key: str, where: str) -> Id:
         value = int(value)
     if type(value) is int and -MAX_ID <= value < MAX_ID:
         return value
+    if type(value) is int:
+        raise UserError(f"{where}: {key} {value} has too many digits for pycocotools; write it as text, in quotes")
     if type(value) is not str:
         raise UserError(f"{where}: {key} is {str(value)[:40]!r}, it must be a whole number or a text")
     return _string(entry, key, where)

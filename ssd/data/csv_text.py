@@ -80,7 +80,7 @@ def parse(text: str, form: Form, what: str) -> Iterator[Row]:
     A line whose class and corners are empty stands for a picture without objects.
     """
     delimiter = form.delimiter or _delimiter(text.partition("\n")[0])
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=False)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=False)
     try:
         places = _places(next(reader, []), form, delimiter, what) if form.header else form.positions()
         for words in reader:
@@ -154,7 +154,7 @@ def _row(words: Sequence[str], places: Sequence[int | None], where: str, line: i
     box = tuple(_number(corner) for corner in corners)
     # Beyond a million pixels nothing is a coordinate, and float32 would round it.
     if not all(abs(value) <= 1e6 for value in box):
-        raise UserError(f"{where}: the box {', '.join(corners)[:60]!r} must be four numbers")
+        raise UserError(f"{where}: the box {', '.join(corners)[:60]!r} must be four numbers with a decimal point")
     return Row(line, image, label, box, size)  # type: ignore[arg-type]
 
 

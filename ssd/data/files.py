@@ -35,13 +35,18 @@ def read_text(path: Path, most: int, what: str) -> str:
     return text
 
 
-def existing_root(root: str | None, holds: str) -> Path:
-    """The folder (or file) that dataset.root names; UserError when it is not set or not there. holds: what is in it."""
+def existing_root(root: str | None, holds: str, files: Sequence[str] = ()) -> Path:
+    """The folder that dataset.root names; UserError when it is not set, not there, or a file such as an archive.
+
+    holds: what is in it. files: suffixes of files that may be named instead.
+    """
     if root is None:
         raise UserError(f"dataset.root is not set: it must be the folder that holds {holds}")
     path = Path(root).expanduser()
     if not path.exists():
         raise UserError(f"dataset.root {root}: no such folder; it must hold {holds}")
+    if not path.is_dir() and path.suffix.lower() not in files:
+        raise UserError(f"dataset.root {root}: is a file; name the folder that holds {holds} (unpack an archive first)")
     return path
 
 

@@ -55,7 +55,7 @@ class Found:
 @dataclass(frozen=True)
 class Inspection:
     """splits: as far as they could be read. unreadable: the error of the others. early: problems of reading the class
-    names that none of the splits has."""
+    names, or a split that could not be read, that none of the splits has."""
 
     splits: dict[str, Found]
     unreadable: dict[str, UserError]
@@ -102,6 +102,7 @@ class Gate:
         """Reads the splits and looks at every image once, in threads; at those that are known not again."""
         read: dict[str, tuple[list[Sample], Coverage, list[Problem]]] = {}
         unreadable = {}
+        early = list(self._early)
         for split in splits:
             with collecting(self.skips) as problems:
                 try:
@@ -109,6 +110,7 @@ class Gate:
                     read[split] = samples, self.dataset.coverage(split), problems
                 except UserError as error:
                     unreadable[split] = error
+                    early += problems
         pictures = _look({split: samples for split, (samples, _, _) in read.items()}, self._known)
         found = {}
         for split, (samples, coverage, problems) in read.items():
@@ -118,7 +120,7 @@ class Gate:
             census = Census.of(samples, [picture.digest for picture in seen], coverage)
             found[split] = Found(samples, sound, seen, problems + more, faults, census)
         told = {problem for part in found.values() for problem in part.problems}
-        return Inspection(found, unreadable, [problem for problem in self._early if problem not in told])
+        return Inspection(found, unreadable, [problem for problem in early if problem not in told])
 
     def admit(self, splits: Sequence[str], folder: Path | None, may_be_empty: Collection[str] = ()) -> Admitted:
         """The sound samples of the splits, after a line on each of them.
@@ -127,13 +129,13 @@ class Gate:
         UserError with the first problem, if they are refused or concern a whole split.
         """
         inspection = self.inspect(splits)
-        for error in inspection.unreadable.values():
-            raise error
         for split, found in inspection.splits.items():
             log.info("%-6s %s", f"{split}:", found.census.line())
         for line in inspection.shared():
             log.info("%s", line)
-        self._refuse_or_list(inspection, folder)
+        self._refuse_or_list(inspection, folder)  # a split of which nothing is left is so because of these
+        for error in inspection.unreadable.values():
+            raise error
         for split, found in inspection.splits.items():
             if not found.sound and found.errors:
                 raise UserError(f"no image of {split} is left, all of them have problems: {found.errors[0].line}")

@@ -15,6 +15,7 @@ from ssd.data import voc_xml
 from ssd.data.checks import BoxChecker, class_index
 from ssd.data.coverage import IN_NO_LIST, SAME_FILE, SECOND_IMAGES, UNLISTED, Coverage
 from ssd.data.dataset import SPLITS, Dataset, Sample, only_image
+from ssd.data.files import existing_root
 from ssd.data.images import check_header, read_bytes
 from ssd.data.listing import merged, subfolders
 from ssd.data.problems import refuse, skipping
@@ -200,12 +201,7 @@ class VOC(Dataset):
         return (folder.annotations / image.relative_to(folder.images)).with_suffix(".xml")
 
     def _root(self) -> Path:
-        if self.root is None:
-            raise UserError("dataset.root is not set: it must be the folder that holds Annotations and JPEGImages")
-        root = Path(self.root).expanduser()
-        if not root.is_dir():
-            raise UserError(f"dataset.root {self.root}: no such folder")
-        return root
+        return existing_root(self.root, "Annotations and JPEGImages")
 
     def _opened(self, path: Path) -> VOCFolder:
         if path not in self._folders:

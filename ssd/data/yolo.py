@@ -27,6 +27,7 @@ from ssd.data.yolo_layout import UsualPlaces, listed_in
 from ssd.errors import UserError
 
 HOLDS = "pictures and their .txt files, or be a data.yaml"
+DESCRIBED = (".yaml", ".yml")  # suffixes of a file that root may be
 DESCRIPTIONS = ("data.yaml", "data.yml", "dataset.yaml")
 NAMES_FILES = ("classes.txt", "obj.names", "classes.names")
 VAL_KEYS = ("val", "valid", "validation")  # of a data.yaml
@@ -44,6 +45,7 @@ class Members:
     labels: dict[Path, Path] = field(default_factory=dict)
     errors: dict[Path, UserError] = field(default_factory=dict)
     skipped: dict[str, list[Path]] = field(default_factory=dict)
+
 
 NO_FILES = ("/proc/", "/sys/")  # what the system says of itself
 
@@ -84,7 +86,7 @@ class YOLO(Dataset):
     @cached_property
     def _description(self) -> tuple[Path, dict[str, Any]]:
         """The folder that paths start from, and what data.yaml says, nothing without one."""
-        place = _above_images(existing_root(self.root, HOLDS))
+        place = _above_images(existing_root(self.root, HOLDS, DESCRIBED))
         candidates = [place] if place.is_file() else [place / name for name in DESCRIPTIONS]
         file = next((file for file in candidates if file.is_file()), None)
         if file is None:
@@ -109,7 +111,7 @@ class YOLO(Dataset):
             described["val"] = _as_list(val)
         given = self.given_splits or {name: described[name] for name in SPLITS if name in described}
         if given:
-            bases = (folder, existing_root(self.root, HOLDS))
+            bases = (folder, existing_root(self.root, HOLDS, DESCRIBED))
             return {
                 name: [_inside(bases, entry, name) for entry in entries]
                 for name, entries in given.items()
@@ -206,7 +208,7 @@ class YOLO(Dataset):
         return Coverage(self._shown(unlabeled), self._shown(orphans), self._shown(searched), skipped)
 
     def _shown(self, paths: Sequence[Path]) -> tuple[str, ...]:
-        root = existing_root(self.root, HOLDS)
+        root = existing_root(self.root, HOLDS, DESCRIBED)
         return tuple(shown(path, root if root.is_dir() else self._folder) for path in paths)
 
     def _source(self, split: str) -> str:

@@ -48,6 +48,17 @@ def test_lines_of_a_picture_are_joined(folder):
     assert (second.id, second.boxes.shape) == ("b", (0, 6))
 
 
+def test_quotes_behind_a_space_are_quotes(folder):
+    (folder / "train.csv").write_text('image, label, xmin, ymin, xmax, ymax\na.jpg, "big, cat", 1, 2, 3, 4\n')
+    assert dataset(folder).classes == ("big, cat",)
+
+
+def test_decimal_commas_are_no_numbers(folder):
+    (folder / "train.csv").write_text("image;label;xmin;ymin;xmax;ymax\na.jpg;dog;1,5;2;3;4\n")
+    with pytest.raises(UserError, match="line 2: the box .* must be four numbers with a decimal point"):
+        dataset(folder).split("train")
+
+
 def test_other_names_no_header_and_shares(folder):
     (folder / "train.csv").write_text("dog;a.jpg;0.5;0.25;1;0.75\n")
     columns = {"image": 1, "label": 0, "xmin": 2, "ymin": 3, "xmax": 4, "ymax": 5}

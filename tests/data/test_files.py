@@ -51,3 +51,7 @@ def test_root(tmp_path):
         existing_root(None, "pictures")
     with pytest.raises(UserError, match="dataset.root nowhere: no such folder; it must hold pictures"):
         existing_root("nowhere", "pictures")
+    (tmp_path / "data.zip").write_bytes(b"PK")
+    with pytest.raises(UserError, match="is a file; name the folder that holds pictures"):
+        existing_root(str(tmp_path / "data.zip"), "pictures", (".yaml",))
+    assert existing_root(str(tmp_path / "data.zip"), "pictures", (".zip",)) == tmp_path / "data.zip"

@@ -1,10 +1,12 @@
 """What the gate refuses, leaves out, and says of every split."""
 
 import csv
+import json
 import logging
 
 import pytest
 
+from ssd.data.coco import COCO
 from ssd.data.gate import LISTING, Gate
 from ssd.data.looking import Known
 from ssd.errors import UserError
@@ -104,3 +106,16 @@ def test_images_are_looked_at_again_only_when_they_change(voc, tmp_path, monkeyp
     assert [admit(), admit()] == [1, 0]
     file.write_text("rubbish")
     assert [admit(), admit()] == [3, 0]
+
+
+def test_a_split_of_which_nothing_could_be_read_names_the_reason(tmp_path):
+    entry = {"id": 1 << 70, "file_name": "a.jpg", "width": 60, "height": 40}
+    node = {"images": [entry], "annotations": [], "categories": [{"id": 1, "name": "cat"}]}
+    (tmp_path / "x.json").write_text(json.dumps(node))
+
+    def dataset():
+        return COCO(str(tmp_path), None, {"train": {"annotations": "x.json"}}, "error",
+                    {"val": 0.0, "test": 0.0, "seed": 0})  # fmt: skip
+
+    with pytest.raises(UserError, match="too many digits for pycocotools; write it as text"):
+        Gate(dataset, "refuse").admit(["train"], tmp_path)

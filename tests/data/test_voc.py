@@ -119,7 +119,8 @@ def test_out_of_range(voc):
 def test_missing_things(voc):
     root, sets = voc.root, voc.root / "ImageSets/Main"
     assert "dataset.root is not set" in message_of(lambda: voc.dataset(root=None).split("train"))
-    assert message_of(lambda: voc.dataset(root="/no/where").split("train")) == "dataset.root /no/where: no such folder"
+    nowhere = message_of(lambda: voc.dataset(root="/no/where").split("train"))
+    assert nowhere == "dataset.root /no/where: no such folder; it must hold Annotations and JPEGImages"
     assert message_of(lambda: voc.dataset(splits={"train": ["all"]}).split("train")) == (
         f"{sets} has no all.txt but train, val: name one of its files, e.g. dataset.splits.train=[trainval]"
     )
