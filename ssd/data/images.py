@@ -37,6 +37,8 @@ def check_header(data: bytes, what: str) -> tuple[int, int]:
 
     Cheap: nothing is decoded. `what` names the picture in the message.
     """
+    if picture_format(data) == "jpeg" and not jpeg_is_whole(data):
+        raise UserError(f"{what}: the image file is truncated")
     size = picture_size(data)
     if size is None:
         kind = picture_format(data)
@@ -46,8 +48,6 @@ def check_header(data: bytes, what: str) -> tuple[int, int]:
         raise UserError(
             f"{what}: {size[0]}x{size[1]} pixels are too many, at most {MAX_PIXELS // 10**6} million can be read"
         )
-    if picture_format(data) == "jpeg" and not jpeg_is_whole(data):
-        raise UserError(f"{what}: the image file is truncated")
     return size
 
 
