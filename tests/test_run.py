@@ -256,7 +256,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     assert part in lines[0]
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.glob("outputs/train/*/*/checkpoints"))
-    assert not [file for file in tmp_path.glob("outputs/records/**/*") if file.is_file() and kind == "unreadable image"]
+    assert not list(tmp_path.glob("outputs/records/*/*-*"))
 
 
 def test_models_that_do_not_fit_are_one_line(trained: tuple[Path, Path, str], voc: Path, tmp_path: Path) -> None:
