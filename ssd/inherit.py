@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 
 from ssd.config import compose
 from ssd.errors import UserError
-from ssd.overrides import composable, normalise, sweep_points, value_of
+from ssd.overrides import composable, key_of, normalise, sweep_points, value_of
 from ssd.text import in_quotes, quoted
 
 JOBS = ("eval", "deploy")
@@ -83,7 +83,7 @@ def _network_of(weights: str, words: Sequence[str]) -> list[str]:
         nodes.append("head")  # at another shape it may have other layers
     for node in nodes:
         front += _words(node, saved.get(node, {}), today[node])
-    return [word for word in normalise(front) if not any(one.startswith(f"{_key(word)}=") for one in words)]
+    return [word for word in normalise(front) if not any(one.startswith(f"{key_of(word)}=") for one in words)]
 
 
 def _saved_network(path: Path) -> dict[str, Any] | None:
@@ -115,10 +115,6 @@ def network_of_spec(path: Path) -> dict[str, Any] | None:
         }
     except (OSError, ValueError, KeyError, TypeError, StopIteration):
         return None
-
-
-def _key(word: str) -> str:
-    return word.lstrip("+").partition("=")[0]
 
 
 def _with_dataset(words: Sequence[str]) -> list[str]:

@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,7 @@ def normalise(words: Sequence[str]) -> list[str]:
             out.append(word)
         elif match["key"] == "data_shape":
             out += _data_shape(match["value"].strip(), presets["data_shape"])
-        elif group in presets or is_text(match["key"]):
+        elif group in presets or is_text(match["key"], in_list=True):
             out.append(_quoted_if_needed(word, match, partial(as_text, match["key"])))
         else:
             out.append(_quoted_if_needed(word, match, str))
@@ -83,6 +83,18 @@ def composable(arguments: Sequence[str]) -> list[str]:
     return [search_path(folders), *words] if folders else words
 
 
+def flags_first(arguments: Sequence[str]) -> list[str]:
+    """The same command line with flags and their values in front: overrides on both sides of one are an error to
+    Hydra's reader of arguments."""
+    flags: list[str] = []
+    words: list[str] = []
+    takes = False  # a value
+    for argument in arguments:
+        (flags if takes or argument.startswith("-") else words).append(argument)
+        takes = not takes and argument in WITH_VALUE
+    return [*flags, *words]
+
+
 def search_path(folders: Sequence[str]) -> str:
     listed = (folder if PLAIN.fullmatch(folder) else quoted(folder) for folder in folders)
     return f"{SEARCH_PATH}=[{','.join(listed)}]"
@@ -102,6 +114,18 @@ def override(key: str, text: str) -> str:
     parsed = OverridesParser.create().parse_override(settled)
     literal = not parsed.is_sweep_override() and parsed.value() == text and "${" not in text
     return word if literal else f"{key}={quoted(text)}"
+
+
+def still_said(earlier: Sequence[str], words: Sequence[str], fresh: Collection[str]) -> list[str]:
+    """Of a saved command line what new overrides leave: not what they say otherwise, nor keys of one of the groups
+    `fresh` that they choose anew, which its choice may not have."""
+    new = {key_of(word) for word in words}
+    chosen = tuple(f"{key}." for key in new.intersection(fresh))
+    return [word for word in earlier if key_of(word) not in new and not key_of(word).startswith(chosen)]
+
+
+def key_of(word: str) -> str:
+    return word.lstrip("+~").partition("=")[0]
 
 
 def value_of(words: Sequence[str], key: str) -> str | None:

@@ -15,7 +15,7 @@ from ssd.config import CONF, leaves
 from ssd.errors import UserError
 from ssd.files import is_held
 from ssd.index import FOLDER, LOCK, NAME, read_index
-from ssd.overrides import composable, value_of
+from ssd.overrides import composable, groups, key_of, still_said, value_of
 from ssd.text import quoted
 
 AUTO = "auto"
@@ -45,16 +45,11 @@ def resume_words(words: Sequence[str]) -> list[str]:
         return list(words) if run is None else [*rest, *_in(run)]
     run = Path(said)
     begun = _words_of(run)
-    changed = {_key(word) for word in rest}
-    return [*(word for word in begun if _key(word) not in changed), *rest, *_in(run)]
+    return [*still_said(begun, rest, groups()), *rest, *_in(run)]
 
 
 def _in(run: Path) -> list[str]:
     return [f"resume={quoted(str(run))}", f"hydra.run.dir={quoted(str(run))}"]
-
-
-def _key(word: str) -> str:
-    return word.lstrip("+~").partition("=")[0]
 
 
 def _words_of(run: Path) -> list[str]:
@@ -66,7 +61,9 @@ def _words_of(run: Path) -> list[str]:
         words = [str(word) for word in OmegaConf.load(saved)]
     else:
         raise UserError(f"resume={run}: no training; name its run directory, such as outputs/train/NAME/TIME")
-    return [word for word in words if not re.match(r"(resume|hydra\b)", _key(word))]
+    if (job := value_of(words, "job")) not in (None, "train"):
+        raise UserError(f"resume={run}: a run of job={job}, no training; name the run directory of a training")
+    return [word for word in words if not re.match(r"(resume|hydra\b)", key_of(word))]
 
 
 def _newest(words: Sequence[str]) -> Path | None:

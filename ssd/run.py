@@ -21,7 +21,7 @@ from ssd import jobs
 from ssd.config import CONF, compose
 from ssd.errors import InterruptedRun, UserError
 from ssd.inherit import inherit
-from ssd.overrides import COMMAND, composable, explain, lacks_plugin, normalise, sweep_points
+from ssd.overrides import COMMAND, composable, explain, flags_first, lacks_plugin, normalise, still_said, sweep_points
 from ssd.rerun import saved_words
 from ssd.resume import resume_words
 from ssd.sweeps.callback import Sweep
@@ -64,7 +64,7 @@ def main() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise instead of printing its own report
     try:
         words = inherit(normalise(sys.argv[1:]))
-        sys.argv[1:] = resume_words([*again(words), *words])
+        sys.argv[1:] = flags_first(resume_words([*again(words), *words]))
         os.environ[COMMAND] = json.dumps(sys.argv[1:])
         check(sys.argv[1:])
         if os.environ.get("SLURM_PROCID", "0") != "0":
@@ -99,7 +99,7 @@ def main() -> None:
 
 def again(words: list[str]) -> list[str]:
     """What rerun= stands for: the words of the saved run. If that was a job of a sweep, it was this one job."""
-    said = saved_words(words)
+    said = still_said(saved_words(words), words, ["logger"])
     sweep = bool(MULTIRUN & set(words))
     return [*said, "hydra.sweeper.params=null" if sweep else "hydra.mode=RUN"] if said else []
 

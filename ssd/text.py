@@ -32,11 +32,12 @@ TEXT = {
     "cluster.hosts", "dataset.classes", "dataset.delimiter", "dataset.group_by", "dataset.holdout.cache",
     "dataset.labels", "dataset.mirror", "dataset.names", "dataset.root", "dataset.splits",
     "hydra.run.dir", "hydra.searchpath", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.sweeper.storage",
-    "hydra.sweeper.study_name", "job.backbones", "job.caffemodel", "job.classes", "job.prototxt", "job.runs",
+    "hydra.sweeper.study_name", "job.backbones", "job.caffemodel", "job.prototxt", "job.runs",
     "job.splits", "logger.mlflow.register",
 }  # fmt: skip
 # Of these, lists: a single value is a list of one.
 LISTS = {"dataset.classes", "job.backbones", "job.formats", "job.save", "job.splits"}
+IN_LISTS = {"job.classes"}  # names, and in job=benchmark a number
 NUMBERS_TOO = {"dataset.columns", "job.mean"}  # names with a header, positions without; a file, or three levels
 GROUPS = ("dataset", "job", "logger")  # that ssd/schema.py leaves open
 PART = re.compile(r"dataset\.parts\.\w+")  # of a concatenation, a dataset with its own keys
@@ -46,8 +47,10 @@ DEFAULTS = "defaults"  # the list of choices of a YAML file
 HEADER = 512  # characters in which "# @package" stands
 
 
-def is_text(key: str) -> bool:
-    """Whether the values of a dotted key are text. Those of a list, or of what is below the key, are then text, too."""
+def is_text(key: str, in_list: bool = False) -> bool:
+    """Whether the values of a dotted key are text, or those of a list there."""
+    if key in IN_LISTS:
+        return in_list
     parts = PART.sub("dataset", key).split(".")
     known, prefixes = text_keys(), [".".join(parts[: end + 1]) for end in range(len(parts))]
     return not NUMBERS_TOO & {*prefixes} and (prefixes[-1] in known or any(prefix in TEXT for prefix in prefixes))
@@ -110,21 +113,22 @@ def as_text(key: str, word: str) -> str:
 
     null alone stays null; in a list it is a name like any other. Errors: HydraException for what is no override.
     """
-    reader = _Reader(word)
-    for start, stop in reversed(reader.found):
+    for start, stop in reversed(_Reader(word, key in IN_LISTS).found):
         word = word[:start] + quoted(word[start:stop]) + word[stop:]
     if not is_list(key):
         return word
-    for start, stop in reversed(_Reader(word).single):
+    for start, stop in reversed(_Reader(word, False).single):
         word = f"{word[:start]}[{word[start:stop]}]{word[stop:]}"
     return word
 
 
 class _Reader(HydraOverrideVisitor):
-    """found: places of values that are no text. single: of those that are neither null nor part of a list."""
+    """found: places of values that are no text, of all or only of those in lists. single: of those that are neither
+    null nor part of a list."""
 
-    def __init__(self, word: str) -> None:
+    def __init__(self, word: str, lists_only: bool) -> None:
         super().__init__(Functions())
+        self.lists_only = lists_only
         self.found: list[tuple[int, int]] = []
         self.single: list[tuple[int, int]] = []
         lexer = OverrideLexer(InputStream(word))
@@ -140,7 +144,8 @@ class _Reader(HydraOverrideVisitor):
         place = (children[0].symbol.start, children[-1].symbol.stop + 1)
         container = _container(ctx)
         in_list = container is OverrideParser.ListContainerContext
-        if not isinstance(value, str) and not hasattr(value, "quote") and (value is not None or in_list):
+        scalar = value is not None and not self.lists_only
+        if not isinstance(value, str) and not hasattr(value, "quote") and (in_list or scalar):
             self.found.append(place)
         if value is not None and container is None:
             interpolated = children[0].symbol.type == OverrideLexer.INTERPOLATION and len(children) == 1
@@ -200,7 +205,7 @@ def _settle(node: yaml.Node, key: str, in_list: bool) -> None:
     elif isinstance(node, yaml.SequenceNode):
         for item in node.value:
             _settle(item, key, True)
-    elif is_text(key) and (in_list or node.tag != f"{SCALARS}null") and node.tag.startswith(SCALARS):
+    elif is_text(key, in_list) and (in_list or node.tag != f"{SCALARS}null") and node.tag.startswith(SCALARS):
         node.tag = f"{SCALARS}str"
 
 

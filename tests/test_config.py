@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from ssd.config import anchor_scales, compose
 from ssd.errors import UserError
-from ssd.overrides import explain, groups, normalise, sweep_points
+from ssd.overrides import explain, flags_first, groups, normalise, sweep_points
 
 CHOICES = [f"{group}={choice}" for group, names in groups().items() for choice in names if choice != "any"]
 BACKBONES = groups()["backbone"]
@@ -70,6 +70,13 @@ def test_compat_changes_the_head_where_the_original_was_wrong() -> None:
 )
 def test_values_that_are_no_grammar_are_meant_literally(value: str) -> None:
     assert compose([f"source={value}"]).source == value
+
+
+def test_flags_go_in_front_of_overrides() -> None:
+    words = ["seed=1", "--config-dir", "my conf", "-m", "epochs=2", "--cfg", "job", "--config-dir=x", "batch_size=4"]
+    assert flags_first(words) == [
+        "--config-dir", "my conf", "-m", "--cfg", "job", "--config-dir=x", "seed=1", "epochs=2", "batch_size=4",
+    ]  # fmt: skip
 
 
 def test_loggers_are_selectable() -> None:

@@ -16,7 +16,7 @@ from ssd.errors import UserError
 from ssd.files import held
 from ssd.index import read_index
 from ssd.resume import check_same, command, differences, resume_words
-from ssd.run import main
+from ssd.run import again, main
 
 TINY = [
     "dataset.train=16", "dataset.val=4", "dataset.image_size=64", "data_shape=64", "batch_size=4", "training.samples=1",
@@ -43,6 +43,23 @@ def outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_no_resume_leaves_the_words_alone() -> None:
     for words in ([], ["epochs=2"], ["resume=null", "epochs=2"]):
         assert resume_words(words) == words
+
+
+def test_a_run_of_another_job_cannot_be_resumed(tmp_path: Path) -> None:
+    (tmp_path / ".hydra").mkdir()
+    (tmp_path / ".hydra" / "overrides.yaml").write_text("- job=eval\n- model=x\n")
+    with pytest.raises(UserError, match="a run of job=eval, no training"):
+        resume_words([f"resume={tmp_path}"])
+
+
+def test_keys_of_a_group_that_is_chosen_anew_are_forgotten(tmp_path: Path) -> None:
+    (tmp_path / ".hydra").mkdir()
+    saved = "- logger=[mlflow]\n- logger.mlflow.experiment=pets\n- +logger.x=1\n- epochs=3\n"
+    (tmp_path / ".hydra" / "overrides.yaml").write_text(saved)
+    (tmp_path / "config.yaml").write_text("seed: 0\n")
+    assert resume_words([f"resume={tmp_path}", "logger=[]"])[:2] == ["epochs=3", "logger=[]"]
+    assert resume_words([f"resume={tmp_path}"])[:2] == ["logger=[mlflow]", "logger.mlflow.experiment=pets"]
+    assert again([f"rerun={tmp_path}", "logger=[]"])[0] == "epochs=3"
 
 
 def test_a_run_brings_its_own_words_and_directory(tmp_path: Path) -> None:

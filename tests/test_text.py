@@ -66,6 +66,7 @@ def test_one_value_is_a_list_of_one_where_a_list_belongs(words: list[str], key: 
 def test_numbers_stay_numbers() -> None:
     cfg = compose(["dataset=csv", "dataset.header=false", "dataset.columns.image=0", "epochs=7", "job=benchmark",
                    "job.data_shapes=[300]", "+dataset.year=2024"])  # fmt: skip
+    assert (cfg.job.classes, compose(["job=benchmark", "job.classes=7"]).job.classes) == (20, 7)
     assert (cfg.dataset.columns.image, cfg.epochs, cfg.job.data_shapes, cfg.dataset.year) == (0, 7, [300], 2024)
 
 

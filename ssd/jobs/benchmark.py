@@ -60,7 +60,7 @@ def planned(cfg: DictConfig, job: dict[str, Any]) -> Plan:
     if job["stage"] not in STAGES:
         raise UserError(f"job.stage={job['stage']}: choose {', '.join(STAGES)}")
     for key in ("classes", "rounds", "seconds", "timeout"):
-        if not job[key] > 0:
+        if type(job[key]) not in (int, float) or not job[key] > 0:
             raise UserError(f"job.{key}={job[key]}: must be more than 0")
     plain = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
     axes = (job["formats"], sorted(set(job["batches"])), job["threads"])
