@@ -14,8 +14,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from ssd.commands import own_config_dirs
 from ssd.errors import UserError
-from ssd.overrides import override, value_of
+from ssd.overrides import override, search_path, value_of
 
 KEY = "rerun"
 
@@ -48,6 +49,8 @@ def as_saved(cfg: DictConfig) -> DictConfig:
 
     run = Path(cfg.rerun)
     words = saved_words([override(KEY, str(run))])
+    if folders := own_config_dirs():
+        words = [search_path(folders), *words]
     then, now = _plain(compose(words)), _plain(cfg)
     saved = _plain(OmegaConf.load(run / "config.yaml"))
     try:

@@ -5,6 +5,7 @@
 sends it, in the order in which it happened, and removes the file once all of it is sent.
 """
 
+import importlib.util
 import json
 import logging
 import sys
@@ -16,9 +17,9 @@ from typing import Any
 
 from ssd.commands import below, module_command
 from ssd.errors import UserError
-from ssd.files import write_atomically
+from ssd.files import unwritable, write_atomically
 from ssd.tracking.events import RunInfo, Sweep
-from ssd.tracking.mlflow_store import Settings, Store
+from ssd.tracking.mlflow_store import Settings, Store, database_file
 from ssd.tracking.outbox import TOGETHER, Entry, TryAgainError, first_line
 
 log = logging.getLogger(__name__)
@@ -46,7 +47,10 @@ def load(folder: Path) -> tuple[RunInfo, Settings, list[Entry]]:
         run = dict(content["run"], folder=folder.resolve())
         if run["sweep"]:
             run["sweep"] = Sweep(**dict(run["sweep"], folder=Path(run["sweep"]["folder"])))
-        entries = [Entry(str(kind), _current(str(kind), about)) for kind, about in content["entries"]]
+        moved = Path(content["run"]["folder"]), run["folder"]
+        entries = [
+            Entry(str(kind), _found_again(_current(str(kind), about), *moved)) for kind, about in content["entries"]
+        ]
         return RunInfo(**run), Settings(**content["settings"]), entries
     except FileNotFoundError:
         raise UserError(f"{path}: does not exist, so nothing of this run waits to be sent") from None
@@ -60,6 +64,14 @@ def _current(kind: str, content: Any) -> Any:
         name, values, step = content
         return [name, {key.removeprefix("val/"): value for key, value in values.items()}, step, {}]
     return content
+
+
+def _found_again(content: Any, before: Path, now: Path) -> Any:
+    """An entry whose file lies in the run directory, which may have been moved since."""
+    if not isinstance(content, list) or not content or not isinstance(content[0], str):
+        return content
+    path = Path(content[0])
+    return [str(now / path.relative_to(before)), *content[1:]] if path.is_relative_to(before) else content
 
 
 def of_earlier(run: RunInfo) -> list[Entry]:
@@ -95,6 +107,8 @@ def send(folder: Path) -> str:
     Errors: UserError when the store does not take it, or when there is nothing.
     """
     run, settings, entries = load(folder)
+    if settings.local and (reason := unwritable(database_file(settings.tracking_uri))):
+        raise UserError(f"{settings.tracking_uri}: {reason}; {counts(kinds(entries))} still wait in {folder / FILE}")
     store = Store(settings, run, go_on=True)
     while entries:
         together = entries[: _leading(entries[:TOGETHER])]
@@ -120,6 +134,8 @@ def main(folders: list[str]) -> Any:
     from ssd.tracking.mlflow import quieten
 
     logging.basicConfig(format="%(message)s", level=logging.INFO)
+    if importlib.util.find_spec("mlflow") is None:
+        return "error: MLflow is not installed: pip install mlflow"
     quieten()
     if not folders:
         return "usage: python -m ssd.tracking.unsent RUN_DIRECTORY…"

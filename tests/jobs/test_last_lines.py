@@ -152,6 +152,13 @@ def test_the_command_of_an_interrupted_training_and_of_a_store_that_is_gone(fold
     assert "going on after step" in done.stderr
 
 
+def test_a_training_can_be_repeated(trained: str, folder: Path) -> None:
+    """With its configuration folder, and without keys of loggers that are no longer chosen."""
+    done = subprocess.run([sys.executable, "-m", "ssd.run", "rerun=run", "logger=[]", *COMMON[:2], "job=prepare"],
+                          cwd=folder, env=BARE, text=True, capture_output=True, timeout=600)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_sweep(folder: Path) -> None:
     said = ssd(folder, "seed=0,1", "epochs=1", "logger=[]", "hydra.sweep.dir=sweep")
     names = {path.name for path in check_places(said, folder)}

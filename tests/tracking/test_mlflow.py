@@ -193,6 +193,25 @@ def test_what_waits_for_a_deleted_experiment_can_be_sent(tmp_path, run):
     assert len(client.search_runs([client.get_experiment_by_name("ssd").experiment_id])) == 1
 
 
+def test_what_waits_in_a_run_that_was_moved(tmp_path, run):
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    (run.folder / "report.html").write_text("x")
+    settings = Settings(uri, str(tmp_path / "artifacts"), "ssd", None)
+    unsent.keep(run, settings, [Entry("run", None), Entry("artifact", (str(run.folder / "report.html"), "report"))])
+    run.folder.rename(tmp_path / "moved")
+    unsent.send(tmp_path / "moved")
+    assert len(list((tmp_path / "artifacts").rglob("report.html"))) == 1
+
+
+def test_a_store_that_cannot_be_written_is_one_line_when_sending(tmp_path, run):
+    (tmp_path / "file").write_text("")
+    uri = f"sqlite:///{tmp_path}/file/mlflow.db"
+    unsent.keep(run, Settings(uri, str(tmp_path), "ssd", None), [Entry("run", None)])
+    with pytest.raises(UserError, match="file is not a directory; 1 x run still wait in") as caught:
+        unsent.send(run.folder)
+    assert len(str(caught.value).splitlines()) == 1
+
+
 @pytest.mark.parametrize("name", ["", " ", "x" * 300, "a\nb"])
 def test_names_no_experiment_can_have(name):
     with pytest.raises(UserError, match=r"logger\.mlflow\.experiment=") as caught:
