@@ -17,12 +17,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from ssd.data.placement import InputSpec, trains_with_averages
 from ssd.detection.decode import DecodeParams
-from ssd.engine import mx
 from ssd.errors import UserError
+from ssd.graph_file import SPEC_ATTRIBUTE, graph_errors, load_graph
 from ssd.index import FOLDER, NAME, check_file, read_index
 from ssd.param_file import read_arrays
 
-SPEC_ATTRIBUTE = "__ssd_model__"
 EARLIER = {"soft_nms": None, "sigma": 0.5, "flip": False}  # what checkpoints meant that do not say these
 MAX_TOLD = 4  # parameters in one message
 MAX_SIDE = 16_384  # pixels of an input, against files that ask for all memory
@@ -222,34 +221,21 @@ def load_model(path: str | Path) -> Model:
     graph = file.with_name(f"{match['prefix']}-symbol.json")
     if not graph.is_file():
         raise UserError(f"{graph}: missing; a checkpoint is this file and {file.name} together")
-    symbol = load_symbol(graph)
+    symbol = load_graph(graph)
     spec = spec_of(symbol, graph)
     arg_params, aux_params = load_params(file)
     return Model(spec, symbol, arg_params, aux_params)
-
-
-def load_symbol(path: Path) -> Any:
-    """A graph from its JSON file. Errors: UserError when it cannot be read."""
-    try:
-        text = path.read_text()
-        json.loads(text)  # MXNet's own parser answers damage with bytes that are no text
-        symbol = mx.sym.load_json(text)
-        symbol.list_arguments()
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: missing") from error
-    except (mx.base.MXNetError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not an MXNet symbol file, or cut short") from error
-    return symbol
 
 
 def check_params(symbol: Any, model: Model, source: str) -> None:
     """Every parameter of `symbol` must be in the model with the right shape. Errors: UserError naming those that are
     missing or differ."""
     spec = model.spec
-    shapes, _, aux_shapes = symbol.infer_shape(data=(1, 3, spec.height, spec.width))
-    wanted = dict(zip(symbol.list_arguments(), shapes, strict=True))
-    wanted.update(zip(symbol.list_auxiliary_states(), aux_shapes, strict=True))
-    del wanted["data"]
+    with graph_errors(f"model {source}"):
+        shapes, _, aux_shapes = symbol.infer_shape(data=(1, 3, spec.height, spec.width))
+        wanted = dict(zip(symbol.list_arguments(), shapes, strict=True))
+        wanted.update(zip(symbol.list_auxiliary_states(), aux_shapes, strict=True))
+        del wanted["data"]
     have = {**model.arg_params, **model.aux_params}
     missing = [name for name in wanted if name not in have]
     differing = [

@@ -17,10 +17,11 @@ from ssd.detection.decode import DecodeParams
 from ssd.engine import mx
 from ssd.errors import UserError
 from ssd.files import whole_folder
+from ssd.graph_file import graph_errors, load_graph
 from ssd.interop.constants import with_constants
 from ssd.interop.description import BUNDLE, SENTENCES, describe, read_description
 from ssd.interop.suppression import check_hard, suppressed
-from ssd.model import Model, ModelSpec, Params, check_params, load_params, load_symbol
+from ssd.model import Model, ModelSpec, Params, check_params, load_params
 from ssd.plain_yaml import read_yaml
 from ssd.symbol.decoding import decode_boxes
 from ssd.symbol.multibox import MultiBox
@@ -98,12 +99,13 @@ def read_bundle(folder: Path, finished: bool | None = None) -> Model:
     Errors: UserError when a file is missing or damaged.
     """
     spec = read_description(read_yaml(folder / DESCRIPTION, "a description of a model"), folder / DESCRIPTION)
-    symbol = load_symbol(folder / SYMBOL)
+    symbol = load_graph(folder / SYMBOL, (spec.height, spec.width))
     arg_params, aux_params = load_params(folder / PARAMS)
     if symbol.list_outputs() != ["detection_output"]:
         raise UserError(f"{folder / SYMBOL}: its output is not detection; it is not a bundle of this package")
     if not (spec.compat is not None if finished is None else finished):
-        symbol = _opened(symbol, spec, folder / SYMBOL)
+        with graph_errors(str(folder / SYMBOL)):
+            symbol = _opened(symbol, spec, folder / SYMBOL)
     return Model(spec, symbol, arg_params, aux_params)
 
 

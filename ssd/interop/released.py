@@ -14,7 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 from ssd.config import CONF
 from ssd.engine import mx
 from ssd.errors import UserError
-from ssd.model import PARAMS_NAME, SPEC_ATTRIBUTE, Model, ModelSpec, Params, load_params, load_symbol
+from ssd.graph_file import load_graph
+from ssd.model import PARAMS_NAME, SPEC_ATTRIBUTE, Model, ModelSpec, Params, load_params
 from ssd.symbol.graphs import build_test
 from ssd.symbol.head import head_layers
 
@@ -38,7 +39,7 @@ def released_model(cfg: DictConfig) -> Model | None:
     if not match or not path.is_file():
         return None
     file = path.with_name(f"{match['prefix']}-symbol.json")
-    symbol = load_symbol(file) if file.is_file() else None
+    symbol = load_graph(file, (cfg.data_shape.height, cfg.data_shape.width)) if file.is_file() else None
     if symbol is not None and SPEC_ATTRIBUTE in symbol.attr_dict().get("data", {}):
         return None
     if cfg.compat != COMPAT:

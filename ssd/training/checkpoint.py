@@ -19,6 +19,7 @@ import numpy as np
 from ssd.engine import mx
 from ssd.errors import UserError
 from ssd.files import durable_file
+from ssd.graph_file import accept
 from ssd.index import NAME, Entry, damage, read_index, sha256
 from ssd.model import Params, load_params
 from ssd.param_file import read_arrays
@@ -84,7 +85,9 @@ class Checkpoints:
     def write_symbol(self, symbol: Any) -> None:
         """The graph that all checkpoints are of. Nothing is written before."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._write(self.symbol, lambda draft: draft.write_bytes(symbol.tojson().encode()))
+        text = symbol.tojson()
+        self._write(self.symbol, lambda draft: draft.write_bytes(text.encode()))
+        accept(text)
 
     def complete(self, epochs: int) -> bool:
         """Whether the run has come to its end with all of so many epochs done."""

@@ -10,9 +10,10 @@ from omegaconf import DictConfig
 
 from ssd.engine import mx
 from ssd.errors import UserError
+from ssd.graph_file import load_graph
 from ssd.interop.foreign import load_npz
 from ssd.interop.released import renamed
-from ssd.model import PARAMS_NAME, SPEC_ATTRIBUTE, Params, find_params, load_params, load_symbol, spec_of
+from ssd.model import PARAMS_NAME, SPEC_ATTRIBUTE, Params, find_params, load_params, spec_of
 from ssd.recipe import NUMPY
 from ssd.training.groups import BACKBONE, GROUPS, HEADS, group_of, is_class_predictor
 
@@ -66,7 +67,7 @@ def _classes(file: Path) -> list[str] | None:
     graph = file.with_name(f"{match['prefix']}-symbol.json")
     if not graph.is_file():
         return None
-    symbol = load_symbol(graph)
+    symbol = load_graph(graph)
     return list(spec_of(symbol, graph).classes) if SPEC_ATTRIBUTE in symbol.attr_dict().get("data", {}) else None
 
 

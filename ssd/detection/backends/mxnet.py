@@ -8,6 +8,7 @@ import numpy as np
 from ssd.detection.decode import DecodeParams
 from ssd.engine import mx
 from ssd.errors import UserError
+from ssd.graph_file import graph_errors
 from ssd.model import Model, Params, check_params
 from ssd.symbol.graphs import inference_graph
 
@@ -24,9 +25,10 @@ class MxnetBackend:
     def __init__(self, model: Model, context: Any, source: str) -> None:
         spec = model.spec
         self._context = context
-        self._graph = inference_graph(model.symbol, DecodeParams(**spec.detection), spec.variances, spec.compat)
-        check_params(self._graph, model, source)
-        _check_classes(self._graph, model, source)
+        with graph_errors(f"model {source}"):
+            self._graph = inference_graph(model.symbol, DecodeParams(**spec.detection), spec.variances, spec.compat)
+            check_params(self._graph, model, source)
+            _check_classes(self._graph, model, source)
         self._executors: dict[int, Any] = {}
         self._lock = threading.Lock()
         self.set_params(model.arg_params, model.aux_params)
