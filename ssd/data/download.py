@@ -1,11 +1,13 @@
 """Fetching published archives: checked, resumed where a connection broke, unpacked without trust."""
 
 import logging
+import lzma
 import os
-import shutil
+import struct
 import tarfile
 import time
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -23,7 +25,12 @@ pooch.get_logger().setLevel("WARNING")  # progress is told here
 TRIES = 6  # connections in a row that bring nothing new
 PAUSE = 0.5  # seconds before the second try, doubled before each next one
 TIMEOUT = (15, 60)  # seconds to connect, and without a byte
+DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError,
+          RuntimeError, ValueError, struct.error, OverflowError)  # fmt: skip
 CHUNK = 1 << 18
+MOST_RATIO = 100  # images cannot be packed, XML to a twentieth
+SMALL = 64_000_000  # bytes that any archive may unpack to
+MAX_MEMBERS = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -154,8 +161,10 @@ class _Download:
 def unpack(path: Path, root: Path, strip: int) -> None:
     """Files of a .tar or .zip into `root`, their first `strip` folders taken off.
 
-    UserError for a name that leads out of `root`; links and devices are left out.
+    UserError for a name that leads out of `root`, and for more than any dataset unpacks to; links and devices are
+    left out.
     """
+    room = max(SMALL, MOST_RATIO * path.stat().st_size)
     try:
         with progress(f"unpacking {path.name}", None) as done:
             for number, (name, file) in enumerate(_members(path), start=1):
@@ -168,10 +177,26 @@ def unpack(path: Path, root: Path, strip: int) -> None:
                     target = root.joinpath(*parts[strip:])
                     target.parent.mkdir(parents=True, exist_ok=True)
                     with open(target, "wb") as out:
-                        shutil.copyfileobj(file, out, CHUNK)
+                        room -= _copy(file, out, room, path)
+                if number > MAX_MEMBERS:
+                    raise UserError(f"{path}: holds more than {MAX_MEMBERS} files, which no dataset has")
                 done(number)
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+    except DAMAGE as error:
         raise UserError(f"{path}: cannot be unpacked ({error}); delete it to download it again") from error
+
+
+def _copy(file: IO[bytes], out: IO[bytes], room: int, path: Path) -> int:
+    """Returns how many bytes there were. Errors: UserError when these are more than `room`."""
+    count = 0
+    while part := file.read(CHUNK):
+        count += len(part)
+        if count > room:
+            raise UserError(
+                f"{path}: unpacks to more than {MOST_RATIO} times its size, which no dataset does; what came so "
+                "far lies beside it"
+            )
+        out.write(part)
+    return count
 
 
 def _members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:

@@ -1,5 +1,6 @@
 """Against a server on loopback that behaves as badly as real ones."""
 
+import gzip
 import hashlib
 import io
 import tarfile
@@ -154,9 +155,9 @@ def tar(entries: dict[str, bytes | tarfile.TarInfo]) -> bytes:
     return buffer.getvalue()
 
 
-def zipped(entries: dict[str, bytes]) -> bytes:
+def zipped(entries: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> bytes:
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as file:
+    with zipfile.ZipFile(buffer, "w", compression) as file:
         for name, data in entries.items():
             file.writestr(name, data)
     return buffer.getvalue()
@@ -257,3 +258,19 @@ def test_presets_name_what_they_need():
                 item = Archive.from_config(name, entry, "http://mirror/base/")
                 assert item.url == f"http://mirror/base/{item.file}"
                 assert len(item.md5 or "") == 32
+
+
+@pytest.mark.parametrize("make", [tar, zipped])
+def test_bombs(tmp_path, make, monkeypatch):
+    path = tmp_path / "a"
+    monkeypatch.setattr(download, "SMALL", 500_000)
+    entries = {"first": b"1", "large": bytes(1_000_000)}
+    path.write_bytes(gzip.compress(tar(entries)) if make is tar else zipped(entries, zipfile.ZIP_DEFLATED))
+    with pytest.raises(UserError, match="a: unpacks to more than 100 times its size"):
+        unpack(path, tmp_path / "out", 0)
+    assert (tmp_path / "out" / "first").read_bytes() == b"1"
+    monkeypatch.setattr(download, "SMALL", 1_000_001)
+    unpack(path, tmp_path / "out", 0)
+    monkeypatch.setattr(download, "MAX_MEMBERS", 1)
+    with pytest.raises(UserError, match="more than 1 files"):
+        unpack(path, tmp_path / "out", 0)
