@@ -33,6 +33,7 @@ MAX_NODES = 50_000
 MAX_DEPTH = 8  # of subgraphs; those of fused convolutions hold none
 MAX_ATTRIBUTE = 10_000_000  # characters; the names of 100,000 classes are one
 MAX_ARRAY = 16 << 30  # bytes of one array for one image
+FATAL = (signal.SIGSEGV, signal.SIGFPE, signal.SIGBUS, signal.SIGILL, signal.SIGABRT)
 LIMIT = 120  # seconds, far more than any graph takes
 ANY_SIDES = (300, 300)  # where the file does not say what it is for
 # They run Python, addresses out of attributes, or other graphs; read files; or belong to other machines.
@@ -259,6 +260,8 @@ def _be_copy(text: str, sides: tuple[int, int], pipe: Sequence[int]) -> None:
     try:
         os.close(pipe[0])
         faulthandler.disable()
+        for name in FATAL:
+            signal.signal(name, signal.SIG_DFL)  # rather than MXNet's own, which end otherwise
         nowhere = os.open(os.devnull, os.O_WRONLY)
         for handle in (1, 2):  # MXNet tells there of what ends it
             os.dup2(nowhere, handle)

@@ -139,8 +139,9 @@ def checked(spec: ModelSpec) -> ModelSpec:
     ids = spec.category_ids
     if ids is not None and not (isinstance(ids, list) and len(ids) == len(spec.classes) and all(map(_is_whole, ids))):
         raise ValueError("category_ids are not a whole number for each class")
-    DecodeParams(**spec.detection)
-    _check_thresholds(spec.detection)
+    if _detects(spec):
+        DecodeParams(**spec.detection)
+        _check_thresholds(spec.detection)
     return spec
 
 
@@ -152,8 +153,13 @@ def _check_texts(spec: ModelSpec) -> None:
         raise ValueError(f"{len(classes)} classes")
     if not all(isinstance(name, str) for name in (*classes, spec.backbone)):
         raise ValueError("classes or backbone are not all text")
-    if not all(classes) or len(set(classes)) < len(classes):
+    if not all(classes) or (_detects(spec) and len(set(classes)) < len(classes)):  # ImageNet has two cranes
         raise ValueError("classes are not all different, or one has no name")
+
+
+def _detects(spec: ModelSpec) -> bool:
+    """Whether it has thresholds: a converted classifier has none."""
+    return bool(spec.detection.keys() - EARLIER.keys())
 
 
 def _check_thresholds(detection: dict[str, Any]) -> None:
@@ -184,7 +190,10 @@ def find_params(path: str | Path) -> Path:
             index = folder / NAME
             if index.is_file():
                 found = read_index(index)
-                return folder / found.get("best", found["last"])["params"]
+                name = found.get("best", found["last"])["params"]
+                if not PARAMS_NAME.fullmatch(name):
+                    raise UserError(f"{index}: damaged ({name[:60]!r} is no name of parameters)")
+                return folder / name
         if (bundled := path / "ssd-0000.params").is_file():  # of a deploy bundle
             return bundled
         raise UserError(f"model {path}: no {NAME} here or in {FOLDER}/; name a run directory or a .params file")

@@ -84,8 +84,8 @@ def test_sizes_that_make_no_sense(key, value, part, tmp_path) -> None:
     assert part in error(tmp_path, content)
 
 
-CODE = ("Custom", "_Native", "_NDArray", "_CustomFunction", "_foreach", "_cond", "_cvimread", "_npi_cvimread", "_FusedOp",
-        "_CachedOp", "sgd_update", "_backward_Convolution")  # fmt: skip
+CODE = ("Custom", "_Native", "_NDArray", "_CustomFunction", "_foreach", "_cond", "_cvimread", "_npi_cvimread",
+        "_FusedOp", "_CachedOp", "sgd_update", "_backward_Convolution")  # fmt: skip
 
 
 @pytest.mark.parametrize("operator", CODE)

@@ -65,7 +65,7 @@ def sound() -> str:
         ({"antialias": "yes"}, "antialias"),
         ({"category_ids": [1]}, "category_ids"),
         ({"category_ids": "abc"}, "category_ids"),
-        ({"detection": {}}, "score"),
+        ({"detection": {"nms": 0.5}}, "score"),
         ({"detection": 3}, "not a mapping"),
         ({"detection.nms": float("nan")}, "detection.nms is nan"),
         ({"detection.sigma": float("nan")}, "detection"),
@@ -88,6 +88,12 @@ def test_descriptions_that_make_no_sense(change, part, sound) -> None:
     with pytest.raises(UserError, match=f"x: its model description cannot be read .*{part}") as caught:
         spec_of(symbol, Path("x"))
     assert "\n" not in str(caught.value)
+
+
+def test_classifiers_have_no_thresholds(sound) -> None:
+    symbol = graph()
+    symbol.get_internals()["data"]._set_attr(**{SPEC_ATTRIBUTE: json.dumps(json.loads(sound) | {"detection": {}})})
+    assert "score" not in spec_of(symbol, Path("x")).detection
 
 
 def graph() -> mx.sym.Symbol:

@@ -121,6 +121,8 @@ def _read(content: Mapping[str, Any]) -> ModelSpec:
     entry, model = content["input"], content["model"]
     if model["precision"] not in PRECISIONS:
         raise ValueError(f"precision: {model['precision']!r} instead of {' or '.join(PRECISIONS)}")
+    if not content["detection"]:
+        raise ValueError("detection: names no thresholds")
     spec = ModelSpec(
         classes=content["classes"],
         height=entry["height"],
