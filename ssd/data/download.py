@@ -26,7 +26,7 @@ TRIES = 6  # connections in a row that bring nothing new
 PAUSE = 0.5  # seconds before the second try, doubled before each next one
 TIMEOUT = (15, 60)  # seconds to connect, and without a byte
 DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError,
-          RuntimeError, ValueError, struct.error, OverflowError)  # fmt: skip
+          RuntimeError, ValueError, struct.error, OverflowError, MemoryError)  # fmt: skip
 CHUNK = 1 << 18
 MOST_RATIO = 100  # images cannot be packed, XML to a twentieth
 SMALL = 64_000_000  # bytes that any archive may unpack to
@@ -182,13 +182,18 @@ def unpack(path: Path, root: Path, strip: int) -> None:
                     raise UserError(f"{path}: holds more than {MAX_MEMBERS} files, which no dataset has")
                 done(number)
     except DAMAGE as error:
-        raise UserError(f"{path}: cannot be unpacked ({error}); delete it to download it again") from error
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> UserError:
+    problem = next(iter(str(error).splitlines()), type(error).__name__)[:200]
+    return UserError(f"{path}: cannot be unpacked ({problem}); delete it to download it again")
 
 
 def _copy(file: IO[bytes], out: IO[bytes], room: int, path: Path) -> int:
     """Returns how many bytes there were. Errors: UserError when these are more than `room`."""
     count = 0
-    while part := file.read(CHUNK):
+    while part := _read(file, path):
         count += len(part)
         if count > room:
             raise UserError(
@@ -199,15 +204,30 @@ def _copy(file: IO[bytes], out: IO[bytes], room: int, path: Path) -> int:
     return count
 
 
+def _read(file: IO[bytes], path: Path) -> bytes:
+    try:
+        return file.read(CHUNK)
+    except OSError as error:
+        raise _damaged(path, error) from error
+
+
 def _members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    """(name, open file) of every regular file of an archive."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            for info in archive.infolist():
-                if not info.is_dir() and (info.external_attr >> 16) & 0o170000 in (0, 0o100000):
-                    with archive.open(info) as file:
-                        yield info.filename, file
-        return
+    """(name, open file) of every regular file of an archive. Errors: UserError or DAMAGE."""
+    try:
+        yield from _zipped(path) if zipfile.is_zipfile(path) else _tarred(path)
+    except OSError as error:  # of reading: nothing is written in here
+        raise _damaged(path, error) from error
+
+
+def _zipped(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    with zipfile.ZipFile(path) as archive:
+        for info in archive.infolist():
+            if not info.is_dir() and (info.external_attr >> 16) & 0o170000 in (0, 0o100000):
+                with archive.open(info) as file:
+                    yield info.filename, file
+
+
+def _tarred(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
     with tarfile.open(path) as tar:
         for member in tar:
             if member.isreg():

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from ssd.errors import UserError
+from ssd.plain_yaml import read_yaml
 from ssd.results import FILE, FINISHED, HEADLINE, Conditions, group_letters, key_of, measured_of, read_metrics, unlike
 
 METRICS = (HEADLINE, "map_area", "AP", "AP50", "AP75", "precision", "recall", "f1", "mean_iou")
@@ -33,6 +33,8 @@ ABSENT = "–"  # shown for a key that a run does not have
 LEAVES = 8  # keys of one table that are listed one by one where they differ; more become one row
 ITEMS = 6  # of a list that is shown as it is; a longer one as its length and digest
 DIGITS = 6  # of a digest
+# What files of a run that are damaged end in.
+DAMAGE = (UserError, OSError, ValueError, TypeError, KeyError, AttributeError, OmegaConfBaseException)
 
 
 @dataclass(frozen=True)
@@ -284,15 +286,23 @@ FOOTNOTE = "* at thresholds chosen on this split itself: optimistic"
 def _read(folder: Path, name: str) -> Run | str:
     """The run, or why its files cannot be read."""
     try:
-        config: Any = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"), resolve=True)
+        saved = OmegaConf.create(read_yaml(folder / "config.yaml", "a configuration"))
         metrics = read_metrics(folder)
-        flat = dict(_flat(config, ""))
+        _check_numbers(metrics)
+        flat = dict(_flat(OmegaConf.to_container(saved, resolve=True), ""))
         split = str(metrics.get("split") or flat.get("job.split") or "val")
         return Run(
             name, folder, flat, metrics, split, _epochs(folder), _mean_curve(folder, split), measured_of(metrics)
         )
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, OmegaConfBaseException, YAMLError) as error:
+    except DAMAGE as error:
         return f"its files cannot be read ({' '.join(str(error).split())})"
+
+
+def _check_numbers(metrics: Mapping[str, Any]) -> None:
+    """Errors: ValueError for a metric that is none."""
+    for key, value in metrics.items():
+        if key.rpartition("/")[2] in METRICS and not isinstance(value, (int, float, type(None))):
+            raise ValueError(f"{FILE}: {key} is no number")
 
 
 def _flat(node: Any, prefix: str) -> list[tuple[str, Any]]:

@@ -214,13 +214,17 @@ def test_runs_without_results_are_listed_with_the_reason(tmp_path):
     (tmp_path / "6" / ".hydra").mkdir(parents=True)
     make_run(tmp_path / "7", 0.5)
     (tmp_path / "7" / "config.yaml").write_text("{")
+    make_run(tmp_path / "8", 0.5)
+    (tmp_path / "8" / "config.yaml").write_text("a: &a [x]\nb: *a")
+    make_run(tmp_path / "9", 0.5, results={"map_11pt": 0.5, "val/f1": "high"})
     (tmp_path / "no run").mkdir()
     found = find_runs(str(tmp_path / "*"))
     assert [run.name for run in found.runs] == ["2", "1"]
     reasons = dict(found.left_out)
-    assert list(reasons) == ["3", "4", "5", "6", "7"]
+    assert list(reasons) == ["3", "4", "5", "6", "7", "8", "9"]
     for name, part in (("3", "cannot be read"), ("4", "(interrupted): nothing was measured"), ("5", "no metrics.json"),
-                       ("6", "no config.yaml"), ("7", "cannot be read")):  # fmt: skip
+                       ("6", "no config.yaml"), ("7", "cannot be read"), ("8", "is an anchor"),
+                       ("9", "val/f1 is no number")):  # fmt: skip
         assert part in reasons[name]
     lines = lines_of(found, 80)
     assert f"left out: 5: {reasons['5']}" in lines
