@@ -6,6 +6,7 @@
 Names and types of the keys are in ssd/schema.py, values and their comments in conf/.
 """
 
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -37,6 +38,7 @@ sys.path.append(str(PACKAGE / "sweeps" / "plugins"))
 COMPAT = (None, "mxnet_ssd")
 RESIZE_MODES = ("force", "fit")
 LARGE_TIER_PIXELS = 448
+TIME = re.compile(r"\d{4}-\d\d-\d\d_")  # of a run, whose directory is named by it
 MAX_SIDE = 4096  # pixels; beyond it one image of a VGG fills a hundred gigabytes
 NAMES = ("name", "root", "folder", "labels", "mirror", "out_of_range", "units", "delimiter")  # of a dataset, one each
 ANCHORS_PER_POSITIVE = 4  # that mxnet-ssd divides its losses by: a positive and its three negatives; its four offsets
@@ -115,7 +117,9 @@ def _subject(cfg: DictConfig) -> str:
         return f"{cfg.backbone.name}_{cfg.data_shape.name}_{dataset}"
     path = Path(str(model))
     run = next((folder for folder in (path, *path.parents) if (folder / "config.yaml").is_file()), None)
-    return run.parent.name if run else path.stem or "model"
+    if run is None:
+        return path.stem or "model"
+    return run.parent.name if TIME.match(run.name) and run.parent.name else run.name or run.absolute().name
 
 
 def _gpus(without: int | None, *, _root_: DictConfig) -> int | None:

@@ -1,4 +1,4 @@
-"""What the command line leaves out because a model says it.
+"""Overrides that the command line leaves out because a model implies them.
 
 A training with init.network=weights, as experiments=finetune has it, takes backbone, head and data shape from the model
 it starts from.
@@ -28,16 +28,16 @@ OWN_NETWORK = re.compile(r"[+~]*(backbone|data_shape|head|compat)[.=@]")
 
 
 def inherit(words: Sequence[str]) -> list[str]:
-    """The words, behind those that a model stands for.
+    """The overrides, behind those that a model implies.
 
-    Errors: UserError for a model of a backbone or dataset of which today's program knows nothing, and for one of
-    another backbone than the words say.
+    Errors: UserError for a model whose backbone or dataset does not exist today, and for a backbone= that differs from
+    the model's.
     """
     return _with_dataset([*_network(words), *words])
 
 
 def _network(words: Sequence[str]) -> list[str]:
-    """The words for the network of init.weights, where init.network asks for it."""
+    """The overrides for the network of init.weights, where init.network requests it."""
     if value_of(words, "job") in JOBS or not any(re.match(r"\+*(init\.|experiments=)", word) for word in words):
         return []
     plain = composable(words)
@@ -61,20 +61,20 @@ def _network_of(weights: str, words: Sequence[str]) -> list[str]:
     path = Path(weights)
     saved = _saved_network(path) or network_of_spec(path)
     if saved is None:
-        return []  # what is wrong with the file is told by what reads it
+        return []  # what reads the file reports what is wrong with it
     name, data_shape = saved["backbone"]["name"], saved["data_shape"]
-    said = {word.lstrip("+").partition("=")[0].partition(".")[0]: word for word in words if "=" in word}
-    asked = value_of(words, "backbone")
-    if asked is not None and asked != saved["choice"]:
+    given = {word.lstrip("+").partition("=")[0].partition(".")[0] for word in words if "=" in word}
+    requested = value_of(words, "backbone")
+    if requested is not None and requested != saved["choice"]:
         raise UserError(
-            f"backbone={asked}: init.weights={weights} is a model of backbone {name}, whose layers do not fit; leave "
+            f"backbone={requested}: init.weights={weights} is a model of backbone {name}, whose layers do not fit; leave "
             "backbone= out, or name a model of it"
         )
-    front = [] if "backbone" in said else [f"backbone={quoted(saved['choice'])}"]
-    if "data_shape" not in said:
+    front = [] if "backbone" in given else [f"backbone={quoted(saved['choice'])}"]
+    if "data_shape" not in given:
         height, width = data_shape["height"], data_shape["width"]
         front.append(f"data_shape={height}" if height == width else f"data_shape=[{height},{width}]")
-    if "compat" not in said and saved.get("compat") is not None:
+    if "compat" not in given and saved.get("compat") is not None:
         front.append(f"compat={saved['compat']}")
     settings = [word for word in words if word.startswith("hydra.searchpath=") or OWN_NETWORK.match(word)]
     today: Any = OmegaConf.to_container(compose([*normalise(front), *settings]), resolve=True)
@@ -118,7 +118,7 @@ def network_of_spec(path: Path) -> dict[str, Any] | None:
 
 
 def _with_dataset(words: Sequence[str]) -> list[str]:
-    """The words, behind those for the dataset of the run that model= names or lies in."""
+    """The overrides, behind those for the dataset of the run that model= names or lies in."""
     values = dict(word.split("=", 1) for word in words if "=" in word)
     run = _run_of(Path(value_of(words, "model") or ""))
     if values.get("job") not in JOBS or "dataset" in values or run is None:

@@ -1,8 +1,8 @@
 """Keys whose values are text whatever they look like: names of folders, files, classes, splits.
 
-Hydra's grammar and YAML read 2024, 1e3, 010, yes and 12:30 as numbers and truth values. What is text is told by
-ssd/schema.py (fields of type str) and by conf/ (keys whose default is text); only keys whose default is null are named
-here. `as_text` quotes values on the command line, `FileConfigSource` reads them out of YAML files.
+Hydra's grammar and YAML read 2024, 1e3, 010, yes and 12:30 as numbers and booleans. Text is what ssd/schema.py declares
+as str, and the keys whose default in conf/ is text; only keys whose default is null are listed here. `as_text` quotes
+values on the command line, `FileConfigSource` reads them from YAML files.
 """
 
 import re
@@ -62,7 +62,7 @@ def is_list(key: str) -> bool:
 
 @lru_cache(1)
 def text_keys() -> frozenset[str]:
-    """The keys that the schema or a file of conf/ says to be text."""
+    """The keys that are text by the schema or by a file of conf/."""
     from ssd.config import CONF
 
     found = {*TEXT, *LISTS, *_of_schema(Config, "")}

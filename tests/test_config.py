@@ -3,6 +3,7 @@
 import itertools
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,7 @@ from omegaconf import OmegaConf
 
 from ssd.config import anchor_scales, compose
 from ssd.errors import UserError
-from ssd.overrides import explain, flags_first, groups, normalise, sweep_points
+from ssd.overrides import explain, flags_first, groups, normalise, override, sweep_points
 
 CHOICES = [f"{group}={choice}" for group, names in groups().items() for choice in names if choice != "any"]
 BACKBONES = groups()["backbone"]
@@ -190,3 +191,15 @@ def test_one_threshold_for_what_is_shown_and_served() -> None:
     for wrong in ("1.5", "-0.1", "nan"):
         with pytest.raises(UserError, match="threshold=.*: expected a score from 0 to 1"):
             compose([f"threshold={wrong}"])
+
+
+def test_the_folder_of_a_job_is_named_after_its_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("outputs/small_128_shapes/2026-01-31_12-00-00.000000", "mine", "deep/mine too"):
+        (tmp_path / name / "checkpoints").mkdir(parents=True)
+        (tmp_path / name / "config.yaml").write_text("")
+    names = {"outputs/small_128_shapes/2026-01-31_12-00-00.000000": "small_128_shapes", "mine": "mine",
+             "deep/mine too": "mine too", "mine/checkpoints/ssd-0001.params": "mine", "else/x.onnx": "x"}  # fmt: skip
+    for model, name in names.items():
+        cfg = compose(["job=eval", override("model", model)])
+        assert OmegaConf.create({"x": "${ssd.run_name:}", **cfg}).x == name

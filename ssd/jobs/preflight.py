@@ -1,4 +1,4 @@
-"""What cannot work is told before work begins: before images are looked at, packed or measured."""
+"""Checks at the start of a job: what cannot work is reported before images are read, packed or measured."""
 
 import logging
 from collections.abc import Iterator
