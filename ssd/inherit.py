@@ -67,8 +67,8 @@ def _network_of(weights: str, words: Sequence[str]) -> list[str]:
     requested = value_of(words, "backbone")
     if requested is not None and requested != saved["choice"]:
         raise UserError(
-            f"backbone={requested}: init.weights={weights} is a model of backbone {name}, whose layers do not fit; leave "
-            "backbone= out, or name a model of it"
+            f"backbone={requested}: init.weights={weights} is a model of backbone {name}, whose layers do not fit; "
+            "leave backbone= out, or name a model of it"
         )
     front = [] if "backbone" in given else [f"backbone={quoted(saved['choice'])}"]
     if "data_shape" not in given:
