@@ -46,11 +46,16 @@ KNOWN = re.compile(
     r"null|Activation|BatchNorm|BlockGrad|Cast|Concat|Convolution|Deconvolution|Dropout|Flatten|FullyConnected|"
     r"L2Normalization|LRN|LeakyReLU|MakeLoss|Pooling|Reshape|SliceChannel|SoftmaxActivation|SoftmaxOutput|UpSampling|"
     r"_r?(plus|minus|mul|div|power|maximum|minimum)_scalar|_((not_)?equal|(greater|lesser)(_equal)?)_scalar|"
-    r"_contrib_(MultiBox(Prior|Detection|Target)|box_(nms|iou)|(re|de)?quantize(_v2)?)|_sg_mkldnn_\w+|"
+    r"_contrib_(MultiBox(Prior|Detection|Target)|box_(nms|iou)|(re|de)?quantize(_v2)?|quantized_\w+)|_sg_mkldnn_\w+|"
     r"_copy|_zeros|_ones|_arange|_maximum|_minimum|abs|amp_(multi)?cast|argsort|broadcast_\w+|clip|elemwise_\w+|exp|"
     r"expand_dims|expm1|identity|log|log_softmax|max|mean|min|negative|ones_like|pick|relu|reshape_like|sigmoid|slice|"
     r"slice_axis|slice_like|smooth_l1|softmax|sqrt|square|squeeze|stack|sum|tanh|tile|topk|transpose|where|zeros_like"
 )
+COUNTED = ("SliceChannel", "amp_multicast")
+SEVERAL = {  # outputs, those that only training uses included
+    re.compile(r"BatchNorm|_contrib_MultiBoxTarget|_contrib_((re)?quantize(_v2)?|quantized_\w+)|_sg_mkldnn_\w+"): 3,
+    re.compile(r"L2Normalization|LRN|Dropout|_contrib_box_nms"): 2,
+}
 MOST = 1_000_000_000  # what a number in an attribute may be at most, where nothing below says less
 WHOLE = re.compile(r"(?<![\w.+-])[+-]?\d+(?![\w.])")
 FROM_ONE = {"kernel": 65_535, "stride": 65_535, "dilate": 65_535, "num_filter": 10_000_000, "num_hidden": 100_000_000,
@@ -115,15 +120,17 @@ def check_graph(stored: Any, depth: int = 0) -> set[str]:
         raise ValueError(f"it has {len(nodes)} nodes, expected 1 to {MAX_NODES}")
     operators = set()
     for number, node in enumerate(nodes):
-        operators |= _check_node(node, number, depth)
-    _check_edges(stored.get("heads"), len(nodes), "heads")
+        operators |= _check_node(node, nodes[:number], depth)
+    _check_edges(stored.get("heads"), nodes, "heads")
     places = stored.get("arg_nodes", [])
     if not isinstance(places, list) or not all(_is_place(place, len(nodes)) for place in places):
         raise ValueError("arg_nodes are no nodes")
     return operators
 
 
-def _check_node(node: Any, number: int, depth: int) -> set[str]:
+def _check_node(node: Any, before: Sequence[Any], depth: int) -> set[str]:
+    """before: the nodes before it, which are checked."""
+    number = len(before)
     if not isinstance(node, dict):
         raise ValueError(f"node {number} is no object")
     operator, name = node.get("op"), node.get("name")
@@ -131,7 +138,7 @@ def _check_node(node: Any, number: int, depth: int) -> set[str]:
         raise ValueError(f"node {number} has no operator or no name")
     if FORBIDDEN.fullmatch(operator):
         raise ValueError(f"node {name[:60]!r} has the operator {operator!r}, which is not run out of files")
-    _check_edges(node.get("inputs", []), number, f"inputs of {name[:60]!r}")
+    _check_edges(node.get("inputs", []), before, f"inputs of {name[:60]!r}")
     for key in ("attrs", "attr", "param"):  # by the version that wrote it
         _check_attributes(node.get(key) or {}, name)
     parts = node.get("subgraphs", [])
@@ -140,14 +147,31 @@ def _check_node(node: Any, number: int, depth: int) -> set[str]:
     return {operator}.union(*(check_graph(part, depth + 1) for part in parts))
 
 
-def _check_edges(edges: Any, nodes: int, what: str) -> None:
-    """Each is [node, output] or [node, output, version], the node one of the first `nodes`."""
+def _check_edges(edges: Any, nodes: Sequence[Any], what: str) -> None:
+    """Each is [node, output] or [node, output, version], the node one of those given. MXNet does not look whether the
+    node has so many outputs."""
     if not isinstance(edges, list) or len(edges) > MAX_NODES:
         raise ValueError(f"{what} are no list")
     for edge in edges:
-        whole = isinstance(edge, list) and 2 <= len(edge) <= 3 and _is_place(edge[0], nodes)
+        whole = isinstance(edge, list) and 2 <= len(edge) <= 3 and _is_place(edge[0], len(nodes))
         if not whole or not all(_is_place(value, MAX_NODES) for value in edge[1:]):
             raise ValueError(f"{what}: {str(edge)[:60]} is no output of a node before it")
+        if edge[1] and edge[1] >= _outputs(nodes[edge[0]]):
+            raise ValueError(f"{what}: {str(edge)[:60]} is an output that node {edge[0]} does not have")
+
+
+def _outputs(node: dict[str, Any]) -> int:
+    """How many outputs a node has, at most; where its operator is none of KNOWN, that is found out by running it."""
+    attributes = node.get("attrs") or node.get("attr") or node.get("param") or {}
+    operator = node["op"]
+    if not KNOWN.fullmatch(operator):
+        return MAX_NODES
+    if operator in COUNTED:
+        told = attributes.get("num_outputs", "1")
+        return int(told) if told.isdecimal() else 1
+    if operator == "topk":
+        return 2 if attributes.get("ret_typ") == "both" else 1
+    return next((count for names, count in SEVERAL.items() if names.fullmatch(operator)), 1)
 
 
 def _is_place(value: Any, count: int) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,8 @@ def test_operators_that_could_run_anything(operator, tmp_path) -> None:
         (lambda content: content["nodes"][-1].update(inputs=[[-1, 0, 0]]), "before it"),
         (lambda content: content["nodes"][-1].update(inputs=[[0, -1, 0]]), "before it"),
         (lambda content: content["nodes"][-1].update(inputs=3), "no list"),
+        (lambda content: content["heads"][0].__setitem__(1, 1), "heads: .* is an output that node .* does not have"),
+        (lambda content: content["nodes"][-1]["inputs"][1].__setitem__(1, 3), "inputs of 'both': .* does not have"),
         (lambda content: content["nodes"][-1].update(attrs=[]), ""),
         (lambda content: content["nodes"][-1].update(op="NoSuchOperator"), "NoSuchOperator is not registered"),
         (lambda content: content.update(heads=[[99, 0, 0]]), "heads"),
@@ -122,7 +125,7 @@ def test_graphs_that_hold_no_graph(change, part, tmp_path) -> None:
     content = stored()
     change(content)
     if part:
-        assert part in error(tmp_path, content)
+        assert re.search(part, error(tmp_path, content))
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff", b"[" * 100_000, b"9" * 10_000, b'{"nodes": 3}'])
