@@ -121,6 +121,19 @@ def jpeg_is_whole(data: bytes) -> bool:
     return False
 
 
+def png_fits(data: bytes) -> bool:
+    """Whether no chunk of a PNG claims more bytes than the file has: the decoder sets them aside, up to 2 GB."""
+    position = len(PNG_START)
+    while position + 8 <= len(data):
+        length = int.from_bytes(data[position : position + 4], "big")
+        if length > len(data):
+            return False
+        if data[position + 4 : position + 8] == b"IEND":
+            break
+        position += length + 12
+    return True
+
+
 def without_fill_bytes(jpeg: bytes) -> bytes:
     """The same JPEG without the bytes 0xFF that may stand before its first markers.
 

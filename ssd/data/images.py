@@ -6,7 +6,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ssd.data.headers import jpeg_is_whole, orientation, picture_format, picture_size, without_fill_bytes
+from ssd.data.headers import (
+    jpeg_is_whole,
+    orientation,
+    picture_format,
+    picture_size,
+    png_fits,
+    without_fill_bytes,
+)
 from ssd.data.placement import InputSpec, Size, place_whole
 from ssd.errors import UserError
 from ssd.files import read_limited
@@ -37,7 +44,8 @@ def check_header(data: bytes, what: str) -> tuple[int, int]:
 
     Cheap: nothing is decoded. `what` names the picture in the message.
     """
-    if picture_format(data) == "jpeg" and not jpeg_is_whole(data):
+    kind = picture_format(data)
+    if (kind == "jpeg" and not jpeg_is_whole(data)) or (kind == "png" and not png_fits(data)):
         raise UserError(f"{what}: the image file is truncated")
     size = picture_size(data)
     if size is None:

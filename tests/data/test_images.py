@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 import pytest
 
-from ssd.data.images import decode, decode_reduced, preprocess, read_image, reduced, verify
+from ssd.data.images import check_header, decode, decode_reduced, preprocess, read_image, reduced, verify
 from ssd.data.placement import InputSpec
 from ssd.errors import UserError
 
@@ -153,3 +153,12 @@ def test_decoding_at_a_smaller_size(suffix, factor):
 def test_preprocess_wants_rgb_bytes(image):
     with pytest.raises(UserError, match="image 1 is .* it must be HxWx3 uint8 RGB"):
         preprocess([PICTURE, image], InputSpec(8, 8, (0, 0, 0), (1, 1, 1), "force", antialias=True))
+
+
+@pytest.mark.parametrize("place", [8, 33])
+def test_png_files_that_claim_gigabytes(place):
+    data = bytearray(cv2.imencode(".png", np.zeros((40, 60, 3), np.uint8))[1].tobytes())
+    check_header(bytes(data), "a.png")
+    data[place : place + 4] = b"\x7f\xff\xff\xff"
+    with pytest.raises(UserError, match="a.png: the image file is truncated"):
+        check_header(bytes(data), "a.png")
