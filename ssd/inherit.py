@@ -19,7 +19,9 @@ from omegaconf import OmegaConf
 
 from ssd.config import compose
 from ssd.errors import UserError
-from ssd.overrides import composable, key_of, normalise, sweep_points, value_of
+from ssd.overrides import composable, key_of, sweep_points, value_of
+from ssd.saved import CONFIG, OVERRIDES, allowed_words, is_evaluated, read_config, read_words
+from ssd.targets import literal
 from ssd.text import in_quotes, quoted
 
 JOBS = ("eval", "deploy")
@@ -62,40 +64,48 @@ def _network_of(weights: str, words: Sequence[str]) -> list[str]:
     saved = _saved_network(path) or network_of_spec(path)
     if saved is None:
         return []  # what reads the file reports what is wrong with it
-    name, data_shape = saved["backbone"]["name"], saved["data_shape"]
+    try:
+        name, choice, data_shape = saved["backbone"]["name"], str(saved["choice"]), saved["data_shape"]
+        shape = data_shape["height"], data_shape["width"]
+        parts = {node: dict(saved.get(node, {})) for node in ("backbone", "head")}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"init.weights={weights}: damaged, its configuration lacks backbone or data shape") from error
     given = {word.lstrip("+").partition("=")[0].partition(".")[0] for word in words if "=" in word}
     requested = value_of(words, "backbone")
-    if requested is not None and requested != saved["choice"]:
+    if requested is not None and requested != choice:
         raise UserError(
             f"backbone={requested}: init.weights={weights} is a model of backbone {name}, whose layers do not fit; "
             "leave backbone= out, or name a model of it"
         )
-    front = [] if "backbone" in given else [f"backbone={quoted(saved['choice'])}"]
+    front = [] if "backbone" in given else [f"backbone={quoted(choice)}"]
     if "data_shape" not in given:
-        height, width = data_shape["height"], data_shape["width"]
-        front.append(f"data_shape={height}" if height == width else f"data_shape=[{height},{width}]")
+        front.append(f"data_shape={shape[0]}" if shape[0] == shape[1] else f"data_shape=[{shape[0]},{shape[1]}]")
     if "compat" not in given and saved.get("compat") is not None:
         front.append(f"compat={saved['compat']}")
+    front = allowed_words(front, f"init.weights={weights}")
     settings = [word for word in words if word.startswith("hydra.searchpath=") or OWN_NETWORK.match(word)]
-    today: Any = OmegaConf.to_container(compose([*normalise(front), *settings]), resolve=True)
+    today: Any = OmegaConf.to_container(compose([*front, *settings]), resolve=True)
     nodes = ["backbone"]
-    if (data_shape["height"], data_shape["width"]) == (today["data_shape"]["height"], today["data_shape"]["width"]):
+    if shape == (today["data_shape"]["height"], today["data_shape"]["width"]):
         nodes.append("head")  # at another shape it may have other layers
     for node in nodes:
-        front += _words(node, saved.get(node, {}), today[node])
-    return [word for word in normalise(front) if not any(one.startswith(f"{key_of(word)}=") for one in words)]
+        front += allowed_words(list(_words(node, parts[node], today[node])), f"init.weights={weights}")
+    return [word for word in front if not any(one.startswith(f"{key_of(word)}=") for one in words)]
 
 
 def _saved_network(path: Path) -> dict[str, Any] | None:
     """Backbone, head, data shape and compat of the training that the weights are of, from its run directory."""
     for place in (path, *path.parents[:2]):
         if (place / "config.yaml").is_file():
-            saved: Any = OmegaConf.to_container(OmegaConf.load(place / "config.yaml"))
-            if saved.get("job", {}).get("name") != "train":
-                return None
+            saved = read_config(place / CONFIG)
             hydra = place / ".hydra" / "hydra.yaml"
-            choices: Any = OmegaConf.load(hydra).hydra.runtime.choices if hydra.is_file() else {}
-            return {**saved, "choice": choices.get("backbone", saved["backbone"]["name"])}
+            try:
+                if saved["job"]["name"] != "train":
+                    return None
+                choices = read_config(hydra)["hydra"]["runtime"]["choices"] if hydra.is_file() else {}
+                return {**saved, "choice": choices.get("backbone", saved["backbone"]["name"])}
+            except (KeyError, TypeError, AttributeError) as error:
+                raise UserError(f"{place}: damaged, it does not say which backbone was trained") from error
     return None
 
 
@@ -123,8 +133,8 @@ def _with_dataset(words: Sequence[str]) -> list[str]:
     run = _run_of(Path(value_of(words, "model") or ""))
     if values.get("job") not in JOBS or "dataset" in values or run is None:
         return list(words)
-    said = [str(word) for word in OmegaConf.load(run / ".hydra" / "overrides.yaml")]
-    own = [word for word in said if OWN.match(word)]
+    said = [word for word in read_words(run / OVERRIDES) if OWN.match(str(word))]
+    own = allowed_words(said, f"model={run}")
     if "experiments" in values:  # whose data set counts then
         return [*own, *words]
     settings = [word for word in composable(words) if word.startswith("hydra.searchpath=")]
@@ -141,14 +151,34 @@ def _as_composed(run: Path, own: Sequence[str], settings: Sequence[str], with_co
     """`own` and what else makes the data set that Hydra composed for the run, before class names were looked up."""
     if not all((run / ".hydra" / name).is_file() for name in ("config.yaml", "hydra.yaml")):
         return list(own)
-    saved: Any = OmegaConf.to_container(OmegaConf.load(run / ".hydra" / "config.yaml"))
-    hydra: Any = OmegaConf.load(run / ".hydra" / "hydra.yaml")
-    choice = hydra.hydra.runtime.choices.dataset
+    saved, hydra = (read_config(run / ".hydra" / name) for name in ("config.yaml", "hydra.yaml"))
+    try:
+        choice, chosen, compat = (
+            hydra["hydra"]["runtime"]["choices"]["dataset"],
+            dict(saved["dataset"]),
+            saved["compat"],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{run / '.hydra'}: damaged, it does not say which dataset was chosen") from error
     front = list(own) if any(word.startswith("dataset=") for word in own) else [f"dataset={choice}", *own]
-    if with_compat and saved["compat"] is not None:  # it decides how coordinates are read
-        front.insert(0, f"compat={saved['compat']}")
+    if with_compat and compat is not None:  # it decides how coordinates are read
+        front.insert(0, f"compat={compat}")
+    front = allowed_words(front, f"model={run}")
     today: Any = OmegaConf.to_container(compose([*settings, *front]).dataset)
-    return [*front, *_words("dataset", saved["dataset"], today)]
+    differing = _words("dataset", _as_found(chosen, run), today)
+    return [*front, *allowed_words(list(differing), f"model={run}")]
+
+
+def _as_found(chosen: Mapping[str, Any], run: Path) -> Any:
+    """`chosen` with the values that the run found where it was evaluated, as plain text."""
+    found = read_config(run / CONFIG).get("dataset") if (run / CONFIG).is_file() else None
+    return _evaluated(chosen, found)
+
+
+def _evaluated(chosen: Any, found: Any) -> Any:
+    if isinstance(chosen, Mapping) and isinstance(found, Mapping):
+        return {name: _evaluated(value, found.get(name)) for name, value in chosen.items()}
+    return literal(found) if isinstance(chosen, str) and isinstance(found, str) and is_evaluated(chosen) else chosen
 
 
 def _words(key: str, saved: Mapping[str, Any], today: Mapping[str, Any]) -> Iterator[str]:

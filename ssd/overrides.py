@@ -67,6 +67,17 @@ def normalise(words: Sequence[str]) -> list[str]:
 def composable(arguments: Sequence[str]) -> list[str]:
     """Of a command line what compose() takes: without flags and Hydra's own keys, but with the user's configuration
     folders, of --config-dir and of hydra.searchpath."""
+    folders, words = _apart(arguments)
+    return [search_path(folders), *words] if folders else words
+
+
+def config_folders(arguments: Sequence[str]) -> list[str]:
+    """The user's configuration folders, of --config-dir and of hydra.searchpath."""
+    return [folder.removeprefix("file://") for folder in _apart(arguments)[0]]
+
+
+def _apart(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The folders, and the words that are neither flags nor Hydra's own."""
     folders: list[str] = []
     words: list[str] = []
     flag = ""  # whose value comes next
@@ -80,7 +91,7 @@ def composable(arguments: Sequence[str]) -> list[str]:
             folders += _listed(argument)
         elif not argument.lstrip("+~").startswith("hydra"):
             words.append(argument)
-    return [search_path(folders), *words] if folders else words
+    return folders, words
 
 
 def flags_first(arguments: Sequence[str]) -> list[str]:

@@ -17,6 +17,8 @@ from omegaconf.errors import OmegaConfBaseException
 from ssd.commands import own_config_dirs
 from ssd.errors import UserError
 from ssd.overrides import override, search_path, value_of
+from ssd.saved import CONFIG, OVERRIDES, allowed_words, called, read_config, read_words, without_personal
+from ssd.targets import literal
 
 KEY = "rerun"
 
@@ -30,11 +32,11 @@ def saved_words(words: Sequence[str]) -> list[str]:
     if not named:
         return []
     run = Path(named)
-    if not (run / "config.yaml").is_file() or not (run / ".hydra" / "overrides.yaml").is_file():
+    if not (run / CONFIG).is_file() or not (run / OVERRIDES).is_file():
         raise UserError(f"rerun={run}: no run directory, it lacks config.yaml or .hydra/overrides.yaml")
-    said = [str(word) for word in OmegaConf.load(run / ".hydra" / "overrides.yaml")]
     # A run that was interrupted and resumed is repeated as a new one, from its beginning.
-    return [word for word in said if not word.startswith((f"{KEY}=", "resume="))]
+    said = [word for word in read_words(run / OVERRIDES) if not str(word).startswith((f"{KEY}=", "resume="))]
+    return allowed_words(said, f"rerun={run}")
 
 
 def as_saved(cfg: DictConfig) -> DictConfig:
@@ -52,11 +54,12 @@ def as_saved(cfg: DictConfig) -> DictConfig:
     if folders := own_config_dirs():
         words = [search_path(folders), *words]
     then, now = _plain(compose(words)), _plain(cfg)
-    saved = _plain(OmegaConf.load(run / "config.yaml"))
+    values = changed(without_personal(read_config(run / CONFIG)), then, now) | {KEY: str(run), "resume": now["resume"]}
+    for name, value in values.items():
+        if reason := called(value, name):
+            raise UserError(f"rerun={run}: {reason}")
     try:
-        merged = OmegaConf.merge(
-            OmegaConf.structured(Config), changed(saved, then, now), {KEY: str(run), "resume": cfg.resume}
-        )
+        merged = OmegaConf.merge(OmegaConf.structured(Config), literal(values))
     except OmegaConfBaseException as error:
         raise UserError(f"rerun={run}: its configuration no longer fits ({str(error).splitlines()[0]})") from error
     assert isinstance(merged, DictConfig)

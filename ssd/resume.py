@@ -1,7 +1,7 @@
 """resume=: which run is gone on with, and what may differ from how it began. Imports nothing heavy."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from ssd.errors import UserError
 from ssd.files import is_held
 from ssd.index import FOLDER, LOCK, NAME, read_index
 from ssd.overrides import composable, groups, key_of, still_said, value_of
+from ssd.saved import CONFIG, OVERRIDES, allowed_words, read_config, read_words
 from ssd.text import quoted
 
 AUTO = "auto"
@@ -44,8 +45,8 @@ def resume_words(words: Sequence[str]) -> list[str]:
         run = _newest(rest)
         return list(words) if run is None else [*rest, *_in(run)]
     run = Path(said)
-    begun = _words_of(run)
-    return [*still_said(begun, rest, groups()), *rest, *_in(run)]
+    begun = allowed_words(still_said(_words_of(run), rest, groups()), f"resume={run}")
+    return [*begun, *rest, *_in(run)]
 
 
 def _in(run: Path) -> list[str]:
@@ -54,13 +55,15 @@ def _in(run: Path) -> list[str]:
 
 def _words_of(run: Path) -> list[str]:
     """What the command line of a run said, but for resume= and Hydra's own keys."""
-    index, saved = run / FOLDER / NAME, run / ".hydra" / "overrides.yaml"
+    index, saved = run / FOLDER / NAME, run / OVERRIDES
     if index.is_file():
         words = read_index(index)["words"]
     elif saved.is_file():  # ended before its first checkpoint
-        words = [str(word) for word in OmegaConf.load(saved)]
+        words = read_words(saved)
     else:
         raise UserError(f"resume={run}: no training; name its run directory, such as outputs/train/NAME/TIME")
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise UserError(f"resume={run}: damaged, its overrides are no list of texts")
     if (job := value_of(words, "job")) not in (None, "train"):
         raise UserError(f"resume={run}: a run of job={job}, no training; name the run directory of a training")
     return [word for word in words if not re.match(r"(resume|hydra\b)", key_of(word))]
@@ -83,7 +86,7 @@ def _newest(words: Sequence[str]) -> Path | None:
 def _fits(run: Path, cfg: DictConfig) -> bool:
     try:
         index = read_index(run / FOLDER / NAME)
-        saved = OmegaConf.load(run / "config.yaml")
+        saved = read_config(run / CONFIG)
         resumable = any(entry["states"] for entry in index["kept"]) and not index["finished"]
         return resumable and not is_held(run / LOCK) and next(differences(saved, cfg), None) is None
     except (UserError, OSError, OmegaConfBaseException):
@@ -92,16 +95,16 @@ def _fits(run: Path, cfg: DictConfig) -> bool:
 
 def check_same(run: Path, cfg: DictConfig) -> None:
     """Only what is FREE may differ from how the run began. Errors: UserError naming the first other key."""
-    if not (run / "config.yaml").is_file():
+    if not (run / CONFIG).is_file():
         return  # ended before it wrote anything
-    for key, before, now in differences(OmegaConf.load(run / "config.yaml"), cfg):
+    for key, before, now in differences(read_config(run / CONFIG), cfg):
         raise UserError(
             f"resume={run}: {key}={now} here, {before} in that run; leave it as it was, or start a new run "
             f"(init.mode=pretrained init.weights={run} takes its weights)"
         )
 
 
-def differences(saved: Any, cfg: DictConfig) -> Iterator[tuple[str, Any, Any]]:
+def differences(saved: Mapping[str, Any] | DictConfig, cfg: DictConfig) -> Iterator[tuple[str, Any, Any]]:
     """(key, value then, value now) of what must not differ and does. A key that one of them lacks, because the program
     has changed since, does not count, nor do class names that are found in the files later."""
     before, now = _leaves(saved), _leaves(cfg)
@@ -115,9 +118,12 @@ def differences(saved: Any, cfg: DictConfig) -> Iterator[tuple[str, Any, Any]]:
             yield key, value, now[key]
 
 
-def _leaves(cfg: Any) -> dict[str, Any]:
-    plain = OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"])
-    return leaves(OmegaConf.to_container(plain, resolve=True))
+def _leaves(cfg: Mapping[str, Any] | DictConfig) -> dict[str, Any]:
+    """Of a configuration, or of one that was saved as plain data."""
+    names = [str(name) for name in cfg if name != "hydra"]
+    if isinstance(cfg, DictConfig):
+        return leaves(OmegaConf.to_container(OmegaConf.masked_copy(cfg, names), resolve=True))
+    return leaves({name: cfg[name] for name in names})
 
 
 def command(run: Path) -> str:

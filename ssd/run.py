@@ -26,6 +26,7 @@ from ssd.rerun import saved_words
 from ssd.resume import resume_words
 from ssd.sweeps.callback import Sweep
 from ssd.sweeps.job import run_apart
+from ssd.targets import confined
 
 # Flags that make Hydra print something instead of running; their words need not be a whole configuration.
 INFORMATION = {"-h", "--help", "--hydra-help", "--version", "-c", "--cfg", "-i", "--info", "-sc", "--shell-completion"}
@@ -59,6 +60,11 @@ def run_job(cfg: DictConfig) -> float | None:
 
 def main() -> None:
     """Runs the command line; a UserError ends as one line on stderr and its exit code (2)."""
+    with confined(sys.argv[1:]):
+        _main()
+
+
+def _main() -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "0")
     os.environ["SSD_FULL_ERROR"] = os.environ["HYDRA_FULL_ERROR"]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise instead of printing its own report

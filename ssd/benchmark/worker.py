@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from ssd.config import compose
 from ssd.errors import UserError
 from ssd.files import write_atomically
+from ssd.targets import literal
 
 STAGES = ("forward", "boxes", "pictures")
 WARM_UP = 2  # batches: the first binds, the second finds weights in the layout they are needed in
@@ -27,12 +28,12 @@ LEAST = 3  # batches measured, however slow
 
 def configured(task: dict[str, Any]) -> DictConfig:
     """The run's configuration, with another network if the task has words that choose one."""
-    cfg = OmegaConf.create(task["cfg"])
+    cfg = OmegaConf.create(literal(task["cfg"]))
     if task["words"]:
         chosen = compose(task["words"])
         plain: Any = OmegaConf.to_container(chosen, resolve=True)
         for group in ("backbone", "data_shape", "head"):
-            cfg[group] = plain[group]
+            cfg[group] = literal(plain[group])
     return cfg
 
 

@@ -26,7 +26,9 @@ from ssd.config import compose
 from ssd.data.share import Share
 from ssd.errors import UserError
 from ssd.overrides import composable
+from ssd.saved import parse_config
 from ssd.schema import Config
+from ssd.targets import literal
 
 PATIENCE = 60.0  # seconds to connect, for a process that worker 0 has started
 
@@ -84,7 +86,9 @@ def run(facts: dict[str, Any], patience: float) -> None:
         here = LOOPBACK if root == LOOPBACK else address_towards(root)
         os.environ.update(settings | {"DMLC_ROLE": node.role, "DMLC_NODE_HOST": here})
         if node.role == WORKER:
-            cfg = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.create(member.welcome["config"]))
+            cfg = OmegaConf.merge(
+                OmegaConf.structured(Config), literal(parse_config(member.welcome["config"], "worker 0"))
+            )
             assert isinstance(cfg, DictConfig)
             _train(cfg, member, Share(node.rank, member.welcome["workers"]))
         else:

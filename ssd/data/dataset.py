@@ -22,7 +22,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import hydra
 import numpy as np
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
@@ -30,6 +29,7 @@ from omegaconf import DictConfig, OmegaConf
 from ssd.data.coverage import Coverage
 from ssd.data.images import read_bytes
 from ssd.errors import UserError
+from ssd.targets import check_targets, make
 
 BOX_COLUMNS = 6  # class, xmin, ymin, xmax, ymax, difficult
 SPLITS = ("train", "val", "test")
@@ -155,11 +155,12 @@ def _instantiate(node: dict[str, Any]) -> Dataset:
     target = node.get("_target_")
     if not isinstance(target, str) or not target:
         raise UserError("dataset._target_ is not set: name a class derived from ssd.data.Dataset, e.g. my_module.Mine")
+    check_targets(node, "dataset", "dataset")  # before anything is imported
     accepted = _parameters(target)
     options = {key: value for key, value in node.items() if key not in OFFERED or key in accepted}
     options.setdefault("_recursive_", False)  # the parts of a concatenation are made by make_dataset
     try:
-        dataset: Any = hydra.utils.instantiate(options, _convert_="all")
+        dataset: Any = make(options, "dataset", "dataset", _convert_="all")
     except InstantiationException as error:
         if isinstance(error.__cause__, UserError):
             raise error.__cause__ from None

@@ -11,12 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from ssd.errors import UserError
-from ssd.plain_yaml import read_yaml
 from ssd.results import FILE, FINISHED, HEADLINE, Conditions, group_letters, key_of, measured_of, read_metrics, unlike
+from ssd.saved import CONFIG, read_config
 
 METRICS = (HEADLINE, "map_area", "AP", "AP50", "AP75", "precision", "recall", "f1", "mean_iou")
 RATES = ("precision", "recall", "f1")  # at thresholds
@@ -34,7 +32,7 @@ LEAVES = 8  # keys of one table that are listed one by one where they differ; mo
 ITEMS = 6  # of a list that is shown as it is; a longer one as its length and digest
 DIGITS = 6  # of a digest
 # What files of a run that are damaged end in.
-DAMAGE = (UserError, OSError, ValueError, TypeError, KeyError, AttributeError, OmegaConfBaseException)
+DAMAGE = (UserError, OSError, ValueError, TypeError, KeyError, AttributeError)
 
 
 @dataclass(frozen=True)
@@ -286,10 +284,10 @@ FOOTNOTE = "* at thresholds chosen on this split itself: optimistic"
 def _read(folder: Path, name: str) -> Run | str:
     """The run, or why its files cannot be read."""
     try:
-        saved = OmegaConf.create(read_yaml(folder / "config.yaml", "a configuration"))
+        config = read_config(folder / CONFIG)
         metrics = read_metrics(folder)
         _check_numbers(metrics)
-        flat = dict(_flat(OmegaConf.to_container(saved, resolve=True), ""))
+        flat = dict(_flat(config, ""))
         split = str(metrics.get("split") or flat.get("job.split") or "val")
         return Run(
             name, folder, flat, metrics, split, _epochs(folder), _mean_curve(folder, split), measured_of(metrics)

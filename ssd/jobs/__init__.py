@@ -7,6 +7,8 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from ssd.cores import physical_cores, usable_cores
+from ssd.errors import UserError
+from ssd.overrides import groups
 
 WITHOUT_ENGINE = ("compare", "clean")  # which need not wait for MXNet
 
@@ -22,6 +24,8 @@ def run(cfg: DictConfig, folder: Path) -> float | None:
     cfg = as_saved(cfg)
     validate(cfg)
     settle(cfg)
+    if cfg.job.name not in (known := groups()["job"]):
+        raise UserError(f"job.name={cfg.job.name}: no such job, choose from {', '.join(known)}")
     if cfg.job.name not in WITHOUT_ENGINE:
         from ssd.jobs.preflight import check_start
 

@@ -21,6 +21,7 @@ from ssd.doctor.table import tables
 from ssd.errors import UnsafeDataError, UserError
 from ssd.files import write_atomically
 from ssd.jobs.common import open_gate, seed_everything
+from ssd.saved import literal_names
 from ssd.training.overfit import overfit
 
 log = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ def run(cfg: DictConfig, folder: Path) -> None:
     found = examine(
         Gate(lambda: make_dataset(cfg.dataset), cfg.dataset.on_error), cfg.job.splits, target, cfg.job.findings
     )
-    cfg.dataset.classes = list(found.classes)
+    cfg.dataset.classes = literal_names(found.classes)
     OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
     report = make_report(cfg, found)
     write_atomically(folder / "check.json", (json.dumps(report, indent=1, allow_nan=False) + "\n").encode())

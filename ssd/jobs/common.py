@@ -37,8 +37,10 @@ from ssd.jobs.facts import facts, sweep
 from ssd.model import Model, ModelSpec
 from ssd.names import file_name
 from ssd.results import Conditions, Results, named
+from ssd.saved import literal_names
 from ssd.sweeps.trial import trial_writers
 from ssd.symbol.graphs import has_heads
+from ssd.targets import literal
 from ssd.tracking.events import Events, RunInfo, make_writers
 from ssd.tracking.files import RunFiles
 from ssd.training.trainer import contexts
@@ -60,7 +62,7 @@ def open_gate(cfg: DictConfig) -> Gate:
     set."""
     known = Known(Path(cfg.training.records) / file_name(str(cfg.dataset.name)) / SOUND)
     gate = Gate(lambda: make_dataset(cfg.dataset), cfg.dataset.on_error, known)
-    cfg.dataset.classes = list(gate.classes)
+    cfg.dataset.classes = literal_names(gate.classes)
     if pair := nearly_equal(gate.classes):
         log.warning("classes %r and %r are two classes; if they are one, write them alike", *pair)
     return gate
@@ -95,7 +97,7 @@ def asked_model(cfg: DictConfig) -> Model | OnnxModel:
     detection = {**model.spec.detection}
     detection |= {key: value for key, value in asked.items() if key != "compat"}
     spec = replace(model.spec, detection=detection, compat=asked.get("compat", model.spec.compat))
-    cfg.detection.update(detection)
+    cfg.detection.update(literal(detection))
     return replace(model, spec=spec)
 
 

@@ -27,6 +27,7 @@ from ssd.logs import StderrHandler
 from ssd.schema import Config
 from ssd.sweeps.outcome import FAILED, FINISHED, INTERRUPTED, PRUNED, Outcome, read
 from ssd.sweeps.share import places, take
+from ssd.targets import literal
 from ssd.tracking.events import Pruned
 
 log = logging.getLogger(__name__)
@@ -37,12 +38,12 @@ def main() -> None:
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
     register()
     setup_globals()
-    cfg = OmegaConf.merge(OmegaConf.structured(Config), task)
+    cfg = OmegaConf.merge(OmegaConf.structured(Config), literal(task))
     assert isinstance(cfg, DictConfig)
     # Jobs and writers ask it what was said, and what sweep they are in.
     schema = OmegaConf.structured(HydraConf)
     OmegaConf.set_struct(schema, False)
-    HydraConfig.instance().set_config(OmegaConf.create({"hydra": OmegaConf.merge(schema, hydra)}))
+    HydraConfig.instance().set_config(OmegaConf.create({"hydra": OmegaConf.merge(schema, literal(hydra))}))
     info: Any = HydraConfig.get()
     configure_log(info.job_logging, info.verbose)
     if places(cfg) > 1:

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import optuna
 from hydra.plugins.launcher import Launcher
-from hydra.utils import instantiate
 from hydra_plugins.hydra_optuna_sweeper._impl import create_params_from_overrides
 from omegaconf import DictConfig
 from optuna.distributions import BaseDistribution
@@ -18,6 +17,7 @@ from ssd.files import held
 from ssd.results import Conditions, measured_of, read_metrics, unlike
 from ssd.sweeps.outcome import FINISHED, INTERRUPTED, PRUNED, RUNNING, read, read_all
 from ssd.sweeps.share import one_by_one
+from ssd.targets import make
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +105,7 @@ def ask(study: optuna.Study, settings: DictConfig, seed: int, space: dict[str, B
     proposes no value twice and what an uninterrupted one would have proposed."""
     number = len(study.get_trials(deepcopy=False))
     own = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
-    study.sampler = instantiate(settings.sampler, seed=own)
+    study.sampler = make(settings.sampler, "hydra/sweeper", "hydra.sweeper.sampler", seed=own)
     try:
         return study.ask(fixed_distributions=space)
     except ValueError as error:  # Optuna's refusal of a categorical space that differs from the one before

@@ -4,9 +4,9 @@ import math
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from ssd.targets import make
 from ssd.tracking.events import Pruned, RunInfo, Values, Writer
 
 
@@ -23,7 +23,7 @@ class TrialWriter(Writer):
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.pruner: Any = instantiate(self.settings.pruner)
+        self.pruner: Any = make(self.settings.pruner, "hydra/sweeper", "hydra.sweeper.pruner")
         study = optuna.load_study(
             study_name=self.settings.study_name,
             storage=self.settings.storage,

@@ -4,13 +4,13 @@ import difflib
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from ssd.engine import mx
 from ssd.errors import UserError
 from ssd.symbol.head import HeadLayer, head_layers
 from ssd.symbol.layers import biased_conv, conv_norm_relu, relu
+from ssd.targets import make
 
 CELLS = 2  # a side that the finest map has at least: with one, objects have no place
 LARGE = 2048  # pixels
@@ -42,7 +42,7 @@ def build_features(cfg: DictConfig) -> list[Feature]:
     Errors: UserError when the backbone lacks a layer, or when a map vanishes at this data shape.
     """
     # Arguments first, call later: Hydra would copy the symbol.
-    network = instantiate(cfg.backbone.network, _partial_=True, _convert_="all")
+    network = make(cfg.backbone.network, "backbone", "backbone.network", _partial_=True, _convert_="all")
     internals = network(mx.sym.Variable("data")).get_internals()
     symbols: list[mx.sym.Symbol] = []
     for number, layer in enumerate(head_layers(cfg)):

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 from hydra.errors import InstantiationException
-from hydra.utils import instantiate
 
 from ssd.errors import InterruptedRun, UserError
 from ssd.results import FAILED, FINISHED, INTERRUPTED, PRUNED, Results
+from ssd.targets import make
 
 log = logging.getLogger(__name__)
 
@@ -238,7 +238,7 @@ def make_writers(loggers: Mapping[str, Any] | None) -> dict[str, Writer]:
     writers = {}
     for name, options in (loggers or {}).items():
         try:
-            writer = instantiate(options)
+            writer = make(options, "logger", f"logger.{name}")
         except InstantiationException as error:
             if isinstance(error.__cause__, UserError):
                 raise error.__cause__ from None

@@ -7,8 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
+from ssd.saved import CONFIG, read_config
 from ssd.tracking.mlflow import quieten
 from ssd.tracking.mlflow_store import RUN_FILE, guarded
 from ssd.tracking.mlflow_sweep import PARENT
@@ -21,11 +20,11 @@ def send_leaderboard(sweep: Path, files: Sequence[Path]) -> None:
     """Waits for a store as long as the jobs do; one that does not answer costs a line. Replaces files sent before."""
     for tracking_uri, (job, run_id) in _stores(sweep).items():
         quieten()
-        settings = OmegaConf.load(job / "config.yaml").logger.mlflow
-        outbox = Outbox(partial(_send, tracking_uri, run_id), "mlflow", len(files), settings.retry_seconds)
+        settings = read_config(job / CONFIG)["logger"]["mlflow"]
+        outbox = Outbox(partial(_send, tracking_uri, run_id), "mlflow", len(files), settings["retry_seconds"])
         for file in files:
             outbox.put("artifact", str(file), vital=True)
-        waiting, lost = outbox.close(settings.flush_seconds)
+        waiting, lost = outbox.close(settings["flush_seconds"])
         if waiting or lost:
             log.warning("mlflow: the leaderboard was not sent to %s; it is in %s", tracking_uri, sweep)
 

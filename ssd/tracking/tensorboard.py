@@ -34,6 +34,7 @@ from ssd.data.images import encode
 from ssd.errors import UserError
 from ssd.names import Tags
 from ssd.results import FINISHED, Results
+from ssd.targets import literal
 from ssd.tracking.console import HEADLINE
 from ssd.tracking.event_file import EventFile
 from ssd.tracking.events import GraphNode, RunInfo, Values, Writer, apart, finite
@@ -83,7 +84,7 @@ class TensorBoard(Writer):
         self.tags = Tags(run.classes, clean)
         self.reached = run.resumed_at or 0
         self.file = EventFile(self.folder, self.reached + 1, "final/")
-        config = f"```yaml\n{OmegaConf.to_yaml(OmegaConf.create(run.config))}```"
+        config = f"```yaml\n{OmegaConf.to_yaml(OmegaConf.create(literal(run.config)), resolve=True)}```"
         for tag, text in (("config", config), ("classes", ", ".join(run.classes))):
             self._add(summaries.text(tag, text), self.reached)
         self._add(session_start({name: part for name, part in run.config.items() if name != "logger"}), self.reached)

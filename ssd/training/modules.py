@@ -13,6 +13,7 @@ from ssd.engine import mx
 from ssd.symbol import build_train
 from ssd.symbol.fused import fused
 from ssd.symbol.precision import FULL, lowered
+from ssd.targets import literal
 from ssd.training.groups import BACKBONE, group_of
 
 log = logging.getLogger(__name__)
@@ -141,4 +142,4 @@ def _at(cfg: DictConfig, shape: Shape) -> DictConfig:
         return cfg
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
     plain["data_shape"] |= {"height": shape[0], "width": shape[1]}
-    return OmegaConf.create(plain)
+    return OmegaConf.create(literal(plain))

@@ -57,7 +57,11 @@ def test_a_format_of_ones_own(ssd, mine):
     assert done.returncode == 0, done.stderr
     (run,) = mine.glob("outputs/train/small_128_mine/*")
     assert load_model(run).spec.classes == ["blob", "bar"]
-    done = ssd("job=eval", f"model={run}", "logger=[]")  # with the data set of the run
+    words = ["job=eval", f"model={run}", "logger=[]"]  # with the data set of the run
+    done = ssd(*words)
+    assert done.returncode == 2
+    assert "if you trust it, say it yourself: dataset._target_=my_module.Mine" in done.stderr
+    done = ssd(*words, "dataset._target_=my_module.Mine")
     assert done.returncode == 0, done.stderr
 
 
