@@ -12,7 +12,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from ssd.errors import UserError
-from ssd.text import as_text, is_text, quoted
+from ssd.text import as_text, is_list, is_text, quoted
 
 COMMAND = "SSD_COMMAND"  # environment variable: the words as JSON, for the processes that run a sweep's jobs
 OVERRIDE = re.compile(r"(?P<sign>\+{0,2})(?P<key>[A-Za-z_][\w.@/-]*)=(?P<value>.*)", re.DOTALL)
@@ -230,7 +230,9 @@ def explain(error: Exception, words: Sequence[str]) -> str:
         options = groups().get(group) or hydra_choices(group)
         return f"{group}={choice}: no such choice{_near(choice, options)}; choose from {', '.join(options)}"
     if match := re.search(r"Ambiguous value for argument '([^']+)'", text):
-        return f"{match[1]}: several values make a sweep, which needs -m; a list is written [a,b]"
+        key, _, value = match[1].partition("=")
+        text = f', text with a comma in quotes: "{key}={quoted(value)}"' if is_text(key) and not is_list(key) else ""
+        return f"{match[1]}: several values make a sweep, which needs -m; a list is written [a,b]{text}"
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if match := re.search(r"Could not (?:override|delete from config\.) ?'?([\w.@/]+)", text):
         return f"no key or group {match[1]!r}{_near(match[1], known_keys())}; all keys: ssd --cfg job"

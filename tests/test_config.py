@@ -126,6 +126,8 @@ def test_anchor_scales_are_the_papers() -> None:
         (["resume="], ["resume=", "empty"]),
         (["dataset.root="], ["dataset.root=", "empty"]),
         (["dataset.root=[2024]"], ["dataset.root=['2024']", "one name"]),
+        (["dataset.name=null"], ["dataset.name=null", "needs a name"]),
+        (["dataset.root=a,b"], ["needs -m", "\"dataset.root='a,b'\""]),
         (["dataset.name={a:1}"], ["dataset.name=", "one name"]),
         (["backbone=resnet50,mobilenet"], ["needs -m"]),
         (["data_shape=300,444"], ["444 is no preset"]),

@@ -17,6 +17,7 @@ a step. Means over an epoch are under train_epoch/; under final/ are the numbers
 of the checkpoint they are of (final/epoch, final/step), those of the test split under final/test/.
 """
 
+import importlib.util
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -137,7 +138,9 @@ class TensorBoard(Writer):
         self.file.close()
 
     def where(self) -> str | None:
-        return shell_command("tensorboard", "--logdir", below(self.folder))
+        command = shell_command("tensorboard", "--logdir", below(self.folder))
+        missing = importlib.util.find_spec("tensorboard") is None
+        return f"{command}  # needs pip install 'ssd[dashboard]'" if missing else command
 
     def _is_new(self, tag: str, step: int) -> bool:
         """Not if the tag was shown at this step: a training ends with showing its best epoch once more."""

@@ -1,4 +1,5 @@
 import dataclasses
+import importlib.util
 import logging
 
 import cv2
@@ -228,3 +229,9 @@ def test_names_of_classes_cause_no_chatter(run, caplog):
         writer.image("a picture", RED, 20)
     writer.close(Results("finished"))
     assert caplog.messages == []
+
+
+def test_the_page_may_not_be_installed(run, monkeypatch):
+    writer = TensorBoard("tensorboard", 127, Monitoring(0, ".*"))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert writer.where().endswith("--logdir tensorboard  # needs pip install 'ssd[dashboard]'")
