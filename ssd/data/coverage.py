@@ -19,7 +19,8 @@ SECOND_LABELS = "label files of an image that has another one"
 SECOND_IMAGES = "images whose name an annotation has that is of another image"
 IN_NO_LIST = "annotated images that no list names"
 NO_SPLIT = "images that belong to no split"
-HARMLESS = (HIDDEN, TOOL_COPIES, SAME_FILE)  # reasons that call for nothing
+OTHER_CLASSES = "images without an object of dataset.classes, dataset.keep_empty=true keeps them"
+HARMLESS = (HIDDEN, TOOL_COPIES, SAME_FILE, OTHER_CLASSES)  # reasons that call for nothing
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,14 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import compress
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
 from ssd.data.checks import class_index, position
-from ssd.data.coverage import Coverage
+from ssd.data.coverage import OTHER_CLASSES, Coverage
 from ssd.data.dataset import SPLITS, Dataset, Sample, every_number, make_dataset
 from ssd.data.problems import ON_ERROR, REFUSE
 from ssd.errors import UserError
@@ -76,6 +77,7 @@ class ClassSubset(Dataset):
         self.classes = tuple(classes)
         self.available = whole.available
         self.keep_empty = keep_empty
+        self._emptied: dict[str, tuple[str, ...]] = {}  # split -> images left out of it when it was read
         found = [position(name, whole.classes) for name in self.classes]
         places = [place for place in found if place is not None]
         if len(set(places)) < len(self.classes):
@@ -92,9 +94,9 @@ class ClassSubset(Dataset):
         whole = self.whole.split(name)
         samples = [relabel(sample, self._to) for sample in whole]
         if not self.keep_empty:
-            samples = [
-                part for part, all_ in zip(samples, whole, strict=True) if len(part.boxes) or not len(all_.boxes)
-            ]
+            emptied = [len(all_.boxes) > 0 and not len(part.boxes) for part, all_ in zip(samples, whole, strict=True)]
+            self._emptied[name] = tuple(str(all_.path) for all_ in compress(whole, emptied))
+            samples = [part for part, empty in zip(samples, emptied, strict=True) if not empty]
         if not samples:
             raise UserError(f"the {name} split has no picture with any of {', '.join(self.classes)}")
         return samples
@@ -103,7 +105,8 @@ class ClassSubset(Dataset):
         return self._of_mine(self.whole.split_category_ids(split))
 
     def coverage(self, split: str) -> Coverage:
-        return self.whole.coverage(split)
+        emptied = self._emptied.get(split, ())
+        return self.whole.coverage(split) + Coverage(skipped={OTHER_CLASSES: emptied} if emptied else {})
 
     def _of_mine(self, ids: tuple[T, ...] | None) -> tuple[T, ...] | None:
         return None if ids is None else tuple(ids[place] for place in self._places)

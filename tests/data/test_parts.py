@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ssd.data.coverage import OTHER_CLASSES
 from ssd.data.dataset import Dataset, Sample, make_dataset
 from ssd.errors import UserError
 
@@ -58,6 +59,9 @@ def test_a_part_of_the_classes_in_an_order_of_ones_own():
     assert [sample.id for sample in samples] == ["train0", "train2", "train3"]
     assert labels(samples) == [[0, 1], [], [1]]
     assert samples[2].crowds[:, 0].tolist() == [0]
+    # Nor is it gone without a word.
+    assert dataset.coverage("train").skipped == {OTHER_CLASSES: ("1.jpg", "4.jpg")}
+    assert dataset.coverage("val").skipped == {}
 
 
 def test_pictures_that_become_empty_can_stay():
