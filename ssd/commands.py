@@ -61,10 +61,10 @@ def _flags(folders: Sequence[str]) -> list[str]:
 
 
 def _program(name: str) -> str:
-    """A program of this environment by its name if the shell finds that one, else by its path."""
+    """A program of this environment by its name if the shell finds that one, else by its absolute path."""
     here = Path(sys.executable).parent
     found = shutil.which(name)
     if found is not None and Path(found).absolute().parent == here.absolute():
         return name
     own = Path(sys.executable) if name == "python" else here / name
-    return below(own) if own.is_file() else name
+    return str(own.absolute()) if own.is_file() else name

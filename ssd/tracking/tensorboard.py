@@ -30,7 +30,7 @@ from tensorboardX import summary as summaries
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.proto.summary_pb2 import Summary
 
-from ssd.commands import below, shell_command
+from ssd.commands import shell_command
 from ssd.data.images import encode
 from ssd.errors import UserError
 from ssd.names import Tags
@@ -138,7 +138,7 @@ class TensorBoard(Writer):
         self.file.close()
 
     def where(self) -> str | None:
-        command = shell_command("tensorboard", "--logdir", below(self.folder))
+        command = shell_command("tensorboard", "--logdir", self.folder.absolute())
         missing = importlib.util.find_spec("tensorboard") is None
         return f"{command}  # needs pip install 'ssd[dashboard]'" if missing else command
 

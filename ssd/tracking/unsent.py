@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ssd.commands import below, module_command
+from ssd.commands import module_command
 from ssd.errors import UserError
 from ssd.files import unwritable, write_atomically
 from ssd.tracking.events import RunInfo, Sweep
@@ -98,7 +98,7 @@ def counts(numbers: Mapping[str, int]) -> str:
 
 
 def command(folder: Path) -> str:
-    return module_command("ssd.tracking.unsent", below(folder))
+    return module_command("ssd.tracking.unsent", folder.absolute())
 
 
 def send(folder: Path) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
+from ssd.commands import shell_command
 from ssd.results import Conditions, Results
 from ssd.tracking import mlflow_store, unsent
 from ssd.tracking.mlflow import MLflow
@@ -56,10 +57,9 @@ def test_the_best_model_is_logged_in_its_run(trained, server, caplog, capsys):
     (answer,) = model.predict([np.zeros((40, 50, 3), np.uint8)])
     assert (answer["width"], answer["height"]) == (50, 40)
     assert client.search_model_versions(f"run_id='{writer.store.run_id}'") == []
-    assert caplog.messages == [
-        f"serve        MLFLOW_TRACKING_URI={server.uri} mlflow models serve -m models:/{output.model_id} "
-        "--env-manager local"
-    ]
+    words = ("models", "serve", "-m", f"models:/{output.model_id}", "--env-manager", "local")
+    command = shell_command("mlflow", *words, environment=[f"MLFLOW_TRACKING_URI={server.uri}"])
+    assert caplog.messages == [f"serve        {command}"]
     assert capsys.readouterr() == ("", "")
 
 

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
-from ssd.commands import below
 from ssd.config import compose
 from ssd.detection import Detector
 from ssd.jobs import train
@@ -86,7 +85,7 @@ def test_a_server_that_hangs_costs_no_step_and_is_sent_it_all_later(trained, ser
     assert (folder / "report.html").is_file()
     (line,) = [text for text in caplog.messages if "not sent to" in text]
     assert "1 x model" in line
-    assert f"python -m ssd.tracking.unsent {below(folder)}" in line
+    assert unsent.command(folder) in line
     server.stop()
     server.mode = "answer"
     server.start()

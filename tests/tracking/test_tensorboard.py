@@ -234,4 +234,4 @@ def test_names_of_classes_cause_no_chatter(run, caplog):
 def test_the_page_may_not_be_installed(run, monkeypatch):
     writer = TensorBoard("tensorboard", 127, Monitoring(0, ".*"))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert writer.where().endswith("--logdir tensorboard  # needs pip install 'ssd[dashboard]'")
+    assert writer.where().endswith("tensorboard  # needs pip install 'ssd[dashboard]'")
