@@ -17,6 +17,7 @@ from ssd.files import is_held
 from ssd.index import FOLDER, LOCK, NAME, read_index
 from ssd.overrides import composable, groups, key_of, still_said, value_of
 from ssd.saved import CONFIG, OVERRIDES, allowed_words, read_config, read_words
+from ssd.targets import said_targets
 from ssd.text import quoted
 
 AUTO = "auto"
@@ -128,4 +129,4 @@ def _leaves(cfg: Mapping[str, Any] | DictConfig) -> dict[str, Any]:
 
 def command(run: Path) -> str:
     """What a person types to go on with a run."""
-    return run_command(path_override("resume", run))
+    return run_command(path_override("resume", run), *said_targets())

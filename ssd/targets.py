@@ -73,6 +73,11 @@ def said_keys() -> set[str]:
     return {word.lstrip("+~").partition("=")[0] for word in said() or []}
 
 
+def said_targets() -> list[str]:
+    """Those of the words that name a target: to be said again with every command for the same run."""
+    return [word for word in said() or [] if _names(word)]
+
+
 def check_targets(node: Any, group: str, where: str) -> None:
     """Errors: UserError for a target anywhere in `node` that neither the program has in conf/<group> nor the user has
     named. where: the key of `node`. Imports nothing."""

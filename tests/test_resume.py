@@ -17,6 +17,7 @@ from ssd.files import held
 from ssd.index import read_index
 from ssd.resume import check_same, command, differences, resume_words
 from ssd.run import again, main
+from ssd.targets import confined
 
 TINY = [
     "dataset.train=16", "dataset.val=4", "dataset.image_size=64", "data_shape=64", "batch_size=4", "training.samples=1",
@@ -132,6 +133,9 @@ def test_contradictions_are_told_in_one_line(tmp_path: Path) -> None:
 def test_the_command_that_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert command(tmp_path / "outputs" / "my run").endswith("python -m ssd.run 'resume=outputs/my run'")
+    # What names code is not taken from the run's files, so the command says it again.
+    with confined(["epochs=3", "dataset._target_=mine.Mine"]):
+        assert command(tmp_path / "run").endswith("python -m ssd.run resume=run dataset._target_=mine.Mine")
 
 
 def test_an_output_folder_that_cannot_be(outputs: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:

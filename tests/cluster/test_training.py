@@ -19,8 +19,10 @@ WORDS = [
     "dataset.train=33", "dataset.val=4", "dataset.image_size=64", "data_shape=64", "batch_size=8", "epochs=20",
     "training.validate_every=20", "training.samples=0", "training.log_every=4", "training.ema=0.9", "metric.gallery=0",
     "logger=[csv]", "augment=ssd", "optimizer=sgd", "optimizer.learning_rate=0.005", "loader.workers=0",
-    "device.threads=1", "backbone.network={_target_: plain_network.build, filters: [8, 8, 16, 16]}",
+    "device.threads=1",
 ]  # fmt: skip
+NAMES_CODE = ["backbone.network={_target_: plain_network.build, filters: [8, 8, 16, 16]}"]
+WORDS += NAMES_CODE
 # Without BatchNorm, whose statistics are of the pictures of one worker.
 NETWORK = """
 from ssd.engine import mx
@@ -137,10 +139,11 @@ def test_a_killed_worker_ends_the_run_which_goes_on_as_if_nothing_had_been(two: 
     os.kill(worker(process), signal.SIGKILL)
     line = ended(process, 69).splitlines()[-1]
     match = re.match(r"error: worker 1 \(.*, process \d+\) is gone: killed by SIGKILL.*; saved after step (\d+); "
-                     r"go on with: .*python -m ssd.run resume=killed", line)  # fmt: skip
+                     r"go on with: .*python -m ssd.run resume=killed '(.*)'$", line)  # fmt: skip
     assert match, line
+    assert [match[2]] == NAMES_CODE
     assert read_index(run / "checkpoints" / "checkpoints.json")["last"]["step"] == int(match[1]) >= 20
-    ended(start("resume=killed"), 0)
+    ended(start("resume=killed", *NAMES_CODE), 0)
     assert_same(two, run)
 
 
@@ -153,7 +156,7 @@ def test_ctrl_c_saves_and_the_run_goes_on_alone(two: Path, start: Start) -> None
     os.killpg(process.pid, signal.SIGINT)
     line = ended(process, 75).splitlines()[-1]
     assert re.match(r"SIGINT: stopped and saved after step \d+; go on with: .*python -m ssd.run resume=interrupt", line)
-    ended(start("resume=interrupted", "cluster=none"), 0)
+    ended(start("resume=interrupted", "cluster=none", *NAMES_CODE), 0)
     losses = [[row["train/loss"] for row in rows(part / "steps.csv")] for part in (two, run)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-2)
 
