@@ -76,7 +76,8 @@ def test_exit_code_1_for_errors_with_one_summary_line(healthy, tmp_path):
 def test_exit_code_2_when_there_is_nothing_to_check(tmp_path):
     done = ssd(tmp_path, "dataset=voc", "dataset.root=nowhere")
     assert done.returncode == 2
-    assert done.stderr.strip().splitlines()[-1] == "error: dataset.root nowhere: no such folder; it must hold Annotations and JPEGImages"
+    line = "error: dataset.root nowhere: no such folder; it must hold Annotations and JPEGImages"
+    assert done.stderr.strip().splitlines()[-1] == line
 
 
 def test_bccd(shared, tmp_path):
