@@ -11,7 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 
 from ssd.overrides import override, search_path
 
-STARTS_OTHERS = ("mlflow",)  # programs that start others of their environment (uvicorn) by name
+STARTS_OTHERS = ("mlflow", "models")  # what starts another program of its environment (uvicorn) by name
 COMMAND_LINE = ("command-line", "hydra.searchpath in command-line")  # where Hydra has a folder of configuration from
 
 
@@ -19,7 +19,7 @@ def shell_command(program: str, *words: str | Path, environment: Sequence[str] =
     """A line that a shell takes as it is. environment: NAME=value in front of it."""
     names = [f"{name}={shlex.quote(value)}" for name, _, value in (one.partition("=") for one in environment)]
     found = _program(program)
-    if program in STARTS_OTHERS and found != program:
+    if (program, *words[:1]) == STARTS_OTHERS and found != program:
         names.insert(0, f'PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"')
     return " ".join([*names, shlex.join([found, *map(str, words)])])
 

@@ -84,5 +84,6 @@ def test_programs_are_those_of_this_environment(tmp_path: Path, monkeypatch: pyt
     monkeypatch.chdir(tmp_path)
     assert shlex.split(shell_command("python", "-m", "x"))[0] == sys.executable
     # mlflow starts uvicorn by its name.
-    assert shell_command("mlflow", "ui") == f'PATH={here}:"$PATH" {here}/mlflow ui'
+    assert shell_command("mlflow", "models", "serve") == f'PATH={here}:"$PATH" {here}/mlflow models serve'
+    assert shell_command("mlflow", "ui") == f"{here}/mlflow ui"
     assert shell_command("nowhere-to-be-found", "a b", environment=["A=b c"]) == "A='b c' nowhere-to-be-found 'a b'"
