@@ -19,6 +19,7 @@ from omegaconf import OmegaConf
 
 from ssd.config import compose
 from ssd.errors import UserError
+from ssd.files import read_limited
 from ssd.overrides import composable, key_of, sweep_points, value_of
 from ssd.saved import CONFIG, OVERRIDES, allowed_words, is_evaluated, read_config, read_words
 from ssd.targets import literal
@@ -26,6 +27,7 @@ from ssd.text import in_quotes, quoted
 
 JOBS = ("eval", "deploy")
 OWN = re.compile(r"[+~]*dataset[.=@]")
+MAX_GRAPH = 64_000_000  # bytes, as ssd/graph_file.py, which needs MXNet, reads at most
 OWN_NETWORK = re.compile(r"[+~]*(backbone|data_shape|head|compat)[.=@]")
 
 
@@ -114,7 +116,7 @@ def network_of_spec(path: Path) -> dict[str, Any] | None:
     folder = path if path.is_dir() else path.parent
     prefix = re.sub(r"-\d{4,}(\+\d+)?$", "", path.stem) if path.suffix == ".params" else "ssd"
     try:
-        graph = json.loads((folder / f"{prefix}-symbol.json").read_text(encoding="utf-8"))
+        graph = json.loads(read_limited(folder / f"{prefix}-symbol.json", MAX_GRAPH, "a graph"))
         data = next(node for node in graph["nodes"] if node["name"] == "data")
         spec = json.loads(data["attrs"]["__ssd_model__"])
         return {
@@ -123,8 +125,8 @@ def network_of_spec(path: Path) -> dict[str, Any] | None:
             "data_shape": {"height": spec["height"], "width": spec["width"]},
             "compat": spec["compat"],
         }
-    except (OSError, ValueError, KeyError, TypeError, StopIteration):
-        return None
+    except (UserError, OSError, ValueError, RecursionError, KeyError, TypeError, StopIteration):
+        return None  # what reads the file reports what is wrong with it
 
 
 def _with_dataset(words: Sequence[str]) -> list[str]:
