@@ -1,6 +1,5 @@
 """What was measured, as a table, CSV and a picture."""
 
-import csv
 import io
 from collections.abc import Sequence
 from typing import Any
@@ -10,6 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ssd.benchmark.grid import Measured
+from ssd.data.csv_cells import CsvWriter
 
 PERCENTILES = (50, 90, 99)
 COLUMNS = ("backbone", "data_shape", "format", "threads", "batch", "images_per_second",
@@ -36,7 +36,7 @@ def row_of(item: Measured) -> dict[str, Any]:
 
 def to_csv(rows: Sequence[dict[str, Any]]) -> str:
     text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
+    writer = CsvWriter(text)
     writer.writerow(COLUMNS)
     for row in rows:
         writer.writerow(_cell(row[name]) for name in COLUMNS)

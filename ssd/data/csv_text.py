@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ssd.data.checks import name_problem
+from ssd.data.csv_cells import CsvWriter, original
 from ssd.errors import UserError
 
 COLUMNS = ("image", "label", "xmin", "ymin", "xmax", "ymax")
@@ -93,7 +94,7 @@ def parse(text: str, form: Form, what: str) -> Iterator[Row]:
 def write(names: Sequence[str], boxes: Sequence[np.ndarray], classes: Sequence[str]) -> str:
     """A file with the header COLUMNS; per picture its name and boxes [N, 6] (class, corners, difficult) in pixels."""
     text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
+    writer = CsvWriter(text)
     writer.writerow(COLUMNS)
     for name, rows in zip(names, boxes, strict=True):
         for row in rows.tolist():
@@ -140,7 +141,7 @@ def _row(words: Sequence[str], places: Sequence[int | None], where: str, line: i
     needed = max(place for place in places[: len(COLUMNS)] if place is not None) + 1
     if len(words) < needed:
         raise UserError(f"{where}: has {len(words)} columns, {needed} are needed")
-    cells = ["" if place is None or place >= len(words) else words[place].strip() for place in places]
+    cells = ["" if place is None or place >= len(words) else original(words[place].strip()) for place in places]
     image, label, *corners = cells[: len(COLUMNS)]
     if not image or "\0" in image:
         raise UserError(f"{where}: names no image")

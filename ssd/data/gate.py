@@ -8,7 +8,6 @@ job=check reports what inspect() finds; every other job takes admit(). So what o
 same words, before they begin.
 """
 
-import csv
 import io
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -18,6 +17,7 @@ from pathlib import Path
 from ssd.data.census import Census, shared_line
 from ssd.data.checks import MAX_LINES
 from ssd.data.coverage import Coverage
+from ssd.data.csv_cells import CsvWriter
 from ssd.data.dataset import Dataset, Sample
 from ssd.data.faults import box_faults, double_faults, image_faults, shared_images, split_faults
 from ssd.data.looking import Known, Picture, key_of, look_at_all
@@ -225,7 +225,7 @@ def _report_dropped(found: Found) -> None:
 def _table(rows: Sequence[tuple[str, Problem]]) -> str:
     """CSV of problems with their splits, one per line."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    writer = CsvWriter(text)
     writer.writerow(("split", "kind", "file", "object", "what"))
     for split, problem in rows:
         writer.writerow((split, problem.kind, problem.file, problem.object or "", problem.what))

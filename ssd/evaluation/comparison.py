@@ -1,6 +1,5 @@
 """Several runs side by side: what they were told differently, what came of it, and which of it may be ranked."""
 
-import csv
 import glob
 import hashlib
 import json
@@ -12,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ssd.data.csv_cells import read
 from ssd.errors import UserError
 from ssd.results import FILE, FINISHED, HEADLINE, Conditions, group_letters, key_of, measured_of, read_metrics, unlike
 from ssd.saved import CONFIG, read_config
@@ -314,9 +314,8 @@ def _epochs(folder: Path) -> dict[str, np.ndarray]:
     if not file.is_file():
         return {}
     with file.open(encoding="utf-8", newline="") as lines:
-        rows = list(csv.DictReader(lines))
-    columns = rows[0] if rows else {}
-    return {name: np.array([float(row[name] or "nan") for row in rows]) for name in columns}
+        columns, rows = read(lines)
+    return {name: np.array([float(row[name] or "nan") for row in rows]) for name in columns if rows}
 
 
 def _mean_curve(folder: Path, split: str) -> np.ndarray | None:

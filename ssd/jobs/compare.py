@@ -1,6 +1,5 @@
 """job=compare: several runs side by side, as a table, compare.csv and compare.html."""
 
-import csv
 import io
 import logging
 import shutil
@@ -11,6 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from ssd.data.csv_cells import CsvWriter
 from ssd.evaluation.comparison import (
     FOOTNOTE,
     METRICS,
@@ -37,7 +37,7 @@ def run(cfg: DictConfig, folder: Path) -> None:
     job: Any = OmegaConf.to_container(cfg.job, resolve=True)
     found = find_runs(job["runs"])
     out = io.StringIO(newline="")
-    csv.writer(out, lineterminator="\n").writerows(table_of(found))
+    CsvWriter(out).writerows(table_of(found))
     write_atomically(folder / "compare.csv", out.getvalue().encode())
     write_atomically(folder / "compare.html", compare_page(found))
     for line in lines_of(found, shutil.get_terminal_size((80, 24)).columns):

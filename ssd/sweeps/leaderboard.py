@@ -1,6 +1,5 @@
 """The jobs of a sweep, best first: leaderboard.csv, leaderboard.md, leaderboard.png, and the same on the console."""
 
-import csv
 import io
 import logging
 import math
@@ -10,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ssd.data.csv_cells import CsvWriter, read
 from ssd.files import write_atomically
 from ssd.results import HEADLINE, Conditions, group_letters, key_of, measured_of, read_metrics, unlike
 from ssd.sweeps.outcome import FAILED, FINISHED, Outcome, read_all
@@ -127,7 +127,7 @@ def common_words(lines: Sequence[Sequence[str]]) -> list[str]:
 
 def as_csv(rows: Sequence[Row]) -> str:
     out = io.StringIO(newline="")
-    table = csv.writer(out, lineterminator="\n")
+    table = CsvWriter(out)
     table.writerow(["rank", "group", "job", "state", "words", "value", "split", *METRICS, "seconds",
                     "images_per_second", "parameters", "reason", "folder"])  # fmt: skip
     for row in rows:
@@ -135,7 +135,7 @@ def as_csv(rows: Sequence[Row]) -> str:
         cells = [row.rank, row.group, done.number, done.state, row.words, done.value, row.split,
                  *(row.metrics.get(name) for name in METRICS), done.seconds, _round(row.speed), done.parameters,
                  done.reason, row.folder]  # fmt: skip
-        table.writerow(["" if cell is None else cell for cell in cells])
+        table.writerow(cells)
     return out.getvalue()
 
 
@@ -181,7 +181,7 @@ def _speed(folder: Path) -> float | None:
     if not file.is_file():
         return None
     with file.open(encoding="utf-8", newline="") as lines:
-        speeds = [float(row[SPEED]) for row in csv.DictReader(lines) if row.get(SPEED)]
+        speeds = [float(row[SPEED]) for row in read(lines)[1] if row.get(SPEED)]
     speeds = [speed for speed in speeds[1:] or speeds if math.isfinite(speed)]
     return sum(speeds) / len(speeds) if speeds else None
 

@@ -3,7 +3,6 @@
 All of it can be read while the run goes on, and survives a kill: files are replaced whole, rows appended whole.
 """
 
-import csv
 import io
 import json
 import re
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ssd.data.csv_cells import CsvWriter, read
 from ssd.data.images import encode
 from ssd.files import write_atomically
 from ssd.results import FILE, Results
@@ -105,7 +105,7 @@ class Table:
 
     def _lines(self, rows: list[dict[str, str]]) -> bytes:
         text = io.StringIO(newline="")
-        csv.DictWriter(text, self.columns, restval="", lineterminator="\n").writerows(rows)
+        CsvWriter(text).writerows([row.get(name, "") for name in self.columns] for row in rows)
         return text.getvalue().encode()
 
     def _read(self) -> tuple[list[str], list[dict[str, str]]]:
@@ -113,8 +113,7 @@ class Table:
         if not self.path.is_file():
             return [], []
         text = self.path.read_text(encoding="utf-8")
-        reader = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1], newline=""))
-        return list(reader.fieldnames or []), list(reader)
+        return read(io.StringIO(text[: text.rfind("\n") + 1], newline=""))
 
 
 def picture_path(folder: Path, tag: str) -> Path:

@@ -1,4 +1,3 @@
-import csv
 from dataclasses import replace
 
 import cv2
@@ -6,6 +5,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ssd.data.csv_cells import read
 from ssd.results import Results, read_metrics
 from ssd.tracking.files import RunFiles, StepsCsv, Table, picture_path
 
@@ -133,7 +133,14 @@ def test_table_reads_back(tmp_path_factory, rows):
     for key, row in enumerate(rows):
         table.add({"key": key, **row})
     with open(path, newline="", encoding="utf-8") as file:
-        read = list(csv.DictReader(file))
-    told = [{name: value for name, value in row.items() if value != ""} for row in read]
+        _, found = read(file)
+    told = [{name: value for name, value in row.items() if value != ""} for row in found]
     wrote = [{"key": key, **row} for key, row in enumerate(rows)]
     assert told == [{name: str(value) for name, value in row.items()} for row in wrote]
+
+
+def test_names_that_a_spreadsheet_would_compute_come_back(tmp_path):
+    path = tmp_path / "metrics.csv"
+    Table(path, key="epoch").add({"epoch": 1, "=cmd": -0.5})
+    Table(path, key="epoch").add({"epoch": 2, "=cmd": float("-inf"), "+x": -1e-5})
+    assert path.read_text() == "epoch,'=cmd,'+x\n1,-0.5,\n2,-inf,-1e-05\n"

@@ -1,6 +1,5 @@
 """Detections as one file: JSON or CSV."""
 
-import csv
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ssd.data.csv_cells import CsvWriter
 from ssd.data.csv_text import COLUMNS
 from ssd.detection.results import objects
 from ssd.detection.sinks import Add, Header
@@ -48,7 +48,7 @@ def csv_file(path: Path, header: Header) -> Iterator[Add]:
     dataset=csv reads it.
     """
     with whole_file(path) as draft, draft.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
+        writer = CsvWriter(file)
         writer.writerow([*COLUMNS, "score"])
 
         def add(frame: Frame, found: np.ndarray) -> None:

@@ -1,6 +1,5 @@
 """Everything that is kept of a measurement: report.html, and the same as files for programs."""
 
-import csv
 import io
 import json
 import logging
@@ -9,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ssd.data import coco_json
+from ssd.data.csv_cells import CsvWriter
 from ssd.data.images import encode
 from ssd.detection.results import ImageResult, write_coco, write_voc
 from ssd.evaluation.analysis import Analysis
@@ -85,7 +85,7 @@ def _classes(measured: Measured, analysis: Analysis) -> str:
         "f1": f1,
     }
     out = io.StringIO(newline="")
-    writer = csv.writer(out, lineterminator="\n")
+    writer = CsvWriter(out)
     writer.writerow(columns)
     for row in zip(*columns.values(), strict=True):
         writer.writerow([_cell(name, value) for name, value in zip(columns, row, strict=True)])

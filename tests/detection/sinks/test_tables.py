@@ -96,3 +96,23 @@ def test_csv_loads_as_a_data_set(tmp_path, jpeg):
     dog, nothing = dataset.split("train")
     np.testing.assert_allclose(dog.boxes[:, :5], DOG[:, [0, 2, 3, 4, 5]], atol=1e-4)
     assert not len(nothing.boxes)
+
+
+def test_names_that_a_spreadsheet_would_compute_come_back(tmp_path, jpeg):
+    names, classes = ["-dog.jpg", "'=a.jpg", "@.jpg", "-5.jpg"], ["=cmd|' /C calc'!A0", "+dög"]
+    with csv_file(tmp_path / "detections.csv", Header("x", classes, None, 0.5)) as add:
+        for name in names:
+            (tmp_path / name).write_bytes(jpeg(200, 300))
+            add(frame(name, 200, 300), DOG)
+    text = (tmp_path / "detections.csv").read_text(encoding="utf-8")
+    assert text.splitlines()[1].startswith("'-dog.jpg,'+dög,10.000000,")
+    from ssd.config import compose
+
+    node = compose(["dataset=csv"]).dataset
+    dataset = CSV(
+        root=str(tmp_path), classes=classes, splits={"train": "detections.csv"}, folder=".", columns=node.columns,
+        header=True, delimiter=None, units="pixels", out_of_range="error", holdout={"val": 0, "test": 0, "seed": 0},
+    )  # fmt: skip
+    samples = dataset.split("train")
+    assert [sample.path.name for sample in samples] == names
+    assert all(sample.boxes[0, 0] == 1 for sample in samples)
