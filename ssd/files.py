@@ -1,25 +1,34 @@
 """Files and folders that exist complete or not at all, whatever happens while they are written."""
 
+import contextlib
 import errno
 import fcntl
 import os
+import re
 import shutil
 import stat
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
 from ssd.errors import UserError
 
 LOCK = ".lock"
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # of Linux
+NO_BOOT = "0" * 8
+DRAFT = re.compile(r"\..*\.([0-9a-f]{8})[0-9a-f]{12}\.tmp", re.DOTALL)
+DRAFT_NAME = 200  # bytes of the target's name in a draft's, which has more: names end at 255
 SPECIAL = {
     stat.S_IFIFO: "a pipe",
     stat.S_IFSOCK: "a socket",
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
+
+_swept: set[str] = set()  # folders that this process has looked through
 
 
 def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
@@ -60,13 +69,13 @@ def read_limited(path: str | os.PathLike[str], most: int, what: str) -> bytes:
 
 @contextmanager
 def whole_file(target: Path) -> Iterator[Path]:
-    """Yields a path beside `target` to write to; it takes the name of `target` when the block ends well."""
-    draft = _draft(target)
-    try:
-        yield draft
-        os.replace(draft, target)
-    finally:
-        draft.unlink(missing_ok=True)
+    """Yields an empty file beside `target` to write to; it takes the name of `target` when the block ends well."""
+    with _held_draft(target, _new_file) as draft:
+        try:
+            yield draft
+            os.replace(draft, target)
+        finally:
+            draft.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -98,20 +107,25 @@ def whole_folder(target: Path) -> Iterator[Path]:
 
     When another process has made `target` in the meantime, theirs stays: the name must stand for the contents.
     """
-    draft = _draft(target)
-    try:
-        draft.mkdir(parents=True)
-    except OSError as error:
-        raise UserError(f"cannot write {target}: {error.strerror}") from error
-    try:
+    with draft_folder(target) as draft:
         yield draft
         try:
             os.rename(draft, target)
         except OSError:
             if not target.is_dir():
                 raise
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+
+
+@contextmanager
+def draft_folder(target: Path) -> Iterator[Path]:
+    """Yields an empty folder beside `target`, which vanishes with the block. Errors: UserError where none can be."""
+    with contextlib.ExitStack() as stack:
+        try:
+            draft = stack.enter_context(_held_draft(target, _new_folder))
+        except OSError as error:
+            raise UserError(f"cannot write {target}: {error.strerror}") from error
+        stack.callback(shutil.rmtree, draft, ignore_errors=True)  # before its lock goes
+        yield draft
 
 
 def require_space(folder: Path, needed: int, what: str, advice: str) -> None:
@@ -124,8 +138,73 @@ def require_space(folder: Path, needed: int, what: str, advice: str) -> None:
         )
 
 
-def _draft(target: Path) -> Path:
-    return target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}.tmp")
+def _new_file(path: Path) -> None:
+    path.touch(exist_ok=False)
+
+
+def _new_folder(path: Path) -> None:
+    path.mkdir(parents=True)
+
+
+@contextmanager
+def _held_draft(target: Path, make: Callable[[Path], None]) -> Iterator[Path]:
+    """Yields a new file or folder, beside `target`, that sweep() leaves alone as long as this process lives.
+
+    The lock says so: it ends with the process, however that ends. Errors: OSError.
+    """
+    if (parent := os.path.abspath(target.parent)) not in _swept:  # once is enough: what dies later is for the next
+        _swept.add(parent)
+        sweep(target.parent)
+    name = os.fsdecode(os.fsencode(target.name)[:DRAFT_NAME])
+    while True:
+        draft = target.with_name(f".{name}.{_boot() or NO_BOOT}{uuid.uuid4().hex[:12]}.tmp")
+        make(draft)
+        handle = os.open(draft, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            with contextlib.suppress(OSError):  # a file system without locks; nobody sweeps there either
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            if _is_still(handle, draft):  # else a sweep came before the lock
+                yield draft
+                return
+        finally:
+            os.close(handle)
+
+
+def sweep(folder: Path) -> None:
+    """Removes what whole_file and whole_folder left in a folder when their process was killed; missing is empty.
+
+    A draft bears the name of the boot that it was begun in and is locked by its process. Only those of this boot are
+    looked at: the locks of another machine that shares the folder may not be seen here.
+    """
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            found = DRAFT.fullmatch(entry.name)
+            if found and found[1] == _boot():
+                with contextlib.suppress(OSError):
+                    _sweep(entry)
+
+
+def _sweep(entry: "os.DirEntry[str]") -> None:
+    if not (entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False)):
+        return
+    handle = os.open(entry.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # OSError: its process lives, or nobody can know
+        if entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(entry.path, ignore_errors=True)
+        else:
+            os.unlink(entry.path)
+    finally:
+        os.close(handle)
+
+
+@lru_cache(1)
+def _boot() -> str | None:
+    """Eight hexadecimal digits that are this boot's of this machine; None where the system has no such thing."""
+    try:
+        return BOOT_ID.read_text().replace("-", "")[:8]
+    except OSError:
+        return None
 
 
 def try_lock(lock: Path) -> int | None:

@@ -1,5 +1,7 @@
 import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 
@@ -9,6 +11,7 @@ from ssd.data.files import picture_sizes, read_text
 from ssd.data.images import read_bytes
 from ssd.errors import UserError
 from ssd.files import (
+    BOOT_ID,
     alone,
     durable_file,
     held,
@@ -16,10 +19,13 @@ from ssd.files import (
     open_regular,
     publish,
     read_limited,
+    sweep,
     whole_folder,
     write_atomically,
 )
 from ssd.index import read_index, sha256
+
+needs_boot_id = pytest.mark.skipif(not BOOT_ID.exists(), reason="this system does not name its boots")
 
 
 def test_the_folder_appears_when_all_is_written(tmp_path):
@@ -154,3 +160,80 @@ def test_large_files_are_refused_before_they_are_read(tmp_path):
         read_limited(path, 1000, "a list")
     with pytest.raises(UserError, match="too many for an image"):
         read_bytes(path)
+
+
+DRAFT_THEN_WAIT = """
+import sys
+from pathlib import Path
+from ssd.files import whole_file, whole_folder
+with whole_folder(Path("x")) as folder, whole_file(Path("y")) as file:
+    (folder / "a").write_text("1")
+    file.write_text("1")
+    print("inside", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def drafting(tmp_path):
+    """A process in the middle of a folder and a file, in tmp_path."""
+    command = [sys.executable, "-c", DRAFT_THEN_WAIT]
+    with subprocess.Popen(command, cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"inside\n"
+        yield process
+        process.kill()
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+@needs_boot_id
+def test_what_a_killed_process_left_is_swept_and_what_a_live_one_writes_stays(tmp_path, drafting):
+    drafts = names(tmp_path)
+    assert [name[:3] for name in drafts] == [".x.", ".y."]
+    sweep(tmp_path)
+    assert names(tmp_path) == drafts
+    drafting.kill()
+    drafting.wait()
+    sweep(tmp_path)
+    assert names(tmp_path) == []
+
+
+@needs_boot_id
+def test_a_live_process_ends_well_beside_a_sweep(tmp_path, drafting):
+    write_atomically(tmp_path / "z", b"")  # which looks through the folder
+    drafting.communicate()
+    assert names(tmp_path) == ["x", "y", "z"]
+    assert (tmp_path / "x/a").read_text() == (tmp_path / "y").read_text() == "1"
+
+
+@needs_boot_id
+def test_whoever_writes_there_next_sweeps(tmp_path, drafting):
+    drafting.kill()
+    drafting.wait()
+    with whole_folder(tmp_path / "other"):
+        assert len(names(tmp_path)) == 1
+    assert names(tmp_path) == ["other"]
+
+
+def test_nobody_elses_files_are_swept(tmp_path):
+    here, elsewhere = BOOT_ID.read_text().replace("-", "")[:8] if BOOT_ID.exists() else "", "0123abcd"
+    (tmp_path / "kept").mkdir()
+    kept = [f".x.{elsewhere}{'0' * 12}.tmp", f".x.{'0' * 12}.tmp", f"x.{here}{'0' * 12}.tmp", f".x.{here}.part"]
+    for name in kept:
+        (tmp_path / name).mkdir()
+    (tmp_path / f".link.{here}{'1' * 12}.tmp").symlink_to(tmp_path / "kept")
+    os.mkfifo(tmp_path / f".pipe.{here}{'2' * 12}.tmp")
+    before = names(tmp_path)
+    sweep(tmp_path)
+    sweep(tmp_path / "missing")
+    assert names(tmp_path) == before
+
+
+def test_a_long_name_has_a_draft(tmp_path):
+    for name in ("x" * 250, "\u00e4" * 120):
+        write_atomically(tmp_path / name, b"1")
+        with whole_folder(tmp_path / f"{name[:-1]}y"):
+            pass
+    assert len(names(tmp_path)) == 4

@@ -28,7 +28,7 @@ from ssd.data.record_format import Record, objects, opened, read_at, scan
 from ssd.data.records import Records
 from ssd.data.splits import HoldOut
 from ssd.errors import UserError
-from ssd.files import whole_folder
+from ssd.files import sweep, whole_folder
 
 log = logging.getLogger(__name__)
 
@@ -162,6 +162,7 @@ class Rec(Dataset):
             json.dumps([str(path.resolve()), status.st_size, status.st_mtime_ns]).encode()
         ).hexdigest()
         target = folder / f"{split}-{digest[:12]}"
+        sweep(folder)
         if not target.is_dir():
             with whole_folder(target) as draft:
                 index = "".join(f"{entry.key}\t{entry.start}\n" for entry in entries)

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from ssd.data import voc_xml
 from ssd.data.voc import FOLDERS, SETS, VOC
 from ssd.errors import UserError
-from ssd.files import whole_folder
+from ssd.files import sweep, whole_folder
 
 log = logging.getLogger(__name__)
 
@@ -126,6 +126,7 @@ class Shapes(VOC):
         parameters = [GENERATOR, self.classes, self.image_size, self.counts, self.max_objects, self.seed]
         digest = hashlib.sha256(json.dumps(parameters).encode()).hexdigest()[:10]
         folder = self.parent / f"{self.name}_{digest}"
+        sweep(self.parent)
         if not folder.is_dir():
             log.info("drawing %d pictures of shapes into %s", sum(self.counts.values()), folder)
             with whole_folder(folder) as draft:

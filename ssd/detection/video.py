@@ -3,7 +3,6 @@
 import logging
 import math
 import os
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ import numpy as np
 
 from ssd.data.images import MAX_PIXELS
 from ssd.errors import UserError
+from ssd.files import draft_folder
 
 USUAL_FPS = 25.0  # of a video or camera that does not say
 MOST_FAILURES = 250  # frames in a row, some seconds, behind which nothing is expected any more
@@ -131,8 +131,8 @@ def video_file(path: Path, fps: float, size: tuple[int, int], codec: str) -> Ite
     """
     _be_quiet()
     even = (size[0] + size[0] % 2, size[1] + size[1] % 2)
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent) as folder:
-        draft = Path(folder) / path.name
+    with draft_folder(path) as folder:  # the suffix says to the codec what file it is
+        draft = folder / path.name
         writer = cv2.VideoWriter(str(draft), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*codec), fps, even)
         if not writer.isOpened():
             raise UserError(f"{path}: this OpenCV cannot write {codec} at {fps:g} frames/s; try job.codec=mp4v or MJPG")

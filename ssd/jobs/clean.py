@@ -22,7 +22,8 @@ from ssd.files import LOCK, try_lock, write_atomically
 log = logging.getLogger(__name__)
 
 PACKED = re.compile(rf"(?:{'|'.join(SPLITS)})-[0-9a-f]{{12}}")  # a folder of records
-DRAFT = re.compile(rf"\.{PACKED.pattern}\.(?:part|[0-9a-f]{{12}}\.(?:tmp|gone))")  # one not finished, or not gone
+# One not finished, or not gone.
+DRAFT = re.compile(rf"\.{PACKED.pattern}\.(?:part|[0-9a-f]{{12}}(?:[0-9a-f]{{8}})?\.(?:tmp|gone))")
 PREPARED = "prepare.json"
 STILL_WRITTEN = 3600.0  # seconds since its last change for which a draft without a lock is left alone
 
