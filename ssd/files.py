@@ -159,11 +159,14 @@ def _held_draft(target: Path, make: Callable[[Path], None]) -> Iterator[Path]:
     while True:
         draft = target.with_name(f".{name}.{_boot() or NO_BOOT}{uuid.uuid4().hex[:12]}.tmp")
         make(draft)
-        handle = os.open(draft, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            handle = os.open(draft, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:  # a sweep came before the lock
+            continue
         try:
             with contextlib.suppress(OSError):  # a file system without locks; nobody sweeps there either
                 fcntl.flock(handle, fcntl.LOCK_EX)
-            if _is_still(handle, draft):  # else a sweep came before the lock
+            if _is_still(handle, draft):  # else the same
                 yield draft
                 return
         finally:

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from ssd import files
 from ssd.data.files import picture_sizes, read_text
 from ssd.data.images import read_bytes
 from ssd.errors import UserError
@@ -237,3 +238,29 @@ def test_a_long_name_has_a_draft(tmp_path):
         with whole_folder(tmp_path / f"{name[:-1]}y"):
             pass
     assert len(names(tmp_path)) == 4
+
+
+@pytest.mark.parametrize("seen", ["before it is opened", "before it is locked"])
+def test_a_draft_that_is_swept_before_it_is_locked_is_made_again(tmp_path, monkeypatch, seen):
+    gone = []
+
+    def remove(draft):
+        if not gone:
+            gone.append(draft)
+            os.rmdir(draft)
+
+    def made(draft):
+        draft.mkdir()
+        if seen == "before it is opened":
+            remove(draft)
+
+    def locked(handle, _):
+        if seen == "before it is locked":
+            remove(os.readlink(f"/proc/self/fd/{handle}"))
+
+    monkeypatch.setattr(files, "_new_folder", made)
+    monkeypatch.setattr(files.fcntl, "flock", locked)
+    with whole_folder(tmp_path / "x") as draft:
+        (draft / "a").write_text("1")
+    assert gone
+    assert names(tmp_path) == ["x"]
