@@ -10,7 +10,7 @@ NON_FINITE = ("stop", "skip")
 def check_training(cfg: DictConfig) -> None:
     """Errors: UserError naming the key."""
     for key in ("checkpoint.keep.last", "checkpoint.keep.every", "checkpoint.every_steps", "guard.patience",
-                "guard.explode.steps"):  # fmt: skip
+                "guard.explode.steps", "deploy.request_pixels"):  # fmt: skip
         if (value := OmegaConf.select(cfg, key)) is not None and value < 1:
             raise UserError(f"{key}={value}: must be at least 1")
     if cfg.check is not None:

@@ -170,6 +170,7 @@ class Deploy:
     measure: bool = MISSING
     max_map_loss: float = MISSING
     calibration: Calibration = MISSING
+    request_pixels: int = MISSING
 
 
 @dataclass

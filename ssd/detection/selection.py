@@ -1,6 +1,7 @@
 """Which detections are shown and written: of some classes, from a score on that may differ by class."""
 
 import difflib
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -56,5 +57,12 @@ def _known(key: str, name: str, classes: Sequence[str]) -> None:
 def score(value: Any, what: str) -> float:
     """Errors: UserError naming `what` for anything but a number from 0 to 1."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
-        raise UserError(f"{what}: {value!r} is not a score, expected a number from 0 to 1")
+        raise UserError(f"{what}: {_shown(value)} is not a score, expected a number from 0 to 1")
     return float(value)
+
+
+def _shown(value: Any) -> str:
+    """A value of any type, in a few characters."""
+    if isinstance(value, int) and abs(value) >= 10**20:  # Python writes no integer of thousands of digits
+        return "an integer of more than 20 digits"
+    return reprlib.repr(value)

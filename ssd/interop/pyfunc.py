@@ -12,6 +12,7 @@ Imports MLflow, so nothing else imports this module before it is needed.
 import difflib
 import importlib.metadata
 import json
+import math
 import shutil
 import sys
 import tempfile
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import mlflow.pyfunc
+import numpy as np
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
@@ -35,6 +37,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 MODULES = ("mlflow", "mxnet", "numpy", "cv2", "hydra", "omegaconf", "yaml")
 DEFAULTS = {"device": "cpu"}  # of model_config: mlflow.pyfunc.load_model(…, model_config={"device": "gpu(1)"})
 THRESHOLD = "threshold"  # the only parameter of a request; its default is logged with the model, in model_config, too
+PIXELS = "request_pixels"  # of model_config
 FIELDS = ("inputs", "params")  # of a request to MLflow's server
 
 
@@ -55,12 +58,13 @@ class PictureError(MlflowException):
 class Served:
     """What MLflow calls. Safe to call from several threads, which take turns.
 
-    threshold: lowest score wanted where a request names none.
+    threshold: lowest score wanted where a request names none. pixels: most that the images of a request have together.
     """
 
-    def __init__(self, detector: Detector, threshold: float) -> None:
+    def __init__(self, detector: Detector, threshold: float, pixels: float) -> None:
         self._detector = detector
         self._threshold = threshold
+        self._pixels = pixels
         self._turn = threading.Lock()
 
     def predict(self, model_input: Any, params: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
@@ -70,12 +74,11 @@ class Served:
         model_input: see ssd.interop.pictures. params: {"threshold": lowest score wanted}.
         Errors: PictureError, in one line, for the first picture that is none, and for other parameters.
         """
-        check_names(params or {}, (THRESHOLD,), "parameter")
-        threshold = (params or {}).get(THRESHOLD, self._threshold)
+        threshold = check_params(params).get(THRESHOLD, self._threshold)
         try:
-            threshold = score(threshold, f"parameter {THRESHOLD}")
+            items = pictures(model_input, self._pixels)
             # One after the other: what is decoded at a time is one picture, however many are asked about.
-            return [self._one(item, f"picture {nr}", threshold) for nr, item in enumerate(pictures(model_input))]
+            return [self._one(item, f"picture {nr}", threshold) for nr, item in enumerate(items)]
         except UserError as error:
             raise PictureError(str(error)) from error
 
@@ -93,8 +96,27 @@ def _load_pyfunc(path: str, model_config: Mapping[str, Any] | None = None) -> Se
     options = {**DEFAULTS, **(model_config or {})}
     (params,) = Path(path).glob("*.params")
     keep_unknown_names()
-    threshold = options.get(THRESHOLD, 0.0)  # what models meant that were logged without one
-    return Served(Detector.load(str(params), options["device"], batch_size=1), threshold)
+    threshold, pixels = options.get(THRESHOLD, 0.0), options.get(PIXELS, math.inf)  # of models logged without them
+    score(threshold, f"model_config {THRESHOLD}")
+    return Served(Detector.load(str(params), options["device"], batch_size=1), threshold, pixels)
+
+
+def check_params(params: Any) -> dict[str, float]:
+    """The parameters of a request, whatever it has in their place. Errors: PictureError naming the parameter."""
+    if params is None:
+        return {}
+    if not isinstance(params, Mapping):
+        raise PictureError(f"params is a {type(params).__name__}, expected {{{THRESHOLD!r}: 0.5}}")
+    check_names(params, (THRESHOLD,), "parameter")
+    try:
+        return {name: score(_number(value), f"parameter {name}") for name, value in params.items()}
+    except UserError as error:
+        raise PictureError(str(error)) from error
+
+
+def _number(value: Any) -> Any:
+    """NumPy's numbers, which MLflow passes on, as Python's."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def check_names(given: Collection[Any], known: Collection[str], what: str) -> None:
@@ -116,11 +138,8 @@ def keep_unknown_names() -> None:
     if enforce and not hasattr(enforce, "of_ssd"):
 
         def checked(params: Any, schema: Any) -> Any:
-            if not _is_ours(schema) or not isinstance(params or {}, dict):
-                return enforce(params, schema)
-            check_names(params or {}, (THRESHOLD,), "parameter")
             # Without MLflow's defaults: model_config has them, and may be given otherwise when the model is loaded.
-            return {name: value for name, value in enforce(params, schema).items() if name in (params or {})}
+            return check_params(params) if _is_ours(schema) else enforce(params, schema)
 
         checked.of_ssd = True  # type: ignore[attr-defined]
         mlflow.pyfunc._enforce_params_schema = checked  # type: ignore[attr-defined]
@@ -129,23 +148,44 @@ def keep_unknown_names() -> None:
     if server and parse and not hasattr(parse, "of_ssd"):
 
         def parsed(data: Any, metadata: Any, input_schema: Any) -> Any:
-            content = server._decode_json_input(data)
-            if _is_ours(metadata.get_params_schema()) and isinstance(content, dict):
-                check_names(content, FIELDS, "field")
-            return parse(data, metadata, input_schema)
+            if not _is_ours(metadata.get_params_schema()):
+                return parse(data, metadata, input_schema)
+            content = _content(data)
+            check_names(content, FIELDS, "field")
+            return parse(content, metadata, input_schema)
 
         parsed.of_ssd = True  # type: ignore[attr-defined]
         server._parse_json_data = parsed  # type: ignore[attr-defined]
+
+
+def _content(body: Any) -> dict[str, Any]:
+    """The fields of a request. Errors: PictureError, without the body: MLflow would send a picture back."""
+    try:
+        content = body if isinstance(body, dict) else json.loads(body)
+    except RecursionError:
+        raise PictureError("the request is nested too deeply, expected {'inputs': [images]}") from None
+    except json.JSONDecodeError as error:
+        raise PictureError(f"the request is not JSON ({error.msg} at character {error.pos})") from None
+    except UnicodeDecodeError:
+        raise PictureError("the request is not JSON (no UTF-8 text)") from None
+    except ValueError:
+        raise PictureError("the request holds a number of thousands of digits") from None
+    if not isinstance(content, dict):
+        raise PictureError(f"the request is a {type(content).__name__}, expected {{'inputs': [images]}}")
+    return content
 
 
 def _is_ours(schema: Any) -> bool:
     return schema is not None and [param.name for param in schema.params] == [THRESHOLD]
 
 
-def save(folder: Path, params: Path, threshold: float, run_id: str | None = None, model_id: str | None = None) -> None:
+def save(
+    folder: Path, params: Path, serving: Mapping[str, Any], run_id: str | None = None, model_id: str | None = None
+) -> None:
     """Writes the checkpoint `params` (prefix-0012.params, prefix-symbol.json beside it) as an MLflow model.
 
-    folder: where; it must not exist. threshold: lowest score that it answers with unless a request says otherwise.
+    folder: where; it must not exist. serving: `threshold`, the lowest score that it answers with unless a request says
+    otherwise, and `request_pixels`, most that the images of a request have together; both go into model_config.
     run_id, model_id: of the MLflow run and logged model that it belongs to.
     """
     from mlflow.models import Model
@@ -163,9 +203,9 @@ def save(folder: Path, params: Path, threshold: float, run_id: str | None = None
             code_paths=[str(PACKAGE)],
             mlflow_model=Model(run_id=run_id, model_id=model_id),
             pip_requirements=requirements(),
-            signature=signature(threshold),
+            signature=signature(serving[THRESHOLD]),
             input_example=_example(),
-            model_config={**DEFAULTS, THRESHOLD: threshold},
+            model_config={**DEFAULTS, THRESHOLD: serving[THRESHOLD], PIXELS: serving[PIXELS]},
         )
 
 

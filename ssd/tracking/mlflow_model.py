@@ -20,10 +20,10 @@ ALIAS = "best"  # of a registered model: models:/NAME@best
 DATA = "dataset.hash.val"
 
 
-def log_model(client: Any, run: tuple[str, str], params: Path, step: int, threshold: float) -> str:
+def log_model(client: Any, run: tuple[str, str], params: Path, step: int, serving: Mapping[str, Any]) -> str:
     """Stores the checkpoint `params` as an MLflow model of the run; returns its id, of models:/<id>.
 
-    run: ids of the experiment and the run. threshold: see ssd.interop.pyfunc.save.
+    run: ids of the experiment and the run. serving: see ssd.interop.pyfunc.save.
     """
     from mlflow.entities import LoggedModelOutput
 
@@ -33,7 +33,7 @@ def log_model(client: Any, run: tuple[str, str], params: Path, step: int, thresh
     model = client.create_logged_model(experiment, name=NAME, source_run_id=run_id, model_type="ssd")
     with tempfile.TemporaryDirectory(prefix="ssd-mlflow-") as draft:
         folder = Path(draft) / "model"
-        save(folder, params, threshold, run_id, model.model_id)
+        save(folder, params, serving, run_id, model.model_id)
         client.log_model_artifacts(model.model_id, str(folder))
     client.finalize_logged_model(model.model_id, "READY")
     client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step)])
@@ -45,9 +45,12 @@ def version_tags(facts: Mapping[str, str]) -> dict[str, str]:
     return {key: text for key, text in facts.items() if key in (DATA, "git.commit", "dataset.name")}
 
 
-def served_from(config: Mapping[str, Any]) -> float:
-    """The key `threshold` of a run's configuration; the default for a run that is older than the key."""
-    return config["threshold"] if "threshold" in config else OmegaConf.load(CONF / "config.yaml").threshold
+def serving_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """How a run's configuration has its model served, see ssd.interop.pyfunc.save; of a run that is older than a key,
+    its default."""
+    usual: Any = OmegaConf.load(CONF / "config.yaml")
+    pixels = (config.get("deploy") or {}).get("request_pixels", usual.deploy.request_pixels)
+    return {"threshold": config.get("threshold", usual.threshold), "request_pixels": pixels}
 
 
 def register(client: Any, name: str, model_id: str, numbers: Values, about: Mapping[str, str]) -> str:

@@ -13,7 +13,7 @@ from urllib.parse import quote, unquote
 from ssd.files import in_turn, write_atomically
 from ssd.names import Tags
 from ssd.tracking.events import RunInfo, Values
-from ssd.tracking.mlflow_model import log_model, register, served_from, version_tags
+from ssd.tracking.mlflow_model import log_model, register, serving_of, version_tags
 from ssd.tracking.mlflow_names import KEY_LENGTH, TAG_LENGTH, clean, flatten, shortened, source_tags
 from ssd.tracking.mlflow_sweep import FINAL, SweepRun
 from ssd.tracking.outbox import TryAgainError, first_line
@@ -215,8 +215,8 @@ class Store:
         for params, values, step, tags in models:
             logged = self._logged_models.get(params)
             if not logged:  # else it was logged, and registering it did not get through
-                ids, threshold = (self.experiment, self.run_id), served_from(self.run.config)
-                logged = self._logged_models[params] = log_model(self.client, ids, Path(params), step, threshold)
+                ids, serving = (self.experiment, self.run_id), serving_of(self.run.config)
+                logged = self._logged_models[params] = log_model(self.client, ids, Path(params), step, serving)
             self.served = f"models:/{logged}"
             if self.settings.register:
                 about = {**tags, **version_tags(self.run.facts)}

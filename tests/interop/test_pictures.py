@@ -1,4 +1,5 @@
 import base64
+import tracemalloc
 
 import cv2
 import numpy as np
@@ -92,7 +93,7 @@ def test_requests_without_pictures(given, message):
     (np.zeros((4, 5), np.uint8), "4x5 is no picture"),
     (np.zeros((4, 5, 4), np.uint8), "4x5x4 is no picture"),
     (np.zeros((0, 5, 3), np.uint8), "is no picture"),
-    ([[[1, 2], [3]]], "list is no picture"),
+    ([[[1, 2], [3]]], "1x2 is no picture"),
     ([["a"]], "is no picture"),
     (None, "NoneType is no picture"),
     ({}, "dict is no picture"),
@@ -135,3 +136,26 @@ def complaint(value) -> str:
 @given(json_values)
 def test_anything_is_a_picture_or_one_line(value):
     assert "\n" not in complaint(value)
+
+
+@pytest.mark.parametrize("form", [PNG, TEXT, IMAGE, IMAGE.tolist()])
+def test_pixels_of_a_request_are_counted_without_decoding(form, monkeypatch):
+    monkeypatch.setattr(module, "decode", None)
+    assert len(pictures([form, PNG], budget=40)) == 2
+    with pytest.raises(UserError, match="^2 images have .* million pixels together, too many for one request"):
+        pictures([form, PNG], budget=39)
+
+
+def test_a_long_text_among_values_takes_no_memory():
+    rows = [[["x" * 1_000_000, "", ""]], *[[["", "", ""]]] * 1000]
+    tracemalloc.start()
+    with pytest.raises(UserError, match=r"^picture 0: its values must be whole numbers 0\.\.255$"):
+        to_array(rows, "picture 0")
+    assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("value", [True, 0.5, 10**400, -(10**400), None, [1]])
+def test_values_that_are_no_levels(value):
+    with pytest.raises(UserError, match="^picture 0: "):
+        to_array([[[1, 2, value]]], "picture 0")

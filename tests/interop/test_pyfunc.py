@@ -23,11 +23,13 @@ from ssd.detection import Detector
 from ssd.interop import pyfunc
 from ssd.interop.pyfunc import PictureError, requirements, save
 
+SERVING = {"threshold": 0.0, "request_pixels": 1_000_000}
+
 
 @pytest.fixture(scope="module")
 def saved(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pyfunc") / "model"
-    save(folder, checkpoint, 0.0, "run", "m-1")  # all that the detector finds
+    save(folder, checkpoint, SERVING, "run", "m-1")  # all that the detector finds
     return folder
 
 
@@ -94,6 +96,16 @@ def test_a_score_that_was_copied_keeps_its_detection(saved: Path) -> None:
         ({"threshold": 0.3, "nms": 0.1}, "there is no parameter 'nms' (known: threshold)"),
         ({"threshold": 1.5}, "parameter threshold: 1.5 is not a score, expected a number from 0 to 1"),
         ({"threshold": float("nan")}, "parameter threshold: nan is not a score, expected a number from 0 to 1"),
+        ({"threshold": float("inf")}, "parameter threshold: inf is not a score, expected a number from 0 to 1"),
+        ({"threshold": None}, "parameter threshold: None is not a score, expected a number from 0 to 1"),
+        ({"threshold": True}, "parameter threshold: True is not a score, expected a number from 0 to 1"),
+        ({"threshold": "0.5"}, "parameter threshold: '0.5' is not a score, expected a number from 0 to 1"),
+        ({"threshold": [0.5]}, "parameter threshold: [0.5] is not a score, expected a number from 0 to 1"),
+        (
+            {"threshold": 10**5000},
+            "parameter threshold: an integer of more than 20 digits is not a score, expected a number from 0 to 1",
+        ),
+        (["threshold"], "params is a list, expected {'threshold': 0.5}"),
     ],
 )
 def test_parameters_that_make_no_sense(saved: Path, params: dict[str, Any], message: str) -> None:
@@ -104,10 +116,25 @@ def test_parameters_that_make_no_sense(saved: Path, params: dict[str, Any], mess
         assert json.loads(caught.value.serialize_as_json())["message"] == message
 
 
+def test_too_many_pixels_in_one_request_are_refused_before_any_is_decoded(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = mlflow.pyfunc.load_model(str(saved))
+    _, png = cv2.imencode(".png", np.zeros((1000, 500, 3), np.uint8))
+    assert len(model.predict([png.tobytes()] * 2)) == 2
+    text = base64.b64encode(png.tobytes()).decode()
+    monkeypatch.setattr("ssd.interop.pictures.decode", None)
+    for third in (png.tobytes(), text, np.zeros((1, 1, 3), np.uint8), [[[0, 0, 0]]]):
+        with pytest.raises(PictureError) as caught:
+            model.predict([png.tobytes(), text, third])
+        assert json.loads(caught.value.serialize_as_json())["message"].startswith("3 images have 1")
+    assert "at most 1 million are looked at (deploy.request_pixels)" in str(caught.value)
+
+
 def test_the_default_threshold_is_logged_with_the_model(checkpoint: Path, saved: Path, tmp_path: Path) -> None:
     scores = [one["score"] for one in mlflow.pyfunc.load_model(str(saved)).predict(pngs(1))[0]["detections"]]
     middle = scores[len(scores) // 2]
-    save(tmp_path / "model", checkpoint, middle)
+    save(tmp_path / "model", checkpoint, {**SERVING, "threshold": middle})
     assert Model.load(str(tmp_path / "model")).signature.params.params[0].default == middle
 
     def least(params: dict[str, float] | None = None, **options: Any) -> float:
@@ -283,12 +310,40 @@ def test_it_serves(served: Ask, detector: Detector) -> None:
         ),
         ({"parms": {"threshold": 0.3}}, "there is no field 'parms', did you mean 'params'? (known: inputs, params)"),
         ({"threshold": 0.3}, "there is no field 'threshold' (known: inputs, params)"),
-        ({"params": {"threshold": 3}}, "parameter threshold: 3.0 is not a score, expected a number from 0 to 1"),
+        ({"params": {"threshold": 3}}, "parameter threshold: 3 is not a score, expected a number from 0 to 1"),
     ]:
         status, error = served(json.dumps({"inputs": inputs, **field}).encode())
         assert (status, error["message"]) == (400, message)
     for nonsense in (b"", b"{", b'{"pictures": []}', b'{"inputs": ["x"], "params": {"threshold": "high"}}'):
         assert served(nonsense)[0] == 400
+
+    image = inputs[0]
+    for params in (None, float("nan"), float("inf"), 2, -1, "high", True, [0.5], {"a": 0.5}, [image], image):
+        status, error = served(json.dumps({"inputs": inputs, "params": {"threshold": params}}).encode())
+        assert status == 400
+        assert error["message"].startswith("parameter threshold: ")
+        assert error["message"].endswith(" is not a score, expected a number from 0 to 1")
+        assert len(error["message"]) < 200
+    deep = 100_000
+    for body, message in [
+        (b"[" * deep, "the request is nested too deeply"),
+        (b'{"inputs": ' + b"[" * deep + b"]" * deep + b"}", "the request is nested too deeply"),
+        (b'{"inputs": ' + b'{"image":' * deep + b"1" + b"}" * deep + b"}", "the request is nested too deeply"),
+        (b'{"inputs": ' + b"[" * 700 + b"]" * 700 + b"}", "picture 0: "),
+        (b'{"inputs": ' + b'{"image":' * 700 + b"1" + b"}" * 701, "int is no form of pictures"),
+        (b'{"inputs": [1' + b"0" * 5000 + b"]}", "the request holds a number of thousands of digits"),
+        (
+            b'{"inputs": ["' + image.encode(),
+            "the request is not JSON (Unterminated string",
+        ),
+        (b'{"inputs": ["\xff"]}', "the request is not JSON (no UTF-8 text)"),
+        (json.dumps([image]).encode(), "the request is a list, expected {'inputs': [images]}"),
+        (json.dumps({"inputs": [image], "params": [image]}).encode(), "params is a list, expected {'threshold': 0.5}"),
+        (json.dumps({"inputs": [[[[image, 1, 2]]]]}).encode(), "picture 0: its values must be whole"),
+    ]:
+        status, error = served(body)
+        assert (status, error["message"][: len(message)]) == (400, message)
+        assert len(error["message"]) < 200
 
     answers: list[tuple[int, Any]] = []
     body = json.dumps({"inputs": inputs}).encode()

@@ -187,7 +187,7 @@ def by_mlflow(model: str, files: Sequence[bytes]) -> Iterator[Way]:
 
     bodies = [json.dumps({"inputs": [base64.b64encode(data).decode()]}).encode() for data in files]
     with tempfile.TemporaryDirectory(prefix="ssd-serving-") as place:
-        save(Path(place) / "model", find_params(model), threshold=0.0)
+        save(Path(place) / "model", find_params(model), {"threshold": 0.0, "request_pixels": 400_000_000})
         with served(Path(place)) as port:
             yield Way(lambda: client(port, bodies), served_rows)
 
