@@ -6,6 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ssd.data.claims import holds
 from ssd.data.headers import (
     jpeg_is_whole,
     orientation,
@@ -55,6 +56,11 @@ def check_header(data: bytes, what: str) -> tuple[int, int]:
     if size[0] * size[1] > MAX_PIXELS:
         raise UserError(
             f"{what}: {size[0]}x{size[1]} pixels are too many, at most {MAX_PIXELS // 10**6} million can be read"
+        )
+    if not holds(data, size):
+        raise UserError(
+            f"{what}: the header claims {size[0]}x{size[1]} pixels, which the file of {len(data)} bytes cannot hold; "
+            "it is damaged or truncated"
         )
     return size
 
