@@ -1,10 +1,11 @@
 """Graphs out of files (-symbol.json) that others may have written: checked, and tried, before this process uses them.
 
 MXNet's operators trust their attributes: a convolution of no groups divides by zero, and a node can hold addresses that
-are jumped to. Operators that could run anything are refused, and so are sizes without sense. Then the shapes of all
-arrays are inferred in a process of its own, a copy of this one, so that what would end it ends that one: some ten
-milliseconds. Operators that are none of this package's networks compute a zero image there as well, in a fresh process,
-which takes some seconds.
+are jumped to. Operators that could run anything are refused, and so are sizes without sense. Then the shapes and types
+of all arrays are inferred in a process of its own, a copy of this one, so that what would end it ends that one: some
+ten milliseconds. What would end a process only later, with the values of some weights, is looked for there: operators
+with too few inputs, divisions of whole numbers, choices between arrays of different shapes. Operators that are none of
+this package's networks compute a zero image as well, in a fresh process, which takes some seconds.
 """
 
 import faulthandler
@@ -18,10 +19,13 @@ import signal
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ssd.engine import mx
 from ssd.errors import UserError
@@ -32,15 +36,17 @@ MAX_BYTES = 64_000_000
 MAX_NODES = 50_000
 MAX_DEPTH = 8  # of subgraphs; those of fused convolutions hold none
 MAX_ATTRIBUTE = 10_000_000  # characters; the names of 100,000 classes are one
-MAX_ARRAY = 16 << 30  # bytes of one array for one image
+MAX_ARRAY = 4 << 30  # bytes of one array for one image
 FATAL = (signal.SIGSEGV, signal.SIGFPE, signal.SIGBUS, signal.SIGILL, signal.SIGABRT)
 LIMIT = 120  # seconds, far more than any graph takes
 ANY_SIDES = (300, 300)  # where the file does not say what it is for
-# They run Python, addresses out of attributes, or other graphs; read files; or belong to other machines.
+# They run Python, addresses out of attributes, or other graphs; read files; belong to other machines; or end the
+# process with the values of some weights.
 FORBIDDEN = re.compile(
     r"Custom|_?CustomFunction|_Native|_NDArray|_?CachedOp|_?FusedOp\w*|_TensorRT|_foreach|_while_loop|_cond|"
     r"_CrossDeviceCopy|_copyto|\w*cvim\w+|\w*cvcopy\w+|_?imdecode|(_contrib)?_tvm\w*|_contrib_dgl\w*|\w*_update\w*|"
-    r"_subgraph_op_with\w*|_backward\w*"
+    r"_subgraph_op_with\w*|_backward\w*|_contrib_quantized_(embedding|rnn)|_sg_mkldnn_selfatt\w*|"
+    r"Sequence(Last|Mask|Reverse)|_(un)?ravel\w*index|_npi_[dhv]split\w*"
 )
 KNOWN = re.compile(
     r"null|Activation|BatchNorm|BlockGrad|Cast|Concat|Convolution|Deconvolution|Dropout|Flatten|FullyConnected|"
@@ -51,6 +57,8 @@ KNOWN = re.compile(
     r"expand_dims|expm1|identity|log|log_softmax|max|mean|min|negative|ones_like|pick|relu|reshape_like|sigmoid|slice|"
     r"slice_axis|slice_like|smooth_l1|softmax|sqrt|square|squeeze|stack|sum|tanh|tile|topk|transpose|where|zeros_like"
 )
+DIVIDES = re.compile(r"elemwise_div|broadcast_(div|mod)|_r?(div|mod)_scalar|mean")  # whole numbers end it by zero
+OPTIONAL = ("state_cell", "sequence_length", "data_lengths", "label_lengths")  # inputs that depend on attributes
 COUNTED = ("SliceChannel", "amp_multicast")
 SEVERAL = {  # outputs, those that only training uses included
     re.compile(r"BatchNorm|_contrib_MultiBoxTarget|_contrib_((re)?quantize(_v2)?|quantized_\w+)|_sg_mkldnn_\w+"): 3,
@@ -65,6 +73,8 @@ FROM_ZERO = {"pad": 65_535, "adj": 65_535, "target_shape": MOST}
 SIZES = {name: range(1, most + 1) for name, most in FROM_ONE.items()}
 SIZES |= {name: range(most + 1) for name, most in FROM_ZERO.items()}
 DAMAGE = (mx.base.MXNetError, ValueError, TypeError, KeyError, IndexError, AttributeError)
+
+Nodes = Sequence[Mapping[str, Any]]
 
 _accepted: set[bytes] = set()  # digests of graphs that this process has tried, or made itself
 
@@ -107,8 +117,12 @@ def graph_errors(source: str) -> Iterator[None]:
     try:
         yield
     except DAMAGE as error:
-        problem = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise UserError(f"{source}: its graph is damaged, or not one of this package ({problem[:200]})") from error
+        raise UserError(f"{source}: its graph is damaged, or not one of this package ({first_line(error)})") from error
+
+
+def first_line(error: Exception) -> str:
+    """What MXNet says before its stack."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
 
 
 def check_graph(stored: Any, depth: int = 0) -> set[str]:
@@ -141,6 +155,9 @@ def _check_node(node: Any, before: Sequence[Any], depth: int) -> set[str]:
     _check_edges(node.get("inputs", []), before, f"inputs of {name[:60]!r}")
     for key in ("attrs", "attr", "param"):  # by the version that wrote it
         _check_attributes(node.get(key) or {}, name)
+    attributes = _attributes(node)
+    if attributes.get("sample_type") == "bilinear" and "num_filter" not in attributes:
+        raise ValueError(f"{name[:60]!r} is bilinear and has no num_filter")
     parts = node.get("subgraphs", [])
     if not isinstance(parts, list):
         raise ValueError(f"subgraphs of {name[:60]!r} are no list")
@@ -162,8 +179,7 @@ def _check_edges(edges: Any, nodes: Sequence[Any], what: str) -> None:
 
 def _outputs(node: dict[str, Any]) -> int:
     """How many outputs a node has, at most; where its operator is none of KNOWN, that is found out by running it."""
-    attributes = node.get("attrs") or node.get("attr") or node.get("param") or {}
-    operator = node["op"]
+    attributes, operator = _attributes(node), node["op"]
     if not KNOWN.fullmatch(operator):
         return MAX_NODES
     if operator in COUNTED:
@@ -172,6 +188,10 @@ def _outputs(node: dict[str, Any]) -> int:
     if operator == "topk":
         return 2 if attributes.get("ret_typ") == "both" else 1
     return next((count for names, count in SEVERAL.items() if names.fullmatch(operator)), 1)
+
+
+def _attributes(node: Mapping[str, Any]) -> Mapping[str, str]:
+    return node.get("attrs") or node.get("attr") or node.get("param") or {}
 
 
 def _is_place(value: Any, count: int) -> bool:
@@ -229,17 +249,97 @@ def _try_out(path: Path, text: str, sides: tuple[int, int], known: bool) -> None
 
 
 def try_shapes(text: str, sides: tuple[int, int]) -> str:
-    """Infers all shapes for an image; what is wrong with them, or "". What MXNet itself refuses, it refuses again."""
+    """Infers all shapes and types for an image and for two; what is wrong with them, or "". What MXNet itself refuses,
+    it refuses again."""
     try:
-        symbol = mx.sym.load_json(text)
-        symbol.list_arguments()
-        inside = symbol.get_internals()
-        shapes = inside.infer_shape_partial(data=(1, 3, *sides))[1] or ()
+        inside = mx.sym.load_json(text).get_internals()
+        stored = json.loads(inside.tojson())  # as this version has it: older files leave inputs out
+        arguments = inside.list_arguments()
     except DAMAGE:
         return ""
-    for name, shape in zip(inside.list_outputs(), shapes, strict=False):
-        if 4 * math.prod(side for side in shape or () if side > 0) > MAX_ARRAY:
-            return f"its graph needs more than {MAX_ARRAY >> 30} GB for {name[:60]}"
+    if "data" not in arguments:
+        return "its graph has no input of the name data"
+    nodes, outputs = stored["nodes"], [(node, number) for node, number, *_ in stored["heads"]]
+    return _wrong_inputs(nodes) or _wrong_shapes(inside, nodes, outputs, sides) or _wrong_types(inside, nodes, outputs)
+
+
+def _wrong_inputs(nodes: Nodes) -> str:
+    """Operators read inputs that they do not have."""
+    for node in nodes:
+        least, most = _input_counts(node)
+        if not least <= len(node["inputs"]) <= most:
+            return f"its graph is damaged: {node['name'][:60]} ({node['op'][:60]}) has {len(node['inputs'])} inputs"
+    return ""
+
+
+def _input_counts(node: Mapping[str, Any]) -> tuple[int, int]:
+    """How many inputs a node may have, at least and at most."""
+    names, is_list, bias_by_default = _inputs_of(node["op"])
+    attributes = _attributes(node)
+    if is_list or names is None:
+        counted = attributes.get("num_args", "") if is_list and node["op"] in ("Concat", "stack") else ""
+        return (int(counted), int(counted)) if counted.isdecimal() else (0, MAX_NODES)
+    left_out = set()
+    if attributes.get("no_bias", str(not bias_by_default)).lower() in ("true", "1"):
+        left_out |= {"bias", "min_bias", "max_bias"}
+    if node["op"] == "LeakyReLU" and attributes.get("act_type") != "prelu":
+        left_out.add("gamma")
+    if attributes.get("use_length", "").lower() not in ("true", "1"):
+        left_out.add("length")
+    wanted = [name for name in names if name not in left_out]
+    return len([name for name in wanted if name not in OPTIONAL]), len(wanted)
+
+
+@lru_cache(maxsize=1000)
+def _inputs_of(operator: str) -> tuple[list[str] | None, bool, bool]:
+    """The names of an operator's inputs, None where MXNet does not say; whether they are a list of any length; and
+    whether it has a bias where nothing is said."""
+    if operator == "null":
+        return [], False, False
+    found = mx.operator.get_operator_arguments(operator)
+    pairs = list(zip(found.names, found.types, strict=True))
+    names = [name for name, kind in pairs if kind.startswith("NDArray")]
+    is_list = any(kind.startswith("NDArray-or-Symbol[]") for _, kind in pairs)
+    bias = not any(name == "no_bias" and "default=1" in kind for name, kind in pairs)
+    return names if found.narg else None, is_list, bias
+
+
+def _wrong_shapes(inside: Any, nodes: Nodes, outputs: Sequence[tuple[int, int]], sides: tuple[int, int]) -> str:
+    """Arrays larger than any network's, and choices (where) between arrays of different shapes: MXNet takes these, and
+    divides by zero or reads beyond an array. outputs: node and number of each output of `inside`."""
+    chooses = [node for node in nodes if node["op"] == "where"]
+    for count in (1, 2):
+        try:
+            label = {"label": (count, 1, 6)} if "label" in inside.list_arguments() else {}
+            found = inside.infer_shape_partial(data=(count, 3, *sides), **label)[1] or ()
+        except DAMAGE as error:
+            return f"its graph is damaged: its arrays do not go together ({first_line(error)})" if chooses else ""
+        shapes = dict(zip(outputs, found, strict=False))
+        for (place, _), shape in shapes.items():
+            if 4 * math.prod(side for side in shape or () if side > 0) > MAX_ARRAY * count:
+                return f"its graph needs more than {MAX_ARRAY >> 30} GB for {nodes[place]['name'][:60]}"
+        for node in chooses:
+            edges = [(place, number) for place, number, *_ in node["inputs"]]
+            known = {shapes[edge] for edge in edges if edge in shapes} - {None, ()}
+            if len(known) > 1 or not all(edge in shapes for edge in edges):
+                return f"its graph is damaged: {node['name'][:60]} (where) chooses between arrays of different shapes"
+    return ""
+
+
+def _wrong_types(inside: Any, nodes: Nodes, outputs: Sequence[tuple[int, int]]) -> str:
+    """Divisions of whole numbers, of which one by zero ends the process. Weights are none, see load_params()."""
+    divides = [node for node in nodes if DIVIDES.fullmatch(node["op"])]
+    if not divides:
+        return ""
+    try:
+        found = inside.infer_type_partial(**dict.fromkeys(inside.list_arguments(), np.float32))[1] or ()
+    except DAMAGE as error:
+        return f"its graph is damaged: its arrays have no types ({first_line(error)})"
+    types = dict(zip(outputs, found, strict=False))
+    for node in divides:
+        given = [types.get((place, number)) for place, number, *_ in node["inputs"]]
+        if any(kind is None or np.dtype(kind).kind in "iub" for kind in given):
+            return f"its graph is damaged: {node['name'][:60]} ({node['op']}) divides whole numbers"
     return ""
 
 
@@ -255,7 +355,7 @@ def try_all(text: str, sides: tuple[int, int]) -> str:
         for output in executor.forward(is_train=False):
             output.wait_to_read()
     except DAMAGE as error:
-        return f"its graph cannot be run ({next(iter(str(error).strip().splitlines()), '')[:200]})"
+        return f"its graph cannot be run ({first_line(error)})"
     return ""
 
 

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from ssd.data.placement import InputSpec, trains_with_averages
@@ -213,6 +214,8 @@ def load_params(path: str | Path) -> tuple[Params, Params]:
         raise UserError(f"{file}: holds no named parameters")
     if stray := [name for name in arrays if name[:4] not in ("arg:", "aux:")]:
         raise UserError(f"{file}: {stray[0]!r} is neither an arg: nor an aux: array")
+    if whole := [name for name, array in arrays.items() if np.dtype(array.dtype).kind in "iub"]:
+        raise UserError(f"{file}: {whole[0]!r} holds {np.dtype(arrays[whole[0]].dtype)}, weights are floating numbers")
     split: dict[str, Params] = {"arg:": {}, "aux:": {}}
     for name, array in arrays.items():
         split[name[:4]][name[4:]] = array

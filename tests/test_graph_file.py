@@ -150,7 +150,68 @@ def test_a_graph_that_ends_the_process_ends_a_copy(tmp_path, monkeypatch) -> Non
 
 def test_arrays_beyond_all_memory(tmp_path) -> None:
     content = stored(mx.sym.tile(mx.sym.Variable("data"), reps=(1, 1, 100_000, 1000), name="large"))
-    assert "needs more than 16 GB for large" in error(tmp_path, content)
+    assert "needs more than 4 GB for large" in error(tmp_path, content)
+
+
+def whole(name: str = "data") -> Any:
+    return mx.sym.Cast(mx.sym.Variable(name), dtype="int32")
+
+
+def choice() -> Any:
+    flat = mx.sym.Flatten(mx.sym.Variable("data"))
+    return mx.sym.where(flat, mx.sym.ones(shape=(1, 3)), mx.sym.zeros(shape=(1, 3)), name="choice")
+
+
+def choice_for_one_image() -> Any:
+    size = 3 * 300 * 300
+    flat = mx.sym.Flatten(mx.sym.Variable("data"))
+    return mx.sym.where(flat, mx.sym.ones(shape=(1, size)), mx.sym.zeros(shape=(1, size)), name="choice")
+
+
+@pytest.mark.parametrize(
+    ("symbol", "part"),
+    [
+        (lambda: mx.sym.elemwise_div(whole(), whole("w"), name="x"), "x (elemwise_div) divides whole numbers"),
+        (lambda: mx.sym.broadcast_mod(whole(), whole("w"), name="x"), "x (broadcast_mod) divides whole numbers"),
+        (lambda: mx.sym.mean(whole(), name="x"), "x (mean) divides whole numbers"),
+        (lambda: whole() / 0.1, "(_div_scalar) divides whole numbers"),
+        (choice, "choice (where) chooses between arrays of different shapes"),
+        (choice_for_one_image, "choice (where) chooses between arrays of different shapes"),
+        (lambda: mx.sym.relu(mx.sym.Variable("other")), "no input of the name data"),
+    ],
+)
+def test_operators_that_end_the_process_when_they_compute(symbol, part, tmp_path) -> None:
+    """By SIGFPE or SIGSEGV, some only with the values of some weights."""
+    assert part in error(tmp_path, stored(symbol()))
+
+
+@pytest.mark.parametrize("symbol", [
+    lambda: mx.sym.Variable("data") / 2,
+    lambda: mx.sym.where(mx.sym.Variable("data") > 0, mx.sym.Variable("data"), -mx.sym.Variable("data")),
+    lambda: mx.sym.Deconvolution(mx.sym.Variable("data"), kernel=(2, 2), num_filter=4),
+    lambda: mx.sym.LeakyReLU(mx.sym.Variable("data"), act_type="prelu"),
+    lambda: mx.sym.UpSampling(mx.sym.Variable("data"), num_filter=3, scale=2, sample_type="bilinear", num_args=1),
+    lambda: mx.sym.softmax(mx.sym.Variable("data")),
+    lambda: mx.sym.SliceChannel(mx.sym.Variable("data"), num_outputs=3),
+])  # fmt: skip
+def test_the_same_operators_as_networks_have_them(symbol, tmp_path) -> None:
+    path = tmp_path / "a-symbol.json"
+    symbol().save(str(path))
+    load_graph(path)
+
+
+@pytest.mark.parametrize(("name", "operator"), [("both", "Concat"), ("conv", "Convolution"), ("bn", "BatchNorm")])
+def test_operators_without_their_inputs(name, operator, tmp_path) -> None:
+    content = stored()
+    node(content, name)["inputs"].pop()
+    assert re.search(rf"{name} \({operator}\) has \d inputs", error(tmp_path, content))
+
+
+def test_bilinear_upsampling_of_no_filters(tmp_path) -> None:
+    data = mx.sym.Variable("data")
+    content = stored(mx.sym.UpSampling(data, num_filter=3, scale=2, sample_type="bilinear", num_args=1, name="up"))
+    del node(content, "up")["attrs"]["num_filter"]
+    assert "'up' is bilinear and has no num_filter" in error(tmp_path, content)
 
 
 def test_operators_of_other_networks_compute_an_image_first(tmp_path, monkeypatch) -> None:

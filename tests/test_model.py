@@ -9,7 +9,7 @@ import pytest
 from ssd.config import compose
 from ssd.engine import mx
 from ssd.errors import UserError
-from ssd.model import SPEC_ATTRIBUTE, ModelSpec, spec_of, stamp
+from ssd.model import SPEC_ATTRIBUTE, ModelSpec, load_params, spec_of, stamp
 from ssd.symbol import build_train
 
 
@@ -124,3 +124,13 @@ def test_checkpoints_that_do_not_name_their_averages_keep_what_inference_did(com
     assert old.pop("antialias") is False
     symbol.get_internals()["data"]._set_attr(**{SPEC_ATTRIBUTE: json.dumps(old)})
     assert spec_of(symbol, Path("x")).input.antialias == (compat is None)
+
+
+def test_weights_are_floating_numbers(tmp_path) -> None:
+    """Operators that divide whole numbers by zero end the process."""
+    path = tmp_path / "a-0001.params"
+    mx.nd.save(str(path), {"arg:a": mx.nd.ones((2,)), "arg:b": mx.nd.ones((2,), dtype="int8")})
+    with pytest.raises(UserError, match="a-0001.params: 'arg:b' holds int8, weights are floating numbers"):
+        load_params(path)
+    mx.nd.save(str(path), {"arg:a": mx.nd.ones((2,)), "aux:b": mx.nd.ones((2,), dtype="float16")})
+    assert [list(part) for part in load_params(path)] == [["a"], ["b"]]

@@ -12,6 +12,7 @@ crash is counted and the next case goes on. A case depends on the kind, the seed
 
 import argparse
 import contextlib
+import copy
 import faulthandler
 import io
 import json
@@ -193,7 +194,7 @@ def value_changed(content: Any, rng: random.Random) -> Any:
         return content
     if isinstance(content, str) and rng.random() < 0.5:
         return words_changed(content.encode(), rng).decode("utf-8", "replace")
-    return rng.choice(VALUES)
+    return copy.deepcopy(rng.choice(VALUES))  # which later damage may change
 
 
 def described_otherwise(data: bytes, rng: random.Random) -> bytes:

@@ -24,7 +24,7 @@ class MxnetBackend:
 
     def __init__(self, model: Model, context: Any, source: str) -> None:
         spec = model.spec
-        self._context = context
+        self._context, self._source = context, source
         with graph_errors(f"model {source}"):
             self._graph = inference_graph(model.symbol, DecodeParams(**spec.detection), spec.variances, spec.compat)
             check_params(self._graph, model, source)
@@ -56,7 +56,10 @@ class MxnetBackend:
         batch = shape[0]
         if batch not in self._executors:
             args = {**self._args, "data": mx.nd.zeros(shape, self._context)}
-            self._executors[batch] = self._graph.bind(self._context, args=args, aux_states=self._aux, grad_req="null")
+            with graph_errors(f"model {self._source}"):
+                self._executors[batch] = self._graph.bind(
+                    self._context, args=args, aux_states=self._aux, grad_req="null"
+                )
         return self._executors[batch]
 
 
