@@ -12,7 +12,7 @@ class UserError(Exception):
 
 
 class InterruptedRun(UserError):  # noqa: N818 - not a mistake of anybody's
-    """A signal stopped a training after a step; it is saved, and can be resumed."""
+    """A signal stopped a training between two steps; what it has learned is saved, and it can be resumed."""
 
     exit_code = 75  # EX_TEMPFAIL of sysexits.h: try again later
 
@@ -21,6 +21,10 @@ class LostWorkerError(UserError):
     """A process that a training on several workers needs is gone, or did not come."""
 
     exit_code = 69  # EX_UNAVAILABLE of sysexits.h
+
+
+class DivergedError(UserError):
+    """A training's latest steps have made its network worse: they are not worth a checkpoint."""
 
 
 class UnsafeDataError(UserError):

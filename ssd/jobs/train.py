@@ -48,6 +48,7 @@ from ssd.training.fit import Fit, Plan
 from ssd.training.guards import Guards
 from ssd.training.keeper import Keeper, Often
 from ssd.training.precision import prepare
+from ssd.training.rescue import rescued
 from ssd.training.signals import StopSignals
 from ssd.training.trainer import Trainer, contexts
 
@@ -125,32 +126,32 @@ def _train(cfg: DictConfig, folder: Path, lead: Lead | None) -> float:
                 measured.tell(events, "val", step, cfg.training.samples)
                 return named("val", measured.values()) | {"val/seconds": time.perf_counter() - started}
 
-            try:
+            with rescued(fit, lambda: command(folder)):
                 ended = fit.run(validate)
                 if ended:
                     log.info("training ends early: %s", ended)
-            except LostWorkerError as error:
-                raise LostWorkerError(f"{error}; {fit.rescue()}") from error
 
-            # What counts is the file: the best epoch is read back and measured as anyone would.
-            best = load_model(checkpoints.best)
-            detector.set_params(best.arg_params, best.aux_params)
-            results, thresholds = replace(so_far(), reason=ended), None
-            for split, samples in measured_at_end.items():
-                log.info("measuring the %s checkpoint on the %d images of %s", results.checkpoint, len(samples), split)
-                measured = measure(detector, samples, cfg.metric, lambda done: fit.heed_signal())
-                measured.tell(events, split, results.step or 0, cfg.training.samples)
-                how = conditions if split == "val" else conditions_of(cfg, split, samples)
-                ids = dataset.split_category_ids(split)
-                subject = Subject(str(checkpoints.best), how, results, ids, thresholds)
-                results, thresholds = report(cfg, folder, measured, subject)
-                events.artifact(folder / page_of(results, split), "report")
-            for file in (checkpoints.best, checkpoints.symbol):
-                events.artifact(file, "checkpoints")
-            events.model(checkpoints.best, results)
-            events.close(replace(results, status=FINISHED))
-            places = events.where()
-            checkpoints.finish()
+                # What counts is the file: the best epoch is read back and measured as anyone would.
+                best = load_model(checkpoints.best)
+                detector.set_params(best.arg_params, best.aux_params)
+                results, thresholds = replace(so_far(), reason=ended), None
+                for split, samples in measured_at_end.items():
+                    log.info(
+                        "measuring the %s checkpoint on the %d images of %s", results.checkpoint, len(samples), split
+                    )
+                    measured = measure(detector, samples, cfg.metric, lambda done: fit.heed_signal())
+                    measured.tell(events, split, results.step or 0, cfg.training.samples)
+                    how = conditions if split == "val" else conditions_of(cfg, split, samples)
+                    ids = dataset.split_category_ids(split)
+                    subject = Subject(str(checkpoints.best), how, results, ids, thresholds)
+                    results, thresholds = report(cfg, folder, measured, subject)
+                    events.artifact(folder / page_of(results, split), "report")
+                for file in (checkpoints.best, checkpoints.symbol):
+                    events.artifact(file, "checkpoints")
+                events.model(checkpoints.best, results)
+                events.close(replace(results, status=FINISHED))
+                places = events.where()
+                checkpoints.finish()
     places["checkpoint"] = str(checkpoints.best)
     tell_results(folder, places, results, detector.classes)
     return results.values[METRIC]

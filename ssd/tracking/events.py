@@ -173,8 +173,8 @@ class Events:
 
     def wants_histograms(self, step: int) -> list[re.Pattern[str]]:
         """Patterns of the tags that anybody wants to be told at this step; whoever asks spares itself the rest."""
-        wanted = (writer.wants_histograms(step) for writer in self._writers.values())
-        return [pattern for pattern in wanted if pattern is not None]
+        wanted = self._tell("wants_histograms", step)
+        return [pattern for pattern in wanted.values() if pattern is not None]
 
     def histogram(self, tag: str, values: np.ndarray, step: int) -> None:
         self._tell("histogram", tag, values, step)
@@ -202,19 +202,28 @@ class Events:
 
     def where(self) -> dict[str, str]:
         """Name of a writer -> how to find what it wrote, for those still writing that know."""
-        places = {name: writer.where() for name, writer in self._writers.items()}
-        return {name: place for name, place in places.items() if place}
+        return {name: place for name, place in self._tell("where").items() if place}
 
-    def _tell(self, method: str, *what: Any) -> None:
+    def _tell(self, method: str, *what: Any) -> dict[str, Any]:
+        """What each writer returns. What ends the run is raised when all writers have been called: it is resumed after
+        this call, and none of them may lack it."""
+        found: dict[str, Any] = {}
+        end: BaseException | None = None
         for name, writer in list(self._writers.items()):
             try:
-                getattr(writer, method)(*what)
-            except Pruned:
-                raise
+                found[name] = getattr(writer, method)(*what)
             except Exception as error:
+                if isinstance(error, Pruned):
+                    end = end or error
+                    continue
                 del self._writers[name]
                 reason = f"{type(error).__name__}: {error}".splitlines()[0]
                 log.warning("%s stopped recording: %s; training goes on", name, reason)
+            except BaseException as error:
+                end = end or error
+        if end is not None:
+            raise end
+        return found
 
     def __enter__(self) -> "Events":
         return self

@@ -27,6 +27,7 @@ from ssd.param_file import read_arrays
 log = logging.getLogger(__name__)
 
 PREFIX = "ssd"
+CALMER = "lower optimizer.learning_rate or set optimizer.clip_gradient"  # of a training that diverges
 
 
 @dataclass(frozen=True)
@@ -167,9 +168,14 @@ class Checkpoints:
         best = entry if improved else self._index.get("best")
         entry["best"] = best and best["params"]
         replaced = [old for old in self._index["kept"] if old["params"] != entry["params"]]
-        self._index |= {"last": entry, "kept": self._pruned([*replaced, entry])}
+        before = self._index
+        self._index = before | {"last": entry, "kept": self._pruned([*replaced, entry])}
         self._name_best(entry["best"])
-        self._write_index()
+        try:
+            self._write_index()
+        except BaseException:
+            self._index = before  # what is on the disk, and what messages name as saved
+            raise
         self._prune()
         return improved
 
@@ -182,7 +188,25 @@ class Checkpoints:
         kept = (
             f"the last good checkpoint is {self.folder / self._index['last']['params']}" if self._index["kept"] else ""
         )
-        return "; ".join(filter(None, [kept, "lower optimizer.learning_rate or set optimizer.clip_gradient"]))
+        return "; ".join(filter(None, [kept, CALMER]))
+
+    def gone(self) -> Path | None:
+        """A file of the last checkpoint that is no longer on the disk, or the index; None when all of it is there, and
+        when none was written."""
+        if not self._index["kept"]:
+            return None
+        files = [NAME, *(self._index["last"][kind] for kind in ("params", "states"))]
+        return next((self.folder / file for file in files if not (self.folder / file).is_file()), None)
+
+    @property
+    def resumable(self) -> bool:
+        return bool(self._index["kept"]) and self.gone() is None
+
+    def what_is_saved(self) -> str:
+        if not self._index["kept"]:
+            return "nothing is saved yet"
+        gone = self.gone()
+        return f"step {self._index['last']['step']} is saved" if gone is None else f"nothing is saved: {gone} is gone"
 
     def _read(self, entry: Entry) -> Saved:
         for kind in ("params", "states"):
@@ -266,5 +290,4 @@ class Checkpoints:
         except (OSError, mx.base.MXNetError) as error:
             # MXNet only says that not everything could be written.
             reason = error.strerror if isinstance(error, OSError) else os.strerror(errno.ENOSPC)
-            saved = f"step {self._index['last']['step']} is saved" if self._index["kept"] else "nothing is saved yet"
-            raise UserError(f"cannot write {path}: {reason}; {saved}") from error
+            raise UserError(f"cannot write {path}: {reason}; {self.what_is_saved()}") from error

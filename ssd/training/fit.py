@@ -6,13 +6,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ssd.errors import InterruptedRun, UserError
+from ssd.errors import DivergedError, InterruptedRun, UserError
 from ssd.tracking.events import Events, Pruned
+from ssd.training.checkpoint import CALMER
 from ssd.training.keeper import Keeper
-from ssd.training.losses import StepLosses
 from ssd.training.monitor import Monitor
 from ssd.training.progress import Meter
 from ssd.training.signals import StopSignals
+
+SKIPPING = f"{CALMER}; guard.non_finite=skip leaves such steps out"
 
 log = logging.getLogger(__name__)
 
@@ -53,11 +55,13 @@ class Fit:
         self.signals = signals
         self.saved = saved
         self.monitor = Monitor(keeper.trainer, events)
+        self._row: dict[str, float] | None = None  # of an epoch that is over and not saved
 
     def run(self, validate: Validate) -> str | None:
         """Returns why it ended before its epochs were over, or None.
 
-        validate may raise InterruptedRun. Errors: InterruptedRun, saved, after a signal; UserError when a guard stops.
+        Errors: InterruptedRun after a signal, UserError when a guard stops, and all of what it calls; none of them is
+        saved yet, see rescue().
         """
         keeper, progress, plan = self.keeper, self.keeper.progress, self.plan
         while progress.epochs < plan.epochs:
@@ -67,11 +71,7 @@ class Fit:
             ended = self._epoch(epoch)
             row = progress.whole.values() | {"train/learning_rate": keeper.trainer.learning_rate}
             if epoch % plan.validate_every == 0 or epoch == plan.epochs or ended:
-                try:
-                    row |= validate(epoch, progress.step)
-                except InterruptedRun:
-                    self._save()  # all of its steps are done, but the validation
-                    raise
+                row |= validate(epoch, progress.step)
             pruned = self._told(epoch, row)
             keeper.guards.validated(row.get(plan.metric))
             if progress.step == epoch * self.loader.steps:  # else time ran out in it
@@ -92,17 +92,23 @@ class Fit:
             return verdict
         return None
 
-    def rescue(self) -> str:
-        """Saves what the steps before one that failed have learned; returns where that is."""
-        progress = self.keeper.progress
-        if progress.step > progress.epochs * self.loader.steps:
-            self._save()
-        return f"saved after step {progress.step}" if progress.step else "nothing was learned yet"
+    def rescue(self) -> int | None:
+        """Saves what was learned up to the last whole step, whatever ended the training after it; returns the number of
+        that step, None when there is none. Errors: as Keeper.rescue."""
+        if not self.keeper.rescue(self.loader.steps, self._row):
+            return None
+        self.saved()
+        return self.keeper.progress.step
+
+    @property
+    def resumable(self) -> bool:
+        """Whether there is a checkpoint on the disk."""
+        return self.keeper.checkpoints.resumable
 
     def heed_signal(self) -> None:
         """Errors: InterruptedRun when a signal has come."""
         if self.signals.name:
-            raise InterruptedRun(f"{self.signals.name}: stopped and saved after step {self.keeper.progress.step}")
+            raise InterruptedRun(f"{self.signals.name}: stopped")
 
     def _epoch(self, epoch: int) -> str | None:
         """The steps of an epoch that are not done yet; returns why they end early, if they do."""
@@ -112,38 +118,41 @@ class Fit:
             progress.whole, progress.recent = Meter(), Meter()
         for batch, waited in timed(self.loader, epoch - 1, done):
             losses = self.monitor.step(batch, progress.step)
+            wrong = keeper.guards.step(losses)
+            if wrong and not losses.finite:  # the run is where it was before this step
+                raise UserError(f"{self._named(wrong, epoch, progress.step + 1, batch)}; {SKIPPING}")
             progress.step, done = progress.step + 1, done + 1
-            self._check(losses, epoch, batch)
             if losses.finite:
                 for meter in (progress.whole, progress.recent):
                     meter.add(losses, self.loader.batch_size, waited)
+            keeper.mark()
+            if wrong:
+                raise DivergedError(f"{self._named(wrong, epoch, progress.step, batch)}; {keeper.checkpoints.advice()}")
+            if not losses.finite:
+                log.warning(
+                    "step %d skipped, number %d: loss or gradient is not finite; pictures: %s",
+                    progress.step, keeper.guards.skipped, ", ".join(self.loader.names(batch)),
+                )  # fmt: skip
             self.events.progress(epoch, done, {"train/loss": losses.loss})
             if progress.step % self.plan.log_every == 0:
                 rate = {"train/learning_rate": keeper.trainer.learning_rate}
-                self.events.step(epoch, progress.step, progress.recent.values() | rate)
+                row = progress.recent.values() | rate
                 progress.recent = Meter()
-            if self.signals.name or (keeper.due() and done < self.loader.steps):
+                self.events.step(epoch, progress.step, row)
+            if keeper.due() and done < self.loader.steps:
                 self._save()
             self.heed_signal()
             if ended := keeper.guards.out_of_time(progress.run.elapsed):
                 return ended
         return None
 
-    def _check(self, losses: StepLosses, epoch: int, batch: Any) -> None:
-        keeper = self.keeper
-        if wrong := keeper.guards.step(losses):
-            raise UserError(
-                f"{wrong} in epoch {epoch}, step {keeper.progress.step}; "
-                f"pictures: {', '.join(self.loader.names(batch))}; {keeper.checkpoints.advice()}"
-            )
-        if not losses.finite:
-            log.warning(
-                "step %d skipped, number %d: loss or gradient is not finite; pictures: %s",
-                keeper.progress.step, keeper.guards.skipped, ", ".join(self.loader.names(batch)),
-            )  # fmt: skip
+    def _named(self, wrong: str, epoch: int, step: int, batch: Any) -> str:
+        return f"{wrong} in epoch {epoch}, step {step}; pictures: {', '.join(self.loader.names(batch))}"
 
     def _save(self, metrics: dict[str, float] | None = None) -> None:
+        self._row = metrics
         self.keeper.save(self.loader.steps, metrics)
+        self._row = None
         self.saved()
 
 

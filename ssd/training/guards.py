@@ -26,7 +26,8 @@ class Guards:
         self._waited = 0  # validations in a row without a better one
 
     def step(self, losses: StepLosses) -> str | None:
-        """Why training must stop after this step, or None."""
+        """Why training must stop after this step, or None. A step that it stops at because it is not finite does not
+        count: repeated after a resume, it is judged as it was here."""
         if not losses.finite:
             return self._not_finite(losses)
         factor, steps = self._guard.explode.factor, self._guard.explode.steps
@@ -49,10 +50,10 @@ class Guards:
         numbers = f"cross-entropy {losses.cross_entropy:.4g}, smooth L1 {losses.smooth_l1:.4g}"
         if self._guard.non_finite == "stop":
             return f"{what} is not finite ({numbers})"
+        if self.skipped == self._guard.max_skipped:
+            return f"{what} is not finite ({numbers}), and {self.skipped} steps were skipped before"
         self.skipped += 1
-        if self.skipped <= self._guard.max_skipped:
-            return None
-        return f"{what} is not finite ({numbers}), and {self.skipped - 1} steps were skipped before"
+        return None
 
     def validated(self, value: float | None) -> None:
         """value: the metric of a validation, None when it was not measured."""

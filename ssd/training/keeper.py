@@ -34,6 +34,30 @@ class Keeper:
         self._often = often
         self.data = data
         self._saved_at = time.monotonic()
+        self._saved_step: tuple[int, int] | None = None  # (epochs, step) of the last checkpoint
+        self.mark()
+
+    def mark(self) -> None:
+        """Called when the state is that of whole steps: what a rescue saves, whatever is begun after it."""
+        self._random = random_state()
+
+    def rescue(self, steps: int, metrics: dict[str, float] | None) -> bool:
+        """Saves the state of the last whole step, unless it is saved; returns whether there is anything to resume.
+
+        steps, metrics: see save(). Errors: UserError when a step has failed amid changing the parameters, or the
+        checkpoint cannot be written.
+        """
+        progress = self.progress
+        if not progress.step:
+            return False
+        if self._saved_step != (progress.epochs, progress.step) or self.checkpoints.gone():
+            try:
+                self.trainer.undo()
+            except UserError as error:
+                raise UserError(f"{error}; {self.checkpoints.what_is_saved()}") from error
+            restore_random(self._random)
+            self.save(steps, metrics)
+        return True
 
     def due(self) -> bool:
         """Whether it is time to save after this step."""
@@ -45,10 +69,11 @@ class Keeper:
     def save(self, steps: int, metrics: dict[str, float] | None = None) -> None:
         """steps: of an epoch. metrics: of an epoch that has just ended."""
         progress = self.progress
+        self.mark()
         facts = {
             "progress": progress.to_json(),
             "guards": self.guards.to_json(),
-            "random": random_state(),
+            "random": self._random,
             "updates": self.trainer.updates,
             "data": self.data,
         }
@@ -57,7 +82,7 @@ class Keeper:
         }
         position = Position(progress.epochs, progress.step - progress.epochs * steps, progress.step)
         self.checkpoints.save(position, self.trainer.params(), {**states, ARRAY: pack(facts)}, metrics)
-        self._saved_at = time.monotonic()
+        self._saved_at, self._saved_step = time.monotonic(), (progress.epochs, progress.step)
 
     def restore(self, saved: Saved) -> None:
         """Puts everything back but the parameters, which the trainer has started with.
@@ -80,5 +105,7 @@ class Keeper:
             self.guards.restore(facts["guards"])
             self.trainer.restore(groups, facts["updates"], saved.params)
             restore_random(facts["random"])
+            self._saved_step = (self.progress.epochs, self.progress.step)
+            self.mark()
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{self.checkpoints.folder}: its checkpoint is of another version ({error!r})") from error

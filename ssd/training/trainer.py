@@ -1,15 +1,17 @@
 """The Module under training: binding it to devices, its first parameters, and one step."""
 
+import contextlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from enum import Enum, auto
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from ssd.cluster.exchange import Exchange
 from ssd.engine import mx
-from ssd.errors import LostWorkerError, UserError
+from ssd.errors import UserError
 from ssd.model import Params
 from ssd.symbol.losses import divides_itself
 from ssd.training import adadelta, sgd
@@ -41,6 +43,15 @@ def contexts(device: DictConfig) -> list[Any]:
                 f"device.ids={list(device.ids)}: GPU {missing[0]} is not there, MXNet sees {found}; try device=cpu"
             )
     return [mx.Context(device.name, index) for index in device.ids]
+
+
+class Stage(Enum):
+    """Where in a step a trainer is."""
+
+    BETWEEN = auto()  # two steps
+    GRADIENTS = auto()  # only BatchNorm's statistics have changed
+    UPDATE = auto()  # some parameters may have changed
+    UNCONFIRMED = auto()  # all changes are under way
 
 
 class Trainer:
@@ -81,9 +92,10 @@ class Trainer:
             self._set_params(*start)
         self._init_optimizer(cfg, total_steps)
         self.ema = Ema(self.module, cfg.training.ema) if cfg.training.ema else None
-        # A step that is skipped or stopped at, or that a worker is lost in, must leave no trace in BatchNorm's running
-        # statistics either, which its forward pass changes.
+        # A step that is skipped, or that fails, must leave no trace in BatchNorm's running statistics either, which its
+        # forward pass changes.
         self._statistics = [array.copy() for array in self._statistic_arrays()]
+        self._stage = Stage.BETWEEN
 
     def _begin(self, cfg: DictConfig, classes: Sequence[str], shapes: dict[str, Any], frozen: Sequence[str]) -> None:
         """First parameters, as cfg.init says."""
@@ -145,16 +157,14 @@ class Trainer:
     ) -> StepLosses:
         """Losses and gradients of a batch, through `module`: module_for(batch), or one that shares its arrays and has
         more outputs; show gets those [output][device] of each pass, as long as they are there."""
+        self._confirm()
+        self._stage = Stage.GRADIENTS
         if self._draws:
             rank = self.exchange.rank if self.exchange else 0
             mx.random.seed((self._seed * 1_000_003 + rank * 7_919 + number) % 2**31)
         losses = read_losses(self._outputs(batch, module, show), self._negative_ratio)
         if self.exchange:
-            try:
-                losses = self.exchange.sum(losses, self.gradients)
-            except LostWorkerError:
-                self._settle_statistics(good=False)
-                raise
+            losses = self.exchange.sum(losses, self.gradients)
             divisor = loss_divisor(losses.positives, losses.anchors, self._negative_ratio)
             losses = replace(losses, divisor=divisor)
         return replace(losses, gradients_finite=all(all_finite(arrays) for arrays in self._gradients()))
@@ -175,10 +185,34 @@ class Trainer:
         """One step along the gradients of the batch that these losses are of, unless they are not finite."""
         if losses.finite:
             self.module._optimizer.rescale_grad = self.gradient_scale(losses)
+            self._stage = Stage.UPDATE
             self.module.update()
             if self.ema:
                 self.ema.update(self.module, self.updates)
         self._settle_statistics(good=losses.finite)
+        self._stage = Stage.UNCONFIRMED
+
+    def undo(self) -> None:
+        """After an error: parameters, optimizer and statistics are those of the last whole step again.
+
+        Errors: UserError when that is impossible: a step has failed amid changing them.
+        """
+        with contextlib.suppress(mx.base.MXNetError):  # it leaves the stage as it is
+            self._confirm()
+        if self._stage in (Stage.UPDATE, Stage.UNCONFIRMED):
+            raise UserError("a step failed while it changed the parameters, which are not saved")
+        if self._stage is Stage.GRADIENTS:
+            self._settle_statistics(good=False)
+            self._stage = Stage.BETWEEN
+
+    def _confirm(self) -> None:
+        """Waits until the last step has changed the parameters: MXNet does so in the background, and reports what goes
+        wrong when a result is waited for, which would else be that of the next step."""
+        if self._stage is Stage.UNCONFIRMED:
+            for devices in self.module._exec_group.param_arrays:
+                for array in devices:
+                    array.wait_to_read()
+            self._stage = Stage.BETWEEN
 
     def _settle_statistics(self, good: bool) -> None:
         """After a step: those of good ones are remembered, others go back to what they were."""

@@ -4,18 +4,29 @@ import csv
 import json
 import logging
 import math
+import random
+import re
+import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from ssd.config import compose
+from ssd.data.fast_loader import FastLoader
+from ssd.engine import mx
 from ssd.errors import InterruptedRun, UserError
+from ssd.evaluation.measure import measure
 from ssd.index import read_index
 from ssd.jobs import train
+from ssd.tracking.events import Events
+from ssd.training.checkpoint import Checkpoints
 from ssd.training.fit import Fit
+from ssd.training.guards import Guards
 from ssd.training.losses import StepLosses, read_losses
 from ssd.training.precision import prepare
 from ssd.training.trainer import Trainer
@@ -147,7 +158,7 @@ def test_interrupted_in_validation(run: Train, monkeypatch: pytest.MonkeyPatch) 
 def test_killed_between_two_checkpoints(run: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was written after the last checkpoint is not there twice."""
     whole = run("whole", "checkpoint.every_steps=5")
-    monkeypatch.setattr(Trainer, "step", dies_at(9))
+    die_at(9, monkeypatch)
     with pytest.raises(SystemError):
         run("parts", "checkpoint.every_steps=5")
     monkeypatch.undo()
@@ -158,20 +169,26 @@ def test_killed_between_two_checkpoints(run: Train, monkeypatch: pytest.MonkeyPa
     assert_same(whole, run("parts", resume=True))
 
 
-def dies_at(step: int) -> Callable[..., object]:
+def die_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In that step the process ends as if killed: nothing is saved any more."""
+    fail_at(step, SystemError("as if killed"), monkeypatch)
+    monkeypatch.setattr(Fit, "rescue", lambda self: None)
+
+
+def fail_at(step: int, error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
     take = Trainer.step
 
     def taken(self: Trainer, batch: object, number: int) -> object:
         if number == step - 1:
-            raise SystemError("as if killed")
+            raise error
         return take(self, batch, number)
 
-    return taken
+    monkeypatch.setattr(Trainer, "step", taken)
 
 
 def test_killed_before_the_first_checkpoint(run: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = run("whole")
-    monkeypatch.setattr(Trainer, "step", dies_at(4))
+    die_at(4, monkeypatch)
     with pytest.raises(SystemError):
         run("parts")
     monkeypatch.undo()
@@ -253,7 +270,9 @@ def test_a_loss_that_is_not_finite_stops_or_is_skipped(
     run: Train, spoiled: Callable[[int], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     spoiled(7)
-    with pytest.raises(UserError, match=r"the loss is not finite .* in epoch 2, step 7; pictures: .*\.jpg.*; the last"):
+    with pytest.raises(
+        UserError, match=r"the loss is not finite .* in epoch 2, step 7; pictures: .*\.jpg.*; saved after step 6; "
+    ):
         run("run")
     spoiled(7)
     folder = run("skipped", "guard.non_finite=skip")
@@ -277,3 +296,197 @@ def test_time_and_patience_end_a_run_with_a_report(run: Train, caplog: pytest.Lo
     folder = run("patient", "guard.patience=1", "guard.min_gain=1.0", "epochs=9")
     assert "no better than" in caplog.text
     assert len(rows(folder / "metrics.csv")) == 2
+
+
+OUT_OF_MEMORY = mx.base.MXNetError(
+    "Traceback (most recent call last):\n  File x\nMXNetError: cudaMalloc failed: out of memory"
+)
+
+
+@pytest.mark.parametrize(
+    ("place", "error", "raised", "line"),
+    [
+        ("loader", UserError("picture 3 is gone"), UserError, "picture 3 is gone; saved after step 5; go on with: "),
+        ("forward", MemoryError(), UserError, "memory is exhausted (MemoryError); saved after step 5; go on with: "),
+        ("forward", OUT_OF_MEMORY, UserError, "cudaMalloc failed: out of memory); saved after step 5; go on with: "),
+        (
+            "loader",
+            RuntimeError("of a hook\nof mine"),
+            RuntimeError,
+            "RuntimeError: of a hook; saved after step 5; ",
+        ),
+        ("told", KeyboardInterrupt(), KeyboardInterrupt, "KeyboardInterrupt; saved after step 5; go on with: "),
+        ("told", SystemExit(3), SystemExit, "SystemExit: 3; saved after step 5; go on with: "),
+    ],
+    ids=lambda value: value if isinstance(value, str) and ";" not in value else "",
+)
+def test_whatever_ends_a_training_saves_first(
+    place: str,
+    error: BaseException,
+    raised: type[BaseException],
+    line: str,
+    run: Train,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """forward: when the statistics of batch normalisations have changed already, and random numbers were drawn."""
+    words = ["head=ssd_bn", "training.ema=0.9"]
+    whole = run("whole", *words)
+    calls = 0
+
+    def fails(take: Callable[..., Any], at: int, before: bool) -> Callable[..., Any]:
+        def taken(*arguments: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if before and calls == at:
+                raise error
+            found = take(*arguments)
+            if calls == at:
+                random.random(), np.random.random()
+                raise error
+            return found
+
+        return taken
+
+    if place == "loader":
+        monkeypatch.setattr(FastLoader, "next", fails(FastLoader.next, 7, True))  # one of them ended the epoch before
+    elif place == "forward":
+        monkeypatch.setattr("ssd.training.trainer.read_losses", fails(read_losses, 6, False))
+    else:
+        monkeypatch.setattr(Events, "progress", fails(Events.progress, 5, False))
+    with pytest.raises(raised) as found:
+        run("parts", *words)
+    monkeypatch.undo()
+    monkeypatch.chdir(whole.parent)
+    assert line in (str(found.value) if isinstance(found.value, UserError) else caplog.text)
+    assert "\n" not in str(found.value) or not isinstance(found.value, UserError)
+    assert_same(whole, run("parts", *words, resume=True))
+
+
+def test_parameters_that_a_step_was_changing_are_not_saved(
+    run: Train, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = run("whole", "checkpoint.every_steps=3")
+    update = mx.optimizer.Adam.update
+
+    def fails(self: Any, index: int, *arguments: Any) -> None:
+        if self.num_update == 6 and index == 5:
+            raise RuntimeError("half a step")
+        update(self, index, *arguments)
+
+    monkeypatch.setattr(mx.optimizer.Adam, "update", fails)
+    with pytest.raises(RuntimeError, match="half a step"):
+        run("parts", "checkpoint.every_steps=3")
+    assert (
+        "half a step; what was learned cannot be saved: a step failed while it changed "
+        "the parameters, which are not saved; step 4 is saved; go on with: "
+    ) in caplog.text
+    monkeypatch.undo()
+    monkeypatch.chdir(whole.parent)
+    assert read_index(whole.parent / "parts" / "checkpoints" / "checkpoints.json")["last"]["step"] == 4
+    assert_same(whole, run("parts", resume=True))
+
+
+def test_what_fails_in_a_validation_costs_the_validation_only(run: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = run("whole")
+    calls = []
+
+    def fails(*arguments: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise UserError("a picture of val is gone")
+        return measure(*arguments)
+
+    monkeypatch.setattr(train, "measure", fails)
+    with pytest.raises(UserError, match=r"a picture of val is gone; saved after step 8; go on with: .* resume=parts"):
+        run("parts")
+    assert_same(whole, run("parts", resume=True))
+
+
+@pytest.mark.parametrize(("at", "step"), [(1, 4), (3, 12)], ids=["an epoch's", "the last"])
+def test_a_checkpoint_that_cannot_be_written_is_tried_once_more(
+    at: int, step: int, run: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And it is that of the epoch, with its validation."""
+    whole = run("whole")
+    fail_to_write(monkeypatch, {at})
+    with pytest.raises(UserError, match=rf"^full; saved after step {step}; go on with: "):
+        run("parts")
+    monkeypatch.undo()
+    monkeypatch.chdir(whole.parent)
+    assert read_index(whole.parent / "parts" / "checkpoints" / "checkpoints.json")["last"]["epoch"] == step // STEPS
+    assert_same(whole, run("parts", resume=True))
+
+
+def fail_to_write(monkeypatch: pytest.MonkeyPatch, calls: set[int]) -> None:
+    """Of all indices of checkpoints, those of so many checkpoints, counted from 1; the file before stays."""
+    write, count = Checkpoints._write_index, 0
+
+    def fails(self: Checkpoints) -> None:
+        nonlocal count
+        count += 1
+        if count in calls:
+            raise UserError("full")
+        write(self)
+
+    monkeypatch.setattr(Checkpoints, "_write_index", fails)
+
+
+def test_the_last_whole_checkpoint_stays_when_no_other_can_be_written(
+    run: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run("whole", "checkpoint.every_steps=3")
+    fail_to_write(monkeypatch, {4, 5})
+    with pytest.raises(UserError, match=r"^full; tried twice; go on with: .* resume=parts"):
+        run("parts", "checkpoint.every_steps=3")
+    monkeypatch.undo()
+    monkeypatch.chdir(whole.parent)
+    index = read_index(whole.parent / "parts" / "checkpoints" / "checkpoints.json")
+    assert index["last"]["step"] == 6
+    assert_same(whole, run("parts", resume=True))
+
+
+def test_what_fails_behind_the_last_step_is_made_up_for(run: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The report, or what a user's logger is asked for."""
+    whole = run("whole")
+    monkeypatch.setattr(train, "report", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run("parts")
+    monkeypatch.undo()
+    monkeypatch.chdir(whole.parent)
+    assert_same(whole, run("parts", resume=True))
+
+
+def test_a_run_whose_directory_is_removed_claims_nothing(run: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    take = Trainer.step
+
+    def removed(self: Trainer, batch: object, number: int) -> object:
+        if number == 5:
+            shutil.rmtree("run")
+        return take(self, batch, number)
+
+    monkeypatch.setattr(Trainer, "step", removed)
+    with pytest.raises(UserError) as error:
+        run("run")
+    assert re.search(
+        r"cannot write .*/run/checkpoints/ssd-0002.params: No such file or directory; nothing is saved: .*json is gone",
+        str(error.value),
+    )
+    assert "step" not in str(error.value)
+    assert "go on with" not in str(error.value)
+
+
+def test_what_a_guard_calls_diverged_is_not_saved(run: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    take = Trainer.step
+
+    def taken(self: Trainer, batch: object, number: int) -> object:
+        if number == 5:
+            monkeypatch.setattr(Guards, "step", lambda self, losses: "the loss explodes")
+        return take(self, batch, number)
+
+    monkeypatch.setattr(Trainer, "step", taken)
+    with pytest.raises(
+        UserError, match=r"the loss explodes in epoch 2, step 6; .*last good checkpoint is .*0001"
+    ):
+        run("run")
+    assert read_index(Path("run/checkpoints/checkpoints.json"))["last"]["step"] == 4

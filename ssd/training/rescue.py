@@ -1,0 +1,78 @@
+"""What ends a training without being its end: whatever it is, the last whole step is saved before."""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from ssd.engine import mx
+from ssd.errors import DivergedError, InterruptedRun, LostWorkerError, UserError
+from ssd.tracking.events import Pruned
+
+log = logging.getLogger(__name__)
+
+# What MXNet says when there is no more memory, on a CPU and on a GPU.
+NO_MEMORY = ("out of memory", "bad_alloc", "Failed to allocate", "Memory allocation failed", "Cannot allocate memory")
+
+
+class Rescuer(Protocol):
+    def rescue(self) -> int | None:
+        """Saves; returns the number of the last whole step, None when there is none. Errors: any."""
+
+    @property
+    def resumable(self) -> bool:
+        """Whether anything is saved, of whatever step."""
+
+
+@contextmanager
+def rescued(training: Rescuer, command: Callable[[], str]) -> Iterator[None]:
+    """Saves before an error leaves the block, and adds to its message what is saved and the command that resumes.
+
+    A UserError stays one line, of the same class; memory that is short becomes one. Any other error is one of a bug or
+    of a user's own code: it keeps its type and traceback, and a line of the log says what is saved. When saving fails,
+    too, that is said behind the first error. Not saved is what a guard has found to have diverged.
+    """
+    try:
+        yield
+    except DivergedError:
+        raise
+    except BaseException as error:
+        outcome = _save(training, error, command)
+        if isinstance(error, Pruned):
+            raise
+        joint = " and " if isinstance(error, InterruptedRun) else "; "
+        if isinstance(error, UserError):
+            error.args = (f"{error}{joint}{outcome}",)
+            raise
+        if _is_memory(error):
+            raise UserError(f"memory is exhausted ({_first_line(error)}); {outcome}") from error
+        log.error("%s; %s", _first_line(error), outcome)
+        raise
+
+
+def _save(training: Rescuer, error: BaseException, command: Callable[[], str]) -> str:
+    try:
+        step = training.rescue()
+        outcome = f"saved after step {step}"
+    except BaseException as second:
+        said = str(second) if isinstance(second, UserError) else _first_line(second)
+        # Where the first one was that of a checkpoint, the second is the same.
+        outcome = "tried twice" if said == str(error) else f"what was learned cannot be saved: {said}"
+    else:
+        if step is None:
+            return "nothing was learned yet"
+    own = isinstance(error, (InterruptedRun, LostWorkerError))  # which name the command wherever they come from
+    return outcome + (f"; go on with: {command()}" if training.resumable and not own else "")
+
+
+def _is_memory(error: BaseException) -> bool:
+    known = isinstance(error, mx.base.MXNetError) and any(text in str(error) for text in NO_MEMORY)
+    return known or isinstance(error, MemoryError)
+
+
+def _first_line(error: BaseException) -> str:
+    """MXNet's errors begin with where they come from, and end with what they are."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    return f"{type(error).__name__}: {lines[-1 if isinstance(error, mx.base.MXNetError) else 0]}"
