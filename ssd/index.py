@@ -17,6 +17,7 @@ from typing import Any
 
 from ssd.errors import UserError
 from ssd.files import open_regular, read_limited
+from ssd.tracking.credentials import bare_values
 
 NAME = "checkpoints.json"
 FOLDER = "checkpoints"  # of a run directory
@@ -38,7 +39,7 @@ def read_index(path: Path) -> dict[str, Any]:
                     raise ValueError(f"{file} lies outside of its folder")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{path}: damaged ({error}); name the .params file instead") from error
-    return {"kept": [], "finished": False, "words": [], **index}
+    return {"kept": [], "finished": False, **index, "words": bare_values(index.get("words", []))}
 
 
 def epoch_of(entry: Entry) -> int:

@@ -19,6 +19,7 @@ from ssd.overrides import composable, groups, key_of, still_said, value_of
 from ssd.saved import CONFIG, OVERRIDES, allowed_words, read_config, read_words
 from ssd.targets import said_targets
 from ssd.text import quoted
+from ssd.tracking.named import typed_stores
 
 AUTO = "auto"
 # What may change in a run that is gone on with: how long it is, what it writes, shows and keeps, and on what it runs.
@@ -129,4 +130,4 @@ def _leaves(cfg: Mapping[str, Any] | DictConfig) -> dict[str, Any]:
 
 def command(run: Path) -> str:
     """What a person types to go on with a run."""
-    return run_command(path_override("resume", run), *said_targets())
+    return run_command(path_override("resume", run), *said_targets(), *typed_stores())

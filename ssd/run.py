@@ -8,7 +8,6 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import hydra
@@ -22,21 +21,20 @@ from ssd import jobs
 from ssd.config import CONF, compose
 from ssd.errors import InterruptedRun, UserError
 from ssd.inherit import inherit
-from ssd.logs import one_line
 from ssd.overrides import COMMAND, composable, explain, flags_first, lacks_plugin, normalise, still_said, sweep_points
 from ssd.rerun import saved_words
 from ssd.resume import resume_words
 from ssd.sweeps.callback import Sweep
 from ssd.sweeps.job import run_apart
 from ssd.targets import confined
+from ssd.tracking import credentials
 
 # Flags that make Hydra print something instead of running; their words need not be a whole configuration.
 INFORMATION = {"-h", "--help", "--hydra-help", "--version", "-c", "--cfg", "-i", "--info", "-sc", "--shell-completion"}
 MULTIRUN = {"-m", "--multirun"}
 
 # Where a file system says no, to Hydra or to a job: one line, not a traceback.
-OUTSIDE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EISDIR, errno.EFBIG,
-           errno.EIO, errno.ENAMETOOLONG, errno.ELOOP, errno.EILSEQ}  # fmt: skip
+OUTSIDE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EFBIG, errno.EIO}
 
 MISSING_PLUGIN = "this hydra/launcher= or hydra/sweeper= is not installed: pip install 'ssd[sweep]'"
 
@@ -63,6 +61,12 @@ def run_job(cfg: DictConfig) -> float | None:
 
 def main() -> None:
     """Runs the command line; a UserError ends as one line on stderr and its exit code (2)."""
+    credentials.guard()
+    try:
+        sys.argv[1:] = credentials.take_overrides(sys.argv[1:])
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
     with confined(sys.argv[1:]):
         _main()
 
@@ -72,7 +76,6 @@ def _main() -> None:
     os.environ["SSD_FULL_ERROR"] = os.environ["HYDRA_FULL_ERROR"]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise instead of printing its own report
     try:
-        check_readable([*sys.argv[1:], working_directory()])
         words = inherit(normalise(sys.argv[1:]))
         sys.argv[1:] = flags_first(resume_words([*again(words), *words]))
         os.environ[COMMAND] = json.dumps(sys.argv[1:])
@@ -93,35 +96,18 @@ def _main() -> None:
         if full_errors():
             raise
         text = MISSING_PLUGIN if lacks_plugin(error) else explain(error, sys.argv[1:])
-        print(f"error: {one_line(text)}", file=sys.stderr)
+        print(f"error: {credentials.scrubbed(text)}", file=sys.stderr)
         sys.exit(error.exit_code if isinstance(error, UserError) else UserError.exit_code)
     except OSError as error:  # after Hydra's: its missing choices are OSErrors, too
         if error.errno not in OUTSIDE or full_errors():
             raise
-        print(f"error: {one_line(str(error.filename or 'output'))}: {error.strerror}", file=sys.stderr)
+        print(f"error: {error.filename or 'output'}: {error.strerror}", file=sys.stderr)
         sys.exit(UserError.exit_code)
     except (RuntimeError, ImportError) as error:
         if not lacks_plugin(error):
             raise
         print(f"error: {MISSING_PLUGIN}", file=sys.stderr)
         sys.exit(UserError.exit_code)
-
-
-def working_directory() -> str:
-    try:
-        return os.getcwd()
-    except FileNotFoundError as error:
-        raise UserError("the working directory is gone; change to another one") from error
-
-
-def check_readable(texts: Sequence[str]) -> None:
-    """Files of a run are UTF-8, and name its paths. Errors: UserError for a text that is not."""
-    for text in texts:
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            shown = os.fsencode(text).decode(errors="backslashreplace")
-            raise UserError(f"{shown}: is not UTF-8 text, as the files of a run are; rename what it names") from error
 
 
 def again(words: list[str]) -> list[str]:

@@ -20,6 +20,8 @@ from ssd.files import read_limited
 from ssd.overrides import groups, normalise
 from ssd.schema import Config
 from ssd.targets import SPECIAL, TARGET, is_known, literal, refusal, said_keys
+from ssd.tracking import named
+from ssd.tracking.credentials import bare_values
 
 CONFIG = "config.yaml"
 OVERRIDES = Path(".hydra", "overrides.yaml")
@@ -67,7 +69,7 @@ def _parse(text: bytes | str, where: str) -> Any:
     from ssd.plain_yaml import PlainYamlError, parse_yaml  # which starts slower than the command line may
 
     try:
-        return parse_yaml(text if isinstance(text, str) else text.decode())
+        return bare_values(parse_yaml(text if isinstance(text, str) else text.decode()))
     except (PlainYamlError, UnicodeDecodeError) as error:
         raise UserError(f"{where}: damaged ({error})") from error
 
@@ -110,7 +112,7 @@ def _is_allowed(word: str, where: str, anew: set[str]) -> bool:
     if re.match(r"hydra\b", key) or FETCHED.fullmatch(key):
         return False
     if reason := _refused(override):
-        if key in anew:
+        if key in anew or (named.LOGGER in anew and key.startswith(f"{named.LOGGER}.")):
             return False
         raise UserError(f"{where}: its saved override {word[:SHOWN]!r} is not used; {reason}")
     return True
@@ -136,6 +138,8 @@ def refused(value: Any, key: str) -> str | None:
     if problem := called(value, key):
         return problem
     for name, leaf in _leaves(value, key):
+        if reason := named.refused(leaf, name):
+            return reason
         if FETCHED.fullmatch(name):
             return f"{name}= is for the command line only"
         if PERSONAL.fullmatch(name) and leaf is not None:

@@ -26,6 +26,7 @@ from omegaconf import OmegaConf
 from omegaconf._utils import get_yaml_loader
 
 from ssd.schema import Config
+from ssd.tracking.credentials import take_values
 
 # Text that is null by default, or that differs by the choice of a group; a key holds for everything below it, too.
 TEXT = {
@@ -183,7 +184,8 @@ class FileConfigSource(file_config_source.FileConfigSource):
 
 
 def load_yaml(text: str, prefix: str = "") -> Any:
-    """OmegaConf.load with the values of keys of text as they are written. prefix: in front of the keys."""
+    """OmegaConf.load with the values of keys of text as they are written, and without credentials in addresses, see
+    ssd/tracking/credentials.py. prefix: in front of the keys."""
     loader = get_yaml_loader()(text)
     try:
         node = loader.get_single_node()
@@ -192,6 +194,8 @@ def load_yaml(text: str, prefix: str = "") -> Any:
         content = loader.construct_document(node) if node is not None else None
     finally:
         loader.dispose()
+    if "://" in text or "oc.env" in text:
+        content = take_values(content)
     return OmegaConf.create(content if content is not None else {})
 
 

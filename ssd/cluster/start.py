@@ -10,6 +10,7 @@ from typing import Any
 
 from ssd.cluster.plan import Node, Plan
 from ssd.errors import UserError
+from ssd.tracking import credentials
 
 MODULE = "ssd.cluster.member"
 
@@ -27,7 +28,7 @@ def start_member(node: Node, facts: dict[str, Any], ssh: str | None) -> "subproc
         remote = ["env", f"PYTHONPATH={path}", *command]
         command = [*shlex.split(ssh or "ssh"), node.host, f"cd {shlex.quote(os.getcwd())} && exec {shlex.join(remote)}"]
     try:
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, env=os.environ | {"PYTHONPATH": path})
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, env=credentials.environment() | {"PYTHONPATH": path})
     except OSError as error:
         raise UserError(f"cluster.ssh={ssh}: {command[0]} cannot be started ({error.strerror})") from error
     assert process.stdin

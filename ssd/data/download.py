@@ -18,6 +18,7 @@ import requests
 
 from ssd.data.progress import progress
 from ssd.errors import UserError
+from ssd.tracking.credentials import scrubbed, whole
 
 log = logging.getLogger(__name__)
 pooch.get_logger().setLevel("WARNING")  # progress is told here
@@ -113,11 +114,11 @@ class _Download:
                 self._go_on(url)
                 break
             except requests.HTTPError as error:
-                reason = " ".join(str(error).split())[:200]
+                reason = " ".join(scrubbed(str(error)).split())[:200]
                 if error.response is not None and error.response.status_code < 500:
                     raise UserError(f"{reason}; dataset.mirror names another source") from error
             except requests.RequestException as error:
-                reason = " ".join(str(error).split())[:200] or type(error).__name__
+                reason = " ".join(scrubbed(str(error)).split())[:200] or type(error).__name__
             failures = 1 if _size(self.part) > before else failures + 1
             if failures == TRIES:
                 raise UserError(
@@ -132,7 +133,7 @@ class _Download:
         have = _size(self.part)
         # Without compression on the way, bytes of the file are what is counted.
         headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
-        with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
+        with requests.get(whole(url), headers=headers, stream=True, timeout=TIMEOUT) as answer:
             if answer.status_code == 416:  # nothing behind what is here: whole, or too much of another file
                 total = answer.headers.get("Content-Range", "").rpartition("/")[2]
                 if total == str(have):

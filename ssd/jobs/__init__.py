@@ -4,11 +4,13 @@ import importlib
 import os
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from ssd.cores import physical_cores, usable_cores
 from ssd.errors import UserError
 from ssd.overrides import groups
+from ssd.tracking.credentials import take_config
+from ssd.tracking.named import check_named
 
 WITHOUT_ENGINE = ("compare", "clean")  # which need not wait for MXNet
 
@@ -20,8 +22,12 @@ def run(cfg: DictConfig, folder: Path) -> float | None:
     """
     from ssd.config import validate
     from ssd.rerun import as_saved
+    from ssd.resume import AUTO
 
     cfg = as_saved(cfg)
+    take_config(cfg)
+    if source := cfg.rerun or (cfg.resume if cfg.resume != AUTO else None):
+        check_named(OmegaConf.to_container(cfg.logger, resolve=True) if cfg.logger else {}, Path(source))
     validate(cfg)
     settle(cfg)
     if cfg.job.name not in (known := groups()["job"]):

@@ -23,17 +23,19 @@ from omegaconf import DictConfig, OmegaConf
 from ssd import jobs
 from ssd.config import register
 from ssd.errors import InterruptedRun, UserError
-from ssd.logs import OneLine, StderrHandler
+from ssd.logs import StderrHandler
 from ssd.schema import Config
 from ssd.sweeps.outcome import FAILED, FINISHED, INTERRUPTED, PRUNED, Outcome, read
 from ssd.sweeps.share import places, take
 from ssd.targets import literal
+from ssd.tracking import credentials
 from ssd.tracking.events import Pruned
 
 log = logging.getLogger(__name__)
 
 
 def main() -> None:
+    credentials.guard()
     task, hydra = pickle.load(sys.stdin.buffer)
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
     register()
@@ -69,10 +71,10 @@ def attempt(cfg: DictConfig, folder: Path, sweep: Path) -> Outcome:
         return begun.ended(INTERRUPTED, str(error))
     except UserError as error:
         log.error("error: %s", error)
-        return begun.ended(FAILED, str(error))
+        return begun.ended(FAILED, credentials.scrubbed(str(error)))
     except Exception as error:
         log.exception("the job failed")
-        return begun.ended(FAILED, f"{type(error).__name__}: {error}")
+        return begun.ended(FAILED, credentials.scrubbed(f"{type(error).__name__}: {error}"))
 
 
 def count_parameters(folder: Path) -> int | None:
@@ -91,7 +93,7 @@ def _speak_among_others(number: int) -> None:
     """Several jobs share the terminal: each line says whose it is, and there are no progress bars."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, StderrHandler):
-            handler.setFormatter(OneLine(f"#{number} %(message)s"))
+            handler.setFormatter(logging.Formatter(f"#{number} %(message)s"))
     os.environ["TTY_COMPATIBLE"] = "0"  # as rich understands it
 
 

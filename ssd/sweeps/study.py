@@ -1,8 +1,7 @@
 """The Optuna sweeper: values of the next jobs from what the ones before gave, in a study that survives a kill."""
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +10,7 @@ from hydra.plugins.launcher import Launcher
 from hydra_plugins.hydra_optuna_sweeper._impl import create_params_from_overrides
 from omegaconf import DictConfig
 from optuna.distributions import BaseDistribution
-from optuna.exceptions import OptunaError
 from optuna.trial import TrialState
-from sqlalchemy.exc import SQLAlchemyError
 
 from ssd.errors import UserError
 from ssd.files import held
@@ -21,6 +18,7 @@ from ssd.results import Conditions, measured_of, read_metrics, unlike
 from ssd.sweeps.outcome import FINISHED, INTERRUPTED, PRUNED, RUNNING, read, read_all
 from ssd.sweeps.share import one_by_one
 from ssd.targets import make
+from ssd.tracking.credentials import whole
 
 log = logging.getLogger(__name__)
 
@@ -28,9 +26,6 @@ LOCK = ".lock"
 FIXED = "fixed words"  # of the study: what all its trials share
 MEASURED = "measured"  # of the study: how the value of its first trial was measured
 STALE = "interrupted trials"  # of the study: numbers of those that were killed with the sweep
-# Of the database, and what contents that Optuna never wrote end in.
-FAILURES = (SQLAlchemyError, OptunaError)
-DAMAGE = (*FAILURES, RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError, ImportError)
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
@@ -44,14 +39,11 @@ def search(config: DictConfig, launcher: Launcher, words: Sequence[str]) -> None
     sweep = Path(config.hydra.sweep.dir)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     sweep.mkdir(parents=True, exist_ok=True)
-    held_sweep = held(sweep / LOCK, str(sweep), "another process runs this sweep; give this one another study_name")
-    with held_sweep, _storage_works(settings.storage, FAILURES):
+    with held(sweep / LOCK, str(sweep), "another process runs this sweep; give this one another study_name"):
         space, fixed = split(words)
-        with _storage_works(settings.storage, DAMAGE):
-            study = open_study(settings, fixed)
-            close_interrupted(study, sweep)
-            done = ended(study)
-        if done:
+        study = open_study(settings, fixed)
+        close_interrupted(study, sweep)
+        if done := ended(study):
             log.info("study %s goes on: %d of %d trials have ended", study.study_name, done, settings.n_trials)
         while (left := settings.n_trials - ended(study)) > 0:
             trials = [ask(study, settings, config.seed, space) for _ in range(min(left, _at_once(config)))]
@@ -60,20 +52,6 @@ def search(config: DictConfig, launcher: Launcher, words: Sequence[str]) -> None
             folders = {outcome.number: folder for folder, outcome in read_all(sweep).items()}
             for trial in trials:
                 tell(study, trial.number, folders.get(trial.number))
-
-
-@contextmanager
-def _storage_works(storage: str, failures: tuple[type[Exception], ...]) -> Iterator[None]:
-    """Errors: UserError without the address, which may hold a password."""
-    try:
-        yield
-    except failures as error:
-        text = str(getattr(error, "orig", None) or error).replace(storage, "…")
-        reason = next(iter(text.splitlines()), "") or type(error).__name__
-        raise UserError(
-            f"hydra.sweeper.storage: cannot be used ({reason[:200]}); name a database that Optuna can write, or move a "
-            "damaged file aside to begin a new study"
-        ) from error
 
 
 def split(words: Sequence[str]) -> tuple[dict[str, BaseDistribution], list[str]]:
@@ -90,7 +68,7 @@ def split(words: Sequence[str]) -> tuple[dict[str, BaseDistribution], list[str]]
 def open_study(settings: DictConfig, fixed: list[str]) -> optuna.Study:
     """The study of this name in its storage, made if it is not there. Errors: UserError if it has other fixed words."""
     study = optuna.create_study(
-        study_name=settings.study_name, storage=settings.storage, direction="maximize", load_if_exists=True
+        study_name=settings.study_name, storage=whole(settings.storage), direction="maximize", load_if_exists=True
     )
     begun = study.user_attrs.get(FIXED)
     if begun is None:

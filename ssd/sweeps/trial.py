@@ -7,6 +7,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from ssd.targets import make
+from ssd.tracking.credentials import whole
 from ssd.tracking.events import Pruned, RunInfo, Values, Writer
 
 
@@ -26,7 +27,7 @@ class TrialWriter(Writer):
         self.pruner: Any = make(self.settings.pruner, "hydra/sweeper", "hydra.sweeper.pruner")
         study = optuna.load_study(
             study_name=self.settings.study_name,
-            storage=self.settings.storage,
+            storage=whole(self.settings.storage),
             sampler=optuna.samplers.RandomSampler(),  # never asked here: the sweep has chosen the values
             pruner=self.pruner,
         )

@@ -13,6 +13,17 @@
 Jobs know this stream only; they never ask whether TensorBoard or MLflow is listening.
 """
 
-from ssd.tracking.events import Events, RunInfo, Sweep, Writer, make_writers
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ssd.tracking.events import Events, RunInfo, Sweep, Writer, make_writers
 
 __all__ = ["Events", "RunInfo", "Sweep", "Writer", "make_writers"]
+
+
+def __getattr__(name: str) -> Any:
+    """Imports the stream when it is used: the command line imports this package for less."""
+    if name in __all__:
+        return getattr(importlib.import_module("ssd.tracking.events"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

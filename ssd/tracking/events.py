@@ -15,10 +15,12 @@ from typing import Any
 
 import numpy as np
 from hydra.errors import InstantiationException
+from omegaconf import OmegaConf
 
 from ssd.errors import InterruptedRun, UserError
 from ssd.results import FAILED, FINISHED, INTERRUPTED, PRUNED, Results
 from ssd.targets import make
+from ssd.tracking.credentials import scrubbed, whole_values
 
 log = logging.getLogger(__name__)
 
@@ -217,7 +219,7 @@ class Events:
                     end = end or error
                     continue
                 del self._writers[name]
-                reason = f"{type(error).__name__}: {error}".splitlines()[0]
+                reason = scrubbed(f"{type(error).__name__}: {error}").splitlines()[0]
                 log.warning("%s stopped recording: %s; training goes on", name, reason)
             except BaseException as error:
                 end = end or error
@@ -236,7 +238,7 @@ class Events:
         status = next((status for cause, status in ENDS.items() if isinstance(error, cause)), FAILED)
         own = isinstance(error, (UserError, Pruned))
         reason = " ".join((str(error) if own else f"{type(error).__name__}: {error}").split()).rstrip(": ")
-        return self.close(replace(self._results, status=status, reason=reason))
+        return self.close(replace(self._results, status=status, reason=scrubbed(reason)))
 
 
 def make_writers(loggers: Mapping[str, Any] | None) -> dict[str, Writer]:
@@ -247,7 +249,7 @@ def make_writers(loggers: Mapping[str, Any] | None) -> dict[str, Writer]:
     writers = {}
     for name, options in (loggers or {}).items():
         try:
-            writer = make(options, "logger", f"logger.{name}")
+            writer = make(_connecting(options), "logger", f"logger.{name}")
         except InstantiationException as error:
             if isinstance(error.__cause__, UserError):
                 raise error.__cause__ from None
@@ -256,6 +258,10 @@ def make_writers(loggers: Mapping[str, Any] | None) -> dict[str, Writer]:
             raise UserError(f"logger.{name} is no logger: it needs a _target_ that makes an ssd.tracking.Writer")
         writers[str(name)] = writer
     return writers
+
+
+def _connecting(options: Any) -> Any:
+    return whole_values(OmegaConf.to_container(options, resolve=True) if OmegaConf.is_config(options) else options)
 
 
 def apart(values: Values) -> dict[str, float]:

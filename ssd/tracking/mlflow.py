@@ -18,10 +18,12 @@ from ssd.errors import UserError
 from ssd.files import unwritable
 from ssd.results import Results
 from ssd.tracking import unsent
+from ssd.tracking.credentials import bare, take
 from ssd.tracking.events import RunInfo, Values, Writer, apart, finite
 from ssd.tracking.files import picture_path
 from ssd.tracking.mlflow_names import shortened, tags_of
-from ssd.tracking.mlflow_store import SQLITE, Settings, Store, database_uri
+from ssd.tracking.mlflow_store import Settings, Store, database_uri
+from ssd.tracking.named import SQLITE
 from ssd.tracking.outbox import Entry, Outbox
 
 log = logging.getLogger(__name__)
@@ -64,8 +66,10 @@ class MLflow(Writer):
         if importlib.util.find_spec("mlflow") is None:
             raise UserError("logger mlflow: MLflow is not installed: pip install mlflow, or choose other loggers")
         if "://" not in tracking_uri or tracking_uri.startswith("file:"):
-            raise UserError(f"logger.mlflow.tracking_uri={tracking_uri}: MLflow no longer keeps runs in plain files; "
-                            "say sqlite:///path/mlflow.db or http://server:5000")  # fmt: skip
+            raise UserError(
+                f"logger.mlflow.tracking_uri={bare(tracking_uri)}: MLflow no longer keeps runs in plain files; say "
+                "sqlite:///path/mlflow.db or http://server:5000"
+            )
         if not experiment.strip() or len(experiment) > EXPERIMENT_LENGTH or not experiment.isprintable():
             raise UserError(f"logger.mlflow.experiment={shortened(experiment, 60)!r}: expected a name of 1 to "
                             f"{EXPERIMENT_LENGTH} printable characters")  # fmt: skip
@@ -77,6 +81,7 @@ class MLflow(Writer):
                 if reason := unwritable(path):
                     raise UserError(f"logger.mlflow.{key}: {reason}; name another place, or choose other loggers")
             tracking_uri = database_uri(file)
+        tracking_uri = take(tracking_uri)
         self.settings = Settings(tracking_uri, str(Path(artifacts).resolve()), experiment, register)
         self.flush_seconds = flush_seconds
         self.retry_seconds = retry_seconds
@@ -127,7 +132,8 @@ class MLflow(Writer):
             kept = unsent.keep(self.run, self.settings, waiting)
             log.warning(
                 "mlflow: not sent to %s: %s; kept in %s, to send it later: %s",
-                self.settings.tracking_uri, unsent.counts(unsent.kinds(waiting)), kept, unsent.command(self.run.folder),
+                self.settings.tracking_uri, unsent.counts(unsent.kinds(waiting)), kept,
+                unsent.command(self.run.folder, self.settings.tracking_uri),
             )  # fmt: skip
         else:
             unsent.forget(self.run.folder)

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from ssd.saved import CONFIG, read_config
+from ssd.tracking.credentials import whole
 from ssd.tracking.mlflow import quieten
-from ssd.tracking.mlflow_store import RUN_FILE, guarded
+from ssd.tracking.mlflow_store import RUN_FILE, address, guarded
 from ssd.tracking.mlflow_sweep import PARENT
+from ssd.tracking.named import is_followed
 from ssd.tracking.outbox import Entry, Outbox
 
 log = logging.getLogger(__name__)
@@ -34,19 +36,20 @@ def _stores(sweep: Path) -> dict[str, tuple[Path, str]]:
     found = {}
     for file in sweep.glob(f"*/{RUN_FILE}"):
         place = json.loads(file.read_text())
-        found[str(place["tracking_uri"])] = (file.parent, str(place["run_id"]))
+        if is_followed(address(str(place["tracking_uri"])), sweep):  # of jobs that this process did not start, too
+            found[str(place["tracking_uri"])] = (file.parent, str(place["run_id"]))
     return found
 
 
 def _send(tracking_uri: str, run_id: str, entries: Sequence[Entry]) -> None:
     """On the outbox's thread."""
-    guarded(lambda: _log(tracking_uri, run_id, [entry.content for entry in entries]))
+    guarded(lambda: _log(tracking_uri, run_id, [entry.content for entry in entries]), tracking_uri)
 
 
 def _log(tracking_uri: str, run_id: str, files: Sequence[str]) -> None:
     from mlflow import MlflowClient
 
-    client: Any = MlflowClient(tracking_uri)
+    client: Any = MlflowClient(whole(tracking_uri))
     parent = client.get_run(run_id).data.tags[PARENT]
     for file in files:
         client.log_artifact(parent, file)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -10,20 +11,23 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
+from ssd.errors import UserError
 from ssd.files import in_turn, write_atomically
 from ssd.names import Tags
+from ssd.tracking.credentials import bare, missing, whole
 from ssd.tracking.events import RunInfo, Values
 from ssd.tracking.mlflow_model import log_model, register, serving_of, version_tags
 from ssd.tracking.mlflow_names import KEY_LENGTH, TAG_LENGTH, clean, flatten, shortened, source_tags
 from ssd.tracking.mlflow_sweep import FINAL, SweepRun
+from ssd.tracking.named import SQLITE, is_typed
 from ssd.tracking.outbox import TryAgainError, first_line
 
 log = logging.getLogger(__name__)
 
-SQLITE = "sqlite:///"
 DRIVER = "sqlite+pysqlite:///"  # the same; of SQLITE MLflow would make the folders, from the encoded path
 METRICS_AT_ONCE, PARAMS_AT_ONCE = 1000, 100  # MLflow's limits per request
 STATUS = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED", "pruned": "KILLED"}
+REMOTE = re.compile(r"(?!file:)[A-Za-z][A-Za-z0-9+.-]+:")  # a place for artifacts that is no folder
 RUN_FILE = "mlflow.json"  # in the run directory: which run of which store it is
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # which of its pages MLflow shows: not those of chats
 LATER = (401, 403, 408, 429)  # of the answers that blame the request: those that another time may not be given
@@ -67,6 +71,11 @@ def database_file(uri: str) -> Path:
     return Path(unquote(name.removeprefix("file:"))) if name.startswith("file:") else Path(name)
 
 
+def address(uri: str) -> str:
+    """How a user names the store: sqlite:///file, or a server."""
+    return f"{SQLITE}{database_file(uri)}" if uri.startswith(DRIVER) else uri
+
+
 class Store:
     """One run in the store. It goes on where its run directory says it is, if `go_on`; else it is a new one.
 
@@ -97,16 +106,16 @@ class Store:
         }
         if not self.run_id:
             # Nothing can be sent before, and without a run all is lost: whatever the reason, it is tried again.
-            guarded(lambda: self._send_run([]), always=True)
+            guarded(lambda: self._send_run([]), self.settings.tracking_uri, always=True)
         if kind != "run":
-            guarded(lambda: senders[kind](contents))
+            guarded(lambda: senders[kind](contents), self.settings.tracking_uri)
 
     def _send_run(self, _: Any) -> None:
         from mlflow import MlflowClient
 
         # MLflow 3.17 spoils a new database when two jobs of a sweep make its tables at once.
         with self._alone():
-            self.client = MlflowClient(self.settings.tracking_uri)
+            self.client = MlflowClient(whole(self.settings.tracking_uri))
             self.experiment = self._experiment_id()
         tags = {"job": self.run.job, "folder": str(self.run.folder.resolve()), **self.run.facts}
         tags |= source_tags(self.run.facts)
@@ -136,6 +145,7 @@ class Store:
         name = self.settings.experiment
         location = Path(self.settings.artifacts).as_uri() if self.settings.local else None
         if found := self.client.get_experiment_by_name(name):
+            self._check_place(found.artifact_location)
             if found.lifecycle_stage == "deleted":
                 self.client.restore_experiment(found.experiment_id)
                 log.warning(
@@ -149,6 +159,16 @@ class Store:
             if found := self.client.get_experiment_by_name(name):
                 return found.experiment_id
             raise
+
+    def _check_place(self, location: str) -> None:
+        """Errors: UserError for a database that sends artifacts elsewhere, unless the user names it: it may have come
+        with somebody else's run."""
+        store = address(self.settings.tracking_uri)
+        if self.settings.local and REMOTE.match(location) and not is_typed(store):
+            raise UserError(
+                f"{store} would send artifacts to {bare(location)}; if that is meant, name it with "
+                "logger.mlflow.tracking_uri=, else choose another logger.mlflow.experiment="
+            )
 
     def _earlier(self) -> str | None:
         """The run that the run directory belongs to, running again; None if this store has it no longer."""
@@ -168,6 +188,7 @@ class Store:
             return None
         if found is None or found.info.lifecycle_stage != "active":
             return None
+        self._check_place(found.info.artifact_uri)
         self._known_params = found.data.params
         self.client.update_run(run_id, status="RUNNING")
         return run_id
@@ -235,14 +256,27 @@ class Store:
             self._sweep.leave()
 
 
-def guarded(call: Callable[[], None], always: bool = False) -> None:
-    """Errors: TryAgainError for those of `call` that another time may not have, or for all; else its own."""
+def guarded(call: Callable[[], None], tracking_uri: str, always: bool = False) -> None:
+    """Errors: TryAgainError for those of `call` that another time may not have, or for all but a UserError; else its
+    own. tracking_uri: of the store that it calls."""
     try:
         call()
+    except UserError:
+        raise
     except Exception as error:
         if always or _may_pass(error):
-            raise TryAgainError(first_line(error)) from error
+            hint = missing(tracking_uri) if _asks_who(error) else ""
+            raise TryAgainError(f"{first_line(error)}{hint}") from error
         raise
+
+
+def _asks_who(error: Exception) -> bool:
+    """Whether a server may have refused because of missing credentials."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import OperationalError
+
+    refused = isinstance(error, MlflowException) and error.get_http_status_code() in (401, 403)
+    return refused or (isinstance(error, OperationalError) and "sqlite3" not in str(error))
 
 
 def _datasets(facts: dict[str, str]) -> list[Any]:

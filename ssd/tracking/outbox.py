@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ssd.tracking.credentials import scrubbed
+
 log = logging.getLogger(__name__)
 
 TOGETHER = 100
@@ -130,4 +132,5 @@ class Outbox:
 
 
 def first_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0][:200]
+    """Without credentials."""
+    return scrubbed(f"{type(error).__name__}: {error}").splitlines()[0][:200]

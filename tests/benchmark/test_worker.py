@@ -1,6 +1,5 @@
 """What is measured, in this process."""
 
-
 import numpy as np
 import pytest
 from omegaconf import OmegaConf

@@ -70,7 +70,7 @@ def test_a_server_that_takes_nothing_delays_nothing_and_gets_it_later(kind, serv
     assert len(caplog.messages) == (1 if kind == "slow" else 2)
     assert caplog.messages[-1] == (
         f"mlflow: not sent to {server.uri}: 1 x run, 1 x parameters, {STEPS} x metrics, 1 x artifact, 1 x status; "
-        f"kept in {kept}, to send it later: {unsent.command(run.folder)}"
+        f"kept in {kept}, to send it later: {unsent.command(run.folder, server.uri)}"
     )
     if kind != "slow":
         assert "training goes on, and so do attempts" in caplog.messages[0]
@@ -84,7 +84,7 @@ def test_a_server_that_takes_nothing_delays_nothing_and_gets_it_later(kind, serv
     assert kept.read_bytes() == before
     server.mode = "answer"
     server.start()
-    assert unsent.main([str(run.folder)]) == 0
+    assert unsent.main([str(run.folder), "--to", server.uri]) == 0
     stored, losses = recorded(server.uri, run.folder)
     assert losses == [(step, 1 / step) for step in range(1, STEPS + 1)]
     assert stored.info.status == "FINISHED"

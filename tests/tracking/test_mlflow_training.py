@@ -85,7 +85,7 @@ def test_a_server_that_hangs_costs_no_step_and_is_sent_it_all_later(trained, ser
     assert (folder / "report.html").is_file()
     (line,) = [text for text in caplog.messages if "not sent to" in text]
     assert "1 x model" in line
-    assert unsent.command(folder) in line
+    assert unsent.command(folder, server.uri) in line
     server.stop()
     server.mode = "answer"
     server.start()
