@@ -4,6 +4,7 @@ Every function yields ssd.data.problems.Problem, whose file is that of the image
 coverage_remarks().
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -15,6 +16,7 @@ from ssd.data.looking import Picture, size_problem
 from ssd.data.problems import WARNING, Problem
 
 SHARES_SIDE = 16  # pixels from which an image is too large for boxes that end at its first pixel
+UNLISTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # in paths: .lst files have one a line
 MOST_UNLABELED = 0.5  # of the images of a split
 
 
@@ -55,6 +57,9 @@ def _box_fault(row: Sequence[float], size: tuple[int, int], classes: int) -> tup
 
 def image_faults(sample: Sample, picture: Picture) -> Iterator[Problem]:
     """Of the image file of a sample."""
+    if found := UNLISTABLE.search(str(sample.path)):
+        shown = "is not UTF-8 text" if found[0] >= "\ud800" else f"holds {ascii(found[0])}"
+        yield Problem("name", str(sample.path), None, f"its path {shown}, as no line of a list can; rename it")
     if picture.size is None:
         yield Problem("unreadable_image", str(sample.path), None, str(picture.error))
     elif min(sample.width, sample.height) > 0 and (what := size_problem(sample, picture.size)):

@@ -51,7 +51,7 @@ def _content_of(sample: Sample) -> bytes:
 def _of_one(sample: Sample) -> bytes:
     boxes, crowds = (np.ascontiguousarray(rows, dtype="<f4") for rows in (sample.boxes, sample.crowds))
     head = f"{sample.id}\0{sample.width}x{sample.height}\0{len(boxes)}\0"
-    return _digest(head.encode() + boxes.tobytes() + crowds.tobytes())
+    return _digest(head.encode(errors="surrogateescape") + boxes.tobytes() + crowds.tobytes())
 
 
 def _digest(data: bytes) -> bytes:

@@ -93,6 +93,7 @@ def frames(source: Source, damaged: str) -> Iterator[Frame]:
     stems = Stems()
     for name, path in zip(names, source.files, strict=True):
         try:
+            _check_name(path)
             yield from _of_video(path, stems.take(name), damaged) if is_video(path) else [_picture(name, path)]
         except UserError as error:
             if len(source.files) == 1 or damaged == "error":
@@ -101,6 +102,14 @@ def frames(source: Source, damaged: str) -> Iterator[Frame]:
             log.warning("skipped: %s", error)
     if unreadable == len(source.files):
         raise UserError(f"source={source.text}: none of its {len(source.files)} files can be read")
+
+
+def _check_name(path: Path) -> None:
+    """Errors: UserError for a name that JSON and CSV cannot hold."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"{path}: its name is not UTF-8 text; rename it") from error
 
 
 def iterate(source: str | Path) -> Iterator[tuple[str, np.ndarray]]:

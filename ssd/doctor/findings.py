@@ -20,6 +20,7 @@ KINDS = {
     "swapped": ("Boxes with swapped corners", "write (xmin, ymin, xmax, ymax), not (x, y, width, height)"),
     "out_of_range": ("Boxes that leave their picture", "dataset.out_of_range=clip cuts them, if they are right at all"),
     "units": ("Coordinates in the wrong unit", "boxes are pixels of the picture, not shares or percents of it"),
+    "name": ("Images whose path no list can hold", "rename them: UTF-8 text without line breaks or tabs"),
     "double": ("Images listed twice, ids used twice", "list each image once, give each an id of its own"),
     "unlabeled": (
         "Images without a label file",

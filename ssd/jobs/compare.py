@@ -38,7 +38,7 @@ def run(cfg: DictConfig, folder: Path) -> None:
     found = find_runs(job["runs"])
     out = io.StringIO(newline="")
     CsvWriter(out).writerows(table_of(found))
-    write_atomically(folder / "compare.csv", out.getvalue().encode())
+    write_atomically(folder / "compare.csv", out.getvalue().encode(errors="surrogateescape"))
     write_atomically(folder / "compare.html", compare_page(found))
     for line in lines_of(found, shutil.get_terminal_size((80, 24)).columns):
         log.info("%s", line)

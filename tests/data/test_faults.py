@@ -91,3 +91,17 @@ def test_every_file_that_was_missed_or_not_used_is_a_remark():
         ("orphan", "c.txt", "the label belongs to no image", WARNING),
         ("passed_over", "e.jpg", f"passed over, one of: {BROKEN_LINKS}", WARNING),
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("a\nb", r"holds '\n'"), ("a\tb", r"holds '\t'"), ("\x1b[2J", r"holds '\x1b'"), ("a\u2028b", r"holds '\u2028'"),
+        ("caf\udce9", "is not UTF-8 text"),
+    ],
+)  # fmt: skip
+def test_a_path_that_lists_of_images_cannot_have(name, what):
+    (problem,) = image_faults(sample(name=name), Picture(b"1", (200, 100), None, None))
+    assert (problem.kind, problem.what) == ("name", f"its path {what}, as no line of a list can; rename it")
+    for usual in ("häuser", "日本", "a b", "'=x", "-x"):
+        assert not list(image_faults(sample(name=usual), Picture(b"1", (200, 100), None, None)))

@@ -182,3 +182,9 @@ def test_a_folder_named_as_a_camera_is_told(
         assert find("0").files == [Path("0/a.jpg")]
     assert caplog.messages == ["source=0: the directory of this name, not the camera"]
     assert find("1").camera == 1
+
+
+def test_a_name_that_is_not_utf8_is_skipped(photos, caplog):
+    (photos / "caf\udce9.jpg").write_bytes((photos / "b.jpg").read_bytes())
+    assert [name for name, _ in iterate(photos)] == ["a.PNG", "b.jpg"]
+    assert "its name is not UTF-8 text; rename it" in caplog.text

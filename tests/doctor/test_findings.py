@@ -1,3 +1,7 @@
+import re
+from pathlib import Path
+
+from ssd.data import problems
 from ssd.data.problems import ERROR, WARNING, Problem
 from ssd.doctor.findings import KINDS, Finding, Findings
 
@@ -23,3 +27,9 @@ def test_a_picture_in_two_splits_is_told_once():
 
 def test_every_kind_has_a_title_and_an_advice():
     assert all(title and advice for title, advice in KINDS.values())
+
+
+def test_every_kind_of_problem_has_a_title():
+    package = Path(problems.__file__).parent
+    found = {kind for file in package.glob("*.py") for kind in re.findall(r"\bProblem\(\"(\w+)\"", file.read_text())}
+    assert {"name", "unreadable_image", "double"} <= found <= KINDS.keys()

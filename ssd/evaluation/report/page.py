@@ -87,7 +87,7 @@ def page(title: str, subtitle: str, body: Sequence[str]) -> bytes:
         f'<meta name="viewport" content="width=device-width,initial-scale=1"><style>{STYLE}</style></head>'
         f'<body><main><h1>{escape(title)}</h1><p class="soft">{subtitle}</p>\n'
         f"{chr(10).join(body)}</main></body></html>\n"
-    ).encode()
+    ).encode(errors="backslashreplace")  # names of directories need not be UTF-8
 
 
 def section(title: str, note: str, *content: str) -> str:
