@@ -47,7 +47,8 @@ def run(cfg: DictConfig, folder: Path) -> None:
     OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
     report = make_report(cfg, found)
     write_atomically(folder / "check.json", (json.dumps(report, indent=1, allow_nan=False) + "\n").encode())
-    write_atomically(folder / "check.html", page(report, pictures(cfg, found, folder)).encode(errors="backslashreplace"))
+    html = page(report, pictures(cfg, found, folder))
+    write_atomically(folder / "check.html", html.encode(errors="backslashreplace"))
     for line in tables(report, shutil.get_terminal_size((120, 40)).columns):
         log.info("%s", line.rstrip())
     log.info("%-12s %s", "report", folder / "check.html")
