@@ -19,6 +19,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from ssd.errors import UserError
+from ssd.tracking.credentials import whole_values
 
 SAID = "SSD_SAID"  # environment variable: what the user typed, as JSON, before words of files were added
 TARGET = "_target_"
@@ -42,12 +43,14 @@ def confined(words: Sequence[str]) -> Iterator[None]:
 
 def make(node: Any, group: str, where: str, **options: Any) -> Any:
     """What Hydra makes of `node` with these options, once its targets are known to be all right. Lists and dicts in it
-    are handed over as such, texts as they are.
+    are handed over as such, texts as they are; classes of the user's own get addresses with their credentials.
 
     Errors: as check_targets; else as hydra.utils.instantiate.
     """
     plain = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
     check_targets(plain, group, where)
+    if isinstance(plain, Mapping) and not str(plain.get(TARGET)).startswith("ssd."):
+        plain = whole_values(plain)  # the program's own request credentials where they connect
     # Twice: Hydra evaluates what it is given, and then what came of it.
     return instantiate(literal(literal(plain)), **{"_convert_": "all", **options})
 

@@ -31,6 +31,7 @@ TRACKING = "MLFLOW_TRACKING_URI"  # environment variable of MLflow's
 GIVE = f"MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, MLFLOW_TRACKING_TOKEN or {TRACKING}"
 OWN = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")  # environment variables that are secrets themselves
 HIDDEN = "***"
+SIGNS = ("://", "oc.env", "tracking_uri=")  # of an override that is looked at
 SHORTEST = 6  # characters of a secret that is removed where it stands alone; shorter ones are parts of ordinary text
 
 SCHEME = r"[A-Za-z][A-Za-z0-9+.-]{0,30}://"  # bounded, so that long texts are searched in linear time
@@ -141,7 +142,7 @@ def take_config(cfg: Any) -> None:
 
 def take_overrides(overrides: Sequence[str]) -> list[str]:
     """A command line with the credentials taken out of it."""
-    return [_take_override(one) if "://" in one or "oc.env" in one else one for one in overrides]
+    return [_take_override(one) if any(sign in one for sign in SIGNS) else one for one in overrides]
 
 
 def _take_override(override: str) -> str:
@@ -153,6 +154,8 @@ def _take_override(override: str) -> str:
     plain = _plain(override)
     if plain is None:  # a sweep, a list, or what is no override
         return f"{key}={IN_TEXT.sub(lambda match: take(match[0]), value)}"
+    if key.endswith("tracking_uri") and "@" in plain and "://" not in plain:
+        raise UserError(f"{key}: expected the address of a store, sqlite:///path/mlflow.db or http://server:5000")
     address = take(plain)
     return override if address == plain else written(key, address)
 

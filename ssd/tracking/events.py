@@ -15,12 +15,11 @@ from typing import Any
 
 import numpy as np
 from hydra.errors import InstantiationException
-from omegaconf import OmegaConf
 
 from ssd.errors import InterruptedRun, UserError
 from ssd.results import FAILED, FINISHED, INTERRUPTED, PRUNED, Results
 from ssd.targets import make
-from ssd.tracking.credentials import scrubbed, whole_values
+from ssd.tracking.credentials import scrubbed
 
 log = logging.getLogger(__name__)
 
@@ -249,7 +248,7 @@ def make_writers(loggers: Mapping[str, Any] | None) -> dict[str, Writer]:
     writers = {}
     for name, options in (loggers or {}).items():
         try:
-            writer = make(_connecting(options), "logger", f"logger.{name}")
+            writer = make(options, "logger", f"logger.{name}")
         except InstantiationException as error:
             if isinstance(error.__cause__, UserError):
                 raise error.__cause__ from None
@@ -258,10 +257,6 @@ def make_writers(loggers: Mapping[str, Any] | None) -> dict[str, Writer]:
             raise UserError(f"logger.{name} is no logger: it needs a _target_ that makes an ssd.tracking.Writer")
         writers[str(name)] = writer
     return writers
-
-
-def _connecting(options: Any) -> Any:
-    return whole_values(OmegaConf.to_container(options, resolve=True) if OmegaConf.is_config(options) else options)
 
 
 def apart(values: Values) -> dict[str, float]:

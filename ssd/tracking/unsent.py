@@ -67,8 +67,12 @@ def load(folder: Path) -> tuple[RunInfo, Settings, list[Entry]]:
         raise UserError(f"{path}: cannot be read ({first_line(error)})") from error
     kept = [entry for entry in entries if _is_inside(entry, now)]
     if outside := [str(entry.content[0]) for entry in entries if entry not in kept]:
-        log.warning("%s: %d files are outside of the run directory and stay there: %s", path, len(outside), outside[0])
+        log.warning("%s: left out, because outside of the run directory: %s", path, _listed(outside))
     return run, settings, kept
+
+
+def _listed(files: Sequence[str]) -> str:
+    return files[0] if len(files) == 1 else f"{files[0]} and {len(files) - 1} more"
 
 
 def _run(values: dict[str, Any], before: Path, now: Path) -> RunInfo:

@@ -1,5 +1,6 @@
 """Against a server on loopback that behaves as badly as real ones."""
 
+import base64
 import gzip
 import hashlib
 import io
@@ -18,6 +19,7 @@ from ssd.data import download
 from ssd.data.dataset import make_dataset
 from ssd.data.download import Archive, fetch, fetch_all, unpack
 from ssd.errors import UserError
+from ssd.tracking.credentials import KEPT, take
 
 BIG = np.random.default_rng(0).bytes(1_000_000)
 
@@ -27,6 +29,7 @@ class Handler(BaseHTTPRequestHandler):
         behaviour = self.server.behaviour  # type: ignore[attr-defined]
         wanted = self.headers.get("Range")
         behaviour.asked.append((self.path, wanted))
+        behaviour.credentials.append(self.headers.get("Authorization"))
         data = behaviour.files.get(self.path)
         if behaviour.status or data is None:
             self.send_error(behaviour.status or 404)
@@ -51,10 +54,11 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch):
-    """url, and: files; cut, bytes after which it hangs up; ranges, whether it knows them; status; asked."""
+    """url, and: files; cut, bytes after which it hangs up; ranges, whether it knows them; status; asked, and with which
+    credentials."""
     monkeypatch.setattr(download, "PAUSE", 0.01)
     http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    http.behaviour = SimpleNamespace(files={}, cut=1 << 40, ranges=True, status=None, asked=[])
+    http.behaviour = SimpleNamespace(files={}, cut=1 << 40, ranges=True, status=None, asked=[], credentials=[])
     thread = threading.Thread(target=http.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     http.behaviour.url = f"http://127.0.0.1:{http.server_port}"
@@ -75,6 +79,20 @@ def test_a_file_comes_whole(server, tmp_path):
     fetch(archive(server), tmp_path)
     assert server.asked == [("/deep/x.bin", None)]
     assert [path.name for path in tmp_path.iterdir()] == ["x.bin"]
+
+
+def test_a_mirror_with_a_password(server, tmp_path, monkeypatch):
+    monkeypatch.setenv(KEPT, "{}")
+    mirror = take(server.url.replace("http://", "http://bob:pw-s3cr3t@") + "/deep")
+    assert mirror == f"{server.url}/deep"
+    found = archive(server)
+    found = Archive.from_config("x", {"url": "http://elsewhere/x.bin", "holds": "x", "md5": found.md5}, mirror)
+    fetch(found, tmp_path)
+    assert server.credentials == ["Basic " + base64.b64encode(b"bob:pw-s3cr3t").decode()]
+    server.status = 403
+    with pytest.raises(UserError, match="403") as error:
+        fetch(found, tmp_path / "again")
+    assert "s3cr3t" not in str(error.value)
 
 
 def test_a_connection_that_breaks_is_gone_on_with(server, tmp_path):

@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 
 from ssd.errors import UserError
 from ssd.saved import read_config, read_words
+from ssd.targets import SAID
 from ssd.text import load_yaml
 from ssd.tracking import credentials
 from ssd.tracking.credentials import (
@@ -29,6 +30,7 @@ from ssd.tracking.credentials import (
     whole,
     whole_values,
 )
+from ssd.tracking.events import Writer, make_writers
 
 SECRET = "pw-s3cr3t"
 URI = "logger.mlflow.tracking_uri"
@@ -118,6 +120,38 @@ def test_credentials_beside_other_keys_are_refused_in_a_line_without_them() -> N
     assert SECRET not in str(error.value)
 
 
+def test_an_address_without_its_scheme_is_not_repeated() -> None:
+    with pytest.raises(UserError, match="expected the address of a store") as error:
+        take_overrides([f"{URI}=bob:{SECRET}@host:5000"])
+    assert SECRET not in str(error.value)
+
+
+class Mine(Writer):
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+
+
+def test_a_writer_of_the_users_own_gets_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(SAID, raising=False)
+    uri = take(f"http://bob:{SECRET}@host")
+    (writer,) = make_writers({"mine": {"_target_": f"{__name__}.Mine", "uri": uri}}).values()
+    assert isinstance(writer, Mine)
+    assert writer.uri == f"http://bob:{SECRET}@host"
+
+
+def test_a_study_connects_with_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    import optuna
+
+    from ssd.sweeps.study import open_study
+
+    seen = {}
+    monkeypatch.setattr(optuna, "create_study", lambda **options: seen.update(options) or optuna.study.Study)
+    storage = take(f"mysql+pymysql://bob:{SECRET}@host/studies")
+    with pytest.raises(AttributeError):  # of what is no study
+        open_study(OmegaConf.create({"study_name": "s", "storage": storage}), [])
+    assert seen["storage"] == f"mysql+pymysql://bob:{SECRET}@host/studies"
+
+
 def test_yaml_files_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PW", SECRET)
     text = f"a: http://bob:{SECRET}@h1\nb: ['postgresql://bob:${{oc.env:PW}}@h2/runs']\nc: 3\nd: ${{oc.env:PW}}\n"
@@ -204,3 +238,74 @@ def test_the_package_stays_light() -> None:
     code = "import sys, ssd.run; print(sorted({'numpy', 'mlflow', 'requests'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600)
     assert done.stdout.strip() == "[]"
+
+
+TINY = ["dataset.train=16", "dataset.val=8", "batch_size=8", "epochs=1", "training.samples=1", "device.threads=1",
+        "loader.workers=0", "logger.mlflow.flush_seconds=0.1"]  # fmt: skip
+
+
+def ssd(folder: Path, *words: str, module: str = "ssd.run", **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", module, *words],
+        cwd=folder,
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+
+
+def holding(folder: Path) -> list[Path]:
+    """The files below a folder in which the password stands."""
+    return [file for file in folder.rglob("*") if file.is_file() and SECRET.encode() in file.read_bytes()]
+
+
+def test_a_whole_run_keeps_no_password(tmp_path: Path) -> None:
+    """From the command line; the server is down, so that all that can be kept is, and errors are shown."""
+    server = "http://127.0.0.1:9"  # where nobody listens
+    done = ssd(tmp_path, *TINY, f"{URI}=http://bob:{SECRET}@127.0.0.1:9")
+    assert done.returncode == 0, done.stderr
+    said = done.stdout + done.stderr
+    assert "mlflow does not answer" in said
+    (run,) = tmp_path.glob("outputs/train/*/*")
+    saved = [run / name for name in ("config.yaml", ".hydra/overrides.yaml", "checkpoints/checkpoints.json",
+                                     "mlflow-unsent.json")]  # fmt: skip
+    assert all(server in file.read_text() for file in saved)
+    again = ssd(tmp_path, f"resume={run}", "epochs=2")
+    assert again.returncode == 2
+    assert again.stderr.count("\n") == 1
+    assert f"add {URI}={server}" in again.stderr
+    later = ssd(
+        tmp_path, str(run), module="ssd.tracking.unsent", MLFLOW_TRACKING_URI=f"http://bob:{SECRET}@127.0.0.1:9"
+    )
+    assert later.returncode == 2
+    assert "does not answer" in later.stderr
+    wrong = ssd(tmp_path, f"{URI}=http://bob:{SECRET}@127.0.0.1:9", "no_key=1", HYDRA_FULL_ERROR="1")
+    assert "Traceback" in wrong.stderr
+    told = ssd(tmp_path, "--cfg", "job", f"{URI}=http://bob:{SECRET}@127.0.0.1:9")
+    assert server in told.stdout
+    for output in (done, again, later, wrong, told):
+        assert SECRET not in output.stdout + output.stderr
+    assert holding(tmp_path) == []
+
+
+def test_a_sweep_over_files_of_the_user_keeps_no_password(tmp_path: Path) -> None:
+    (tmp_path / "mine" / "logger").mkdir(parents=True)
+    text = "\n".join(
+        [
+            "mlflow:",
+            "  _target_: ssd.tracking.mlflow.MLflow",
+            "  tracking_uri: http://bob:${oc.env:PW}@127.0.0.1:9",
+            "  artifacts: a",
+            "  experiment: e",
+            "  register: null",
+            "  flush_seconds: 0.1",
+            "  retry_seconds: 5",
+        ]
+    )
+    (tmp_path / "mine" / "logger" / "team.yaml").write_text(text)
+    done = ssd(tmp_path, "-m", "--config-dir", "mine", "logger=[tensorboard,team]", *TINY, "seed=7", PW=SECRET)
+    assert done.returncode == 0, done.stderr
+    assert SECRET not in done.stdout + done.stderr
+    assert "http://127.0.0.1:9" in done.stdout + done.stderr
+    assert holding(tmp_path) == []
