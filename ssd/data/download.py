@@ -1,5 +1,7 @@
 """Fetching published archives: checked, resumed where a connection broke, unpacked without trust."""
 
+import bz2
+import gzip
 import logging
 import lzma
 import os
@@ -8,16 +10,18 @@ import tarfile
 import time
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
+from urllib.parse import urlsplit
 
 import pooch
 import requests
 
 from ssd.data.progress import progress
 from ssd.errors import UserError
+from ssd.files import require_space
 from ssd.tracking.credentials import scrubbed, whole
 
 log = logging.getLogger(__name__)
@@ -30,8 +34,23 @@ DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFE
           RuntimeError, ValueError, struct.error, OverflowError, MemoryError)  # fmt: skip
 CHUNK = 1 << 18
 MOST_RATIO = 100  # images cannot be packed, XML to a twentieth
+MAX_DOWNLOAD = 1_000_000_000_000  # bytes of an archive whose server does not say how many it has
 SMALL = 64_000_000  # bytes that any archive may unpack to
 MAX_MEMBERS = 10_000_000
+MAX_HEADER = 1_000_000  # bytes of a .tar's headers of one member (a long name, attributes), which are read at once
+HEADERS = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE,
+           tarfile.SOLARIS_XHDTYPE)  # fmt: skip
+PACKED: dict[bytes, Callable[[Path], Any]] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ": lzma.open,
+    b"\x5d\0\0": lzma.open,
+}
+ZIP_ENTRY = 30  # bytes in front of each member of a .zip, at least
+WEB = ("http", "https")
+# What trying again does not mend; requests opens http and https alone, wherever a server redirects to.
+HOPELESS = (requests.exceptions.InvalidSchema, requests.exceptions.MissingSchema, requests.exceptions.InvalidURL,
+            requests.TooManyRedirects)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -39,13 +58,14 @@ class Archive:
     """A .tar or .zip to fetch from `url`.
 
     holds: a file or folder below the data set's root that shows it is unpacked already. strip: how many folders to take
-    off the names inside. md5 of the whole file; None = only that it unpacks is checked.
+    off the names inside. sha256 or md5 of the whole file; without them only that it unpacks is checked.
     """
 
     name: str
     url: str
     holds: str
     md5: str | None = None
+    sha256: str | None = None
     strip: int = 0
 
     @classmethod
@@ -58,6 +78,11 @@ class Archive:
         if mirror is None:
             return archive
         return cls(name, **{**node, "url": f"{mirror.rstrip('/')}/{archive.file}"})
+
+    @property
+    def checksum(self) -> str | None:
+        """As pooch writes it."""
+        return f"sha256:{self.sha256}" if self.sha256 else f"md5:{self.md5}" if self.md5 else None
 
     @property
     def file(self) -> str:
@@ -85,19 +110,23 @@ def fetch_all(archives: Sequence[Archive], root: Path) -> None:
 
 def fetch(archive: Archive, folder: Path) -> Path:
     """The downloaded file in `folder`, its checksum right; what an earlier try left unfinished is gone on with."""
-    known = None if archive.md5 is None else f"md5:{archive.md5}"
-    if known is None:
-        log.warning("%s: no checksum is known, only that it unpacks will be checked", archive.url)
+    known = archive.checksum
+    if urlsplit(archive.url).scheme not in WEB:
+        raise UserError(f"dataset.archives.{archive.name}.url={archive.url}: expected an address of http or https")
     try:
         # pooch looks whether the file is there, checks it, and gives it its name only when it is right.
-        return Path(
+        path = Path(
             pooch.retrieve(archive.url, known, archive.file, folder, downloader=_Download(archive.file, folder))
         )
     except ValueError as error:
         raise UserError(
-            f"{archive.url}: its checksum is not md5 {archive.md5}, it came damaged or was replaced; "
+            f"{archive.url}: its checksum is not {(known or '').replace(':', ' ')}, it came damaged or was replaced; "
             "try again, or name another source with dataset.mirror"
         ) from error
+    if known is None:
+        log.warning("%s: nobody has said what its checksum must be; that of the file that came is "
+                    "dataset.archives.%s.sha256=%s", archive.url, archive.name, pooch.file_hash(str(path)))  # fmt: skip
+    return path
 
 
 class _Download:
@@ -113,6 +142,11 @@ class _Download:
             try:
                 self._go_on(url)
                 break
+            except HOPELESS as error:
+                reason = " ".join(scrubbed(str(error)).split())[:200]
+                raise UserError(
+                    f"{url}: cannot be downloaded ({reason}); expected an address of http or https"
+                ) from error
             except requests.HTTPError as error:
                 reason = " ".join(scrubbed(str(error)).split())[:200]
                 if error.response is not None and error.response.status_code < 500:
@@ -147,13 +181,18 @@ class _Download:
             resumed = answer.status_code == 206 and answer.headers.get("Content-Range", "").startswith(f"bytes {have}-")
             start = have if resumed else 0  # a server that knows no ranges sends all of it again
             rest = answer.headers.get("Content-Length")
-            total_bytes = start + int(rest) if rest and rest.isdigit() else None
+            plain = answer.headers.get("Content-Encoding", "identity") == "identity"
+            total_bytes = start + int(rest) if plain and rest and rest.isdigit() else None
+            require_space(self.part.parent, (total_bytes or 0) - start, f"the rest of {url}", "make room there")
             with (
                 open(self.part, "ab" if resumed else "wb") as file,
                 progress(self.part.name, total_bytes, True) as done,
             ):
                 for chunk in answer.iter_content(CHUNK):
                     file.write(chunk)
+                    if file.tell() > (most := total_bytes or MAX_DOWNLOAD):
+                        self.part.unlink()
+                        raise UserError(f"{url}: sends more than {most} bytes, which no archive has")
                     done(file.tell())
             if total_bytes is not None and _size(self.part) < total_bytes:
                 raise requests.ConnectionError(f"{total_bytes - _size(self.part)} bytes are missing")
@@ -168,7 +207,7 @@ def unpack(path: Path, root: Path, strip: int) -> None:
     room = max(SMALL, MOST_RATIO * path.stat().st_size)
     try:
         with progress(f"unpacking {path.name}", None) as done:
-            for number, (name, file) in enumerate(_members(path), start=1):
+            for number, (name, file) in enumerate(_members(path, 2 * room), start=1):
                 parts = PurePosixPath(name).parts
                 if name.startswith(("/", "\\")) or ".." in parts or ":" in name or "\\" in name or "\0" in name:
                     raise UserError(
@@ -191,16 +230,20 @@ def _damaged(path: Path, error: Exception) -> UserError:
     return UserError(f"{path}: cannot be unpacked ({problem}); delete it to download it again")
 
 
+def _bomb(path: Path) -> UserError:
+    return UserError(
+        f"{path}: unpacks to more than {MOST_RATIO} times its size, which no dataset does; what came so far lies "
+        "beside it"
+    )
+
+
 def _copy(file: IO[bytes], out: IO[bytes], room: int, path: Path) -> int:
     """Returns how many bytes there were. Errors: UserError when these are more than `room`."""
     count = 0
     while part := _read(file, path):
         count += len(part)
         if count > room:
-            raise UserError(
-                f"{path}: unpacks to more than {MOST_RATIO} times its size, which no dataset does; what came so "
-                "far lies beside it"
-            )
+            raise _bomb(path)
         out.write(part)
     return count
 
@@ -212,29 +255,67 @@ def _read(file: IO[bytes], path: Path) -> bytes:
         raise _damaged(path, error) from error
 
 
-def _members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    """(name, open file) of every regular file of an archive. Errors: UserError or DAMAGE."""
+def _members(path: Path, most: int) -> Iterator[tuple[str, IO[bytes]]]:
+    """(name, open file) of every regular file of an archive. most: bytes of a .tar, headers and what is left out
+    counted. Errors: UserError or DAMAGE."""
     try:
-        yield from _zipped(path) if zipfile.is_zipfile(path) else _tarred(path)
+        yield from _zipped(path) if zipfile.is_zipfile(path) else _tarred(path, most)
     except OSError as error:  # of reading: nothing is written in here
         raise _damaged(path, error) from error
 
 
 def _zipped(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
     with zipfile.ZipFile(path) as archive:
+        end = 0
+        for info in sorted(archive.infolist(), key=lambda info: info.header_offset):
+            if info.header_offset < end:  # as in bombs; newer versions of Python look themselves
+                raise zipfile.BadZipFile("its members overlap")
+            end = info.header_offset + ZIP_ENTRY + info.compress_size
         for info in archive.infolist():
             if not info.is_dir() and (info.external_attr >> 16) & 0o170000 in (0, 0o100000):
                 with archive.open(info) as file:
                     yield info.filename, file
 
 
-def _tarred(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    with tarfile.open(path) as tar:
-        for member in tar:
-            if member.isreg():
-                content = tar.extractfile(member)
-                assert content is not None
-                yield member.name, content
+def _tarred(path: Path, most: int) -> Iterator[tuple[str, IO[bytes]]]:
+    """Read as a stream, each byte once: what is skipped counts as what is read does."""
+    with open(path, "rb") as file:
+        start = file.read(6)
+    opener = next((opener for magic, opener in PACKED.items() if start.startswith(magic)), lambda path: path.open("rb"))
+    with opener(path) as plain:
+        stream: Any = _Bounded(plain, most, path)
+        with tarfile.open(fileobj=stream, mode="r|", tarinfo=_Member, bufsize=CHUNK) as tar:
+            for member in tar:
+                if member.isreg():
+                    content = tar.extractfile(member)
+                    assert content is not None
+                    yield member.name, content
+                tar.members = []  # type: ignore[attr-defined] # else it keeps all of them
+
+
+class _Bounded:
+    """The bytes of an archive once decompressed. Errors: UserError for more than `most`."""
+
+    def __init__(self, file: IO[bytes], most: int, path: Path) -> None:
+        self._file, self._room, self._path = file, most, path
+
+    def read(self, count: int) -> bytes:
+        data = self._file.read(count)
+        self._room -= len(data)
+        if self._room < 0:
+            raise _bomb(self._path)
+        return data
+
+
+class _Member(tarfile.TarInfo):
+    """Errors: ReadError before headers are read that no archive of images has, and that fill the memory."""
+
+    def _proc_member(self, archive: tarfile.TarFile) -> Any:
+        if self.type == tarfile.GNUTYPE_SPARSE:
+            raise tarfile.ReadError("it holds sparse files")
+        if self.type in HEADERS and self.size > MAX_HEADER:
+            raise tarfile.ReadError(f"a header of {self.size} bytes")
+        return super()._proc_member(archive)  # type: ignore[misc]
 
 
 def _size(path: Path) -> int:

@@ -1,9 +1,11 @@
 """Against a server on loopback that behaves as badly as real ones."""
 
 import base64
+import bz2
 import gzip
 import hashlib
 import io
+import lzma
 import tarfile
 import threading
 import zipfile
@@ -41,10 +43,16 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
+        if behaviour.redirect:
+            self.send_response(302)
+            self.send_header("Location", behaviour.redirect)
+            self.end_headers()
+            return
         self.send_response(206 if start else 200)
         if start:
             self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
-        self.send_header("Content-Length", str(len(data) - start))
+        if behaviour.length:
+            self.send_header("Content-Length", str(len(data) - start))
         self.end_headers()
         self.wfile.write(data[start : start + behaviour.cut])
 
@@ -55,10 +63,12 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def server(monkeypatch):
     """url, and: files; cut, bytes after which it hangs up; ranges, whether it knows them; status; asked, and with which
-    credentials."""
+    credentials; redirect, to where; length, whether it says how many bytes there are."""
     monkeypatch.setattr(download, "PAUSE", 0.01)
     http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    http.behaviour = SimpleNamespace(files={}, cut=1 << 40, ranges=True, status=None, asked=[], credentials=[])
+    http.behaviour = SimpleNamespace(
+        files={}, cut=1 << 40, ranges=True, status=None, asked=[], credentials=[], redirect=None, length=True
+    )
     thread = threading.Thread(target=http.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     http.behaviour.url = f"http://127.0.0.1:{http.server_port}"
@@ -292,3 +302,114 @@ def test_bombs(tmp_path, make, monkeypatch):
     monkeypatch.setattr(download, "MAX_MEMBERS", 1)
     with pytest.raises(UserError, match="more than 1 files"):
         unpack(path, tmp_path / "out", 0)
+
+
+@pytest.mark.parametrize("place", ["file:///etc/hostname", "ftp://127.0.0.1/x", "gopher://x"])
+def test_other_places_than_the_web_are_refused_at_once(server, tmp_path, place):
+    server.redirect = place
+    with pytest.raises(UserError, match="cannot be downloaded .* expected an address of http or https") as error:
+        fetch(archive(server), tmp_path)
+    assert "\n" not in str(error.value)
+    assert len(server.asked) == 1
+    with pytest.raises(UserError, match=f"dataset.archives.x.url={place}: expected an address of http or https"):
+        fetch(archive(server, url=place), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_redirects_in_a_circle(server, tmp_path):
+    server.redirect = f"{server.url}/deep/x.bin"
+    with pytest.raises(UserError, match="cannot be downloaded .*30 redirects"):
+        fetch(archive(server), tmp_path)
+
+
+def test_without_a_checksum_the_measured_one_is_named(server, tmp_path, caplog):
+    fetch(archive(server, md5=None), tmp_path)
+    known = hashlib.sha256(BIG).hexdigest()
+    assert f"dataset.archives.x.sha256={known}" in caplog.text
+    caplog.clear()
+    fetch(archive(server, md5=None, sha256=known), tmp_path)
+    assert not caplog.text
+    with pytest.raises(UserError, match="its checksum is not sha256 00"):
+        fetch(archive(server, md5=None, sha256="0" * 64), tmp_path)
+
+
+def test_a_server_that_sends_without_end(server, tmp_path, monkeypatch):
+    server.length = False
+    monkeypatch.setattr(download, "MAX_DOWNLOAD", 500_000)
+    with pytest.raises(UserError, match="x.bin: sends more than 500000 bytes"):
+        fetch(archive(server), tmp_path)
+    assert len(server.asked) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_disk_without_room_is_told_before_anything_comes(server, tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
+    with pytest.raises(UserError, match="the rest of http.*/deep/x.bin need at least 1 MB"):
+        fetch(archive(server), tmp_path)
+
+
+def packed(*pieces: bytes) -> bytes:
+    """A .tar.gz of raw blocks."""
+    return gzip.compress(b"".join(piece + bytes(-len(piece) % 512) for piece in pieces) + bytes(1024))
+
+
+def header(kind: bytes, size: int, name: str = "a") -> bytes:
+    info = tarfile.TarInfo(name)
+    info.type, info.size = kind, size
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE])
+def test_headers_that_fill_the_memory(tmp_path, kind):
+    (tmp_path / "x").write_bytes(packed(header(kind, 4_000_000_000), bytes(5_000_000)))
+    with pytest.raises(UserError, match=r"cannot be unpacked \(a header of 4000000000 bytes\)"):
+        unpack(tmp_path / "x", tmp_path / "out", 0)
+
+
+def test_long_names_are_read(tmp_path):
+    name = "/".join(["n" * 200] * 3)
+    for form in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+        (tmp_path / "x").write_bytes(gzip.compress(tarfile.TarInfo(name).tobuf(form) + bytes(1024)))
+        unpack(tmp_path / "x", tmp_path / f"out{form}", 0)
+        assert (tmp_path / f"out{form}" / name).is_file()
+
+
+@pytest.mark.parametrize("skipped", ["a device with contents", "members without end", "a size in a pax header"])
+def test_what_is_left_out_counts_too(tmp_path, skipped, monkeypatch):
+    monkeypatch.setattr(download, "SMALL", 100_000)
+    match skipped:
+        case "a device with contents":
+            data = packed(header(b"Z", 3_000_000), bytes(3_000_000))
+        case "members without end":
+            data = packed(*[header(tarfile.DIRTYPE, 0)] * 10_000)
+        case _:
+            attributes = b"21 size=100000000000\n"
+            data = packed(header(tarfile.XHDTYPE, len(attributes)), attributes, header(b"Z", 0), bytes(3_000_000))
+    (tmp_path / "x").write_bytes(data)
+    with pytest.raises(UserError, match="x: unpacks to more than 100 times its size"):
+        unpack(tmp_path / "x", tmp_path / "out", 0)
+
+
+def test_sparse_files_are_refused(tmp_path):
+    (tmp_path / "x").write_bytes(packed(header(tarfile.GNUTYPE_SPARSE, 0)))
+    with pytest.raises(UserError, match="it holds sparse files"):
+        unpack(tmp_path / "x", tmp_path / "out", 0)
+
+
+def test_members_of_a_zip_that_share_their_bytes(tmp_path):
+    data = zipped({"a": bytes(50_000), "b": bytes(50_000)}, zipfile.ZIP_DEFLATED)
+    central = data.rindex(b"PK\1\2")  # the second entry; 42 bytes on is where its member begins
+    (tmp_path / "x").write_bytes(data[: central + 42] + bytes(4) + data[central + 46 :])
+    with pytest.raises(UserError, match="x: cannot be unpacked"):
+        unpack(tmp_path / "x", tmp_path / "out", 0)
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress, bytes])
+def test_every_compression_of_tar(tmp_path, pack):
+    (tmp_path / "x").write_bytes(pack(tar({"a": b"1" * 700, "b/c": b"2"})))
+    unpack(tmp_path / "x", tmp_path / "out", 0)
+    assert (tmp_path / "out/a").read_bytes() == b"1" * 700
+    assert (tmp_path / "out/b/c").read_bytes() == b"2"
+    (tmp_path / "x").write_bytes(pack(tar({"a": b"1" * 700, "b": BIG[:9000]}))[:4000])
+    with pytest.raises(UserError, match="x: cannot be unpacked"):
+        unpack(tmp_path / "x", tmp_path / "out2", 0)
