@@ -10,7 +10,10 @@ from ssd.cluster.lead import Lead
 from ssd.engine import mx
 from ssd.errors import UserError
 from ssd.model import Params
+from ssd.param_file import read_arrays
 from ssd.training.keeper import Keeper
+
+ARRAYS = "arrays"  # a file
 
 
 @dataclass(frozen=True)
@@ -44,11 +47,18 @@ def read_beginning(facts: dict[str, Any], content: bytes, data: str) -> Beginnin
     if facts["data"] != data:
         raise UserError("the training pictures or their objects differ from those of worker 0; dataset.root must "
                         "hold the same files on every machine")  # fmt: skip
-    return Beginning(facts["step"], facts["updates"], data, mx.nd.load_frombuffer(content))
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / ARRAYS
+        file.write_bytes(content)
+        try:
+            arrays = read_arrays(file, weights=False)
+        except UserError as error:
+            raise UserError(f"the parameters that worker 0 sent: {error}") from error
+    return Beginning(facts["step"], facts["updates"], data, arrays)
 
 
 def _packed(arrays: Params) -> bytes:
     with TemporaryDirectory() as folder:
-        file = Path(folder) / "arrays"
+        file = Path(folder) / ARRAYS
         mx.nd.save(str(file), arrays)
         return file.read_bytes()

@@ -1,5 +1,6 @@
 """A step that is shared, without the network between the workers: the other one is a trainer of this process."""
 
+import struct
 from collections.abc import Sequence
 from dataclasses import replace
 from types import SimpleNamespace
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from omegaconf import DictConfig
 
-from ssd.cluster.together import read_beginning
+from ssd.cluster.together import _packed, read_beginning
 from ssd.config import compose
 from ssd.data.share import Share
 from ssd.engine import mx
@@ -19,6 +20,9 @@ from ssd.training.trainer import Trainer
 
 BATCH = 8
 CLASSES = ["a", "b", "c"]
+# Files of arrays that claim a list of 2^40, and -1 dimensions.
+COUNT = struct.pack("<QQQ", 0x112, 0, 1 << 40)
+DIMENSIONS = struct.pack("<QQQIii", 0x112, 0, 1, 0xF993FAC9, 0, -1) + b"\0" * 60
 
 
 def settings(*words: str) -> DictConfig:
@@ -98,6 +102,7 @@ def test_a_step_in_which_a_worker_is_lost_leaves_everything_as_it_was() -> None:
     assert before[1]  # statistics of BatchNorm
     with pytest.raises(LostWorkerError):
         trainer.step(batch(Share(0, 2)))
+    trainer.undo()
     for part, values in zip(trainer.raw_params(), before, strict=True):
         for name, array in part.items():
             np.testing.assert_array_equal(array.asnumpy(), values[name], err_msg=name)
@@ -106,3 +111,17 @@ def test_a_step_in_which_a_worker_is_lost_leaves_everything_as_it_was() -> None:
 def test_other_pictures_than_those_of_worker_0() -> None:
     with pytest.raises(UserError, match="differ from those of worker 0"):
         read_beginning({"data": "theirs", "step": 0, "updates": 0}, b"", "ours")
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 60, COUNT, DIMENSIONS])
+def test_what_is_no_list_of_arrays_is_not_given_to_mxnet(content: bytes) -> None:
+    with pytest.raises(UserError, match="the parameters that worker 0 sent: .*no MXNet parameter file"):
+        read_beginning({"data": "ours", "step": 0, "updates": 0}, content, "ours")
+
+
+def test_worker_0s_arrays_arrive_as_they_are() -> None:
+    arrays = {"arg:conv_weight": mx.nd.array([[1, 2]]), "optimizer:0": mx.nd.array([float("nan")])}
+    found = read_beginning({"data": "ours", "step": 5, "updates": 4}, _packed(arrays), "ours")
+    assert (found.step, found.updates) == (5, 4)
+    np.testing.assert_array_equal(found.group("arg")["conv_weight"].asnumpy(), [[1, 2]])
+    assert np.isnan(found.group("optimizer")["0"].asnumpy())
