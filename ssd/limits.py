@@ -5,6 +5,8 @@ from omegaconf import DictConfig, OmegaConf
 from ssd.errors import UserError
 
 NON_FINITE = ("stop", "skip")
+ON_HUNG = ("save", "wait")
+ANYWHERE = ("0.0.0.0", "::", "")  # every address of a machine
 
 
 def check_training(cfg: DictConfig) -> None:
@@ -26,6 +28,7 @@ def check_training(cfg: DictConfig) -> None:
     for key, least in (("cluster.workers", 1), ("cluster.servers", 0 if cluster.name == "none" else 1)):
         if (value := OmegaConf.select(cfg, key)) is not None and value < least:
             raise UserError(f"{key}={value}: must be at least {least}")
+    _check_cluster(cluster)
     if cfg.guard.non_finite not in NON_FINITE:
         raise UserError(f"guard.non_finite={cfg.guard.non_finite}: choose {' or '.join(NON_FINITE)}")
     explode = cfg.guard.explode
@@ -33,3 +36,19 @@ def check_training(cfg: DictConfig) -> None:
         raise UserError(f"guard.explode.factor={explode.factor}: must be more than 1, or null")
     if explode.steps > explode.window:
         raise UserError(f"guard.explode.steps={explode.steps}: must be at most guard.explode.window={explode.window}")
+
+
+def _check_cluster(cluster: DictConfig) -> None:
+    """Errors: UserError naming the key."""
+    if cluster.name != "none" and not (cluster.patience_s or 0) > 0:
+        raise UserError(f"cluster.patience_s={cluster.patience_s}: must be more than 0")
+    if cluster.name != "none" and cluster.on_hung not in ON_HUNG:
+        raise UserError(f"cluster.on_hung={cluster.on_hung}: choose {' or '.join(ON_HUNG)}")
+    if cluster.address is not None and cluster.name in ("none", "local"):
+        raise UserError(f"cluster.address={cluster.address}: cluster={cluster.name} needs none, nobody reaches it from "
+                        "elsewhere; cluster=ssh and cluster=slurm listen on it")  # fmt: skip
+    if cluster.address in ANYWHERE:
+        raise UserError(f"cluster.address={cluster.address}: is no address that others can reach; name one of this "
+                        "machine's")  # fmt: skip
+    if cluster.name == "slurm" and cluster.folder is None:
+        raise UserError("cluster.folder=null: name a folder that all tasks share, for the key of the run")

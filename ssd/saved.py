@@ -31,8 +31,8 @@ CHOICE = re.compile(r"\w[\w.+-]*")  # of a group: a file of conf/<group>, no pat
 REFERENCE = re.compile(r"\$\{[A-Za-z_][\w.]*\}")  # to another key, the only interpolation that saved words may have
 INTERPOLATION = re.compile(r"(?<!\\)(?:\\\\)*\$\{")
 SHOWN = 200  # characters of a word in a message
-# What reaches out of the run: programs, other machines.
-PERSONAL = re.compile(r"cluster\.(ssh|hosts)")
+# What reaches out of the run: programs, other machines, folders.
+PERSONAL = re.compile(r"cluster\.(ssh|hosts|address|folder)")
 # What is fetched and unpacked. A run that did so has it already.
 FETCHED = re.compile(r"dataset\.(parts\.\w+\.)?(download|mirror|archives)(\..*)?")
 

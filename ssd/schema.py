@@ -70,8 +70,12 @@ class Cluster:
     servers: int | None = MISSING
     hosts: Any = MISSING  # null, a list of names, or a file of them
     ssh: str | None = MISSING
+    address: str | None = MISSING
     port: int | None = MISSING
+    folder: str | None = MISSING
     timeout: float | None = MISSING  # seconds
+    patience_s: float | None = MISSING
+    on_hung: str | None = MISSING  # save | wait
 
 
 @dataclass

@@ -1,8 +1,10 @@
 """Lists of machines, as Slurm abbreviates them and as people write them, and addresses of this one."""
 
+import contextlib
 import re
 import socket
 from collections.abc import Sequence
+from ipaddress import ip_address
 from pathlib import Path
 
 from ssd.errors import UserError
@@ -69,6 +71,21 @@ def address_towards(host: str) -> str:
     except OSError as error:
         raise UserError(f"machine {name} cannot be reached from here: {error.strerror}") from error
     return address
+
+
+def own_address(name: str, other: str) -> str:
+    """The address by which `other` reaches this machine, whose own name is `name`.
+
+    That is what the others find under the name; but here many systems have it stand for the loopback, and then it is
+    the one of the way to `other`. Errors: UserError when that name is unknown.
+    """
+    with contextlib.suppress(OSError):
+        address = socket.gethostbyname(name)
+        with socket.socket() as probe:
+            probe.bind((address, 0))  # it is one of this machine
+        if not ip_address(address).is_loopback:
+            return address
+    return address_towards(other)
 
 
 def free_port() -> int:

@@ -14,23 +14,28 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, NoReturn
 
 from omegaconf import DictConfig, OmegaConf
 
 from ssd.cluster.hosts import LOOPBACK, address_towards
 from ssd.cluster.line import Line, connect
+from ssd.cluster.patience import Patience
 from ssd.cluster.plan import SERVER, WORKER, Node, Plan, Task
+from ssd.cluster.secret import Secret
 from ssd.cluster.start import bootstrap, start_member
 from ssd.config import compose
 from ssd.data.share import Share
-from ssd.errors import UserError
+from ssd.errors import LostWorkerError, UserError
 from ssd.overrides import composable
 from ssd.saved import parse_config
 from ssd.schema import Config
 from ssd.targets import literal
 
 PATIENCE = 60.0  # seconds to connect, for a process that worker 0 has started
+MOST_ERROR = 8000  # characters of an error that worker 0 is told
+LOST = LostWorkerError.exit_code
 
 
 class Member:
@@ -41,7 +46,7 @@ class Member:
         self._line = line
         self._messages: queue.SimpleQueue[tuple[dict[str, Any], bytes]] = queue.SimpleQueue()
         line.send({"name": name, "host": socket.gethostname(), "process": os.getpid()})
-        self.welcome, _ = line.receive()
+        self.welcome, _ = line.receive(_give_up)
         threading.Thread(target=self._listen, daemon=True).start()
 
     def receive(self) -> tuple[dict[str, Any], bytes]:
@@ -49,26 +54,49 @@ class Member:
 
     def wait(self, function: Callable[[], Any], what: str | None = None) -> Any:
         """As Lead.wait; this process does not live to see worker 0 give up."""
+        with contextlib.suppress(OSError):  # worker 0 is gone, and soon this process
+            self._line.send({"waits": True})
         return function()
 
     def complain(self, error: str) -> None:
         with contextlib.suppress(OSError):
-            self._line.send({"error": error})
+            self._line.send({"error": error[:MOST_ERROR]})
 
     def _listen(self) -> None:
         """Ends the process in the midst of whatever it does: it has nothing that anybody needs, and may be waiting for
         a process that is gone."""
         try:
             while True:
-                message, content = self._line.receive()
+                message, content = self._line.receive(partial(self._idle, Patience(self.welcome["patience"])))
                 if "end" in message:
                     os._exit(message["end"])
+                if "beat" in message:
+                    self._line.send(message)
+                    continue
                 self._messages.put((message, content))
         except (EOFError, OSError):
-            if self.name.startswith(WORKER):
-                sys.stderr.write(f"{self.name} ({socket.gethostname()}): worker 0 is gone, so this one ends\n")
-                sys.stderr.flush()
-            os._exit(1)
+            self._leave("worker 0 is gone, so this one ends")
+
+    def _idle(self, patience: Patience, silence: float) -> None:
+        """Worker 0 has not been heard of for so many seconds; while it trains or validates, it is every second."""
+        if patience.is_over(silence):
+            self._leave(f"cluster.patience_s={patience.seconds:g}: worker 0 gives no sign of life, so this one ends")
+        if patience.reports(silence):
+            self._say(f"waiting {silence:.0f} s for worker 0: no sign of life")
+
+    def _leave(self, reason: str) -> NoReturn:
+        self._say(reason)
+        os._exit(LOST)
+
+    def _say(self, text: str) -> None:
+        if self.name.startswith(WORKER):
+            sys.stderr.write(f"{self.name} ({socket.gethostname()}): {text}\n")
+            sys.stderr.flush()
+
+
+def _give_up(silence: float) -> None:
+    if silence > PATIENCE:
+        raise EOFError("worker 0 does not welcome it")
 
 
 def run(facts: dict[str, Any], patience: float) -> None:
@@ -77,9 +105,11 @@ def run(facts: dict[str, Any], patience: float) -> None:
         signal.signal(number, signal.SIG_IGN)
     node = Node(facts["role"], facts["rank"])
     try:
-        member = Member(connect(facts["address"], facts["port"], facts["key"], patience), node.name)
+        who = f"{node.name} ({socket.gethostname()})"
+        secret = Secret.read(facts["secret"])
+        member = Member(connect(facts["address"], facts["port"], secret, patience, who), node.name)
     except (UserError, EOFError, OSError) as error:
-        sys.exit(f"{node.name} ({socket.gethostname()}): {str(error) or 'worker 0 does not want it'}")
+        sys.exit(f"{who}: {str(error) or 'worker 0 does not want it'}")
     try:
         settings = member.welcome["settings"]
         root = settings["DMLC_PS_ROOT_URI"]
@@ -133,8 +163,9 @@ def follow_slurm(words: Sequence[str]) -> None:
     if cluster.name != "slurm":
         return
     task = Task.here(os.environ)
-    address, port, key = task.hosts[0], task.port(cluster.port), task.key(os.environ)
-    plan = Plan(task.tasks, task.servers(cluster.servers), address, port, key, [], [])
+    address, port = task.address(cluster.address), task.port(cluster.port)
+    secret = task.secret(cluster.folder, os.environ)
+    plan = Plan(task.tasks, task.servers(cluster.servers), address, port, secret, [], [])
     number = task.server(cluster.servers)
     if number is not None:
         node = Node(SERVER, number)

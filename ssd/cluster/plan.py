@@ -1,19 +1,21 @@
 """Who takes part in a training on several workers, and who starts whom: from the configuration or Slurm's variables."""
 
-import hashlib
+import hmac
 import os
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from omegaconf import DictConfig
 
-from ssd.cluster.hosts import LOOPBACK, address_towards, free_port, host_list, slurm_hosts
+from ssd.cluster.hosts import LOOPBACK, address_towards, free_port, host_list, own_address, slurm_hosts
+from ssd.cluster.secret import KEY, Secret
 from ssd.errors import UserError
 
 SCHEDULER, SERVER, WORKER = "scheduler", "server", "worker"
 PORTS = 20_000, 10_000  # of task 0 of a Slurm job: the first, and how many
-KEY = "SSD_CLUSTER_KEY"  # environment variable: a secret of the user's, for Slurm jobs
+LEAST_KEY = 16  # characters; a short one could be found by trying
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Plan:
-    """address, port: where worker 0 listens, as the others reach it; key: what they prove to belong to it with.
+    """address, port: where worker 0 listens, as the others reach it; secret: what they prove to belong to it with.
 
     starts: what worker 0 starts; comes: what starts elsewhere.
     """
@@ -40,14 +42,15 @@ class Plan:
     servers: int
     address: str
     port: int
-    key: str
+    secret: Secret
     starts: list[Node]
     comes: list[Node]
 
 
 @dataclass(frozen=True)
 class Task:
-    """A task of a Slurm job step. node: number of its machine; place: its own number there, 0 for the first."""
+    """A task of a Slurm job step. node: number of its machine; place: its own number there, 0 for the first; start:
+    which of the step's, for a job may be requeued."""
 
     rank: int
     tasks: int
@@ -55,6 +58,7 @@ class Task:
     node: int
     hosts: list[str]
     step: str
+    start: int
 
     @classmethod
     def here(cls, environment: Mapping[str, str]) -> "Task":
@@ -65,8 +69,9 @@ class Task:
             hosts = next(environment[name] for name in names if environment.get(name))
             numbers = [int(environment[f"SLURM_{name}"]) for name in ("PROCID", "LOCALID", "NODEID")]
             job = int(environment["SLURM_JOB_ID"])
-            step = f"{job}.{environment.get('SLURM_STEP_ID', '')}"
-            return cls(numbers[0], int(tasks), numbers[1], numbers[2], slurm_hosts(hosts), step)
+            step = f"{job}.{int(environment.get('SLURM_STEP_ID', 0))}"
+            start = int(environment.get("SLURM_RESTART_COUNT", 0))
+            return cls(numbers[0], int(tasks), numbers[1], numbers[2], slurm_hosts(hosts), step, start)
         except (KeyError, StopIteration) as error:
             raise UserError(
                 f"cluster=slurm: {error.args[0] if error.args else 'SLURM_NODELIST'} is not set; "
@@ -78,9 +83,24 @@ class Task:
     def port(self, wanted: int | None) -> int:
         return wanted or PORTS[0] + int(self.step.partition(".")[0]) % PORTS[1]
 
-    def key(self, environment: Mapping[str, str]) -> str:
-        """The same in all tasks of the step. Secret only with $SSD_CLUSTER_KEY, else it keeps other jobs apart."""
-        return hashlib.sha256(f"{self.step} {environment.get(KEY, '')}".encode()).hexdigest()
+    def address(self, wanted: str | None) -> str:
+        """Of task 0, as this one reaches it. Errors: UserError when a machine's name is unknown."""
+        if wanted is not None:
+            return wanted
+        if len(set(self.hosts)) == 1:
+            return LOOPBACK
+        return own_address(self.hosts[0], self.hosts[-1]) if self.node == 0 else self.hosts[0]
+
+    def secret(self, folder: str, environment: Mapping[str, str]) -> Secret:
+        """The same in all tasks of the step: of $SSD_CLUSTER_KEY, or in a file of a folder that they share. No other
+        step, and no other start of this one, has a file of this name. Errors: UserError for a short key."""
+        given = environment.get(KEY)
+        if not given:
+            return Secret(None, Path(folder).absolute() / f".cluster-{self.step}-{self.start}.key")
+        if len(given) < LEAST_KEY:
+            raise UserError(f"{KEY}: has {len(given)} characters; take {LEAST_KEY} or more that nobody can guess, such "
+                            "as those of: openssl rand -hex 32")  # fmt: skip
+        return Secret(hmac.digest(given.encode(), self.step.encode(), "sha256").hex())
 
     def servers(self, wanted: int | None) -> int:
         """Errors: UserError for more than machines."""
@@ -103,7 +123,7 @@ def _local(cluster: DictConfig) -> Plan:
     starts = [Node(SCHEDULER, 0), *(Node(SERVER, number) for number in range(cluster.servers)),
               *(Node(WORKER, number) for number in range(1, cluster.workers))]  # fmt: skip
     port = cluster.port or free_port()
-    return Plan(cluster.workers, cluster.servers, LOOPBACK, port, secrets.token_hex(), starts, [])
+    return Plan(cluster.workers, cluster.servers, LOOPBACK, port, Secret(secrets.token_hex()), starts, [])
 
 
 def _ssh(cluster: DictConfig) -> Plan:
@@ -117,7 +137,8 @@ def _ssh(cluster: DictConfig) -> Plan:
     starts += [Node(SERVER, number, None if host == hosts[0] else host) for number, host in enumerate(places)]
     starts += [Node(WORKER, number, None if host == hosts[0] else host) for number, host in enumerate(hosts) if number]
     port = cluster.port or free_port()
-    return Plan(len(hosts), servers, address_towards(machines[-1]), port, secrets.token_hex(), starts, [])
+    address = cluster.address or address_towards(machines[-1])
+    return Plan(len(hosts), servers, address, port, Secret(secrets.token_hex()), starts, [])
 
 
 def _slurm(cluster: DictConfig) -> Plan:
@@ -128,5 +149,5 @@ def _slurm(cluster: DictConfig) -> Plan:
     starts = [Node(SCHEDULER, 0), Node(SERVER, 0)]
     comes = [Node(SERVER, number) for number in range(1, servers)]
     comes += [Node(WORKER, number) for number in range(1, task.tasks)]
-    address = address_towards(task.hosts[-1]) if len(task.hosts) > 1 else LOOPBACK
-    return Plan(task.tasks, servers, address, task.port(cluster.port), task.key(os.environ), starts, comes)
+    secret = task.secret(cluster.folder, os.environ)
+    return Plan(task.tasks, servers, task.address(cluster.address), task.port(cluster.port), secret, starts, comes)

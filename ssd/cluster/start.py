@@ -17,7 +17,8 @@ MODULE = "ssd.cluster.member"
 
 def bootstrap(plan: Plan, node: Node) -> dict[str, Any]:
     """What a member must know to connect."""
-    return {"address": plan.address, "port": plan.port, "key": plan.key, "role": node.role, "rank": node.rank}
+    where = {"address": plan.address, "port": plan.port, "secret": plan.secret.facts}
+    return {**where, "role": node.role, "rank": node.rank}
 
 
 def start_member(node: Node, facts: dict[str, Any], ssh: str | None) -> "subprocess.Popen[bytes]":

@@ -95,6 +95,7 @@ def _train(cfg: DictConfig, folder: Path, lead: Lead | None) -> float:
     with in_use(records), loader, StopSignals() as signals:
         keeper = start(cfg, folder, spec, loader, records)
         if lead:
+            lead.signal = lambda: signals.name
             begin(lead, keeper)
         trainer, checkpoints, step = keeper.trainer, keeper.checkpoints, keeper.progress.step
         at_once = cfg.batch_size // cfg.training.accumulate  # what fits into memory

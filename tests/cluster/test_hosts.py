@@ -2,12 +2,13 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssd.cluster.hosts import address_towards, host_list, slurm_hosts
+from ssd.cluster.hosts import address_towards, host_list, own_address, slurm_hosts
 from ssd.errors import UserError
 
 
@@ -62,3 +63,13 @@ def test_the_address_by_which_a_machine_reaches_this_one() -> None:
     assert address_towards("someone@localhost") == "127.0.0.1"
     with pytest.raises(UserError, match="machine no.such.machine.invalid cannot be reached"):
         address_towards("no.such.machine.invalid")
+
+
+def test_the_own_address_is_that_of_the_name_unless_it_is_the_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ssd.cluster.hosts.address_towards", lambda other: f"towards {other}")
+    known = {"me": "127.0.1.1", "elsewhere": "203.0.113.7"}
+    monkeypatch.setattr("ssd.cluster.hosts.socket.gethostbyname", known.__getitem__)
+    assert own_address("me", "you") == own_address("elsewhere", "you") == "towards you"
+    monkeypatch.setattr("ssd.cluster.hosts.socket.gethostbyname", lambda name: "127.0.0.1")
+    monkeypatch.setattr("ssd.cluster.hosts.ip_address", lambda address: SimpleNamespace(is_loopback=False))
+    assert own_address("me", "you") == "127.0.0.1"

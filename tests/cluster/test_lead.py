@@ -1,18 +1,24 @@
 """Worker 0 and its members, who are threads here and train nothing."""
 
+import contextlib
+import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from ssd.cluster.handshake import Door
 from ssd.cluster.hosts import free_port
-from ssd.cluster.lead import Lead, leading
+from ssd.cluster.lead import Lead, _introduction, leading
 from ssd.cluster.line import Line, connect
 from ssd.cluster.plan import SERVER, WORKER, Node, Plan
+from ssd.cluster.secret import Secret
 from ssd.config import compose
-from ssd.errors import LostWorkerError, UserError
+from ssd.errors import InterruptedRun, LostWorkerError, UserError
 
-KEY = "secret"
+SECRET = Secret("secret")
+WORDS = ["cluster=local", "cluster.timeout=600"]
 
 
 @pytest.fixture(autouse=True)
@@ -27,14 +33,14 @@ def _alive(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def lead() -> Iterator[Lead]:
     """One that waits for worker 1 and server 0."""
-    plan = Plan(2, 1, "127.0.0.1", free_port(), KEY, [], [Node(WORKER, 1), Node(SERVER, 0)])
-    lead = Lead(compose(["cluster=local", "cluster.timeout=600"]), plan)
+    plan = Plan(2, 1, "127.0.0.1", free_port(), SECRET, [], [Node(WORKER, 1), Node(SERVER, 0)])
+    lead = Lead(compose(WORDS), plan)
     yield lead
     lead.end(0)
 
 
 def join(lead: Lead, name: str) -> Line:
-    line = connect("127.0.0.1", lead._plan.port, KEY, 600)
+    line = connect("127.0.0.1", lead._plan.port, SECRET, 600)
     line.send({"name": name, "host": "here", "process": 7})
     welcome, _ = line.receive()
     assert welcome["workers"] == 2
@@ -43,13 +49,12 @@ def join(lead: Lead, name: str) -> Line:
     return line
 
 
-@pytest.fixture
-def lines(lead: Lead) -> dict[str, Line]:
-    """Of members that have come."""
+def gathered(lead: Lead, *names: str) -> dict[str, Line]:
+    """Lines of members that come in this order while they are gathered."""
     found: dict[str, Line] = {}
 
     def come() -> None:
-        for name in ("worker 1", "server 0"):
+        for name in names:
             found[name] = join(lead, name)
 
     thread = threading.Thread(target=come)
@@ -57,6 +62,12 @@ def lines(lead: Lead) -> dict[str, Line]:
     lead.gather()
     thread.join()
     return found
+
+
+@pytest.fixture
+def lines(lead: Lead) -> dict[str, Line]:
+    """Of members that have come."""
+    return gathered(lead, "worker 1", "server 0")
 
 
 def forever() -> None:
@@ -90,18 +101,162 @@ def test_a_member_says_why_it_cannot_go_on(lead: Lead, lines: dict[str, Line]) -
         lead.wait(forever)
 
 
-def test_who_does_not_know_the_key_or_is_not_expected_is_sent_away(lead: Lead, lines: dict[str, Line]) -> None:
-    with pytest.raises(UserError, match="belongs to another run"):
-        connect("127.0.0.1", lead._plan.port, "guessed", 600)
-    for name in ("worker 1", "worker 9"):
-        line = join(lead, name)
-        with pytest.raises((EOFError, OSError)):
-            line.receive()
-    assert lead.wait(lambda: 7) == 7
+def test_who_does_not_know_the_key_or_is_not_expected_is_sent_away(lead: Lead) -> None:
+    sent_away = []
+
+    def come() -> None:
+        with pytest.raises(UserError, match="belongs to another run"):
+            connect("127.0.0.1", lead._plan.port, Secret("guessed"), 600)
+        first = join(lead, "worker 1")
+        for name in ("worker 1", "worker 9"):
+            with pytest.raises((EOFError, OSError)):
+                join(lead, name).receive()
+            sent_away.append(name)
+        join(lead, "server 0")
+        first.send({"beat": True})
+
+    thread = threading.Thread(target=come)
+    thread.start()
+    lead.gather()
+    thread.join()
+    assert sent_away == ["worker 1", "worker 9"]
+
+
+@pytest.mark.parametrize("hello", [{}, {"name": 1, "host": "h", "process": 2}, {"name": "worker 1", "host": "\x1b[2J",
+                                                                             "process": 2}])  # fmt: skip
+def test_an_introduction_that_is_none(hello: dict) -> None:
+    with pytest.raises(EOFError):
+        _introduction(hello)
+
+
+def test_nobody_is_listened_to_once_all_have_come(lead: Lead, lines: dict[str, Line]) -> None:
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", lead._plan.port))
+
+
+def test_the_key_of_a_slurm_job_lies_in_its_folder_only_until_all_have_come(tmp_path: Path) -> None:
+    secret = Secret(None, tmp_path / "shared" / "x.key")
+    plan = Plan(2, 1, "127.0.0.1", free_port(), secret, [], [Node(WORKER, 1)])
+    lead = Lead(compose(WORDS), plan)
+
+    def come() -> None:
+        line = connect("127.0.0.1", plan.port, secret, 600)
+        line.send({"name": "worker 1", "host": "here", "process": 7})
+        line.receive()
+
+    thread = threading.Thread(target=come)
+    thread.start()
+    lead.gather()
+    thread.join()
+    lead.end(0)
+    assert list((tmp_path / "shared").iterdir()) == []
+
+
+def test_a_member_that_has_the_key_of_an_earlier_start_comes_in_with_the_present_one(tmp_path: Path) -> None:
+    secret = Secret(None, tmp_path / "x.key")
+    secret.publish()
+    plan = Plan(2, 1, "127.0.0.1", free_port(), secret, [], [Node(WORKER, 1)])
+    lead = Lead(compose(WORDS), plan)
+    door = Door("127.0.0.1", plan.port, "of another run", lambda connection: connection.close())
+    found = []
+
+    def come() -> None:
+        line = connect("127.0.0.1", plan.port, secret, 600)
+        line.send({"name": "worker 1", "host": "here", "process": 7})
+        found.append(line.receive()[0]["workers"])
+
+    thread = threading.Thread(target=come)
+    thread.start()
+    door.close()
+    lead.gather()
+    thread.join()
+    lead.end(0)
+    assert found == [2]
+
+
+def answer(line: Line) -> None:
+    """Signs of life, as a member gives them, in a thread until its line is closed."""
+
+    def listen() -> None:
+        with contextlib.suppress(EOFError, OSError):
+            while True:
+                line.send(line.receive()[0])
+
+    threading.Thread(target=listen, daemon=True).start()
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is waited for long."""
+    for name, seconds in (("GLANCE", 0.01), ("BEAT", 0.01), ("SILENT", 0.1), ("LAST_STEP", 0.01)):
+        monkeypatch.setattr(f"ssd.cluster.lead.{name}", seconds)
+
+
+def test_a_worker_that_hangs_is_named_and_then_given_up(
+    lead: Lead, soon: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    lead._cluster.patience_s = 0.4
+    lines = gathered(lead, "worker 1", "server 0")
+    answer(lines["server 0"])
+    text = r"cluster.patience_s=0.4: waited so long for worker 1 \(here, process 7\): no sign of life"
+    with pytest.raises(LostWorkerError, match=text):
+        lead.wait(forever)
+    assert caplog.messages[-1].startswith("waiting 0 s for worker 1 (here, process 7)")
+
+
+def test_a_server_that_hangs_is_named(lead: Lead, soon: None) -> None:
+    lead._cluster.patience_s = 0.4
+    lines = gathered(lead, "worker 1", "server 0")
+    answer(lines["worker 1"])
+    with pytest.raises(LostWorkerError, match=r"for server 0 \(here, process 7\): no sign of life"):
+        lead.wait(forever)
+
+
+def test_a_worker_that_lives_but_does_not_come_is_named(lead: Lead, soon: None) -> None:
+    lead._cluster.patience_s = 0.4
+    lines = gathered(lead, "worker 1", "server 0")
+    for line in lines.values():
+        answer(line)
+    with pytest.raises(LostWorkerError, match=r"for worker 1 \(here, process 7\): alive, but behind the others"):
+        lead.wait(forever)
+
+
+def test_with_on_hung_wait_it_is_waited_for_without_end(
+    lead: Lead, soon: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    lead._cluster.patience_s, lead._cluster.on_hung = 0.01, "wait"
+    lines = gathered(lead, "worker 1", "server 0")
+
+    def until_reported_often() -> int:
+        while sum("waiting" in text for text in caplog.messages) < 5:
+            threading.Event().wait(0.01)
+        return 7
+
+    assert lead.wait(until_reported_often) == 7
+    assert len(lines) == 2
+
+
+def test_a_signal_ends_the_waiting(lead: Lead, lines: dict[str, Line], soon: None) -> None:
+    lead.signal = lambda: "SIGTERM"
+    with pytest.raises(InterruptedRun, match=r"^waiting for .*worker 1 \(here, process 7\).*; SIGTERM: stopped$"):
+        lead.wait(forever)
+
+
+def test_parameters_for_a_worker_that_takes_nothing_in(lead: Lead, soon: None) -> None:
+    lead._cluster.patience_s = 0.4
+    lines = gathered(lead, "worker 1", "server 0")
+    with pytest.raises(LostWorkerError, match=r"waited so long for worker 1 \(here, process 7\)"):
+        lead.tell({}, bytes(64 << 20))
+    assert len(lines) == 2
+
+
+def test_a_step_that_is_finished_is_not_given_up_for_a_signal(lead: Lead, lines: dict[str, Line]) -> None:
+    lead.signal = lambda: "SIGTERM"
+    assert lead.wait(lambda: threading.Event().wait(0.3)) is False
 
 
 def test_members_that_do_not_come_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = Plan(2, 1, "127.0.0.1", free_port(), KEY, [], [Node(WORKER, 1)])
+    plan = Plan(2, 1, "127.0.0.1", free_port(), SECRET, [], [Node(WORKER, 1)])
     monkeypatch.setattr("ssd.cluster.lead.make_plan", lambda cluster: plan)
     text = "cluster.timeout=0.5: after so many seconds worker 1 had not reached worker 0 at 127.0.0.1"
     with pytest.raises(LostWorkerError, match=text), leading(compose(["cluster=local", "cluster.timeout=0.5"])):
@@ -127,10 +282,11 @@ def test_more_workers_than_pictures() -> None:
         pass
 
 
-def test_a_port_in_use(lead: Lead) -> None:
-    words = ["cluster=local", f"cluster.port={lead._plan.port}"]
-    with pytest.raises(UserError, match="cannot be listened on"), leading(compose(words)):
-        pass
+def test_a_port_in_use() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        words = ["cluster=local", f"cluster.port={taken.getsockname()[1]}"]
+        with pytest.raises(UserError, match="cannot be listened on"), leading(compose(words)):
+            pass
 
 
 def test_alone() -> None:
