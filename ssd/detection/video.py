@@ -15,7 +15,7 @@ import numpy as np
 
 from ssd.data.images import MAX_PIXELS
 from ssd.errors import UserError
-from ssd.files import draft_folder
+from ssd.files import draft_folder, open_regular
 
 USUAL_FPS = 25.0  # of a video or camera that does not say
 MOST_FAILURES = 250  # frames in a row, some seconds, behind which nothing is expected any more
@@ -49,6 +49,10 @@ def open_camera(number: int) -> tuple[cv2.VideoCapture, Clip]:
 def open_video(path: Path, stem: str) -> tuple[cv2.VideoCapture, Clip]:
     """Errors: UserError when the file cannot be read as a video, or its pictures are too large."""
     _be_quiet()
+    try:
+        open_regular(path).close()
+    except OSError as error:
+        raise UserError(f"{path}: cannot read the video: {error.strerror}") from error
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     capture.set(
         cv2.CAP_PROP_ORIENTATION_AUTO, 1

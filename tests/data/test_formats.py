@@ -1,5 +1,6 @@
 """What holds for every format: boxes come back as they were written, and damage ends in one line or in nothing."""
 
+import os
 import random
 import shutil
 import sys
@@ -255,6 +256,52 @@ def test_names_that_differ_by_their_folder_are_two_images_in_every_format(kind: 
     assert len({item.id for item in found}) == len({str(item.path) for item in found}) == 2
     named = {dataset.classes[int(item.boxes[0, 0])] for item in found}
     assert named == {"cat", "traffic light"}
+
+
+def put_special(file: Path, kind: str) -> None:
+    file.unlink()
+    match kind:
+        case "pipe":
+            os.mkfifo(file)
+        case "device":
+            file.symlink_to("/dev/zero")
+        case _:
+            file.mkdir()
+
+
+@pytest.mark.parametrize("special", ["pipe", "device", "directory"])
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        *[(kind, "images/b.jpg") for kind in MAIN if kind != "rec"],
+        ("voc", "Annotations/b.xml"), ("voc", "ImageSets/Main/train.txt"), ("coco", "train.json"),
+        ("yolo", "labels/b.txt"), ("yolo", "list.txt"), ("yolo", "data.yaml"), ("csv", "train.csv"),
+        ("rec", "train.rec"), ("rec", "train.lst"), ("rec", "train.idx"),
+    ],
+)  # fmt: skip
+def test_what_is_no_regular_file_is_refused_without_waiting(kind: str, name: str, special: str, folder: Path) -> None:
+    samples = [sample(item, [BOX], folder) for item in "abc"]
+    node = FORMATS[kind][0](folder, samples)
+    put_special(folder / name, special)
+
+    def read(on_error: str) -> str:
+        try:
+            keys = {"root": str(folder), "classes": None, "out_of_range": "error", "holdout": NONE_HELD, **node}
+            dataset = make_dataset(keys)
+            found = admitted(dataset, on_error)
+            dataset.records("train", folder / "records")
+        except UserError as error:
+            return str(error)
+        return f"{len(found)} images"
+
+    line = read("refuse")
+    assert "\n" not in line
+    if name == "data.yaml":
+        assert "says nothing of its classes" in line
+    else:  # an .idx and a .lst are not needed
+        assert Path(name).name in line or (kind, line) == ("rec", "3 images")
+    if name.startswith(("images/", "Annotations")):
+        assert read("skip") == "2 images"
 
 
 def mutated(data: bytes, source: random.Random, words: list[bytes]) -> bytes:

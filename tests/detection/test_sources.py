@@ -1,4 +1,5 @@
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -188,3 +189,17 @@ def test_a_name_that_is_not_utf8_is_skipped(photos, caplog):
     (photos / "caf\udce9.jpg").write_bytes((photos / "b.jpg").read_bytes())
     assert [name for name, _ in iterate(photos)] == ["a.PNG", "b.jpg"]
     assert "its name is not UTF-8 text; rename it" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["c.mp4", "c.jpg", "c"])
+@pytest.mark.parametrize("kind", ["pipe", "device", "directory"])
+def test_what_is_no_regular_file_is_passed_over_without_waiting(photos, name, kind, caplog):
+    match kind:
+        case "pipe":
+            os.mkfifo(photos / name)
+        case "device":
+            (photos / name).symlink_to("/dev/zero")
+        case _:
+            (photos / name).mkdir()
+    assert [found for found, _ in iterate(photos)] == ["a.PNG", "b.jpg"]
+    assert [found for found, _ in iterate(str(photos / "*"))] == ["a.PNG", "b.jpg"]
