@@ -38,6 +38,7 @@ SCHEME = r"[A-Za-z][A-Za-z0-9+.-]{0,30}://"  # bounded, so that long texts are s
 START = re.compile(SCHEME)
 # In text: up to white space or a quote, and to a comma behind which another one starts. "]" and "}" end a list.
 IN_TEXT = re.compile(rf"{SCHEME}(?:\$\{{[^}}\s]*\}}|(?!,\s*{SCHEME})[^\s'\"<>\]}}])*")
+IN_LIST = re.compile(rf"{SCHEME}(?:\$\{{[^}}\s]*\}}|[^\s'\"<>\]}},])*")  # of an override, or a mapping
 FILES = ("sqlite:///", "sqlite+pysqlite:///", "file:///")  # names of files, in which any character may be
 HOST = re.compile(r"(\[[^\]]*\]|[^:\[\]]*)(:\d+)?")
 USER = re.compile(r"[^:/]*(?::[^?]*|:.*)?@", re.DOTALL)  # as SQLAlchemy reads it: a password may contain / and ?
@@ -153,7 +154,8 @@ def _take_override(override: str) -> str:
         return override
     plain = _plain(override)
     if plain is None:  # a sweep, a list, or what is no override
-        return f"{key}={IN_TEXT.sub(lambda match: take(match[0]), value)}"
+        pattern = IN_LIST if value.startswith(("[", "{")) else IN_TEXT
+        return f"{key}={pattern.sub(lambda match: take(match[0]), value)}"
     if key.endswith("tracking_uri") and "@" in plain and "://" not in plain:
         raise UserError(f"{key}: expected the address of a store, sqlite:///path/mlflow.db or http://server:5000")
     address = take(plain)

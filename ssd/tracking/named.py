@@ -24,7 +24,7 @@ INSIDE = ("logger.csv.file", "logger.tensorboard.folder")  # keys of what is wri
 
 def is_named(address: str) -> bool:
     """Whether the user names this store, conf/ does, or the program is a Python program of the user's own."""
-    return is_typed(address) or _same(address) in {_same(one) for one in _addresses(_conf())}
+    return is_typed(address) or "://" in address and _same(address) in {_same(one) for one in _addresses(_conf())}
 
 
 def is_typed(address: str) -> bool:
@@ -32,7 +32,7 @@ def is_typed(address: str) -> bool:
     words = said()
     if words is None:
         return True
-    return _same(address) in {_same(one) for one in _typed(words)}
+    return "://" in address and _same(address) in {_same(one) for one in _typed(words)}
 
 
 def _typed(words: list[str]) -> Iterator[str]:

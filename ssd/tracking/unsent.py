@@ -32,6 +32,7 @@ from ssd.tracking.outbox import TOGETHER, Entry, TryAgainError, first_line
 log = logging.getLogger(__name__)
 
 FILE = "mlflow-unsent.json"
+MOST = 10**300  # of any number
 
 
 def keep(run: RunInfo, settings: Settings, entries: Sequence[Entry]) -> Path:
@@ -61,11 +62,11 @@ def load(folder: Path) -> tuple[RunInfo, Settings, list[Entry]]:
             CONTENTS[entry.kind](entry.content)
         run, settings = _run(dict(content["run"]), before, now), Settings(**content["settings"])
         _check_settings(settings)
+        kept = [entry for entry in entries if _is_inside(entry, now)]
     except FileNotFoundError:
         raise UserError(f"{path}: does not exist, so nothing of this run waits to be sent") from None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
         raise UserError(f"{path}: cannot be read ({first_line(error)})") from error
-    kept = [entry for entry in entries if _is_inside(entry, now)]
     if outside := [str(entry.content[0]) for entry in entries if entry not in kept]:
         log.warning("%s: left out, because outside of the run directory: %s", path, _listed(outside))
     return run, settings, kept
@@ -95,16 +96,18 @@ def _check_settings(settings: Settings) -> None:
 
     texts = (settings.tracking_uri, settings.artifacts, settings.experiment, settings.register or "")
     _check_types(*((text, str) for text in texts))
+    if not all(text.isprintable() for text in texts):
+        raise ValueError("no address of a store")
     try:
         address(settings.tracking_uri)
     except SQLAlchemyError as error:
         raise ValueError(f"no address of a database ({error})") from error
 
 
-def _check_types(*pairs: tuple[Any, type]) -> None:
+def _check_types(*pairs: tuple[Any, Any]) -> None:
     for value, kind in pairs:
         if not isinstance(value, kind):
-            raise TypeError(f"{str(value)[:40]!r} is no {kind.__name__}")
+            raise TypeError(f"{repr(value)[:40]} is of the wrong kind")
 
 
 def _check_nothing(content: Any) -> None:
@@ -114,8 +117,9 @@ def _check_nothing(content: Any) -> None:
 
 def _check_numbers(values: Any, *whole: Any) -> None:
     _check_types((values, dict), *((name, str) for name in values), *((number, int) for number in whole))
-    for value in values.values():
-        float(value)
+    _check_types(*((value, (int, float)) for value in values.values()))
+    if any(abs(number) > MOST for number in (*values.values(), *whole)):
+        raise ValueError("a number that is none of a run")
 
 
 def _check_metrics(content: Any) -> None:
@@ -265,9 +269,9 @@ def main(words: list[str]) -> Any:
         for folder in given.runs:
             try:
                 log.info("%s: sent to %s", folder, address(send(folder, to)))
-            except UserError as error:
-                log.error("error: %s", error)
-                failed = error.exit_code
+            except (UserError, OSError) as error:
+                log.error("error: %s", " ".join(str(error).split()))
+                failed = UserError.exit_code
     return failed
 
 

@@ -102,9 +102,11 @@ def test_an_override_is_stored_without_and_used_with_them(override: str, monkeyp
 
 
 def test_overrides_with_several_addresses() -> None:
-    taken = take_overrides(["a=http://b:c1@h1,http://b:c2@h2", "+b=[http://b:c3@h3]", "+c={uri: 'http://b:c4@h4'}"])
-    assert taken == ["a=http://h1,http://h2", "+b=[http://h3]", "+c={uri: 'http://h4'}"]
-    assert [whole(f"http://h{number}") for number in range(1, 5)] == [f"http://b:c{n}@h{n}" for n in range(1, 5)]
+    given = ["a=http://b:c1@h1,http://b:c2@h2", "+b=[http://b:c3@h3]", "+c={uri: 'http://b:c4@h4'}"]
+    given += ["+d={uri:http://b:c5@h5,experiment:e}"]
+    expected = ["a=http://h1,http://h2", "+b=[http://h3]", "+c={uri: 'http://h4'}", "+d={uri:http://h5,experiment:e}"]
+    assert take_overrides(given) == expected
+    assert [whole(f"http://h{number}") for number in range(1, 6)] == [f"http://b:c{n}@h{n}" for n in range(1, 6)]
 
 
 def test_overrides_without_credentials_stay_letter_for_letter() -> None:

@@ -31,6 +31,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_server_is_named_by_the_user_alone(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with confined([f"resume={here}"]):
         assert not is_named(EVIL)
+        assert not is_named("")
+        assert not is_named("databricks")
         assert is_named(DEFAULT)
         assert is_named(f"sqlite:///{here}/outputs/mlflow/mlflow.db")
         monkeypatch.setenv(TRACKING, "http://me:pw@evil:5000/")

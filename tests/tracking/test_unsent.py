@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from mlflow import MlflowClient
 
 from ssd.errors import UserError
@@ -199,6 +201,39 @@ def test_a_damaged_file_is_told_in_one_line(damage, run, caplog) -> None:
     (line,) = caplog.messages
     assert "cannot be read" in line
     assert "\n" not in line
+
+
+def places(node: Any) -> list[list[Any]]:
+    """Where the values of JSON are: the keys that lead there."""
+    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    return [[], *([key, *rest] for key, value in items for rest in places(value))]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.just(10**400) | st.floats() | st.text(max_size=5)
+    | st.sampled_from(["/", "..", "\0", "a" * 5000, "sqlite:///\0", "sqlite+pysqlite:///%", "http://[", "~"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=4,
+)  # fmt: skip
+
+
+@given(data=st.data())
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_any_other_value_anywhere_is_read_or_refused_in_a_line(run, tmp_path, data) -> None:
+    info = RunInfo(**{**asdict(run), "sweep": Sweep(tmp_path, 0, ["a=1"], ["a=1,2"]), "facts": {"a": "b"}})
+    report = str(run.folder / "report.html")
+    entries = [("artifact", [report, ""]), ("metrics", [{"a": 1.0}, 1, 2]), ("status", ["finished", {}, 1, {"a": "b"}])]
+    path = waiting(info, "http://evil", *entries, ("model", [report, {"a": 0.5}, 1, {}])) / unsent.FILE
+    content = json.loads(path.read_text())
+    *front, last = data.draw(st.sampled_from(places(content)[1:]))
+    node = content
+    for key in front:
+        node = node[key]
+    node[last] = data.draw(JSON)
+    path.write_text(json.dumps(content))
+    with confined([]), pytest.raises(UserError) as error:
+        unsent.send(run.folder)
+    assert "\n" not in str(error.value)
 
 
 def test_a_sweep_stays_where_its_jobs_are(run, tmp_path) -> None:
