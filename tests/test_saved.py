@@ -87,6 +87,8 @@ OTHERS = [
     f"backbone.network._target_={RUNS}",
     "cluster.ssh='sh -c x'",
     "cluster.hosts=[a,b]",
+    "cluster.address=10.0.0.1",
+    "cluster.folder=elsewhere",
     "+logger=/tmp/x",
     "hydraulic=1",
 ]

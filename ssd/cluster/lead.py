@@ -28,6 +28,7 @@ from ssd.data.share import Share
 from ssd.errors import InterruptedRun, LostWorkerError, UserError
 from ssd.recipe import check_passes
 from ssd.sweeps.job import died
+from ssd.training.signals import StopSignals
 
 log = logging.getLogger(__name__)
 
@@ -111,16 +112,17 @@ class Lead:
     def gather(self) -> None:
         """Starts the members and waits until all have said that they are there. Nobody is listened to after that.
 
-        Errors: LostWorkerError when one ends before, UserError when some do not come in time.
+        Errors: LostWorkerError when one ends before or some do not come in time, InterruptedRun after a signal,
+        UserError when the key cannot be left for them or the port is taken.
         """
         for task in (self._help, self._beat):
             self._thread(task)
-        with self._open():
+        with StopSignals() as signals, self._open():
             for node in self._plan.starts:
                 process = start_member(node, bootstrap(self._plan, node), self._cluster.ssh)
                 self._processes[node.name] = process
                 self._thread(self._watch, node.name, process)
-            self._await_members()
+            self._await_members(signals)
         os.environ.update(self.settings | {"DMLC_ROLE": WORKER, "DMLC_NODE_HOST": self._plan.address})
         log.info(
             "cluster: %d workers, %d server%s that add up what they learn",
@@ -147,10 +149,12 @@ class Lead:
         finally:
             secret.withdraw(key)
 
-    def _await_members(self) -> None:
+    def _await_members(self, signals: StopSignals) -> None:
         waited = Stopwatch()
         with self._news:
             while missing := sorted(self._names - self._peers.keys()):
+                if signals.name:
+                    raise InterruptedRun(f"waiting for {', '.join(missing)} to come; {signals.name}: stopped")
                 if self._failure or waited.look() > self._cluster.timeout:
                     raise LostWorkerError(
                         self._failure

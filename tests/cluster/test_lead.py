@@ -1,6 +1,8 @@
 """Worker 0 and its members, who are threads here and train nothing."""
 
 import contextlib
+import os
+import signal
 import socket
 import threading
 from collections.abc import Iterator
@@ -149,6 +151,22 @@ def test_the_key_of_a_slurm_job_lies_in_its_folder_only_until_all_have_come(tmp_
     lead.gather()
     thread.join()
     lead.end(0)
+    assert list((tmp_path / "shared").iterdir()) == []
+
+
+def test_a_signal_while_members_are_waited_for_leaves_no_key_behind(tmp_path: Path) -> None:
+    secret = Secret(None, tmp_path / "shared" / "x.key")
+    lead = Lead(compose(WORDS), Plan(2, 1, "127.0.0.1", free_port(), secret, [], [Node(WORKER, 1)]))
+
+    def interrupt() -> None:
+        while not secret.file or not secret.file.exists():
+            threading.Event().wait(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(InterruptedRun, match="^waiting for worker 1 to come; SIGTERM: stopped$"):
+        lead.gather()
+    lead.end(75)
     assert list((tmp_path / "shared").iterdir()) == []
 
 
