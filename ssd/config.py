@@ -187,6 +187,8 @@ def _check_text(cfg: DictConfig) -> None:
     for key, value in leaves(OmegaConf.to_container(groups, resolve=False)).items():
         if value == "" and text.is_text(key):
             raise UserError(f"{key}=: is empty; give it a value, or null to leave it out")
+        if "\0" in str(value):
+            raise UserError(f"{key}: holds a NUL character, which no name has")
     if cfg.dataset.get("name") is None:
         raise UserError("dataset.name=null: needs a name, which the directories of runs and records have")
     own = str(cfg.dataset.get("_target_")).startswith("ssd.")

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import hydra
@@ -21,6 +22,7 @@ from ssd import jobs
 from ssd.config import CONF, compose
 from ssd.errors import InterruptedRun, UserError
 from ssd.inherit import inherit
+from ssd.logs import one_line
 from ssd.overrides import COMMAND, composable, explain, flags_first, lacks_plugin, normalise, still_said, sweep_points
 from ssd.rerun import saved_words
 from ssd.resume import resume_words
@@ -34,7 +36,8 @@ INFORMATION = {"-h", "--help", "--hydra-help", "--version", "-c", "--cfg", "-i",
 MULTIRUN = {"-m", "--multirun"}
 
 # Where a file system says no, to Hydra or to a job: one line, not a traceback.
-OUTSIDE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EFBIG, errno.EIO}
+OUTSIDE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EISDIR, errno.EFBIG,
+           errno.EIO, errno.ENAMETOOLONG, errno.ELOOP, errno.EILSEQ}  # fmt: skip
 
 MISSING_PLUGIN = "this hydra/launcher= or hydra/sweeper= is not installed: pip install 'ssd[sweep]'"
 
@@ -76,6 +79,7 @@ def _main() -> None:
     os.environ["SSD_FULL_ERROR"] = os.environ["HYDRA_FULL_ERROR"]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise instead of printing its own report
     try:
+        check_readable([*sys.argv[1:], working_directory()])
         words = inherit(normalise(sys.argv[1:]))
         sys.argv[1:] = flags_first(resume_words([*again(words), *words]))
         os.environ[COMMAND] = json.dumps(sys.argv[1:])
@@ -96,18 +100,35 @@ def _main() -> None:
         if full_errors():
             raise
         text = MISSING_PLUGIN if lacks_plugin(error) else explain(error, sys.argv[1:])
-        print(f"error: {credentials.scrubbed(text)}", file=sys.stderr)
+        print(f"error: {one_line(credentials.scrubbed(text))}", file=sys.stderr)
         sys.exit(error.exit_code if isinstance(error, UserError) else UserError.exit_code)
     except OSError as error:  # after Hydra's: its missing choices are OSErrors, too
         if error.errno not in OUTSIDE or full_errors():
             raise
-        print(f"error: {error.filename or 'output'}: {error.strerror}", file=sys.stderr)
+        print(f"error: {one_line(str(error.filename or 'output'))}: {error.strerror}", file=sys.stderr)
         sys.exit(UserError.exit_code)
     except (RuntimeError, ImportError) as error:
         if not lacks_plugin(error):
             raise
         print(f"error: {MISSING_PLUGIN}", file=sys.stderr)
         sys.exit(UserError.exit_code)
+
+
+def working_directory() -> str:
+    try:
+        return os.getcwd()
+    except FileNotFoundError as error:
+        raise UserError("the working directory is gone; change to another one") from error
+
+
+def check_readable(texts: Sequence[str]) -> None:
+    """Files of a run are UTF-8, and name its paths. Errors: UserError for a text that is not."""
+    for text in texts:
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            shown = os.fsencode(text).decode(errors="backslashreplace")
+            raise UserError(f"{shown}: is not UTF-8 text, as the files of a run are; rename what it names") from error
 
 
 def again(words: list[str]) -> list[str]:

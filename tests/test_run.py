@@ -259,6 +259,35 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     assert not list(tmp_path.glob("outputs/records/*/*-*"))
 
 
+LONG = "n" * 300
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        ([f"hydra.run.dir={LONG}"], f"{LONG}: File name too long"),
+        (["-m", f"hydra.sweep.subdir={LONG}", "seed=1,2"], f"{LONG}: File name too long"),
+        ([f"dataset.root={LONG}", "dataset=csv"], f"{LONG}: File name too long"),
+        ([f"resume={LONG}"], "File name too long"),
+        (["job=eval", f"model={LONG}"], "File name too long"),
+        (["job=compare", f"job.runs=[a,{LONG}]"], f"{LONG}: File name too long"),
+        ([f"training.records={LONG}", "loader=record"], "File name too long"),
+        ([b"hydra.run.dir=out\xff"], r"hydra.run.dir=out\xff: is not UTF-8 text"),
+        ([b"dataset.root=\xff", "dataset=csv"], r"dataset.root=\xff: is not UTF-8 text"),
+        (["dataset=csv", "dataset.root='a\nb\x1b[2J'"], r"dataset.root a\nb\x1b[2J: no such folder"),
+    ],
+)
+def test_paths_that_no_file_can_have_are_one_line(words: list[str], part: str, tmp_path: Path) -> None:
+    done = ssd(tmp_path, "batch_size=8", "epochs=1", "logger=[]", *words)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Logging error" not in done.stderr
+    lines = [line for line in done.stderr.splitlines() if "error" in line]
+    assert len(lines) == 1
+    assert lines[0].startswith("error: ")
+    assert part in lines[0]
+
+
 def test_models_that_do_not_fit_are_one_line(trained: tuple[Path, Path, str], voc: Path, tmp_path: Path) -> None:
     folder, run, _ = trained
     copy = tmp_path / "checkpoints"

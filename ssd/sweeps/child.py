@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from ssd import jobs
 from ssd.config import register
 from ssd.errors import InterruptedRun, UserError
-from ssd.logs import StderrHandler
+from ssd.logs import OneLine, StderrHandler
 from ssd.schema import Config
 from ssd.sweeps.outcome import FAILED, FINISHED, INTERRUPTED, PRUNED, Outcome, read
 from ssd.sweeps.share import places, take
@@ -93,7 +93,7 @@ def _speak_among_others(number: int) -> None:
     """Several jobs share the terminal: each line says whose it is, and there are no progress bars."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, StderrHandler):
-            handler.setFormatter(logging.Formatter(f"#{number} %(message)s"))
+            handler.setFormatter(OneLine(f"#{number} %(message)s"))
     os.environ["TTY_COMPATIBLE"] = "0"  # as rich understands it
 
 

@@ -1,7 +1,8 @@
 """The Optuna sweeper: values of the next jobs from what the ones before gave, in a study that survives a kill."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ from hydra.plugins.launcher import Launcher
 from hydra_plugins.hydra_optuna_sweeper._impl import create_params_from_overrides
 from omegaconf import DictConfig
 from optuna.distributions import BaseDistribution
+from optuna.exceptions import OptunaError
 from optuna.trial import TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from ssd.errors import UserError
 from ssd.files import held
@@ -26,6 +29,9 @@ LOCK = ".lock"
 FIXED = "fixed words"  # of the study: what all its trials share
 MEASURED = "measured"  # of the study: how the value of its first trial was measured
 STALE = "interrupted trials"  # of the study: numbers of those that were killed with the sweep
+# Of the database, and what contents that Optuna never wrote end in.
+FAILURES = (SQLAlchemyError, OptunaError)
+DAMAGE = (*FAILURES, RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError, ImportError)
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
@@ -39,11 +45,14 @@ def search(config: DictConfig, launcher: Launcher, words: Sequence[str]) -> None
     sweep = Path(config.hydra.sweep.dir)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     sweep.mkdir(parents=True, exist_ok=True)
-    with held(sweep / LOCK, str(sweep), "another process runs this sweep; give this one another study_name"):
+    held_sweep = held(sweep / LOCK, str(sweep), "another process runs this sweep; give this one another study_name")
+    with held_sweep, _storage_works(settings.storage, FAILURES):
         space, fixed = split(words)
-        study = open_study(settings, fixed)
-        close_interrupted(study, sweep)
-        if done := ended(study):
+        with _storage_works(settings.storage, DAMAGE):
+            study = open_study(settings, fixed)
+            close_interrupted(study, sweep)
+            done = ended(study)
+        if done:
             log.info("study %s goes on: %d of %d trials have ended", study.study_name, done, settings.n_trials)
         while (left := settings.n_trials - ended(study)) > 0:
             trials = [ask(study, settings, config.seed, space) for _ in range(min(left, _at_once(config)))]
@@ -52,6 +61,20 @@ def search(config: DictConfig, launcher: Launcher, words: Sequence[str]) -> None
             folders = {outcome.number: folder for folder, outcome in read_all(sweep).items()}
             for trial in trials:
                 tell(study, trial.number, folders.get(trial.number))
+
+
+@contextmanager
+def _storage_works(storage: str, failures: tuple[type[Exception], ...]) -> Iterator[None]:
+    """Errors: UserError without the address, which may hold a password."""
+    try:
+        yield
+    except failures as error:
+        text = str(getattr(error, "orig", None) or error).replace(storage, "…")
+        reason = next(iter(text.splitlines()), "") or type(error).__name__
+        raise UserError(
+            f"hydra.sweeper.storage: cannot be used ({reason[:200]}); name a database that Optuna can write, or move a "
+            "damaged file aside to begin a new study"
+        ) from error
 
 
 def split(words: Sequence[str]) -> tuple[dict[str, BaseDistribution], list[str]]:

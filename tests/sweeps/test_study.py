@@ -1,7 +1,9 @@
 """Studies with jobs that are only pretended."""
 
 import json
+import sqlite3
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -105,6 +107,38 @@ def test_the_seed_decides_the_proposals_and_a_stop_changes_none(run: Callable[..
 def test_trials_are_asked_for_as_many_as_run_at_once(run: Callable[..., Pretend], tmp_path: Path) -> None:
     assert len(run([FINISHED], n_trials=5, parallel=2).words) == 5
     assert len(states(tmp_path)) == 5
+
+
+@pytest.mark.parametrize("damage", ["no database", "a torn database", "another schema", "another program's contents"])
+def test_a_damaged_study_is_one_line(damage: str, run: Callable[..., Pretend], tmp_path: Path) -> None:
+    run([FINISHED], n_trials=2)
+    file = tmp_path / "study.db"
+    match damage:
+        case "no database":
+            file.write_bytes(bytes(range(256)) * 16)
+        case "a torn database":
+            file.write_bytes(file.read_bytes()[:100] + b"\xff" * 3000)
+        case "another schema":
+            with closing(sqlite3.connect(file)) as base, base:
+                base.executescript("DROP TABLE studies; CREATE TABLE studies (x);")
+        case _:
+            with closing(sqlite3.connect(file)) as base, base:
+                base.execute("UPDATE trial_params SET distribution_json = '[]'")
+                base.execute("UPDATE study_user_attributes SET value_json = '{'")
+    with pytest.raises(UserError, match="^hydra.sweeper.storage: cannot be used ") as error:
+        run([FINISHED], n_trials=4)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("storage", ["sqlite:////nonexistent/x.db", "sqlite:///" + "n" * 300, "foo://bob:pw-s3cr3t@bar",
+                                     "pw-s3cr3t", "mysql+nothing://bob:pw-s3cr3t@localhost/x"])  # fmt: skip
+def test_a_storage_that_cannot_be_used_is_one_line_without_its_password(storage: str, tmp_path: Path) -> None:
+    settings = config(tmp_path, 1, 0, "x.BasicLauncher", 1)
+    settings.hydra.sweeper.storage = storage
+    with pytest.raises(UserError, match="^hydra.sweeper.storage: cannot be used ") as error:
+        search(settings, Pretend(tmp_path, [FINISHED]), (SPACE,))  # type: ignore[arg-type]
+    assert "s3cr3t" not in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_choices_of_groups_keep_their_quotes(run: Callable[..., Pretend]) -> None:
