@@ -130,7 +130,7 @@ def test_a_damaged_study_is_one_line(damage: str, run: Callable[..., Pretend], t
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("storage", ["sqlite:////nonexistent/x.db", "sqlite:///" + "n" * 300, "foo://bob:pw-s3cr3t@bar",
+@pytest.mark.parametrize("storage", ["sqlite:////dev/null/x.db", "sqlite:///" + "n" * 300, "foo://bob:pw-s3cr3t@bar",
                                      "pw-s3cr3t", "mysql+nothing://bob:pw-s3cr3t@localhost/x"])  # fmt: skip
 def test_a_storage_that_cannot_be_used_is_one_line_without_its_password(storage: str, tmp_path: Path) -> None:
     settings = config(tmp_path, 1, 0, "x.BasicLauncher", 1)
