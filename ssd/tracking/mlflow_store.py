@@ -166,8 +166,8 @@ class Store:
         store = address(self.settings.tracking_uri)
         if self.settings.local and REMOTE.match(location) and not is_typed(store):
             raise UserError(
-                f"{store} would send artifacts to {bare(location)}; if that is meant, name it with "
-                "logger.mlflow.tracking_uri=, else choose another logger.mlflow.experiment="
+                f"this database sends artifacts to {bare(location)[:60]}; if that is meant, name it with "
+                "logger.mlflow.tracking_uri="
             )
 
     def _earlier(self) -> str | None:

@@ -39,7 +39,7 @@ def keep(run: RunInfo, settings: Settings, entries: Sequence[Entry]) -> Path:
     """Writes the entries, and all that is needed to send them, into the run directory."""
     content = {
         "settings": asdict(settings),
-        "run": asdict(run),
+        "run": asdict(replace(run, folder=run.folder.resolve())),  # as entries name files
         "entries": [[entry.kind, entry.content] for entry in entries],
     }
     path = run.folder / FILE
@@ -53,7 +53,7 @@ def load(folder: Path) -> tuple[RunInfo, Settings, list[Entry]]:
     path = folder / FILE
     try:
         content = json.loads(path.read_text())
-        before, now = Path(content["run"]["folder"]), folder.resolve()
+        before, now = Path(content["run"]["folder"]).resolve(), folder.resolve()
         entries = [
             Entry(str(kind), _found_again(_current(str(kind), about), before, now))
             for kind, about in content["entries"]

@@ -3,7 +3,7 @@ else's."""
 
 import json
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +130,7 @@ def test_a_database_does_not_send_artifacts_elsewhere(run, here, caplog) -> None
     )
     folder = waiting(run, uri, artifacts=str(here / "outputs" / "artifacts"))
     unsent.main([str(folder)])
-    assert "would send artifacts to http://evil.invalid" in caplog.text
+    assert "this database sends artifacts to http://evil.invalid" in caplog.text
     assert not (folder / RUN_FILE).exists()
 
 
@@ -246,6 +246,20 @@ def test_a_sweep_stays_where_its_jobs_are(run, tmp_path) -> None:
     found, _, _ = unsent.load(moved)
     assert found.sweep is not None
     assert found.sweep.folder == tmp_path / "other"
+
+
+def test_a_run_that_was_named_by_a_relative_path_and_moved(run, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to(tmp_path)
+    report = str(run.folder / "report.html")
+    for name in (Path("run"), tmp_path / "link" / "run"):
+        info = replace(run, folder=name, sweep=Sweep(tmp_path, 0, [], []))
+        waiting(info, "http://host", ("artifact", [report, ""]))
+        moved = tmp_path / "other" / "run"
+        os.renames(run.folder, moved)
+        _, _, entries = unsent.load(moved)
+        assert entries[-1].content[0] == str(moved / "report.html")
+        os.renames(moved, run.folder)
 
 
 def test_a_program_of_the_users_own_needs_no_word(server, run) -> None:
