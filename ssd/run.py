@@ -37,7 +37,7 @@ MULTIRUN = {"-m", "--multirun"}
 
 # Where a file system says no, to Hydra or to a job: one line, not a traceback.
 OUTSIDE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EISDIR, errno.EFBIG,
-           errno.EIO, errno.ENAMETOOLONG, errno.ELOOP, errno.EILSEQ}  # fmt: skip
+           errno.EIO, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.EILSEQ}  # fmt: skip
 
 MISSING_PLUGIN = "this hydra/launcher= or hydra/sweeper= is not installed: pip install 'ssd[sweep]'"
 
@@ -68,7 +68,7 @@ def main() -> None:
     try:
         sys.argv[1:] = credentials.take_overrides(sys.argv[1:])
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(str(error))}", file=sys.stderr)
         sys.exit(error.exit_code)
     with confined(sys.argv[1:]):
         _main()

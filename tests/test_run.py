@@ -272,6 +272,7 @@ LONG = "n" * 300
         (["job=eval", f"model={LONG}"], "File name too long"),
         (["job=compare", f"job.runs=[a,{LONG}]"], f"{LONG}: File name too long"),
         ([f"training.records={LONG}", "loader=record"], "File name too long"),
+        (["hydra.run.dir=/dev/null"], "/dev/null: File exists"),
         ([b"hydra.run.dir=out\xff"], r"hydra.run.dir=out\xff: is not UTF-8 text"),
         ([b"dataset.root=\xff", "dataset=csv"], r"dataset.root=\xff: is not UTF-8 text"),
         (["dataset=csv", "dataset.root='a\nb\x1b[2J'"], r"dataset.root a\nb\x1b[2J: no such folder"),

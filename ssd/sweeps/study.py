@@ -21,7 +21,7 @@ from ssd.results import Conditions, measured_of, read_metrics, unlike
 from ssd.sweeps.outcome import FINISHED, INTERRUPTED, PRUNED, RUNNING, read, read_all
 from ssd.sweeps.share import one_by_one
 from ssd.targets import make
-from ssd.tracking.credentials import whole
+from ssd.tracking.credentials import scrubbed, whole
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ def _storage_works(storage: str, failures: tuple[type[Exception], ...]) -> Itera
     try:
         yield
     except failures as error:
-        text = str(getattr(error, "orig", None) or error).replace(storage, "…")
+        text = scrubbed(str(getattr(error, "orig", None) or error)).replace(storage, "…").replace(whole(storage), "…")
         reason = next(iter(text.splitlines()), "") or type(error).__name__
         raise UserError(
             f"hydra.sweeper.storage: cannot be used ({reason[:200]}); name a database that Optuna can write, or move a "
