@@ -25,7 +25,7 @@ from ssd.errors import UserError
 SILENCE, INTERVAL, QUESTIONS = 10, 5, 4
 AGAIN = 0.2  # seconds between attempts to connect
 CONNECT = 10.0  # seconds that one of them may take
-REPORT = 10.0  # seconds of attempts, after which the reason is reported
+REPORT = 20.0  # seconds of attempts, after which the reason is reported
 LENGTHS = struct.Struct("!IQ")  # of the message and of its bytes, before both
 MOST_MESSAGE, MOST_CONTENT = 16 << 20, 8 << 30  # bytes: a configuration; parameters and the optimizer's state
 PIECE = 1 << 20

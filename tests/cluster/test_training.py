@@ -148,6 +148,21 @@ def test_a_killed_worker_ends_the_run_which_goes_on_as_if_nothing_had_been(two: 
 
 
 @pytest.mark.slow
+def test_a_worker_that_hangs_is_named_and_the_run_goes_on_as_if_nothing_had_been(two: Path, start: Start) -> None:
+    run = two.parent / "hung"
+    process = start(*WORDS, "cluster=local", "cluster.patience_s=8", "hydra.run.dir=hung")
+    until_step(run, process, 20)
+    os.kill(worker(process), signal.SIGSTOP)
+    lines = ended(process, 69).splitlines()
+    name = r"worker 1 \(.*, process \d+\)"
+    assert any(re.match(rf"waiting \d+ s for {name}: no sign of life$", line) for line in lines), lines
+    assert re.match(rf"error: cluster.patience_s=8: waited so long for {name}: no sign of life; saved after step \d+; "
+                    r"go on with: .*python -m ssd.run resume=hung ", lines[-1])  # fmt: skip
+    ended(start("resume=hung", *NAMES_CODE), 0)
+    assert_same(two, run)
+
+
+@pytest.mark.slow
 def test_ctrl_c_saves_and_the_run_goes_on_alone(two: Path, start: Start) -> None:
     """Everybody hears it, as everybody does who was started from a terminal."""
     run = two.parent / "interrupted"
