@@ -12,6 +12,7 @@ from ssd.detection.results import shown_scores
 from ssd.errors import UserError
 
 OTHERS = "others"
+SHOWN = 24  # characters of a value in a message: it may be an image by mistake
 
 
 @dataclass(frozen=True)
@@ -65,4 +66,5 @@ def _shown(value: Any) -> str:
     """A value of any type, in a few characters."""
     if isinstance(value, int) and abs(value) >= 10**20:  # Python writes no integer of thousands of digits
         return "an integer of more than 20 digits"
-    return reprlib.repr(value)
+    text = reprlib.repr(value)
+    return text if len(text) <= SHOWN else f"a {type(value).__name__}"
