@@ -1,14 +1,24 @@
 """The one exception a user is meant to see."""
 
+LONGEST = 10_000  # characters of a message
+# What ends a line, or is an instruction to a terminal: names out of files may hold anything.
+CONTROLS = {code: repr(chr(code))[1:-1] for code in (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)}
+CONTROLS |= dict.fromkeys(map(ord, "\t\n\r"), " ")
+
 
 class UserError(Exception):
-    """Bad input or configuration, told in one line: what is wrong, where, and what would be right.
+    """Bad input or configuration, told in one line: what is wrong, where, and what would be right. Line ends in
+    the message become blanks, other control characters are shown as \\x1b, …
 
     The runner prints the message alone, without a traceback, and exits with a non-zero code. Everything else
     that escapes a job is a bug of this package and keeps its traceback.
     """
 
     exit_code = 2
+
+    def __init__(self, message: str) -> None:
+        text = message if len(message) <= LONGEST else f"{message[:LONGEST]}…"
+        super().__init__(text.encode(errors="backslashreplace").decode().translate(CONTROLS))
 
 
 class InterruptedRun(UserError):  # noqa: N818 - not a mistake of anybody's

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import fcntl
+import json
 import os
 import re
 import shutil
@@ -12,11 +13,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from ssd.errors import UserError
 
 LOCK = ".lock"
+MAX_DEPTH = 64  # of JSON, far more than any file of a run has
+MAX_CONTAINERS = 2_000_000  # of JSON; an empty one takes twenty times the memory that it has bytes
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # of Linux
 NO_BOOT = "0" * 8
 DRAFT = re.compile(r"\..*\.([0-9a-f]{8})[0-9a-f]{12}\.tmp", re.DOTALL)
@@ -65,6 +68,37 @@ def read_limited(path: str | os.PathLike[str], most: int, what: str) -> bytes:
         if size > most:
             raise UserError(f"{os.fspath(path)}: more than {most / 1e6:g} MB are too many for {what}")
         return file.read()
+
+
+def read_json(path: str | os.PathLike[str], most: int, what: str) -> Any:
+    """A file of JSON, as dicts, lists, texts, numbers, truth values and None. most, what: as of read_limited.
+
+    Errors: FileNotFoundError; UserError in one line for every other file that cannot be read, is damaged, or is larger
+    or deeper than any that a run writes.
+    """
+    try:
+        data = read_limited(path, most, what)
+        if data.count(b"[") + data.count(b"{") > MAX_CONTAINERS:
+            raise ValueError(f"more than {MAX_CONTAINERS} lists and objects")
+        content = json.loads(data.decode())
+        _check_depth(content)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise UserError(f"{os.fspath(path)}: cannot be read ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{os.fspath(path)}: damaged, not {what} ({str(error)[:200]})") from error
+    return content
+
+
+def _check_depth(content: Any) -> None:
+    level = [content]
+    for _ in range(MAX_DEPTH):
+        groups = [one.values() if isinstance(one, dict) else one for one in level if isinstance(one, (dict, list))]
+        level = [inner for group in groups for inner in group]
+        if not level:
+            return
+    raise ValueError(f"nested more than {MAX_DEPTH} deep")
 
 
 @contextmanager

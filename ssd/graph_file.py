@@ -117,12 +117,15 @@ def graph_errors(source: str) -> Iterator[None]:
     try:
         yield
     except DAMAGE as error:
+        if "alloc" in (line := first_line(error)):
+            raise UserError(f"{source}: there is not enough memory for it ({line})") from error
         raise UserError(f"{source}: its graph is damaged, or not one of this package ({first_line(error)})") from error
 
 
 def first_line(error: Exception) -> str:
-    """What MXNet says before its stack."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
+    """What MXNet says of it, without its stack."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return next((line for line in lines if "Error:" in line), lines[0])[:200]
 
 
 def check_graph(stored: Any, depth: int = 0) -> set[str]:
@@ -158,6 +161,9 @@ def _check_node(node: Any, before: Sequence[Any], depth: int) -> set[str]:
     attributes = _attributes(node)
     if attributes.get("sample_type") == "bilinear" and "num_filter" not in attributes:
         raise ValueError(f"{name[:60]!r} is bilinear and has no num_filter")
+    axes = [int(axis) for axis in WHOLE.findall(attributes.get("axes", "")[:1000])]
+    if operator.endswith("transpose") and sorted(axes) != list(range(len(axes))):  # it would write beyond its array
+        raise ValueError(f"{name[:60]!r} has axes={attributes['axes'][:60]}, which are not each axis once")
     parts = node.get("subgraphs", [])
     if not isinstance(parts, list):
         raise ValueError(f"subgraphs of {name[:60]!r} are no list")

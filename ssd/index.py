@@ -11,12 +11,12 @@ params that were the best then), the metric that decides, and values: all number
 """
 
 import hashlib
-import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ssd.errors import UserError
-from ssd.files import open_regular, read_limited
+from ssd.files import open_regular, read_json
 from ssd.tracking.credentials import bare_values
 
 NAME = "checkpoints.json"
@@ -31,15 +31,49 @@ Entry = dict[str, Any]
 def read_index(path: Path) -> dict[str, Any]:
     """The index; what an earlier version did not write is filled in. Errors: UserError when damaged."""
     try:
-        index = json.loads(read_limited(path, MAX_BYTES, "an index of checkpoints"))
-        entries = [index["last"], *index.get("kept", []), *([index["best"]] if "best" in index else [])]
-        for entry in entries:
-            for file in (entry["params"], entry.get("states")):
-                if file is not None and Path(file).name != file:
-                    raise ValueError(f"{file} lies outside of its folder")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        index = {"kept": [], "finished": False, "words": [], **read_json(path, MAX_BYTES, "an index of checkpoints")}
+        kinds = {"kept": list, "finished": bool, "words": list, "last": dict, "best": dict}
+        if wrong := _wrong_kind(index, kinds, ("best",)):
+            raise ValueError(wrong)
+        index["kept"] = [_entry(content) for content in index["kept"]]
+        index |= {name: _entry(index[name]) for name in ("last", "best") if name in index}
+        index["words"] = bare_values(index["words"])
+    except UserError as error:
+        raise UserError(f"{error}; name the .params file instead") from error
+    except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{path}: damaged ({error}); name the .params file instead") from error
-    return {"kept": [], "finished": False, **index, "words": bare_values(index.get("words", []))}
+    return index
+
+
+def _entry(content: Any) -> Entry:
+    """A checkpoint with all its keys. Errors: ValueError saying what makes it none."""
+    if not isinstance(content, dict):
+        raise ValueError("a checkpoint is no object")
+    entry = {"states": None, **content}
+    for file in (entry.get("params"), entry["states"], entry.get("best")):
+        if isinstance(file, str) and (Path(file).name != file or "\0" in file):
+            raise ValueError(f"{file} lies outside of its folder")
+    text, number = (str, type(None)), (int, float, type(None))
+    kinds = {"epoch": int, "step": int, "params": str, "states": text, "best": text, "sha256": dict, "values": dict}
+    if wrong := _wrong_kind(entry, kinds, ("best", "sha256", "values")):
+        raise ValueError(f"of a checkpoint {wrong}")
+    measured = {**entry.get("values", {}), **{name: value for name, value in entry.items() if name not in kinds}}
+    if wrong_number := [name for name, value in measured.items() if not isinstance(value, number)]:
+        raise ValueError(f"of a checkpoint {wrong_number[0]!r} is no number")
+    if not all(isinstance(digest, str) for digest in entry.get("sha256", {}).values()):
+        raise ValueError("of a checkpoint 'sha256' is of another kind")
+    return entry
+
+
+def _wrong_kind(content: Mapping[str, Any], kinds: Mapping[str, Any], optional: tuple[str, ...]) -> str | None:
+    """The first of these keys that is missing, or has a value of another kind."""
+    for name, kind in kinds.items():
+        if name not in content:
+            if name not in optional:
+                return f"{name!r} is missing"
+        elif not isinstance(content[name], kind) or (kind is int and isinstance(content[name], bool)):
+            return f"{name!r} is of another kind"
+    return None
 
 
 def epoch_of(entry: Entry) -> int:

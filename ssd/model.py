@@ -105,9 +105,16 @@ def stamp(symbol: Any, spec: ModelSpec) -> Any:
     return symbol
 
 
+def stamped(symbol: Any, path: Path) -> str | None:
+    """What a graph out of a file carries of its spec, as text. Errors: UserError for a graph that cannot be read."""
+    with graph_errors(str(path)):
+        text: str | None = symbol.attr_dict().get("data", {}).get(SPEC_ATTRIBUTE)
+    return text
+
+
 def spec_of(symbol: Any, path: Path) -> ModelSpec:
     """The spec a graph carries. Errors: UserError when there is none or it is not of this form."""
-    text = symbol.attr_dict().get("data", {}).get(SPEC_ATTRIBUTE)
+    text = stamped(symbol, path)
     if text is None:
         raise UserError(f"{path}: says nothing of its classes and input; it was not written by this package")
     try:

@@ -14,6 +14,7 @@ further split behind its name (test/map_11pt), and beside them
 Jobs that measure no split write the first three, and numbers of their own (`write_metrics`).
 """
 
+import io
 import json
 import math
 from collections.abc import Iterable, Mapping
@@ -22,15 +23,19 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from ssd.files import write_atomically
+from ssd.errors import UserError
+from ssd.files import read_json, read_limited, write_atomically
 
 FILE = "metrics.json"
+MAX_BYTES = 64_000_000  # of metrics.json: the numbers of 100,000 classes on three splits
+MAX_TABLE = 512_000_000  # of metrics.csv and steps.csv
 RUNNING, FINISHED, INTERRUPTED, FAILED, PRUNED = "running", "finished", "interrupted", "failed", "pruned"
 BEST, LAST = "best", "last"
 HEADLINE = "map_11pt"  # what runs are ranked by, the larger the better
 # What numbers depend on besides the model -> how it is called where it differs.
 COMPARED = {"split": "split", "images": "number of images", "fingerprint": "images", "iou": "metric.iou",
             "compat": "metric.compat"}  # fmt: skip
+NUMBERS = (HEADLINE, "map_area", "AP", "AP50", "AP75", "precision", "recall", "f1", "mean_iou", "epoch", "step")
 UNKNOWN = "how they were measured is not recorded"
 
 
@@ -70,8 +75,14 @@ class Conditions:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "Conditions":
-        """Keys of later versions are passed over. Errors: TypeError for missing ones."""
-        return cls(**{one.name: content[one.name] for one in fields(cls) if one.name in content})
+        """Keys of later versions are passed over. Errors: TypeError for missing ones and wrong kinds of value."""
+        found = cls(**{one.name: content[one.name] for one in fields(cls) if one.name in content})
+        texts = (found.dataset, found.split, found.fingerprint)
+        optional = [text for text in (found.compat, found.same_images, found.thresholds) if text is not None]
+        numbers = (found.images, found.objects, found.iou)
+        if not all(isinstance(text, str) for text in (*texts, *optional)) or not all(map(is_number, numbers)):
+            raise TypeError("conditions are no texts and numbers")
+        return found
 
 
 @dataclass(frozen=True)
@@ -121,9 +132,36 @@ def write_metrics(folder: Path, job: str, numbers: Mapping[str, Any], reason: st
 def read_metrics(folder: Path) -> dict[str, Any]:
     """metrics.json of a run directory; empty where it is missing or damaged."""
     try:
-        return dict(json.loads((folder / FILE).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        content = read_json(folder / FILE, MAX_BYTES, "the numbers of a run")
+    except (FileNotFoundError, UserError):
         return {}
+    return content if isinstance(content, dict) else {}
+
+
+def wrong_number(metrics: Mapping[str, Any]) -> str | None:
+    """The first metric of a metrics.json that is neither a number nor null."""
+    named = (key for key in metrics if key.rpartition("/")[2] in NUMBERS)
+    return next((key for key in named if metrics[key] is not None and not is_number(metrics[key])), None)
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value out of JSON is one; whole ones may be larger there than any that a float64 holds."""
+    return isinstance(value, float) or (isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63)
+
+
+def read_table(file: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """The columns and the rows of a CSV file of a run, see ssd.data.csv_cells. The last line of a killed run may be
+    half a line: it does not count.
+
+    Errors: FileNotFoundError; UserError for one that is damaged or larger than runs write.
+    """
+    from ssd.data.csv_cells import read  # behind which much is imported
+
+    try:
+        text = read_limited(file, MAX_TABLE, "a table of a run").decode()
+        return read(io.StringIO(text[: text.rfind("\n") + 1], newline=""))
+    except ValueError as error:
+        raise UserError(f"{file}: damaged ({str(error)[:200]})") from error
 
 
 def measured_of(metrics: Mapping[str, Any]) -> dict[str, Conditions]:

@@ -264,3 +264,34 @@ def test_a_draft_that_is_swept_before_it_is_locked_is_made_again(tmp_path, monke
         (draft / "a").write_text("1")
     assert gone
     assert names(tmp_path) == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("{", "damaged, not a list of things"),
+        ("[" * 100_000, "damaged"),
+        ("[" * 70 + "]" * 70, "nested more than 64 deep"),
+        ("9" * 5000, "damaged"),
+        ('"\\ud8', "damaged"),
+        ("[" + "[]," * 2_000_001 + "1]", "lists and objects"),
+        (" " * 20_000_001, "too many for a list of things"),
+    ],
+)
+def test_json_that_is_damaged_or_too_much(text, part, tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text(text)
+    with pytest.raises(UserError, match=part) as caught:
+        files.read_json(path, 20_000_000, "a list of things")
+    assert str(caught.value).startswith(str(path))
+    with pytest.raises(FileNotFoundError):
+        files.read_json(tmp_path / "b.json", 10, "a list of things")
+    path.write_text('{"a": [1, null, "é"]}')
+    assert files.read_json(path, 100, "a list of things") == {"a": [1, None, "é"]}
+
+
+def test_messages_are_one_line_whatever_names_hold():
+    assert str(UserError("class 'a\nb\x1b[2J\u2028\ud83d' is unknown")) == (
+        "class 'a b\\x1b[2J\\u2028\\ud83d' is unknown"
+    )
+    assert len(str(UserError("x" * 100_000))) < 11_000

@@ -214,6 +214,14 @@ def test_bilinear_upsampling_of_no_filters(tmp_path) -> None:
     assert "'up' is bilinear and has no num_filter" in error(tmp_path, content)
 
 
+@pytest.mark.parametrize("axes", ["(0, 2, 3, 2)", "(0, 3, 3, 1)", "(0, 1, 2, 4)", "(-1, 0, 1, 2)"])
+def test_axes_that_are_not_each_axis_once(axes, tmp_path) -> None:
+    """MXNet takes an axis twice, and writes beyond the array."""
+    content = stored(mx.sym.transpose(mx.sym.Variable("data"), axes=(0, 2, 3, 1), name="moved"))
+    node(content, "moved")["attrs"]["axes"] = axes
+    error(tmp_path, content)
+
+
 def test_operators_of_other_networks_compute_an_image_first(tmp_path, monkeypatch) -> None:
     symbol = mx.sym.contrib.AdaptiveAvgPooling2D(mx.sym.Variable("data"), output_size=2, name="mine")
     path = tmp_path / "a-symbol.json"

@@ -34,3 +34,27 @@ def test_files_of_which_no_index_tells(folder: Path, tmp_path: Path) -> None:
     (folder / NAME).write_text("{")
     with pytest.raises(UserError, match="damaged"):
         find_entry(folder / "ssd-0002.params")
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        (lambda index: index["last"].pop("step"), "'step' is missing"),
+        (lambda index: index["kept"].append(3), "is no object"),
+        (lambda index: index["kept"][0].update(sha256=3), "'sha256' is of another kind"),
+        (lambda index: index["kept"][0].update(sha256={"params": None}), "'sha256' is of another kind"),
+        (lambda index: index["kept"][0].update(params=None), "'params' is of another kind"),
+        (lambda index: index["kept"][0].update({"val/map_11pt": "0.5"}), "'val/map_11pt' is no number"),
+        (lambda index: index["best"].update(states="../x"), "outside of its folder"),
+        (lambda index: index.update(words="epochs=1"), "'words' is of another kind"),
+        (lambda index: index.update(deep=json.loads("[" * 100 + "]" * 100)), "nested more than 64 deep"),
+        (lambda index: index.pop("last") and index, "'last' is missing"),
+    ],
+)
+def test_what_is_no_index_is_one_line(change, part: str, folder: Path) -> None:
+    index = json.loads((folder / NAME).read_text())
+    change(index)
+    (folder / NAME).write_text(json.dumps(index))
+    with pytest.raises(UserError, match=part) as caught:
+        find_entry(folder / "ssd-0002.params")
+    assert "\n" not in str(caught.value)

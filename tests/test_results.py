@@ -89,3 +89,10 @@ def test_the_reason_behind_other_images_is_said():
     assert unlike([VAL, None]) == "how they were measured is not recorded for some"
     three = unlike([VAL, replace(VAL, fingerprint="1"), replace(VAL, split="test", images=3)])
     assert three == "split (test, val); number of images (3, 90); images"
+
+
+@pytest.mark.parametrize("change", [{"images": "4"}, {"dataset": None}, {"fingerprint": [1]}, {"compat": {}}])
+def test_conditions_of_another_kind_are_unknown(change):
+    content = RESULTS.to_json("train")
+    content["measured"]["val"] |= change
+    assert measured_of(content) == {}

@@ -11,9 +11,21 @@ from typing import Any
 
 import numpy as np
 
-from ssd.data.csv_cells import read
 from ssd.errors import UserError
-from ssd.results import FILE, FINISHED, HEADLINE, Conditions, group_letters, key_of, measured_of, read_metrics, unlike
+from ssd.files import read_json
+from ssd.results import (
+    FILE,
+    FINISHED,
+    HEADLINE,
+    Conditions,
+    group_letters,
+    key_of,
+    measured_of,
+    read_metrics,
+    read_table,
+    unlike,
+    wrong_number,
+)
 from ssd.saved import CONFIG, read_config
 
 METRICS = (HEADLINE, "map_area", "AP", "AP50", "AP75", "precision", "recall", "f1", "mean_iou")
@@ -31,8 +43,9 @@ ABSENT = "–"  # shown for a key that a run does not have
 LEAVES = 8  # keys of one table that are listed one by one where they differ; more become one row
 ITEMS = 6  # of a list that is shown as it is; a longer one as its length and digest
 DIGITS = 6  # of a digest
+MAX_CURVES = 512_000_000  # bytes: of 100,000 classes
 # What files of a run that are damaged end in.
-DAMAGE = (UserError, OSError, ValueError, TypeError, KeyError, AttributeError)
+DAMAGE = (UserError, OSError, ValueError, TypeError, LookupError, AttributeError, OverflowError)
 
 
 @dataclass(frozen=True)
@@ -286,7 +299,8 @@ def _read(folder: Path, name: str) -> Run | str:
     try:
         config = read_config(folder / CONFIG)
         metrics = read_metrics(folder)
-        _check_numbers(metrics)
+        if wrong := wrong_number(metrics):
+            raise ValueError(f"{FILE}: {wrong} is no number")
         flat = dict(_flat(config, ""))
         split = str(metrics.get("split") or flat.get("job.split") or "val")
         return Run(
@@ -294,13 +308,6 @@ def _read(folder: Path, name: str) -> Run | str:
         )
     except DAMAGE as error:
         return f"its files cannot be read ({' '.join(str(error).split())})"
-
-
-def _check_numbers(metrics: Mapping[str, Any]) -> None:
-    """Errors: ValueError for a metric that is none."""
-    for key, value in metrics.items():
-        if key.rpartition("/")[2] in METRICS and not isinstance(value, (int, float, type(None))):
-            raise ValueError(f"{FILE}: {key} is no number")
 
 
 def _flat(node: Any, prefix: str) -> list[tuple[str, Any]]:
@@ -313,18 +320,20 @@ def _epochs(folder: Path) -> dict[str, np.ndarray]:
     file = folder / "metrics.csv"
     if not file.is_file():
         return {}
-    with file.open(encoding="utf-8", newline="") as lines:
-        columns, rows = read(lines)
+    columns, rows = read_table(file)
     return {name: np.array([float(row[name] or "nan") for row in rows]) for name in columns if rows}
 
 
 def _mean_curve(folder: Path, split: str) -> np.ndarray | None:
     """Mean over the classes of the best precision at each recall or beyond, 0 where a class does not get that far."""
+    if not split.isidentifier():
+        return None
     files = [folder / f"curves_{split}.json", folder / "curves.json"]  # the second of an earlier version
     file = next((file for file in files if file.is_file()), None)
     if file is None:
         return None
-    curves = [_at_recalls(curve["recall"], curve["precision"]) for curve in json.loads(file.read_text()).values()]
+    read = read_json(file, MAX_CURVES, "curves of precision and recall")
+    curves = [_at_recalls(curve["recall"], curve["precision"]) for curve in read.values()]
     return np.mean(curves, axis=0) if curves else None
 
 

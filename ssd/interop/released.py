@@ -15,7 +15,7 @@ from ssd.config import CONF
 from ssd.engine import mx
 from ssd.errors import UserError
 from ssd.graph_file import load_graph
-from ssd.model import PARAMS_NAME, SPEC_ATTRIBUTE, Model, ModelSpec, Params, load_params
+from ssd.model import PARAMS_NAME, Model, ModelSpec, Params, load_params, stamped
 from ssd.symbol.graphs import build_test
 from ssd.symbol.head import head_layers
 
@@ -40,7 +40,7 @@ def released_model(cfg: DictConfig) -> Model | None:
         return None
     file = path.with_name(f"{match['prefix']}-symbol.json")
     symbol = load_graph(file, (cfg.data_shape.height, cfg.data_shape.width)) if file.is_file() else None
-    if symbol is not None and SPEC_ATTRIBUTE in symbol.attr_dict().get("data", {}):
+    if symbol is not None and stamped(symbol, file) is not None:
         return None
     if cfg.compat != COMPAT:
         raise UserError(

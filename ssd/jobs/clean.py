@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from ssd.data.dataset import SPLITS
 from ssd.data.records import RECORDS, size_of, unused
 from ssd.errors import UserError
-from ssd.files import LOCK, try_lock, write_atomically
+from ssd.files import LOCK, read_json, try_lock, write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +25,7 @@ PACKED = re.compile(rf"(?:{'|'.join(SPLITS)})-[0-9a-f]{{12}}")  # a folder of re
 # One not finished, or not gone.
 DRAFT = re.compile(rf"\.{PACKED.pattern}\.(?:part|[0-9a-f]{{12}}(?:[0-9a-f]{{8}})?\.(?:tmp|gone))")
 PREPARED = "prepare.json"
+MAX_BYTES = 64_000_000  # of records.json and prepare.json
 STILL_WRITTEN = 3600.0  # seconds since its last change for which a draft without a lock is left alone
 
 
@@ -64,15 +65,20 @@ def run(cfg: DictConfig, folder: Path) -> None:
 
 def references(runs: Path) -> Iterator[tuple[tuple[str, str], str]]:
     """((dataset, folder), run) of all records that run directories refer to, wherever the files have been moved."""
-    for place, _, files in os.walk(runs):
-        if RECORDS in files:
-            with contextlib.suppress(OSError, ValueError, AttributeError):
-                for packed in json.loads((Path(place) / RECORDS).read_text()).values():
-                    yield _name(Path(packed)), place
-        if PREPARED in files:
-            with contextlib.suppress(OSError, ValueError, AttributeError, KeyError, TypeError):
-                for split in json.loads((Path(place) / PREPARED).read_text())["splits"].values():
-                    yield _name(Path(split["file"]).parent), place
+    for place, _, names in os.walk(runs):
+        for name in {RECORDS, PREPARED} & set(names):
+            try:
+                yield from [(_name(Path(folder)), place) for folder in _folders_of(Path(place) / name)]
+            except (OSError, UserError, TypeError, AttributeError, KeyError) as error:
+                log.warning("%s: which records its run needs is not known (%s)", Path(place) / name, error)
+
+
+def _folders_of(file: Path) -> list[str]:
+    """The folders of records that records.json, or prepare.json, names."""
+    content = read_json(file, MAX_BYTES, "a list of records")
+    if file.name == RECORDS:
+        return list(content.values())
+    return [os.path.dirname(split["file"]) for split in content["splits"].values()]
 
 
 def record_folders(place: Path) -> list[Path]:

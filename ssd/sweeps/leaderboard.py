@@ -9,9 +9,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ssd.data.csv_cells import CsvWriter, read
+from ssd.data.csv_cells import CsvWriter
+from ssd.errors import UserError
 from ssd.files import write_atomically
-from ssd.results import HEADLINE, Conditions, group_letters, key_of, measured_of, read_metrics, unlike
+from ssd.results import (
+    HEADLINE,
+    Conditions,
+    group_letters,
+    key_of,
+    measured_of,
+    read_metrics,
+    read_table,
+    unlike,
+    wrong_number,
+)
 from ssd.sweeps.outcome import FAILED, FINISHED, Outcome, read_all
 
 log = logging.getLogger(__name__)
@@ -90,9 +101,8 @@ def collect(sweep: Path) -> list[Row]:
     rows = []
     for folder, outcome in found.items():
         own = [word for word in outcome.words if word not in shared]
-        rows.append(
-            Row(folder, outcome, " ".join(own or outcome.words) or "defaults", read_metrics(folder), _speed(folder))
-        )
+        words = " ".join(own or outcome.words) or "defaults"
+        rows.append(Row(folder, outcome, words, _metrics(folder), _speed(folder)))
     return _ranked([row for row in rows if finished(row)]) + [row for row in rows if not finished(row)]
 
 
@@ -175,13 +185,24 @@ def _table(lines: Sequence[Sequence[str]], right: Sequence[int]) -> list[str]:
     return [f"| {' | '.join(line)} |" for line in (padded[0], rule, *padded[1:])]
 
 
+def _metrics(folder: Path) -> dict[str, Any]:
+    metrics = read_metrics(folder)
+    if wrong := wrong_number(metrics):
+        log.warning("%s: its metrics.json is damaged, %s is no number", folder.name, wrong)
+        return {}
+    return metrics
+
+
 def _speed(folder: Path) -> float | None:
     """Mean over the epochs; without the first one, in which MXNet chooses its kernels, where there are others."""
     file = folder / "metrics.csv"
     if not file.is_file():
         return None
-    with file.open(encoding="utf-8", newline="") as lines:
-        speeds = [float(row[SPEED]) for row in read(lines)[1] if row.get(SPEED)]
+    try:
+        speeds = [float(row[SPEED]) for row in read_table(file)[1] if row.get(SPEED)]
+    except (UserError, ValueError, OSError) as error:
+        log.warning("%s: its speed is not known (%s)", folder.name, error)
+        return None
     speeds = [speed for speed in speeds[1:] or speeds if math.isfinite(speed)]
     return sum(speeds) / len(speeds) if speeds else None
 

@@ -7,13 +7,16 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from ssd.errors import UserError
-from ssd.files import write_atomically
+from ssd.files import read_json, write_atomically
+from ssd.results import is_number
 
 FILE = "job.json"
 LONGEST = 300  # characters of a reason
 # As it is while the job runs. On disk after the sweep is over it means that the whole sweep was killed.
 RUNNING = "running"
 FINISHED, PRUNED, FAILED, INTERRUPTED = "finished", "pruned", "failed", "interrupted"
+STATES = (RUNNING, FINISHED, PRUNED, FAILED, INTERRUPTED)
+MAX_BYTES = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -42,9 +45,22 @@ class Outcome:
 def read(folder: Path) -> Outcome:
     """The outcome in a job's folder. Errors: UserError for a file that is none."""
     try:
-        return Outcome(**json.loads((folder / FILE).read_text()))
+        return _checked(Outcome(**read_json(folder / FILE, MAX_BYTES, "the outcome of a job")))
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{folder / FILE}: cannot be read ({error})") from error
+
+
+def _checked(outcome: Outcome) -> Outcome:
+    """Errors: TypeError for values of another kind."""
+    words, measured = outcome.words, (outcome.value, outcome.seconds, outcome.parameters)
+    if not isinstance(words, list) or not all(isinstance(text, str) for text in (*words, outcome.reason)):
+        raise TypeError("words or reason are no text")
+    if outcome.state not in STATES:
+        raise TypeError("there is no such state")
+    numbers = [outcome.number, *(value for value in measured if value is not None)]
+    if not all(is_number(value) and math.isfinite(value) for value in numbers):
+        raise TypeError("number, value, seconds or parameters are no numbers")
+    return outcome
 
 
 def read_all(sweep: Path) -> dict[Path, Outcome]:

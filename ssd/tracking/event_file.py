@@ -1,5 +1,6 @@
 """A file of TensorBoard events."""
 
+import logging
 import os
 import socket
 import struct
@@ -8,10 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from google.protobuf.message import DecodeError
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.record_writer import masked_crc32c
 
 from ssd.files import whole_file
+
+log = logging.getLogger(__name__)
 
 LENGTH, CHECK = struct.Struct("<Q"), struct.Struct("<I")  # a record: length, its checksum, event, its checksum
 
@@ -60,10 +64,16 @@ def drop_from(path: Path, step: int, ended: str) -> None:
 
 
 def records(file: BinaryIO) -> Iterator[tuple[bytes, Event]]:
-    """The complete records of a file, each with its event."""
+    """The complete records of a file, each with its event, up to one that is damaged: TensorBoard reads no further."""
+    size = os.fstat(file.fileno()).st_size
     while len(head := file.read(LENGTH.size + CHECK.size)) == LENGTH.size + CHECK.size:
         (length,) = LENGTH.unpack_from(head)
-        body = file.read(length + CHECK.size)
-        if len(body) < length + CHECK.size:
+        if length + CHECK.size > size - file.tell():
             return
-        yield head + body, Event.FromString(body[:length])
+        body = file.read(length + CHECK.size)
+        try:
+            event = Event.FromString(body[:length])
+        except DecodeError:
+            log.warning("%s: damaged %d bytes before its end; what follows is dropped", file.name, size - file.tell())
+            return
+        yield head + body, event

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ssd.data.csv_cells import CsvWriter, read
+from ssd.data.csv_cells import NUMBER, CsvWriter
 from ssd.data.images import encode
+from ssd.errors import UserError
 from ssd.files import write_atomically
-from ssd.results import FILE, Results
+from ssd.results import FILE, Results, read_table
 from ssd.tracking.events import RunInfo, Values, Writer
 
 EPOCHS = "metrics.csv"
@@ -112,8 +113,10 @@ class Table:
         """Columns and complete rows of the file; the last row of a killed run may be half a row."""
         if not self.path.is_file():
             return [], []
-        text = self.path.read_text(encoding="utf-8")
-        return read(io.StringIO(text[: text.rfind("\n") + 1], newline=""))
+        columns, rows = read_table(self.path)
+        if columns and not all(NUMBER.fullmatch(row.get(self.key, "")) for row in rows):
+            raise UserError(f"{self.path}: damaged, {self.key!r} is no number in every row; move the file away")
+        return columns, rows
 
 
 def picture_path(folder: Path, tag: str) -> Path:

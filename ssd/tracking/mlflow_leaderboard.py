@@ -1,16 +1,17 @@
 """A sweep's leaderboard as artifacts of the run that stands for the sweep, in every store its jobs were recorded in."""
 
-import json
 import logging
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ssd.errors import UserError
+from ssd.files import read_json
 from ssd.saved import CONFIG, read_config
 from ssd.tracking.credentials import whole
 from ssd.tracking.mlflow import quieten
-from ssd.tracking.mlflow_store import RUN_FILE, address, guarded
+from ssd.tracking.mlflow_store import RUN_FILE, RUN_FILE_BYTES, address, guarded
 from ssd.tracking.mlflow_sweep import PARENT
 from ssd.tracking.named import is_followed
 from ssd.tracking.outbox import Entry, Outbox
@@ -35,9 +36,13 @@ def _stores(sweep: Path) -> dict[str, tuple[Path, str]]:
     """Address of each store -> the folder of a job that has a run in it, and that run's id."""
     found = {}
     for file in sweep.glob(f"*/{RUN_FILE}"):
-        place = json.loads(file.read_text())
-        if is_followed(address(str(place["tracking_uri"])), sweep):  # of jobs that this process did not start, too
-            found[str(place["tracking_uri"])] = (file.parent, str(place["run_id"]))
+        place = read_json(file, RUN_FILE_BYTES, "the place of a run in a store")
+        try:
+            tracking_uri, run_id = str(place["tracking_uri"]), str(place["run_id"])
+        except (KeyError, TypeError) as error:
+            raise UserError(f"{file}: damaged, it does not name a run of a store") from error
+        if is_followed(address(tracking_uri), sweep):  # of jobs that this process did not start, too
+            found[tracking_uri] = (file.parent, run_id)
     return found
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from ssd.errors import UserError
-from ssd.files import in_turn, write_atomically
+from ssd.files import in_turn, read_json, write_atomically
 from ssd.names import Tags
 from ssd.tracking.credentials import bare, missing, whole
 from ssd.tracking.events import RunInfo, Values
@@ -28,6 +28,7 @@ DRIVER = "sqlite+pysqlite:///"  # the same; of SQLITE MLflow would make the fold
 METRICS_AT_ONCE, PARAMS_AT_ONCE = 1000, 100  # MLflow's limits per request
 STATUS = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED", "pruned": "KILLED"}
 REMOTE = re.compile(r"(?!file:)[A-Za-z][A-Za-z0-9+.-]+:")  # a place for artifacts that is no folder
+RUN_FILE_BYTES = 100_000
 RUN_FILE = "mlflow.json"  # in the run directory: which run of which store it is
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # which of its pages MLflow shows: not those of chats
 LATER = (401, 403, 408, 429)  # of the answers that blame the request: those that another time may not be given
@@ -176,9 +177,9 @@ class Store:
 
         file = self.run.folder / RUN_FILE
         try:
-            place = json.loads(file.read_text())
+            place = read_json(file, RUN_FILE_BYTES, "the place of a run in a store")
             run_id, here = str(place["run_id"]), place["tracking_uri"] == self.settings.tracking_uri
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, UserError, KeyError, TypeError):
             return None
         try:
             found = self.client.get_run(run_id) if here else None

@@ -21,7 +21,7 @@ from typing import Any
 
 from ssd.commands import module_command
 from ssd.errors import UserError
-from ssd.files import unwritable, write_atomically
+from ssd.files import read_json, unwritable, write_atomically
 from ssd.targets import confined
 from ssd.tracking.credentials import bare, guard, take
 from ssd.tracking.events import RunInfo, Sweep
@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 
 FILE = "mlflow-unsent.json"
 MOST = 10**300  # of any number
+MAX_BYTES = 512_000_000  # of FILE
 
 
 def keep(run: RunInfo, settings: Settings, entries: Sequence[Entry]) -> Path:
@@ -52,7 +53,7 @@ def load(folder: Path) -> tuple[RunInfo, Settings, list[Entry]]:
     damaged."""
     path = folder / FILE
     try:
-        content = json.loads(path.read_text())
+        content = read_json(path, MAX_BYTES, "what waits to be sent")
         before, now = Path(content["run"]["folder"]).resolve(), folder.resolve()
         entries = [
             Entry(str(kind), _found_again(_current(str(kind), about), before, now))
@@ -65,7 +66,7 @@ def load(folder: Path) -> tuple[RunInfo, Settings, list[Entry]]:
         kept = [entry for entry in entries if _is_inside(entry, now)]
     except FileNotFoundError:
         raise UserError(f"{path}: does not exist, so nothing of this run waits to be sent") from None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
         raise UserError(f"{path}: cannot be read ({first_line(error)})") from error
     if outside := [str(entry.content[0]) for entry in entries if entry not in kept]:
         log.warning("%s: left out, because outside of the run directory: %s", path, _listed(outside))

@@ -103,7 +103,7 @@ class Checkpoints:
     def standing(self) -> tuple[str, Entry] | None:
         """Entry of `best`, and "best" or, before one is measured, "last"; None when nothing is saved."""
         best = self._index.get("best")
-        if best is not None and (best.get("values") or best[self.metric] is not None):
+        if best is not None and (best.get("values") or best.get(self.metric) is not None):
             return "best", best
         return ("last", self._index["last"]) if "last" in self._index else None
 
@@ -217,7 +217,7 @@ class Checkpoints:
 
     def _rewind(self, place: int) -> None:
         kept = self._index["kept"][: place + 1]
-        best = next((entry for entry in kept if entry["params"] == kept[-1]["best"]), None)
+        best = next((entry for entry in kept if entry["params"] == kept[-1].get("best")), None)
         if best is not None and (wrong := damage(self.folder, best, "params")):
             log.warning("damaged checkpoint: %s; the best one is sought anew", wrong)
             best = None
@@ -234,14 +234,13 @@ class Checkpoints:
 
     def _improves(self, entry: Entry) -> bool:
         best = self._index.get("best")
-        if best is None or best[self.metric] is None:
-            return True
-        return entry[self.metric] is not None and entry[self.metric] >= best[self.metric]
+        before = None if best is None else best.get(self.metric)
+        return before is None or (entry[self.metric] is not None and entry[self.metric] >= before)
 
     def _pruned(self, entries: list[Entry]) -> list[Entry]:
         """Those that stay; of the older ones only the parameters."""
         last = entries[-self._keep.last :]
-        bests = {entry["best"] for entry in last}
+        bests = {entry.get("best") for entry in last}
         older = [
             {**entry, "states": None}
             for entry in entries[: -self._keep.last]

@@ -13,7 +13,7 @@ from ssd.errors import UserError
 from ssd.graph_file import load_graph
 from ssd.interop.foreign import load_npz
 from ssd.interop.released import renamed
-from ssd.model import PARAMS_NAME, SPEC_ATTRIBUTE, Params, find_params, load_params, spec_of
+from ssd.model import PARAMS_NAME, Params, find_params, load_params, spec_of, stamped
 from ssd.recipe import NUMPY
 from ssd.training.groups import BACKBONE, GROUPS, HEADS, group_of, is_class_predictor
 
@@ -68,7 +68,7 @@ def _classes(file: Path) -> list[str] | None:
     if not graph.is_file():
         return None
     symbol = load_graph(graph)
-    return list(spec_of(symbol, graph).classes) if SPEC_ATTRIBUTE in symbol.attr_dict().get("data", {}) else None
+    return None if stamped(symbol, graph) is None else list(spec_of(symbol, graph).classes)
 
 
 def take_over(

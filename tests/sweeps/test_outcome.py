@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -44,3 +45,15 @@ def test_a_file_that_is_none_is_told(text: str, tmp_path: Path) -> None:
 
 def test_a_new_outcome_runs() -> None:
     assert Outcome(0, []).state == RUNNING
+
+
+@pytest.mark.parametrize("change", [
+    {"number": "1"}, {"number": None}, {"words": "epochs=1"}, {"words": [1]}, {"state": "odd"}, {"reason": None},
+    {"value": "0.5"}, {"value": [1]}, {"seconds": True}, {"parameters": 10**400},
+])  # fmt: skip
+def test_values_of_another_kind_are_told(change: dict, tmp_path: Path) -> None:
+    Outcome(3, ["a=1"], FINISHED, value=0.5).write(tmp_path)
+    content = json.loads((tmp_path / "job.json").read_text())
+    (tmp_path / "job.json").write_text(json.dumps(content | change))
+    with pytest.raises(UserError, match="job.json: cannot be read"):
+        read(tmp_path)

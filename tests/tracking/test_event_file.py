@@ -69,3 +69,22 @@ def test_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="file"):
         EventFile(tmp_path / "file" / "folder", 1, "final/")
+
+
+@pytest.mark.parametrize("damage", [b"\xff" * 8, (2**40).to_bytes(8, "little")])
+def test_a_file_is_read_up_to_its_damage(damage, tmp_path):
+    write(tmp_path, range(1, 11))
+    (path,) = tmp_path.iterdir()
+    with open(path, "rb") as file:
+        starts = [len(record) for record, _ in records(file)]
+    data = bytearray(path.read_bytes())
+    place = sum(starts[:6])
+    data[place : place + 8] = damage  # the length of a record
+    path.write_bytes(data)
+    drop_from(path, 100, "final/")
+    assert path.stat().st_size == place
+    data = path.read_bytes()
+    place = sum(starts[:4]) + 12
+    path.write_bytes(data[:place] + b"\xff" * 8 + data[place + 8 :])
+    drop_from(path, 100, "final/")
+    assert path.stat().st_size == sum(starts[:4])

@@ -32,7 +32,7 @@ import traceback
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,22 +47,40 @@ from ssd.data.csv_table import CSV
 from ssd.data.images import decode
 from ssd.data.rec import Rec
 from ssd.data.record_file import RecordFile
-from ssd.data.records import Records
+from ssd.data.records import RECORDS, Records
+from ssd.data.voc import VOC
 from ssd.data.yolo import YOLO
+from ssd.detection import sources
 from ssd.detection.backends import open_backend
+from ssd.detection.video import video_file
 from ssd.engine import mx
 from ssd.errors import UserError
 from ssd.evaluation.comparison import find_runs
+from ssd.evaluation.report.compare import compare_page
 from ssd.index import NAME
+from ssd.inherit import inherit
 from ssd.interop.bundle import write_bundle
 from ssd.interop.caffe import text as prototxt
 from ssd.interop.caffe.wire import read_weights
 from ssd.interop.foreign import load_npz
-from ssd.interop.formats import FORMATS, open_graph
+from ssd.interop.formats import FORMATS, Calibration, open_graph
 from ssd.interop.models import open_model
+from ssd.jobs import clean
+from ssd.jobs.compare import lines_of, table_of
 from ssd.model import SPEC_ATTRIBUTE, Model, ModelSpec, load_model, load_params, stamp
+from ssd.rerun import as_saved, saved_words
+from ssd.results import Conditions, Results
+from ssd.resume import check_same, resume_words
+from ssd.sweeps import leaderboard
+from ssd.sweeps.outcome import FINISHED, Outcome
 from ssd.symbol import build_train
 from ssd.symbol.backbones import mobilenet
+from ssd.tracking import unsent
+from ssd.tracking.event_file import EventFile, drop_from
+from ssd.tracking.events import RunInfo
+from ssd.tracking.files import Table
+from ssd.tracking.mlflow_store import Settings
+from ssd.tracking.outbox import Entry
 
 SIDE = 64
 CLASSES = ["circle", "rectangle", "traffic light"]
@@ -74,6 +92,11 @@ NUMBERS = [
     "0", "-1", "1", "2", "255", "65536", "2147483647", "2147483648", "4294967295", "9223372036854775807",
     "99999999999999999999", "1e38", "1e400", "-1e400", "nan", "NaN", "inf", "-Infinity", "1e-45", "0x10", "1_0",
     "1:1:1", "9" * 5000,
+]  # fmt: skip
+SETTINGS = [
+    "0", "-1", "1", "2", "3", "5", "7", "-2", "100", "65535", "1000000", "1000000000", "-1000000000", "0.5", "-0.5",
+    "nan", "inf", "1e30", "1e-30", "True", "False", "None", "int32", "uint8", "float16", "float64", "valid", "full",
+    "same", "avg", "sum", "center", "corner", "both", "mask",
 ]  # fmt: skip
 WORDS = [
     *NUMBERS, "", "true", "null", "None", "~", "???", "${oc.env:HOME}", "*a", "&a", "!!python/name:os.system", "{", "}",
@@ -224,9 +247,25 @@ def attributes_changed(data: bytes, rng: random.Random) -> bytes:
     return json.dumps(content).encode()
 
 
+def setting_changed(data: bytes, rng: random.Random) -> bytes:
+    """One attribute of one operator, of every kind of operator and attribute as often as of any other; the weights stay
+    as they are."""
+    content = json.loads(data)
+    nodes = [node for node in content["nodes"] if node["op"] != "null" and node.get("attrs")]
+    operator = rng.choice(sorted({node["op"] for node in nodes}))
+    node = rng.choice([node for node in nodes if node["op"] == operator])
+    key = rng.choice(sorted(node["attrs"]))
+    parts = re.split(r"([\w.+-]+)", node["attrs"][key])
+    place = rng.randrange(1, len(parts), 2) if len(parts) > 1 else 0
+    parts[place] = rng.choice([*SETTINGS, *SETTINGS, f"{parts[place]},{parts[place]}", rng.choice(WORDS)])
+    node["attrs"][key] = "".join(parts)
+    return json.dumps(content).encode()
+
+
 BINARY = (bytes_changed,)
 TEXT = (words_changed, words_changed, bytes_changed)
 JSON = (values_changed, values_changed, words_changed, bytes_changed)
+GRAPH = (setting_changed, setting_changed, setting_changed, attributes_changed, attributes_changed, *JSON)
 
 
 # Sound files, and their readers
@@ -272,6 +311,22 @@ def make_bundle(folder: Path) -> None:
 
 def make_onnx(folder: Path) -> None:
     FORMATS["onnx"].write(model(), folder / "ssd.onnx", None)  # type: ignore[arg-type]  # it calibrates nothing
+
+
+def make_compat_bundle(folder: Path) -> None:
+    """One that decodes as the original does, by MultiBoxDetection."""
+    made = model()
+    spec = replace(made.spec, compat="mxnet_ssd", resize_mode="force")
+    FORMATS["mxnet"].write(replace(made, spec=spec), folder / "bundle", None)  # type: ignore[arg-type]
+
+
+def make_int8(folder: Path) -> None:
+    noise = [np.random.default_rng(0).normal(0, 1, (1, 3, SIDE, SIDE)).astype(np.float32)]
+    FORMATS["int8"].write(model(), folder / "bundle", Calibration(lambda: noise, "minmax"))
+
+
+def run_bundle(folder: Path) -> None:
+    run_network(folder / "bundle")
 
 
 def run_network(path: Path) -> None:
@@ -437,17 +492,138 @@ def read_caffemodel(folder: Path) -> None:
     read_weights(folder / "a.caffemodel")
 
 
+def make_voc(folder: Path) -> None:
+    for place in ("Annotations", "JPEGImages", "ImageSets/Main"):
+        (folder / place).mkdir(parents=True)
+    make_xml(folder)
+    for number in range(4):
+        (folder / "JPEGImages" / f"{number}.jpg").write_bytes(image(".jpg"))
+        shutil.copy(folder / "a.xml", folder / "Annotations" / f"{number}.xml")
+    (folder / "ImageSets" / "Main" / "train.txt").write_text("0\n1\n2\n3\n")
+    (folder / "labels.txt").write_text("cat\ndog\n")
+
+
+def read_voc(folder: Path) -> None:
+    splits = {"train": ["train"], "val": [], "test": []}
+    _ = VOC("mine", str(folder), None, splits, None, "clip", HOLD_OUT).split("train")
+
+
+def make_lists(folder: Path) -> None:
+    make_yolo(folder)
+    (folder / "data.yaml").unlink()
+    (folder / "train.txt").write_text("".join(f"./images/train/{number}.jpg\n" for number in range(4)))
+    (folder / "obj.names").write_text("circle\nrectangle\ntraffic light\n")
+
+
+def read_lists(folder: Path) -> None:
+    splits = {"train": "train.txt", "val": None, "test": None}
+    _ = YOLO(str(folder), "obj.names", None, splits, None, "clip", HOLD_OUT).split("train")
+
+
+def make_videos(folder: Path) -> None:
+    frame = cv2.imdecode(np.frombuffer(image(".png"), np.uint8), cv2.IMREAD_COLOR)
+    for name, codec in (("a.mp4", "mp4v"), ("a.avi", "MJPG")):
+        with video_file(folder / name, 25, (60, 40), codec) as add:
+            for number in range(8):
+                add(np.roll(frame, number, axis=1))
+
+
+def read_videos(folder: Path) -> None:
+    for _ in zip(range(1000), sources.frames(sources.find(folder), "error"), strict=False):
+        pass
+
+
 def make_run(folder: Path) -> None:
     run = folder / "run"
     (run / ".hydra").mkdir(parents=True)
     OmegaConf.save(config(), run / "config.yaml", resolve=True)
-    (run / ".hydra" / "overrides.yaml").write_text(f"- data_shape={SIDE}\n- backbone=small\n")
-    (run / "metrics.json").write_text(json.dumps({"split": "val", "map_11pt": 0.5, "images": 4}))
+    OmegaConf.save(config(), run / ".hydra" / "config.yaml")
+    (run / ".hydra" / "overrides.yaml").write_text(f"- data_shape={SIDE}\n- backbone=small\n- dataset=shapes\n")
+    (run / ".hydra" / "hydra.yaml").write_text("hydra: {runtime: {choices: {dataset: shapes, backbone: small}}}\n")
+    write_numbers(run)
     shutil.copytree(run, folder / "sound")
 
 
+def write_numbers(run: Path) -> None:
+    how = Conditions("shapes", "val", 90, 200, "0f", 0.5, None, {"val": 0.2, "seed": 0}, thresholds="val")
+    values = {"val/map_11pt": 0.5, "val/f1": 0.5, "val/ap_11pt/cat": 0.25}
+    content = Results("finished", None, "val", "best", 2, 20, values, {"val": how}).to_json("train")
+    (run / "metrics.json").write_text(json.dumps(content))
+    head = "epoch,step,train/loss,val/map_11pt,train/images_per_second\n"
+    (run / "metrics.csv").write_text(f"{head}1,10,3.5,,20\n2,20,2.5,0.25,30\n")
+    curve = {"recall": [0.2, 0.5], "precision": [0.4, 0.8]}
+    (run / "curves_val.json").write_text(json.dumps({"x": curve, "y": {"recall": [], "precision": []}}))
+
+
 def read_run(folder: Path) -> None:
-    find_runs([str(folder / "run"), str(folder / "sound")])
+    found = find_runs([str(folder / "run"), str(folder / "sound")])
+    table_of(found)
+    lines_of(found, 80)
+    compare_page(found)
+
+
+def read_saved_run(folder: Path) -> None:
+    """As rerun=, resume= and model= do, each by itself."""
+    run, problem = folder / "run", None
+    for read in (
+        lambda: resume_words([f"resume={run}"]),
+        lambda: check_same(run, config()),
+        lambda: as_saved(compose([*saved_words([f"rerun={run}"]), f"rerun={run}"])),
+        lambda: compose(inherit(["job=eval", f"model={run}"])),
+        lambda: inherit(["experiments=finetune", f"init.weights={run}"]),
+        lambda: Table(run / "metrics.csv", "step").cut(10),
+    ):
+        try:
+            read()
+        except UserError as error:
+            problem = error
+    if problem:
+        raise problem
+
+
+def make_sweep(folder: Path) -> None:
+    for number in range(3):
+        job = folder / "sweep" / str(number)
+        Outcome(number, [f"epochs={number}", "seed=1"], FINISHED, "", 0.5, 10.0, 1000).write(job)
+        write_numbers(job)
+
+
+def read_sweep(folder: Path) -> None:
+    rows = leaderboard.collect(folder / "sweep")
+    leaderboard.as_csv(rows)
+    leaderboard.as_markdown(rows, "")
+
+
+def make_unsent(folder: Path) -> None:
+    (folder / "a.txt").write_text("a")
+    run = RunInfo("a", "train", {"epochs": 1}, folder, ["cat"], 1, 10, {"git.commit": "0"})
+    contents = {"run": None, "metrics": [{"val/map_11pt": 0.5}, 1], "status": ["finished", {}, 1, {}],
+                "artifact": [str(folder / "a.txt"), ""]}  # fmt: skip
+    entries = [Entry(kind, content) for kind, content in contents.items()]
+    unsent.keep(run, Settings(f"sqlite:///{folder}/a.db", str(folder / "artifacts"), "ssd", None), entries)
+    (folder / RECORDS).write_text(json.dumps({"train": "/records/voc/train-0123456789ab"}))
+    (folder / clean.PREPARED).write_text(json.dumps({"splits": {"train": {"file": "/records/voc/train-0/train.rec"}}}))
+
+
+def read_unsent(folder: Path) -> None:
+    list(clean.references(folder))
+    run, _, _ = unsent.load(folder)
+    unsent.of_earlier(replace(run, resumed_at=5))
+
+
+def make_events(folder: Path) -> None:
+    from tensorboardX.proto.event_pb2 import Event
+    from tensorboardX.proto.summary_pb2 import Summary
+
+    file = EventFile(folder / "events", 0, "end/")
+    for step in range(5):
+        file.write(Event(summary=Summary(value=[Summary.Value(tag="train/loss", simple_value=step)])), step)
+    file.close()
+
+
+def read_events(folder: Path) -> None:
+    for path in (folder / "events").iterdir():
+        drop_from(path, 3, "end/")
 
 
 def make_archive(folder: Path) -> None:
@@ -487,10 +663,13 @@ def network(folder: Path) -> None:
 
 KINDS = {
     "params": Kind(make_checkpoint, params, {"ssd-0001.params": BINARY}),
-    "symbol": Kind(make_checkpoint, network, {"ssd-symbol.json": (attributes_changed, attributes_changed, *JSON)}),
+    "symbol": Kind(make_checkpoint, network, {"ssd-symbol.json": GRAPH}),
     "spec": Kind(make_checkpoint, network, {"ssd-symbol.json": (described_otherwise,)}),
     "checkpoints.json": Kind(make_index, read_index_and_model, {NAME: JSON}),
-    "bundle": Kind(make_bundle, lambda folder: run_network(folder / "bundle"), {"bundle/model.yaml": TEXT}),
+    "bundle": Kind(make_bundle, run_bundle, {"bundle/model.yaml": TEXT}),
+    "bundle-symbol": Kind(make_bundle, run_bundle, {"bundle/ssd-symbol.json": GRAPH}),
+    "compat-symbol": Kind(make_compat_bundle, run_bundle, {"bundle/ssd-symbol.json": GRAPH}),
+    "int8-symbol": Kind(make_int8, run_bundle, {"bundle/ssd-symbol.json": GRAPH}),
     "onnx": Kind(make_onnx, lambda folder: run_network(folder / "ssd.onnx"), {"ssd.onnx": BINARY}),
     "data.yaml": Kind(make_yolo, read_yolo, {"data.yaml": TEXT}),
     "yolo": Kind(make_yolo, read_yolo_label, {"labels/train/0.txt": TEXT}),
@@ -502,7 +681,21 @@ KINDS = {
     "npz": Kind(make_npz, read_npz, {"a.npz": BINARY}),
     "prototxt": Kind(make_prototxt, read_prototxt, {"a.prototxt": TEXT}),
     "caffemodel": Kind(make_caffemodel, read_caffemodel, {"a.caffemodel": BINARY}),
-    "config.yaml": Kind(make_run, read_run, {"run/config.yaml": TEXT, "run/metrics.json": JSON}),
+    "config.yaml": Kind(make_run, read_run, {"run/config.yaml": TEXT}),
+    "metrics": Kind(
+        make_run, read_run, {"run/metrics.json": JSON, "run/metrics.csv": TEXT, "run/curves_val.json": JSON}
+    ),
+    "saved-run": Kind(
+        make_run, read_saved_run, {"run/config.yaml": TEXT, "run/.hydra/*.yaml": TEXT, "run/metrics.csv": TEXT}
+    ),
+    "outcomes": Kind(
+        make_sweep, read_sweep, {"sweep/1/job.json": JSON, "sweep/1/metrics.json": JSON, "sweep/1/metrics.csv": TEXT}
+    ),
+    "unsent": Kind(make_unsent, read_unsent, {unsent.FILE: JSON, RECORDS: JSON, clean.PREPARED: JSON}),
+    "events": Kind(make_events, read_events, {"events/*": BINARY}),
+    "voc-lists": Kind(make_voc, read_voc, {"ImageSets/Main/train.txt": TEXT, "Annotations/1.xml": TEXT}),
+    "yolo-lists": Kind(make_lists, read_lists, {"train.txt": TEXT, "obj.names": TEXT}),
+    "videos": Kind(make_videos, read_videos, {"a.*": BINARY}),
     "archives": Kind(make_archive, read_archive, {"a.*": BINARY}),
 }
 

@@ -47,7 +47,7 @@ class MxnetBackend:
 
     def forward(self, data: np.ndarray) -> list[np.ndarray]:
         """See Backend."""
-        with self._lock:
+        with self._lock, graph_errors(f"model {self._source}"):
             executor = self._executor(data.shape)
             executor.arg_dict["data"][:] = data
             return [output.asnumpy() for output in executor.forward(is_train=False)]
@@ -56,16 +56,17 @@ class MxnetBackend:
         batch = shape[0]
         if batch not in self._executors:
             args = {**self._args, "data": mx.nd.zeros(shape, self._context)}
-            with graph_errors(f"model {self._source}"):
-                self._executors[batch] = self._graph.bind(
-                    self._context, args=args, aux_states=self._aux, grad_req="null"
-                )
+            self._executors[batch] = self._graph.bind(self._context, args=args, aux_states=self._aux, grad_req="null")
         return self._executors[batch]
 
 
 def _check_classes(graph: Any, model: Model, source: str) -> None:
-    """Errors: UserError when the network has another number of classes than are named."""
+    """Errors: UserError when the network has another number of classes than are named, or gives no detections."""
     spec = model.spec
-    shape = graph.infer_shape(data=(1, 3, spec.height, spec.width))[1][0]
-    if len(graph.list_outputs()) == 2 and shape[1] != len(spec.classes) + 1:
-        raise UserError(f"model {source}: tells {shape[1] - 1} classes apart, {len(spec.classes)} are named")
+    shapes = graph.infer_shape(data=(1, 3, spec.height, spec.width))[1]
+    if len(shapes) == 2 and len(shapes[0]) == 3 and shapes[0][1] != len(spec.classes) + 1:
+        raise UserError(f"model {source}: tells {shapes[0][1] - 1} classes apart, {len(spec.classes)} are named")
+    expected = [(1, len(spec.classes) + 1, shapes[0][-1]), (1, shapes[0][-1], 4)]
+    if shapes != (expected if len(shapes) == 2 else [(1, *shapes[0][1:2], 6)]):
+        told = " and ".join(map(str, shapes))
+        raise UserError(f"model {source}: its network gives {told}, expected scores and boxes of one image")
