@@ -597,7 +597,7 @@ def read_sweep(folder: Path) -> None:
 def make_unsent(folder: Path) -> None:
     (folder / "a.txt").write_text("a")
     run = RunInfo("a", "train", {"epochs": 1}, folder, ["cat"], 1, 10, {"git.commit": "0"})
-    contents = {"run": None, "metrics": [{"val/map_11pt": 0.5}, 1], "status": ["finished", {}, 1, {}],
+    contents = {"run": None, "metrics": [{"val/map_11pt": 0.5}, 1, 1000], "status": ["finished", {}, 1, {}],
                 "artifact": [str(folder / "a.txt"), ""]}  # fmt: skip
     entries = [Entry(kind, content) for kind, content in contents.items()]
     unsent.keep(run, Settings(f"sqlite:///{folder}/a.db", str(folder / "artifacts"), "ssd", None), entries)
