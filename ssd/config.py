@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ssd import text
 from ssd.errors import UserError
-from ssd.limits import check_training
+from ssd.limits import check_loader, check_training
 from ssd.names import file_name
 from ssd.recipe import check_recipe
 from ssd.schema import Config
@@ -243,11 +243,7 @@ def validate(cfg: DictConfig) -> None:
             raise UserError(f"{key}={value}: must be at least 1")
     check_training(cfg)
     check_recipe(cfg)
-    if cfg.loader.prefetch < 1:
-        raise UserError(f"loader.prefetch={cfg.loader.prefetch}: must be at least 1")
-    least = 0 if cfg.loader.name == "fast" else 1
-    if cfg.loader.workers is not None and cfg.loader.workers < least:
-        raise UserError(f"loader.workers={cfg.loader.workers}: must be at least {least}, or null for the cores")
+    check_loader(cfg.loader)
     if not cfg.device.ids:
         raise UserError("device.ids=[]: name at least one device, e.g. device.ids=[0]")
     if len(set(cfg.device.ids)) < len(cfg.device.ids):

@@ -7,6 +7,7 @@ from ssd.errors import UserError
 NON_FINITE = ("stop", "skip")
 ON_HUNG = ("save", "wait")
 ANYWHERE = ("0.0.0.0", "::", "")  # every address of a machine
+REPLACE, WAIT = "replace", "wait"  # of loader.on_hung
 
 
 def check_training(cfg: DictConfig) -> None:
@@ -52,3 +53,20 @@ def _check_cluster(cluster: DictConfig) -> None:
                         "machine's")  # fmt: skip
     if cluster.name == "slurm" and cluster.folder is None:
         raise UserError("cluster.folder=null: name a folder that all tasks share, for the key of the run")
+
+
+def check_loader(loader: DictConfig) -> None:
+    """Errors: UserError naming the key."""
+    own = loader.name == "fast"
+    if loader.prefetch < 1:
+        raise UserError(f"loader.prefetch={loader.prefetch}: must be at least 1")
+    least = 0 if own else 1
+    if loader.workers is not None and loader.workers < least:
+        raise UserError(f"loader.workers={loader.workers}: must be at least {least}, or null for the cores")
+    for key in ("patience_s", "on_hung"):
+        if not own and loader[key] is not None:
+            raise UserError(f"loader.{key}={loader[key]}: MXNet's iterator cannot be replaced; use loader=fast")
+    if loader.patience_s is not None and not 0 < loader.patience_s < float("inf"):
+        raise UserError(f"loader.patience_s={loader.patience_s}: must be more than 0, or null")
+    if own and loader.on_hung not in (REPLACE, WAIT):
+        raise UserError(f"loader.on_hung={loader.on_hung}: choose {REPLACE} or {WAIT}")

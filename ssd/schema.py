@@ -54,6 +54,8 @@ class Loader:
     name: str = MISSING
     workers: int | None = MISSING
     prefetch: int = MISSING  # batches
+    patience_s: float | None = MISSING
+    on_hung: str | None = MISSING
 
 
 @dataclass

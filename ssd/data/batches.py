@@ -24,6 +24,10 @@ class TrainLoader(mx.io.DataIter):
     provide_label: list[Any]
     steps: int
 
+    def heed(self) -> None:
+        """Called about five times a second while a batch is waited for; whoever replaces it may raise. MXNet's iterator
+        waits where it cannot be called."""
+
     @abstractmethod
     def reset(self) -> None:
         """Starts the next epoch, also in the middle of one."""

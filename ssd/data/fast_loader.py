@@ -6,6 +6,7 @@ the trainer's graph normalises them on the device.
 
 import weakref
 from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from typing import Any
@@ -15,13 +16,14 @@ from omegaconf import DictConfig
 from ssd.cores import usable_cores
 from ssd.data.augment import read_augment
 from ssd.data.batches import TrainLoader, describe, label_rows
-from ssd.data.crew import Crew, Memory, OneThread, Processes
+from ssd.data.crew import GLANCE, Crew, Memory, OneThread, Patience, Processes
 from ssd.data.dataset import BOX_COLUMNS
 from ssd.data.maker import BatchMaker, Recipe
 from ssd.data.placement import InputSpec
 from ssd.data.records import Records
 from ssd.data.share import Share
 from ssd.engine import mx
+from ssd.limits import REPLACE
 
 MOSAIC_ROWS = 64  # boxes a label has room for with mosaic or mixup on, unless one picture alone has more
 HELD = 2  # batches that training holds on to: the one it trains on, and the one before, which may still be read
@@ -48,8 +50,11 @@ class FastLoader(TrainLoader):
         slots = self._ahead + 1 + HELD
         self._free = deque(range(slots))
         self._memory = Memory(recipe, slots)
+        patience = Patience(cfg.loader.patience_s, cfg.loader.on_hung == REPLACE)
         self._crew: Crew = (
-            Processes(recipe, self._memory, slots, workers) if workers else OneThread(self._maker, self._memory)
+            Processes(recipe, self._memory, slots, workers, patience, self._maker.names)
+            if workers
+            else OneThread(self._maker, self._memory)
         )
         self._batches = cfg.epochs * self.steps
         self._next = 0  # number of the batch that next() gives
@@ -74,6 +79,7 @@ class FastLoader(TrainLoader):
         self._begin()
         batch = self._pending[0]
         try:
+            self._wait(batch.work)
             for work in batch.work:
                 work.result()
         except BaseException:
@@ -106,8 +112,8 @@ class FastLoader(TrainLoader):
         if self._closed:
             return
         self._closed = True
-        self._drop()
         self._crew.close()
+        self._pending.clear()
         self._maker.close()
         self._memory.close()
 
@@ -120,9 +126,14 @@ class FastLoader(TrainLoader):
         for batch in self._pending:
             for work in batch.work:
                 work.cancel()
-        wait([work for batch in self._pending for work in batch.work])
+        self._wait([work for batch in self._pending for work in batch.work])
         self._free.extend(batch.slot for batch in self._pending)
         self._pending.clear()
+
+    def _wait(self, work: "Sequence[Future[None]]") -> None:
+        while not all(part.done() for part in work):
+            wait(work, GLANCE)
+            self.heed()
 
     def _begin(self) -> None:
         """Has the next batch and some after it under way, across the end of an epoch but not of the run."""

@@ -90,6 +90,11 @@ class BatchMaker:
         start = batch * self._recipe.batch_size
         return [self._picture_at(start + place) for place in range(first, last)]
 
+    def names(self, portion: Portion) -> list[str]:
+        """Files of the images of a portion, as the .lst names them."""
+        numbers = self.pictures(portion.batch, portion.first, portion.last)
+        return [self.file.names[self.file.indices[number]] for number in numbers]
+
     def make(self, portion: Portion, data: np.ndarray, label: np.ndarray) -> None:
         """Fills its part of what is made of a batch here: data uint8 RGB [B, 3, H, W] of the batch's shape, label
         float32 [B, rows, 6] padded with -1; B: pictures of this share.

@@ -35,7 +35,8 @@ class Plan:
 class Fit:
     """Trains from where keeper.progress is, validating and saving after each epoch.
 
-    loader: start(epoch, batch) of an epoch counted from 0, next() until StopIteration, steps, and names(batch).
+    loader: start(epoch, batch) of an epoch counted from 0, next() until StopIteration, steps, and names(batch); it
+    calls heed() while it waits.
     saved: called after each checkpoint.
     """
 
@@ -55,6 +56,7 @@ class Fit:
         self.signals = signals
         self.saved = saved
         self.monitor = Monitor(keeper.trainer, events)
+        loader.heed = self.heed_signal  # its batches may be long in coming
         self._row: dict[str, float] | None = None  # of an epoch that is over and not saved
 
     def run(self, validate: Validate) -> str | None:

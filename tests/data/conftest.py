@@ -89,7 +89,7 @@ def make_cfg() -> Callable[..., SimpleNamespace]:
             "seed": 0,
             "compat": None,
             "resize_mode": "force",
-            "loader": SimpleNamespace(name="fast", workers=0, prefetch=2),
+            "loader": SimpleNamespace(name="fast", workers=0, prefetch=2, patience_s=None, on_hung="wait"),
             "augment": group,
             "data_shape": SimpleNamespace(height=32, width=48),
             "backbone": SimpleNamespace(input=SimpleNamespace(mean=[123.0, 117.0, 104.0], std=[58.0, 57.0, 56.0])),

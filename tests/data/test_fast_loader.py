@@ -1,5 +1,7 @@
 import gc
 import os
+import random
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from ssd.data.crew import Processes, Worker
 from ssd.data.fast_loader import MOSAIC_ROWS, FastLoader
 from ssd.data.maker import BatchMaker
 from ssd.data.records import ensure_records
@@ -33,10 +36,19 @@ def packed(voc, tmp_path, jpeg):
 
 @pytest.fixture
 def make(packed, make_cfg):
-    """FastLoader of the pictures; workers and prefetch by name, anything else as in make_cfg."""
+    """FastLoader of the pictures; workers, prefetch, timeout and hung by name, anything else as in make_cfg."""
 
-    def loader(augment: str = "ssd", workers: int = 0, prefetch: int = 2, share=Share(), **values) -> FastLoader:  # noqa: B008
-        cfg = make_cfg(augment, loader=SimpleNamespace(name="fast", workers=workers, prefetch=prefetch), **values)
+    def loader(
+        augment: str = "ssd",
+        workers: int = 0,
+        prefetch: int = 2,
+        timeout=None,
+        hung="replace",
+        share=Share(),  # noqa: B008
+        **values,
+    ) -> FastLoader:
+        group = SimpleNamespace(name="fast", workers=workers, prefetch=prefetch, patience_s=timeout, on_hung=hung)
+        cfg = make_cfg(augment, loader=group, **values)
         return FastLoader(packed, cfg, packed.label_width, share)
 
     return loader
@@ -123,30 +135,151 @@ def test_batches_that_are_kept_stay_as_they_are(make):
     )
 
 
-def test_a_worker_that_is_killed_is_an_error_not_a_hang(make):
-    loader = make(batch_size=2, workers=2, epochs=200)
-    loader.next()
-    os.kill(processes()[0], signal.SIGKILL)
-    with pytest.raises(UserError, match="a process that loads pictures ended .killed by signal 9.; .*loader.workers=1"):
-        epochs(loader, 200)
+@pytest.mark.parametrize("augment", ["ssd", "ssd_plus"])
+def test_a_worker_that_is_killed_is_replaced_and_its_batches_are_made_again(make, augment, caplog):
+    whole = epochs(make(augment, batch_size=2), 10)
+    loader = make(augment, batch_size=2, workers=2)
+    rng, found, killed = random.Random(3), [], []
+    for _ in range(10):
+        loader.reset()
+        for batch in loader:
+            found.append((batch.data[0].asnumpy(), batch.label[0].asnumpy(), batch.index))
+            if rng.random() < 0.2:
+                killed.append(rng.choice(loader._crew._workers).number)
+                os.kill(killed[-1], signal.SIGKILL)
+    assert_same(whole, found)
+    lines = [record.getMessage() for record in caplog.records]
+    assert 0 < len(lines) == len(set(lines)) <= len(set(killed))
+    for line in lines:
+        assert re.fullmatch(r"loader process \d+ ended \(killed by signal 9\); another makes its batch again", line)
+    loader.close()
     assert_no_workers()
 
 
-def test_workers_end_with_their_parent(packed):
+@pytest.fixture
+def deadly(monkeypatch):
+    """deadly(batch, times): that batch ends so many workers."""
+
+    def make_deadly(batch: int, times: int) -> None:
+        make_portion = Worker.make
+        left = [None] * times
+
+        def make(self, portion, *rest):
+            if portion.batch == batch and left:
+                left.pop()
+                self._process.kill()
+            make_portion(self, portion, *rest)
+
+        monkeypatch.setattr(Worker, "make", make)
+
+    return make_deadly
+
+
+def test_a_batch_may_end_one_worker(make, deadly, caplog):
+    whole = epochs(make(batch_size=2), 2)
+    deadly(batch=7, times=1)
+    assert_same(whole, epochs(make(batch_size=2, workers=2), 2))
+    assert len(caplog.records) == 1
+
+
+def test_a_batch_that_ends_two_workers_ends_the_run_and_its_images_are_named(make, deadly):
+    whole = make(batch_size=2)
+    whole.start(1, 1)
+    names = ", ".join(whole.names(whole.next()))
+    whole.close()
+    deadly(batch=7, times=2)
+    loader = make(batch_size=2, workers=2)
+    message = re.escape(
+        "two processes that load images ended over the same batch (the second: killed by signal 9); its images: "
+        f"{names}; where memory is short, try loader.workers=1"
+    )
+    with pytest.raises(UserError, match=f"^{message}$"):
+        epochs(loader, 2)
+    assert_no_workers()
+
+
+@pytest.fixture
+def stopped(make, monkeypatch):
+    """stopped(hung): a loader whose only process has made batches, and is stopped. Its successor has time."""
+    replace = Processes._replace
+
+    def replaced(self, place, reason):
+        replace(self, place, reason)
+        self._patience.timeout = None
+
+    def start(hung: str) -> FastLoader:
+        monkeypatch.setattr(Processes, "_replace", replaced)
+        loader = make(batch_size=2, workers=1, hung=hung)
+        loader.next()
+        os.kill(loader._crew._workers[0].number, signal.SIGSTOP)
+        return loader
+
+    return start
+
+
+def test_a_worker_that_hangs_is_killed_and_its_batches_are_made_again(make, stopped, caplog):
+    whole = epochs(make(batch_size=2), 2)[1:]
+    loader = stopped("replace")
+    loader._crew._patience.timeout = 0.3
+    left = [(batch.data[0].asnumpy(), batch.label[0].asnumpy(), batch.index) for batch in loader]
+    assert_same(whole, [*left, *epochs(loader, 1)])
+    expected = (
+        r"loader process \d+ ended \(hung for 0.3 s, loader.patience_s, and was killed\); another makes its batch again"
+    )
+    assert caplog.records
+    assert all(re.fullmatch(expected, record.getMessage()) for record in caplog.records)
+
+
+def test_a_worker_that_hangs_is_named_and_waited_for_if_told(make, stopped, caplog):
+    whole = epochs(make(batch_size=2), 2)[1:]
+    loader = stopped("wait")
+    loader._crew._patience.timeout = 0.3
+    loader.heed = lambda: [os.kill(worker.number, signal.SIGCONT) for worker in loader._crew._workers if caplog.records]
+    left = [(batch.data[0].asnumpy(), batch.label[0].asnumpy(), batch.index) for batch in loader]
+    assert_same(whole, [*left, *epochs(loader, 1)])
+    expected = (
+        r"loader process \d+ has been at a batch for 0.3 s .loader.patience_s.; waiting on .loader.on_hung=wait."
+    )
+    assert all(re.fullmatch(expected, record.getMessage()) for record in caplog.records)
+
+
+def test_whoever_waits_for_a_hung_worker_can_be_interrupted(stopped):
+    class Interrupted(Exception):  # noqa: N818
+        pass
+
+    def heed() -> None:
+        raise Interrupted
+
+    loader = stopped("wait")
+    loader.heed = heed
+    with pytest.raises(Interrupted):
+        epochs(loader, 2)
+    assert_no_workers()
+
+
+@pytest.mark.parametrize(
+    "stopped",
+    [False, pytest.param(True, marks=pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel of Linux"))],
+)
+def test_workers_end_with_their_parent(packed, stopped):
     """Also when it has no time to end them."""
     code = f"""
 import os, signal, sys
 from pathlib import Path
-from ssd.data.crew import Memory, Processes
-from ssd.data.maker import Recipe
+from ssd.data.crew import Memory, Patience, Processes
+from ssd.data.maker import Portion, Recipe
 from ssd.data.augment import Augment, MultiScale
 from ssd.data.placement import InputSpec
 from ssd.data.records import Records
 records = Records(*(Path(path) for path in {[str(packed.rec), str(packed.idx), str(packed.lst)]}), {COUNT}, 20)
 augment = Augment(multi_scale=MultiScale([], 1))
 recipe = Recipe(records, augment, InputSpec(8, 8, (0, 0, 0), (1, 1, 1), "force", True), 0, 2, 3, 0)
-crew = Processes(recipe, Memory(recipe, 2), 2, 1)
-print(crew._workers[0]._process.pid, flush=True)
+crew = Processes(recipe, Memory(recipe, 2), 2, 1, Patience(None, True), lambda portion: [])
+number = crew._workers[0].number
+if {stopped}:
+    crew.submit(Portion(0, 0, 2), 0).result()  # it is there, and not only about to be
+    os.kill(number, signal.SIGSTOP)
+print(number, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
     number = int(subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True).stdout)
