@@ -184,7 +184,8 @@ def export(cfg: DictConfig, folder: Path, job: Job) -> Exported:
     """Writes under a name of its own, compares, and only then gives it the name that says it is right."""
     unchecked = folder / "unchecked"
     path, target = unchecked / job.format.name, folder / job.format.name
-    unchecked.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(unchecked, ignore_errors=True)  # of one that was killed
+    unchecked.mkdir(parents=True)
     try:
         job.format.write(job.model, path, job.material.calibration)
         device = contexts(cfg.device)[0]
@@ -199,6 +200,8 @@ def export(cfg: DictConfig, folder: Path, job: Job) -> Exported:
         notes = [text for text, fails in losses if not fails]
         size = sum(file.stat().st_size for file in [path, *path.rglob("*")] if file.is_file())
         if not faults:
+            if target.is_dir():  # of an earlier job in this folder; of two folders, none takes the other's name
+                target.rename(unchecked / "before")
             path.rename(target)
     finally:
         shutil.rmtree(unchecked)
