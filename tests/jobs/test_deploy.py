@@ -247,3 +247,9 @@ def test_a_wrong_export_never_gets_its_name(checkpoint: Path, tmp_path: Path) ->
     with pytest.raises(ZeroDivisionError):
         export(cfg, tmp_path, Job(model, replace(right, write=lambda *_: 1 / 0), material, None))
     assert not (tmp_path / "unchecked").exists()
+    (tmp_path / "unchecked" / "mxnet").mkdir(parents=True)  # as a killed job leaves it, beside what one before has made
+    (tmp_path / "unchecked" / "mxnet" / "half").touch()
+    (tmp_path / "mxnet" / "old").touch()
+    assert export(cfg, tmp_path, Job(model, right, material, None)).faults == []
+    assert not (tmp_path / "unchecked").exists()
+    assert {path.name for path in (tmp_path / "mxnet").iterdir()}.isdisjoint({"half", "old"})
