@@ -9,6 +9,7 @@ from ssd.engine import mx
 from ssd.errors import UserError
 from ssd.jobs.preflight import check_start
 from ssd.tracking import mlflow as mlflow_writer
+from tests.jobs.conftest import Run
 
 FINE = ["dataset.root=nowhere", "logger=[]"]  # no dataset is opened
 
@@ -85,3 +86,53 @@ def test_records_that_cannot_be_written(job: str, tmp_path: Path) -> None:
 def test_a_logger_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mlflow_writer.importlib.util, "find_spec", lambda name: None)
     assert "pip install mlflow" in refused("logger=mlflow")
+
+
+def damaged(kind: str, checkpoint: Path, folder: Path) -> list[str]:
+    """Overrides that start from weights which somebody has damaged."""
+    file = folder / "ssd-0001.params"
+    arrays = mx.nd.load(str(checkpoint))
+    first = next(iter(arrays))
+    if kind == "nan":
+        arrays[first][:] = float("nan")
+    elif kind == "whole numbers":
+        arrays[first] = arrays[first].astype("int8")
+    elif kind == "other shapes":
+        arrays = {name: mx.nd.ones((1, 2)) for name in arrays}
+    mx.nd.save(str(file), arrays)
+    data = file.read_bytes()
+    if kind == "dimensions":  # -1 of them, which ends MXNet's own parser
+        file.write_bytes(data[:32] + (2**32 - 1).to_bytes(4, "little") + data[36:])
+    elif kind == "cut short":
+        file.write_bytes(data[: len(data) // 2])
+    elif kind == "graph":
+        text = checkpoint.with_name("ssd-symbol.json").read_text()
+        assert '"num_group": "1"' in text or '"kernel": "(3, 3)"' in text
+        text = text.replace('"kernel": "(3, 3)"', '"kernel": "(3, 3)", "num_group": "0"')
+        (folder / "ssd-symbol.json").write_text(text)
+    return ["init.mode=pretrained", f"init.weights={file}"]
+
+
+DAMAGES = {
+    "nan": "NaN or infinite values in",
+    "whole numbers": "holds int8, weights are floating numbers",
+    "other shapes": "none of its",
+    "dimensions": "has -1 dimensions",
+    "cut short": "it ends too early",
+    "graph": "num_group=0",
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_damaged_weights_to_start_from(kind: str, checkpoint: Path, tmp_path: Path) -> None:
+    assert DAMAGES[kind] in refused(*damaged(kind, checkpoint, tmp_path))
+
+
+@pytest.mark.parametrize("kind", ["nan", "dimensions", "graph"])
+def test_damaged_weights_are_one_line_of_the_command_line(
+    kind: str, checkpoint: Path, tmp_path: Path, ssd: Run
+) -> None:
+    done = ssd(*FINE, "backbone=small", "data_shape=64", *damaged(kind, checkpoint, tmp_path))
+    assert done.returncode == UserError.exit_code
+    assert DAMAGES[kind] in done.stderr
+    assert "Traceback" not in done.stderr
