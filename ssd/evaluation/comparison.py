@@ -163,7 +163,9 @@ def rank(runs: Sequence[Run]) -> Ranking:
     for number, run in enumerate(runs):
         groups.setdefault(f"{run.split} {key_of(run.measured.get(run.split))}", []).append(number)
     if len(groups) == 1:  # of an earlier version, which does not say how
-        return Ranking([_best_first(runs, range(len(runs)), runs[0].split)], runs[0].split, notes + _warnings(runs))
+        split = runs[0].split
+        notes = notes or [f"ranked by mAP (11-point) on {split}"]
+        return Ranking([_best_first(runs, range(len(runs)), split)], split, notes + _warnings(runs))
     splits = sorted({run.split for run in runs})
     different = unlike(run.measured.get(run.split) for run in runs) or f"split ({', '.join(splits)})"
     first = f"ranked within groups only, whose numbers do not compare: {different}"

@@ -240,3 +240,11 @@ def test_wrong_runs_are_told(tmp_path):
     (broken / "metrics.json").write_text("{")
     with pytest.raises(UserError, match=r"1 runs with results found, comparing takes two; 2: .*cannot be read"):
         find_runs(str(tmp_path / "*"))
+
+
+def test_runs_of_a_split_of_another_name_are_ranked_by_it(tmp_path):
+    for name in "ab":
+        make_run(tmp_path / name, 0.5, replace(VAL, split="dev"))
+    found = find_runs([str(tmp_path / name) for name in "ab"])
+    assert found.ranking.notes == ["ranked by mAP (11-point) on dev"]
+    assert b"Ranked by mAP (11-point) on dev" in compare_page(found)
