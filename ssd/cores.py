@@ -1,6 +1,11 @@
-"""The processor cores this process may run on."""
+"""The processor cores this process may run on, and how long it lasts."""
 
+import ctypes
 import os
+import signal
+import sys
+
+PARENT_DEATH = 1  # PR_SET_PDEATHSIG of Linux's prctl
 
 
 def cores_by_thread() -> list[list[int]]:
@@ -25,3 +30,9 @@ def physical_cores() -> int:
 def usable_cores() -> int:
     """Logical cores this process may run on."""
     return max(1, sum(len(core) for core in cores_by_thread()))
+
+
+def end_with_parent() -> None:
+    """Has Linux kill this process when the thread that has started it is gone, even if it is stopped or waits."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PARENT_DEATH, signal.SIGKILL)

@@ -7,7 +7,6 @@ not. A worker is started anew, not forked: MXNet's threads and locks do not surv
 """
 
 import contextlib
-import ctypes
 import logging
 import mmap
 import os
@@ -26,6 +25,7 @@ from typing import Protocol
 import cv2
 import numpy as np
 
+from ssd.cores import end_with_parent
 from ssd.data.dataset import BOX_COLUMNS
 from ssd.data.maker import BatchMaker, Portion, Recipe
 from ssd.errors import UserError
@@ -35,7 +35,6 @@ PAGE = 4096
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(256 << 20)}
 GRACE = 1.0  # seconds that workers get to end by themselves
 GLANCE = 0.2  # seconds between two looks at what else happens, while one is waited for
-PARENT_DEATH = 1  # PR_SET_PDEATHSIG of Linux's prctl
 
 log = logging.getLogger(__name__)
 
@@ -259,8 +258,7 @@ def work(connection: Connection, descriptor: int) -> None:
     """What a worker does until its parent is gone or says so by closing the connection."""
     for number in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group, they are meant for the parent
         signal.signal(number, signal.SIG_IGN)
-    if sys.platform == "linux":  # a stopped worker would not notice that its parent is gone
-        ctypes.CDLL(None).prctl(PARENT_DEATH, signal.SIGKILL)
+    end_with_parent()  # a stopped worker would not notice that its parent is gone
     cv2.setNumThreads(1)
     with contextlib.suppress(EOFError, ConnectionError):
         recipe, slots = connection.recv()

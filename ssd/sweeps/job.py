@@ -16,6 +16,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from ssd.cores import end_with_parent
 from ssd.sweeps.callback import Sweep
 from ssd.sweeps.outcome import FAILED, FINISHED, INTERRUPTED, RUNNING, Outcome, read
 
@@ -28,6 +29,10 @@ def run_apart(cfg: DictConfig, folder: Path) -> float | None:
     It raises nothing but KeyboardInterrupt: what went wrong is in job.json.
     """
     hydra = HydraConfig.get()
+    if (
+        Sweep.folder is None and "joblib" in hydra.launcher._target_
+    ):  # one of its processes, which would outlive the sweep
+        end_with_parent()
     begun = Outcome(hydra.job.num, list(hydra.overrides.task))
     begun.write(folder)
     # Resolved, because ${now:} would be another time over there.

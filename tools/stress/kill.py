@@ -45,6 +45,7 @@ TIMES = ("train/images_per_second", "train/data_wait", "val/seconds")
 STEPS = 1.5  # seconds in which a kill comes, once steps are taken
 REPORT = 0.3  # share of the lives with all steps done, which have nothing but their report to write, that are killed
 MOST_RESUMES = 3  # kills of one run, but for trainings
+MOST_ENDS = 20  # of one training, by two loader processes hit at the same batch
 ORPHANS = 20  # seconds that the processes of a killed one may take to end
 TIMEOUT = 600
 
@@ -157,7 +158,7 @@ def loaders(place: Place) -> None:
                     with suppress(ProcessLookupError):
                         os.kill(number, sent)
                         place.killed(f"{run.name}  loader process {number}: {sent.name}")
-            if process.returncode and ("over the same batch" not in place.log(run.name) or resumes == MOST_RESUMES):
+            if process.returncode and ("over the same batch" not in place.log(run.name) or resumes == MOST_ENDS):
                 raise SystemExit(f"FAILED: {run.name}: {place.log(run.name)[-2000:]}")
             resumes += 1
         same(
