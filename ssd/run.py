@@ -19,17 +19,18 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from ssd import jobs
-from ssd.config import CONF, compose
-from ssd.errors import InterruptedRun, UserError
-from ssd.inherit import inherit
-from ssd.logs import one_line
-from ssd.overrides import COMMAND, composable, explain, flags_first, lacks_plugin, normalise, still_said, sweep_points
-from ssd.rerun import saved_words
-from ssd.resume import resume_words
+from ssd.config import credentials
+from ssd.config.compose import compose, explain, lacks_plugin
+from ssd.config.overrides import COMMAND, composable, flags_first, normalise, still_said, sweep_points, take_overrides
+from ssd.config.paths import CONF
+from ssd.config.targets import confined
+from ssd.runs.inherit import inherit
+from ssd.runs.rerun import saved_words
+from ssd.runs.resume import resume_words
 from ssd.sweeps.callback import Sweep
 from ssd.sweeps.job import run_apart
-from ssd.targets import confined
-from ssd.tracking import credentials
+from ssd.utils.errors import InterruptedRun, UserError
+from ssd.utils.logs import one_line
 
 # Flags that make Hydra print something instead of running; their words need not be a whole configuration.
 INFORMATION = {"-h", "--help", "--hydra-help", "--version", "-c", "--cfg", "-i", "--info", "-sc", "--shell-completion"}
@@ -66,7 +67,7 @@ def main() -> None:
     """Runs the command line; a UserError ends as one line on stderr and its exit code (2)."""
     credentials.guard()
     try:
-        sys.argv[1:] = credentials.take_overrides(sys.argv[1:])
+        sys.argv[1:] = take_overrides(sys.argv[1:])
     except UserError as error:
         print(f"error: {one_line(str(error))}", file=sys.stderr)
         sys.exit(error.exit_code)
@@ -85,7 +86,7 @@ def _main() -> None:
         os.environ[COMMAND] = json.dumps(sys.argv[1:])
         check(sys.argv[1:])
         if os.environ.get("SLURM_PROCID", "0") != "0":
-            from ssd.cluster.member import follow_slurm
+            from ssd.jobs.worker_process import follow_slurm
 
             follow_slurm(sys.argv[1:])
         try:

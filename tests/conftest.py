@@ -10,12 +10,16 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
+
+from ssd.checkpoint.model import Model
 
 # Times depend on what else the machine does.
 settings.register_profile("ssd", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -106,7 +110,7 @@ def random_weights() -> Callable[..., tuple[dict[str, Any], dict[str, Any]]]:
     def weights(graph: Any, side: int, seed: int = 0) -> tuple[dict[str, Any], dict[str, Any]]:
         import numpy as np
 
-        from ssd.engine import mx
+        from ssd.mxnet_compat import mx
 
         shapes, _, aux_shapes = graph.infer_shape(data=(1, 3, side, side), label=(1, 3, 6))
         rng = np.random.default_rng(seed)
@@ -128,11 +132,11 @@ def random_weights() -> Callable[..., tuple[dict[str, Any], dict[str, Any]]]:
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory, random_weights: Callable[..., Any]) -> Path:
     """The parameter file of a checkpoint: the small network on 64x64 pixels with random weights, three classes."""
-    from ssd.config import compose
-    from ssd.engine import mx
-    from ssd.model import ModelSpec, stamp
+    from ssd.checkpoint.model import ModelSpec, stamp
+    from ssd.checkpoint.store import Checkpoints, Keep, Position
+    from ssd.config.compose import compose
+    from ssd.mxnet_compat import mx
     from ssd.symbol import build_train
-    from ssd.training.checkpoint import Checkpoints, Keep, Position
 
     cfg = compose(["data_shape=64"])
     classes = ["circle", "rectangle", "traffic light"]
@@ -235,3 +239,17 @@ def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[
         except subprocess.TimeoutExpired:
             os.killpg(server.pid, signal.SIGKILL)
             server.wait(10)
+
+
+@pytest.fixture(scope="session")
+def random_model(module_at: Callable[[Path], ModuleType]) -> Callable[..., Model]:
+    """random_model(words…): 20 classes, of the configured backbone and data shape."""
+    tool = module_at(Path(__file__).resolve().parents[1] / "tools" / "benchmarks" / "parity.py")
+    return lru_cache(tool.random_model)
+
+
+@pytest.fixture(scope="session")
+def pictures() -> list[np.ndarray]:
+    rng = np.random.default_rng(5)
+    coarse = rng.integers(0, 256, (3, 8, 10, 3), dtype=np.uint8)  # blocks, so that there is something to see
+    return [np.kron(image, np.ones((14, 15, 1), np.uint8)) for image in coarse]

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from omegaconf import DictConfig
 
-from ssd.config import compose
+from ssd.config.compose import compose
+from ssd.config.overrides import groups
 from ssd.jobs import train
-from ssd.overrides import groups
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = groups()["experiments"]

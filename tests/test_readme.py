@@ -12,12 +12,12 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from ssd.config import compose
+from ssd.checkpoint.model import load_model
+from ssd.config.compose import compose
+from ssd.config.overrides import groups, normalise, sweep_points
 from ssd.data.images import read_image
 from ssd.detection import Detector
-from ssd.interop.formats import FORMATS, Calibration
-from ssd.model import load_model
-from ssd.overrides import groups, normalise, sweep_points
+from ssd.export.formats import FORMATS, Calibration
 from ssd.symbol import build_train
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
+from ssd.checkpoint.model import load_params
 from ssd.detection import Detector
-from ssd.interop.models import KINDS
-from ssd.model import load_params
+from ssd.detection.open_model import KINDS
 
 TINY = ["dataset.train=24", "dataset.val=8", "batch_size=8", "epochs=2", "training.log_every=1", "training.samples=2"]
 

@@ -1,4 +1,4 @@
-"""The networks that are measured, in the forms of `ssd.interop.formats`."""
+"""The networks that are measured, in the forms of `ssd.export.formats`."""
 
 import logging
 from pathlib import Path
@@ -6,15 +6,14 @@ from pathlib import Path
 import numpy as np
 from omegaconf import DictConfig
 
+from ssd.checkpoint.model import Model, ModelSpec
 from ssd.detection.detector import Detector
-from ssd.engine import mx
-from ssd.errors import UserError
-from ssd.interop.formats import FORMATS, Calibration
-from ssd.interop.models import KINDS, open_model
-from ssd.interop.onnx.file import OnnxModel
-from ssd.model import Model, ModelSpec
+from ssd.detection.onnx_file import OnnxModel
+from ssd.detection.open_model import KINDS, open_model
+from ssd.export.formats import FORMATS, Calibration
+from ssd.mxnet_compat import contexts, mx
 from ssd.symbol import build_test
-from ssd.training.trainer import contexts
+from ssd.utils.errors import UserError
 
 AS_IS = "as_is"  # of model=, whatever it is
 NAMES = (*FORMATS, AS_IS)

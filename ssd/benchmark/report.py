@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ssd.benchmark.grid import Measured
-from ssd.data.csv_cells import CsvWriter
+from ssd.utils.csv_cells import CsvWriter
 
 PERCENTILES = (50, 90, 99)
 COLUMNS = ("backbone", "data_shape", "format", "threads", "batch", "images_per_second",

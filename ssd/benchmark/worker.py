@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from ssd.config import compose
-from ssd.errors import UserError
-from ssd.files import write_atomically
-from ssd.targets import literal
+from ssd.config.compose import compose
+from ssd.config.targets import literal
+from ssd.utils.atomic_files import write_atomically
+from ssd.utils.errors import UserError
 
 STAGES = ("forward", "boxes", "pictures")
 WARM_UP = 2  # batches: the first binds, the second finds weights in the layout they are needed in

@@ -5,17 +5,18 @@ from typing import Any
 
 import numpy as np
 
-from ssd.data.geometry import clipped
-from ssd.data.images import preprocess, preprocess_levels
-from ssd.data.placement import InputSpec, Size, place_whole
+from ssd.checkpoint.model import Model, Params
+from ssd.data.base import Size
+from ssd.data.transforms.crop import clipped
+from ssd.data.transforms.preprocess import preprocess, preprocess_levels
+from ssd.data.transforms.resize import InputSpec, place_whole
 from ssd.detection.backends import open_backend
 from ssd.detection.backends.mxnet import MxnetBackend
-from ssd.detection.decode import DecodeParams, decode, rows_to_detections
-from ssd.engine import mx
-from ssd.errors import UserError
-from ssd.interop.models import open_model
-from ssd.interop.onnx.file import OnnxModel
-from ssd.model import Model, Params
+from ssd.detection.onnx_file import OnnxModel
+from ssd.detection.open_model import open_model
+from ssd.mxnet_compat import mx
+from ssd.ops.nms import DecodeParams, decode, rows_to_detections
+from ssd.utils.errors import UserError
 
 
 class Detector:

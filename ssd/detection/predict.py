@@ -6,7 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
-from ssd.data.dataset import Sample
+from ssd.data.base import Sample
 from ssd.data.images import decode
 from ssd.detection.detector import Detector
 

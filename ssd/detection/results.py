@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ssd.files import write_atomically
-from ssd.names import distinct
+from ssd.utils.atomic_files import write_atomically
+from ssd.utils.names import distinct
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def write_voc(
     folder: Path, split: str, images: Sequence[ImageResult], image_ids: Sequence[str], class_names: Sequence[str]
 ) -> None:
     """Write comp4_det_<split>_<class>.txt, as the devkit names them, for every class: "image-id score xmin ymin xmax
-    ymax". What a class has in its name that a file cannot becomes "_" (ssd.names.distinct).
+    ymax". What a class has in its name that a file cannot becomes "_" (ssd.utils.names.distinct).
 
     Corners are VOC's inclusive 1-based pixels: (xmin + 1, ymin + 1, xmax, ymax). Pixels keep two decimals, as the
     devkit reads real numbers, and scores six, so that close ones do not become ties.

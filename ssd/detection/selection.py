@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ssd.detection.results import shown_scores
-from ssd.errors import UserError
+from ssd.utils.errors import UserError
 
 OTHERS = "others"
 SHOWN = 24  # characters of a value in a message: it may be an image by mistake

@@ -11,12 +11,12 @@ import cv2
 import numpy as np
 
 from ssd.data.coverage import UNREAD_FORMATS
+from ssd.data.datasets.listing import passed_over
 from ssd.data.headers import SUFFIXES, UNREAD_SUFFIXES, picture_format
 from ssd.data.images import read_image
-from ssd.data.listing import passed_over
 from ssd.detection.video import Clip, open_camera, open_video, read_frames
-from ssd.errors import UserError
-from ssd.files import open_regular
+from ssd.utils.atomic_files import open_regular
+from ssd.utils.errors import UserError
 
 VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv")
 PICTURE_SUFFIXES = (".jpeg", ".jpg", ".png")  # result pictures keep these, others become .jpg

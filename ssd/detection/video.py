@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 
 from ssd.data.images import MAX_PIXELS
-from ssd.errors import UserError
-from ssd.files import draft_folder, open_regular
+from ssd.utils.atomic_files import draft_folder, open_regular
+from ssd.utils.errors import UserError
 
 USUAL_FPS = 25.0  # of a video or camera that does not say
 MOST_FAILURES = 250  # frames in a row, some seconds, behind which nothing is expected any more

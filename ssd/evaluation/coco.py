@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from ssd.data.dataset import Sample
-from ssd.evaluation.boxes import area
+from ssd.data.base import Sample
 from ssd.evaluation.table import Table, check_same_images, detection_table, ground_truth_table
+from ssd.ops.boxes import area
 
 NAMES = (
     *("AP", "AP50", "AP75", "APsmall", "APmedium", "APlarge"),

@@ -11,9 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ssd.errors import UserError
-from ssd.files import read_json
-from ssd.results import (
+from ssd.runs.results import (
     FILE,
     FINISHED,
     HEADLINE,
@@ -26,7 +24,9 @@ from ssd.results import (
     unlike,
     wrong_number,
 )
-from ssd.saved import CONFIG, read_config
+from ssd.runs.saved import CONFIG, read_config
+from ssd.utils.atomic_files import read_json
+from ssd.utils.errors import UserError
 
 METRICS = (HEADLINE, "map_area", "AP", "AP50", "AP75", "precision", "recall", "f1", "mean_iou")
 RATES = ("precision", "recall", "f1")  # at thresholds

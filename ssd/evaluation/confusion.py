@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ssd.evaluation.boxes import iou_pairs
 from ssd.evaluation.matching import is_ignored, pairs
 from ssd.evaluation.table import Table, check_same_images, detection_table, ground_truth_table
+from ssd.ops.boxes import iou_pairs
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ssd.evaluation.boxes import iou_pairs
 from ssd.evaluation.table import Table
+from ssd.ops.boxes import iou_pairs
 
 FALSE_POSITIVE, TRUE_POSITIVE, IGNORED = 0, 1, 2
 

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ssd.data.dataset import Sample
+from ssd.data.base import Sample
 from ssd.data.images import decode
 from ssd.detection.detector import Detector
 from ssd.detection.draw import side_by_side

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ssd.errors import UserError
+from ssd.utils.errors import UserError
 
 GROUND_TRUTH_COLUMNS = (5, 6, 7)  # class, xmin, ymin, xmax, ymax[, difficult[, crowd]]
 DETECTION_COLUMNS = (6,)  # class, score, xmin, ymin, xmax, ymax

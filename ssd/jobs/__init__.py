@@ -6,11 +6,12 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from ssd.cores import physical_cores, usable_cores
-from ssd.errors import UserError
-from ssd.overrides import groups
-from ssd.tracking.credentials import take_config
-from ssd.tracking.named import check_named
+from ssd.config.credentials import take_config
+from ssd.config.overrides import groups
+from ssd.config.stores import check_named
+from ssd.config.validate import validate
+from ssd.utils.cpu import physical_cores, usable_cores
+from ssd.utils.errors import UserError
 
 WITHOUT_ENGINE = ("compare", "clean")  # which need not wait for MXNet
 
@@ -20,9 +21,8 @@ def run(cfg: DictConfig, folder: Path) -> float | None:
 
     Errors: UserError of the configuration or of the job.
     """
-    from ssd.config import validate
-    from ssd.rerun import as_saved
-    from ssd.resume import AUTO
+    from ssd.runs.rerun import as_saved
+    from ssd.runs.resume import AUTO
 
     cfg = as_saved(cfg)
     take_config(cfg)

@@ -9,15 +9,15 @@ import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from ssd.commands import below, run_command
-from ssd.doctor.fit import Network, Suggestion, suggest
-from ssd.doctor.statistics import Boxes, gather, on_input
-from ssd.errors import UserError
-from ssd.files import write_atomically
+from ssd.config.commands import below, run_command
+from ssd.diagnostics.fit import Network, Suggestion, suggest
+from ssd.diagnostics.statistics import Boxes, gather, on_input
 from ssd.jobs.common import open_gate
-from ssd.results import write_metrics
+from ssd.runs.results import write_metrics
 from ssd.symbol.features import feature_maps
 from ssd.symbol.head import HeadLayer, head_layers
+from ssd.utils.atomic_files import write_atomically
+from ssd.utils.errors import UserError
 
 log = logging.getLogger(__name__)
 

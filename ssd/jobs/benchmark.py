@@ -9,10 +9,10 @@ from omegaconf import DictConfig, OmegaConf
 from ssd.benchmark.grid import Network, Plan, measure_grid
 from ssd.benchmark.report import name_of, row_of, to_csv, to_png, to_table
 from ssd.benchmark.worker import STAGES
-from ssd.errors import UserError
-from ssd.files import write_atomically
-from ssd.overrides import groups
-from ssd.results import write_metrics
+from ssd.config.overrides import groups
+from ssd.runs.results import write_metrics
+from ssd.utils.atomic_files import write_atomically
+from ssd.utils.errors import UserError
 
 log = logging.getLogger(__name__)
 

@@ -9,20 +9,21 @@ from pathlib import Path
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from ssd.data.dataset import Sample, make_dataset
-from ssd.data.gate import Gate
-from ssd.doctor.batches import augmented_batches
-from ssd.doctor.boxes import Input
-from ssd.doctor.examine import Examination, examine
-from ssd.doctor.page import page
-from ssd.doctor.report import make_report
-from ssd.doctor.sheet import draw_batch, draw_sample, grid, spread
-from ssd.doctor.table import tables
-from ssd.errors import UnsafeDataError, UserError
-from ssd.files import write_atomically
+from ssd.data.base import Sample
+from ssd.data.datasets.build import make_dataset
+from ssd.data.inspection.gate import Gate
+from ssd.diagnostics.batches import augmented_batches
+from ssd.diagnostics.boxes import Input
+from ssd.diagnostics.examine import Examination, examine
+from ssd.diagnostics.overfit import overfit
+from ssd.diagnostics.page import page
+from ssd.diagnostics.report import make_report
+from ssd.diagnostics.sheet import draw_batch, draw_sample, grid, spread
+from ssd.diagnostics.table import tables
 from ssd.jobs.common import open_gate, seed_everything
-from ssd.saved import literal_names
-from ssd.training.overfit import overfit
+from ssd.runs.saved import literal_names
+from ssd.utils.atomic_files import write_atomically
+from ssd.utils.errors import UnsafeDataError, UserError
 
 log = logging.getLogger(__name__)
 

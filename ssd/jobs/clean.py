@@ -14,10 +14,10 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from ssd.data.dataset import SPLITS
-from ssd.data.records import RECORDS, size_of, unused
-from ssd.errors import UserError
-from ssd.files import LOCK, read_json, try_lock, write_atomically
+from ssd.data.base import SPLITS
+from ssd.data.recordio.cache import RECORDS, size_of, unused
+from ssd.utils.atomic_files import LOCK, read_json, try_lock, write_atomically
+from ssd.utils.errors import UserError
 
 log = logging.getLogger(__name__)
 

@@ -12,38 +12,38 @@ import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from ssd.config import CONF
-from ssd.data.checks import nearly_equal
-from ssd.data.dataset import Dataset, Sample, make_dataset
-from ssd.data.fingerprint import fingerprint
-from ssd.data.gate import Admitted, Gate
-from ssd.data.looking import Known
-from ssd.data.problems import Problem
-from ssd.data.records import Records, ensure_records
+from ssd.checkpoint.model import Model, ModelSpec
+from ssd.config.paths import CONF
+from ssd.config.targets import literal
+from ssd.data.base import Dataset, Sample
+from ssd.data.datasets.build import make_dataset
+from ssd.data.datasets.fingerprint import fingerprint
+from ssd.data.inspection.checks import nearly_equal
+from ssd.data.inspection.gate import Admitted, Gate
+from ssd.data.inspection.looking import Known
+from ssd.data.inspection.problems import Problem
+from ssd.data.recordio.cache import Records, ensure_records
 from ssd.detection.detector import Detector
-from ssd.engine import mx
-from ssd.errors import UserError
+from ssd.detection.onnx_file import OnnxModel
+from ssd.detection.open_model import open_model
 from ssd.evaluation.analysis import analyse
 from ssd.evaluation.coco import Numbering
 from ssd.evaluation.measure import Measured
-from ssd.evaluation.report.files import write_report
-from ssd.evaluation.report.report import About
+from ssd.evaluation.report_files import write_report
+from ssd.evaluation.report_page import About
 from ssd.evaluation.thresholds import Thresholds, choose_thresholds
-from ssd.files import write_atomically
-from ssd.interop.models import open_model
-from ssd.interop.onnx.file import OnnxModel
-from ssd.interop.released import released_model
-from ssd.jobs.facts import facts, sweep
-from ssd.model import Model, ModelSpec
-from ssd.names import file_name
-from ssd.results import Conditions, Results, named
-from ssd.saved import literal_names
-from ssd.sweeps.trial import trial_writers
+from ssd.importers.mxnet_ssd import released_model
+from ssd.jobs.provenance import facts, sweep
+from ssd.mxnet_compat import contexts, mx
+from ssd.runs.results import Conditions, Results, named
+from ssd.runs.saved import literal_names
 from ssd.symbol.graphs import has_heads
-from ssd.targets import literal
 from ssd.tracking.events import Events, RunInfo, make_writers
 from ssd.tracking.files import RunFiles
-from ssd.training.trainer import contexts
+from ssd.tracking.optuna import trial_writers
+from ssd.utils.atomic_files import write_atomically
+from ssd.utils.errors import UserError
+from ssd.utils.names import file_name
 
 log = logging.getLogger(__name__)
 

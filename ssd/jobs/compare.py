@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from ssd.data.csv_cells import CsvWriter
+from ssd.evaluation.compare_page import compare_page
 from ssd.evaluation.comparison import (
     FOOTNOTE,
     METRICS,
@@ -22,9 +22,9 @@ from ssd.evaluation.comparison import (
     result_rows,
     unchanged,
 )
-from ssd.evaluation.report.compare import compare_page
-from ssd.files import write_atomically
-from ssd.results import FINISHED
+from ssd.runs.results import FINISHED
+from ssd.utils.atomic_files import write_atomically
+from ssd.utils.csv_cells import CsvWriter
 
 log = logging.getLogger(__name__)
 

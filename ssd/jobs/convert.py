@@ -12,21 +12,21 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from ssd.commands import path_override, run_command
+from ssd.checkpoint.model import ModelSpec
+from ssd.config.commands import path_override, run_command
 from ssd.detection.sources import find, iterate
-from ssd.errors import UserError
-from ssd.files import write_atomically
-from ssd.interop.caffe.convert import Converted, Options, Row, convert, load
-from ssd.interop.caffe.graph import told as shape_text
-from ssd.interop.caffe.loose import LooseHeads, lack_anchors
-from ssd.interop.caffe.means import Mean, find_mean
-from ssd.interop.caffe.names import class_names
-from ssd.interop.caffe.parity import NoReferenceError
-from ssd.interop.caffe.verify import Conversion, Report, noise_picture, verify
-from ssd.interop.caffe.write import write_detector, write_network
-from ssd.interop.classifier import Classifier
+from ssd.importers.caffe.convert import Converted, Options, Row, convert, load
+from ssd.importers.caffe.graph import told as shape_text
+from ssd.importers.caffe.loose import LooseHeads, lack_anchors
+from ssd.importers.caffe.means import Mean, find_mean
+from ssd.importers.caffe.names import class_names
+from ssd.importers.caffe.parity import NoReferenceError
+from ssd.importers.caffe.verify import Conversion, Report, noise_picture, verify
+from ssd.importers.caffe.write import write_detector, write_network
+from ssd.importers.classifier import Classifier
 from ssd.jobs.common import asked_for
-from ssd.model import ModelSpec
+from ssd.utils.atomic_files import write_atomically
+from ssd.utils.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -187,7 +187,7 @@ def classify(model: str, pictures: Iterable[tuple[str, np.ndarray]]) -> None:
     for name, picture in pictures:
         best = ", ".join(f"{label} {score:.3f}" for label, score in classifier.best(picture, SAID))
         log.info("%-12s %s", name, best)
-    log.info("%-12s ssd.interop.classifier.Classifier.load(%r).predict([image])", "run it", model)
+    log.info("%-12s ssd.importers.classifier.Classifier.load(%r).predict([image])", "run it", model)
 
 
 def plain(node: DictConfig) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ssd.detection.detector import Detector
 from ssd.detection.draw import draw
+from ssd.detection.open_model import KINDS
 from ssd.detection.selection import Selection
 from ssd.detection.sinks import Add, Header
 from ssd.detection.sinks.annotated import Show, annotated_files, check_window, window
@@ -24,10 +25,9 @@ from ssd.detection.sinks.tables import csv_file, json_file
 from ssd.detection.sources import DAMAGED, Frame, find, frames
 from ssd.detection.stages import Stages, predict
 from ssd.detection.video import suffix_of
-from ssd.errors import UserError
-from ssd.interop.models import KINDS
 from ssd.jobs.common import log_places, open_detector
-from ssd.results import write_metrics
+from ssd.runs.results import write_metrics
+from ssd.utils.errors import UserError
 
 log = logging.getLogger(__name__)
 

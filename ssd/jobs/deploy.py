@@ -11,22 +11,23 @@ from pathlib import Path
 import numpy as np
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from ssd.data.dataset import Dataset, Sample
-from ssd.data.images import decode, preprocess
+from ssd.checkpoint.model import Model
+from ssd.data.base import Dataset, Sample
+from ssd.data.images import decode
+from ssd.data.transforms.preprocess import preprocess
+from ssd.detection.description import FIXED, IMAGE
 from ssd.detection.detector import Detector
+from ssd.detection.onnx_file import OnnxModel
+from ssd.detection.open_model import MXNET_KINDS, open_model
 from ssd.detection.sources import iterate
-from ssd.errors import DifferentModelError, UserError
 from ssd.evaluation.measure import Measured, by_rules, measure
 from ssd.evaluation.resampling import difference_intervals
-from ssd.files import write_atomically
-from ssd.interop.agreement import LIMIT, Agreement, Answers, agreement, compare_whole, resized
-from ssd.interop.description import FIXED, IMAGE
-from ssd.interop.formats import FORMATS, Calibration, Format, onnx_export
-from ssd.interop.models import MXNET_KINDS, open_model
-from ssd.interop.onnx.file import OnnxModel
+from ssd.export.agreement import LIMIT, Agreement, Answers, agreement, compare_whole, resized
+from ssd.export.formats import FORMATS, Calibration, Format, onnx_export
 from ssd.jobs.common import asked_model, open_gate
-from ssd.model import Model
-from ssd.training.trainer import contexts
+from ssd.mxnet_compat import contexts
+from ssd.utils.atomic_files import write_atomically
+from ssd.utils.errors import DifferentModelError, UserError
 
 log = logging.getLogger(__name__)
 

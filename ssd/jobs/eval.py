@@ -8,12 +8,12 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from ssd.data.dataset import Dataset, Sample
-from ssd.data.fingerprint import same_images
-from ssd.errors import UserError
+from ssd.checkpoint.index import FOLDER, epoch_of, find_entry
+from ssd.checkpoint.model import find_params
+from ssd.data.base import Dataset, Sample
+from ssd.data.datasets.fingerprint import same_images
+from ssd.detection.open_model import KINDS
 from ssd.evaluation.measure import measure
-from ssd.index import FOLDER, epoch_of, find_entry
-from ssd.interop.models import KINDS
 from ssd.jobs.common import (
     Course,
     Subject,
@@ -25,8 +25,8 @@ from ssd.jobs.common import (
     start_events,
     tell_results,
 )
-from ssd.model import find_params
-from ssd.results import FINISHED, HEADLINE, Results
+from ssd.runs.results import FINISHED, HEADLINE, Results
+from ssd.utils.errors import UserError
 
 log = logging.getLogger(__name__)
 

@@ -8,12 +8,10 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from ssd.data.augment import input_shapes, read_augment
-from ssd.data.loader import check_loader
-from ssd.engine import mx
-from ssd.errors import UserError
-from ssd.files import unwritable
-from ssd.interop.calibration import check_method
+from ssd.data.loaders.build import check_loader
+from ssd.data.transforms.config import input_shapes, read_augment
+from ssd.export.calibration import check_method
+from ssd.mxnet_compat import contexts, mx
 from ssd.symbol.features import feature_maps
 from ssd.symbol.graphs import build_train
 from ssd.tracking.events import make_writers
@@ -21,7 +19,8 @@ from ssd.training.groups import frozen_by, frozen_names
 from ssd.training.precision import prepare
 from ssd.training.schedules import Schedule
 from ssd.training.start import read_source, take_over
-from ssd.training.trainer import contexts
+from ssd.utils.atomic_files import unwritable
+from ssd.utils.errors import UserError
 
 ON_DEVICES = ("train", "eval", "demo", "deploy", "benchmark")  # jobs
 RECORDED = ("train", "eval")  # by the loggers
@@ -57,7 +56,7 @@ def _check_training(cfg: DictConfig) -> None:
     graph, shapes = build_train(cfg, 1), {"data": (1, 3, height, width), "label": (1, 1, 6)}
     frozen_names(graph, frozen_by(cfg), shapes)
     if cfg.init.mode != "scratch" and cfg.resume in (None, "auto"):
-        with _in_silence("ssd.training.start", "ssd.interop"):
+        with _in_silence("ssd.training.start", "ssd.export"):
             take_over(graph, shapes, source := read_source(cfg.init, graph), [], by_class=False)
         if cfg.init.mode == "finetune" and source.classes is None:
             raise UserError(f"init.weights={source.path}: says nothing of its classes; use init.mode=pretrained")

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from ssd.data.dataset import SPLITS, Dataset, Sample
-from ssd.data.gate import Admitted
-from ssd.errors import UserError
-from ssd.files import write_atomically
+from ssd.data.base import SPLITS, Dataset, Sample
+from ssd.data.inspection.gate import Admitted
 from ssd.jobs.common import open_gate, packed
+from ssd.utils.atomic_files import write_atomically
+from ssd.utils.errors import UserError
 
 log = logging.getLogger(__name__)
 

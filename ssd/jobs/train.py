@@ -12,19 +12,17 @@ import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from ssd.cluster.lead import Lead, leading
-from ssd.cluster.together import begin
-from ssd.data.batches import TrainLoader
-from ssd.data.dataset import Sample
-from ssd.data.fingerprint import same_images
-from ssd.data.loader import check_loader, make_train_loader
-from ssd.data.records import RECORDS, Records, in_use, label_width
-from ssd.data.share import Share
+from ssd.checkpoint.index import FOLDER, LOCK, epoch_of, sha256
+from ssd.checkpoint.model import Model, ModelSpec, load_model, stamp
+from ssd.checkpoint.store import Checkpoints, Keep
+from ssd.data.base import Sample
+from ssd.data.datasets.fingerprint import same_images
+from ssd.data.loaders.base import TrainLoader
+from ssd.data.loaders.build import check_loader, make_train_loader
+from ssd.data.loaders.shard import Share
+from ssd.data.recordio.cache import RECORDS, Records, in_use, label_width
 from ssd.detection.detector import Detector
-from ssd.errors import InterruptedRun, LostWorkerError, UserError
 from ssd.evaluation.measure import measure
-from ssd.files import held, require_space, write_atomically
-from ssd.index import FOLDER, LOCK, epoch_of, sha256
 from ssd.jobs.common import (
     METRIC,
     Course,
@@ -39,18 +37,21 @@ from ssd.jobs.common import (
     tell_results,
     training_splits,
 )
-from ssd.model import Model, ModelSpec, load_model, stamp
-from ssd.results import BEST, FINISHED, Conditions, Results, named
-from ssd.resume import AUTO, check_same, command
-from ssd.symbol.nodes import graph_nodes
-from ssd.training.checkpoint import Checkpoints, Keep
+from ssd.launch.coordinator import Lead, leading
+from ssd.mxnet_compat import contexts
+from ssd.runs.results import BEST, FINISHED, Conditions, Results, named
+from ssd.runs.resume import AUTO, check_same, command
+from ssd.tracking.graph_nodes import graph_nodes
+from ssd.training.broadcast import begin
 from ssd.training.fit import Fit, Plan
 from ssd.training.guards import Guards
 from ssd.training.keeper import Keeper, Often
 from ssd.training.precision import prepare
 from ssd.training.rescue import rescued
-from ssd.training.signals import StopSignals
-from ssd.training.trainer import Trainer, contexts
+from ssd.training.trainer import Trainer
+from ssd.utils.atomic_files import held, require_space, write_atomically
+from ssd.utils.errors import InterruptedRun, LostWorkerError, UserError
+from ssd.utils.signals import StopSignals
 
 CHECKPOINTS_AT_LEAST = 2  # that are on the disk at a time: the last one stays until the next is written
 

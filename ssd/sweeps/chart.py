@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ssd.files import whole_file
-from ssd.sweeps.leaderboard import Row, finished, millions, number, warning
 from ssd.sweeps.outcome import FAILED
+from ssd.sweeps.rows import Row, finished, millions, number, warning
+from ssd.utils.atomic_files import whole_file
 
 BARS, OTHERS = 40, 12  # most that are drawn; all are in the table
 NAME, LINE = 56, 150  # most characters of a job's name, and of a line of text

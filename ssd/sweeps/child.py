@@ -21,15 +21,15 @@ from hydra.core.utils import configure_log, setup_globals
 from omegaconf import DictConfig, OmegaConf
 
 from ssd import jobs
-from ssd.config import register
-from ssd.errors import InterruptedRun, UserError
-from ssd.logs import OneLine, StderrHandler
-from ssd.schema import Config
+from ssd.config import credentials
+from ssd.config.resolvers import register
+from ssd.config.schema import Config
+from ssd.config.targets import literal
 from ssd.sweeps.outcome import FAILED, FINISHED, INTERRUPTED, PRUNED, Outcome, read
 from ssd.sweeps.share import places, take
-from ssd.targets import literal
-from ssd.tracking import credentials
 from ssd.tracking.events import Pruned
+from ssd.utils.errors import InterruptedRun, UserError
+from ssd.utils.logs import OneLine, StderrHandler
 
 log = logging.getLogger(__name__)
 
@@ -81,8 +81,8 @@ def count_parameters(folder: Path) -> int | None:
     """Numbers in the trained network, batch statistics not counted; None where the job trained none."""
     if not (folder / "checkpoints").is_dir():
         return None
-    from ssd.index import NAME
-    from ssd.model import load_params
+    from ssd.checkpoint.index import NAME
+    from ssd.checkpoint.model import load_params
 
     if not (folder / "checkpoints" / NAME).is_file():
         return None

@@ -6,7 +6,6 @@ seeds as a single run does; and the process that Hydra's launchers start stays s
 
 import contextlib
 import pickle
-import signal
 import subprocess
 import sys
 import time
@@ -16,9 +15,10 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from ssd.cores import end_with_parent
 from ssd.sweeps.callback import Sweep
 from ssd.sweeps.outcome import FAILED, FINISHED, INTERRUPTED, RUNNING, Outcome, read
+from ssd.utils.cpu import end_with_parent
+from ssd.utils.process import died
 
 PATIENCE = 30.0  # seconds that an interrupted job has to close its files
 
@@ -64,11 +64,3 @@ def run_apart(cfg: DictConfig, folder: Path) -> float | None:
     outcome = replace(outcome, seconds=round(time.monotonic() - started, 1))
     outcome.write(folder)
     return outcome.value if outcome.state == FINISHED else None
-
-
-def died(code: int) -> str:
-    """Why a process ended that could not say it itself, from its exit code."""
-    if code >= 0:
-        return f"its process ended with code {code}"
-    name = signal.Signals(-code).name
-    return f"killed by {name}" + (" (out of memory?)" if -code == signal.SIGKILL else "")

@@ -3,27 +3,23 @@
 import io
 import logging
 import math
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ssd.data.csv_cells import CsvWriter
-from ssd.errors import UserError
-from ssd.files import write_atomically
-from ssd.results import (
-    HEADLINE,
-    Conditions,
+from ssd.runs.results import (
     group_letters,
     key_of,
-    measured_of,
     read_metrics,
     read_table,
-    unlike,
     wrong_number,
 )
-from ssd.sweeps.outcome import FAILED, FINISHED, Outcome, read_all
+from ssd.sweeps.outcome import FAILED, read_all
+from ssd.sweeps.rows import Row, finished, millions, number, warning
+from ssd.utils.atomic_files import write_atomically
+from ssd.utils.csv_cells import CsvWriter
+from ssd.utils.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -33,51 +29,13 @@ METRICS = {"map_11pt": "mAP 11pt", "map_area": "mAP area", "test/map_11pt": "tes
 SPEED = "train/images_per_second"  # of metrics.csv
 
 
-@dataclass(frozen=True)
-class Row:
-    """A job. words: those it does not share with all the others, exactly; speed: images/s in training.
-
-    rank: among the finished jobs that were measured alike, from 1 on; None for the others. group: a letter for those,
-    empty where all were measured alike.
-    """
-
-    folder: Path
-    outcome: Outcome
-    words: str
-    metrics: dict[str, Any]
-    speed: float | None
-    rank: int | None = None
-    group: str = ""
-
-    @property
-    def name(self) -> str:
-        """The words for a reader: numbers with four digits, no quotes around them."""
-        words = re.sub(r"\d+\.\d{4,}(e-?\d+)?", lambda match: f"{float(match[0]):.4g}", self.words)
-        return re.sub(r"'(\d+)'", r"\1", words)
-
-    @property
-    def value(self) -> float:
-        """What it is ranked by; -inf for a job without."""
-        value = self.outcome.value if self.outcome.value is not None else self.metrics.get(HEADLINE)
-        return float("-inf") if value is None else float(value)
-
-    @property
-    def split(self) -> str:
-        """Whose images its numbers are of; empty for a job that measures no split."""
-        return str(self.metrics.get("split", "")) if HEADLINE in self.metrics else ""
-
-    @property
-    def measured(self) -> Conditions | None:
-        return measured_of(self.metrics).get(self.split)
-
-
 def make_leaderboard(sweep: Path) -> int:
     """Writes the leaderboard of the sweep in this folder and logs it; returns how many jobs failed."""
     rows = collect(sweep)
     if not rows:
         return 0
     from ssd.sweeps.chart import draw
-    from ssd.tracking.mlflow_leaderboard import send_leaderboard
+    from ssd.tracking.mlflow.leaderboard import send_leaderboard
 
     shared = " ".join(common_words([row.outcome.words for row in rows]))
     table, page, picture = (sweep / f"{NAME}.{kind}" for kind in ("csv", "md", "png"))
@@ -118,16 +76,6 @@ def _ranked(rows: Sequence[Row]) -> list[Row]:
             for rank, row in enumerate(group, start=1)]  # fmt: skip
 
 
-def warning(rows: Sequence[Row]) -> str:
-    """What must be known before the numbers are compared: why there are groups; empty where there are none."""
-    different = unlike(row.measured for row in rows if finished(row) and row.value > float("-inf"))
-    return f"ranked within groups only, whose numbers do not compare: {different}" if different else ""
-
-
-def finished(row: Row) -> bool:
-    return row.outcome.state == FINISHED
-
-
 def common_words(lines: Sequence[Sequence[str]]) -> list[str]:
     """Words that all command lines of several share; none of a single one."""
     if len(lines) < 2:
@@ -166,14 +114,6 @@ def as_markdown(rows: Sequence[Row], shared: str) -> str:
         text.append("")
         text += [f"- {row.outcome.state}: `{row.name}`: {row.outcome.reason} ({row.folder.name})" for row in others]
     return "\n".join(text) + "\n"
-
-
-def number(value: float | None, digits: int) -> str:
-    return "" if value is None else f"{value:.{digits}f}"
-
-
-def millions(count: int | None) -> str:
-    return "" if count is None else f"{count / 1e6:.2f} M"
 
 
 def _table(lines: Sequence[Sequence[str]], right: Sequence[int]) -> list[str]:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from ssd.errors import UserError
-from ssd.files import read_json, write_atomically
-from ssd.results import is_number
+from ssd.runs.results import is_number
+from ssd.utils.atomic_files import read_json, write_atomically
+from ssd.utils.errors import UserError
 
 FILE = "job.json"
 LONGEST = 300  # characters of a reason

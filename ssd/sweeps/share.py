@@ -10,9 +10,9 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from ssd.cores import cores_by_thread, physical_cores
-from ssd.errors import UserError
-from ssd.files import try_lock
+from ssd.utils.atomic_files import try_lock
+from ssd.utils.cpu import cores_by_thread, physical_cores
+from ssd.utils.errors import UserError
 
 FOLDER = ".places"
 PAUSE = 0.2  # seconds

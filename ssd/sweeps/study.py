@@ -15,13 +15,13 @@ from optuna.exceptions import OptunaError
 from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from ssd.errors import UserError
-from ssd.files import held
-from ssd.results import Conditions, measured_of, read_metrics, unlike
+from ssd.config.credentials import scrubbed, whole
+from ssd.config.targets import make
+from ssd.runs.results import Conditions, measured_of, read_metrics, unlike
 from ssd.sweeps.outcome import FINISHED, INTERRUPTED, PRUNED, RUNNING, read, read_all
 from ssd.sweeps.share import one_by_one
-from ssd.targets import make
-from ssd.tracking.credentials import scrubbed, whole
+from ssd.utils.atomic_files import held
+from ssd.utils.errors import UserError
 
 log = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from ssd.engine import mx
+from ssd.mxnet_compat import mx
 from ssd.symbol.multibox import MultiBox
 
 

@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 
 from omegaconf import DictConfig
 
-from ssd.engine import mx
-from ssd.errors import UserError
+from ssd.config.targets import make
+from ssd.mxnet_compat import mx
 from ssd.symbol.head import HeadLayer, head_layers
 from ssd.symbol.layers import biased_conv, conv_norm_relu, relu
-from ssd.targets import make
+from ssd.utils.errors import UserError
 
 CELLS = 2  # a side that the finest map has at least: with one, objects have no place
 LARGE = 2048  # pixels

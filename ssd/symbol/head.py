@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from omegaconf import DictConfig, OmegaConf
 
-from ssd.errors import UserError
+from ssd.utils.errors import UserError
 
 PER_LAYER = ("from_layers", "num_filters", "strides", "pads", "kernels", "sizes", "ratios", "normalization")
 AUTO_STEP = -1.0  # MultiBoxPrior: one cell of the feature map

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ssd.engine import mx
+from ssd.mxnet_compat import mx
 
 Pair = tuple[int, int]
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from ssd.engine import mx
+from ssd.mxnet_compat import mx
 from ssd.symbol.multibox import MultiBox
 from ssd.symbol.targets import Targets, anchor_count
 

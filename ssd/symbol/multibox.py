@@ -3,7 +3,7 @@
 import math
 from typing import NamedTuple
 
-from ssd.engine import mx
+from ssd.mxnet_compat import mx
 from ssd.symbol.head import HeadLayer
 from ssd.symbol.layers import biased_conv
 

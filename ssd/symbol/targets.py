@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from omegaconf import DictConfig
 
-from ssd.engine import mx
+from ssd.mxnet_compat import mx
 from ssd.symbol.multibox import MultiBox
 
 IGNORE = -1  # class label of anchors that are neither positive nor chosen as negatives

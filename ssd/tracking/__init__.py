@@ -1,6 +1,6 @@
 """What a run tells, and who writes it down: one event stream, any number of writers.
 
-    from ssd.results import Results
+    from ssd.runs.results import Results
     from ssd.tracking import Events, RunInfo, make_writers
     from ssd.tracking.files import RunFiles
 

@@ -11,7 +11,7 @@ import time
 from rich.console import Console as Terminal
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
-from ssd.results import Results
+from ssd.runs.results import Results
 from ssd.tracking.events import RunInfo, Values, Writer
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.record_writer import masked_crc32c
 
-from ssd.files import whole_file
+from ssd.utils.atomic_files import whole_file
 
 log = logging.getLogger(__name__)
 

@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 from hydra.errors import InstantiationException
 
-from ssd.errors import InterruptedRun, UserError
-from ssd.results import FAILED, FINISHED, INTERRUPTED, PRUNED, Results
-from ssd.targets import make
-from ssd.tracking.credentials import scrubbed
+from ssd.config.credentials import scrubbed
+from ssd.config.targets import make
+from ssd.runs.results import FAILED, FINISHED, INTERRUPTED, PRUNED, Results
+from ssd.tracking.graph_nodes import GraphNode
+from ssd.utils.errors import InterruptedRun, UserError
 
 log = logging.getLogger(__name__)
 
@@ -62,17 +63,6 @@ class Pruned(Exception):  # noqa: N818 - a decision, not an error
 
 # What ends a run otherwise than by failing.
 ENDS = {KeyboardInterrupt: INTERRUPTED, InterruptedRun: INTERRUPTED, Pruned: PRUNED}
-
-
-@dataclass(frozen=True)
-class GraphNode:
-    """One operation, input or parameter of the network."""
-
-    name: str  # a path: nodes that belong together share its beginning
-    operator: str
-    inputs: Sequence[str]  # names of nodes, "name:1" for an output that is not the first
-    shapes: Sequence[tuple[int, ...]]  # of its outputs
-    attributes: Mapping[str, str]
 
 
 class Writer:

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ssd.data.csv_cells import NUMBER, CsvWriter
 from ssd.data.images import encode
-from ssd.errors import UserError
-from ssd.files import write_atomically
-from ssd.results import FILE, Results, read_table
+from ssd.runs.results import FILE, Results, read_table
 from ssd.tracking.events import RunInfo, Values, Writer
+from ssd.utils.atomic_files import write_atomically
+from ssd.utils.csv_cells import NUMBER, CsvWriter
+from ssd.utils.errors import UserError
 
 EPOCHS = "metrics.csv"
 
@@ -24,7 +24,7 @@ class RunFiles(Writer):
     """The contract of the run directory; the runner adds it to every run.
 
     metrics.csv   one row per epoch
-    metrics.json  the numbers that the run is known by so far, and what they stand for, see ssd.results
+    metrics.json  the numbers that the run is known by so far, and what they stand for, see ssd.runs.results
     pictures/     the latest image of every tag
     """
 

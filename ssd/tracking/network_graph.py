@@ -8,7 +8,7 @@ from tensorboardX.proto.node_def_pb2 import NodeDef
 from tensorboardX.proto.tensor_shape_pb2 import TensorShapeProto
 from tensorboardX.proto.versions_pb2 import VersionDef
 
-from ssd.tracking.events import GraphNode
+from ssd.tracking.graph_nodes import GraphNode
 
 SHAPES = "_output_shapes"  # where TensorBoard looks for what it writes beside the edges
 

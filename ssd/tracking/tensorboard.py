@@ -30,17 +30,18 @@ from tensorboardX import summary as summaries
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.proto.summary_pb2 import Summary
 
-from ssd.commands import shell_command
+from ssd.config.commands import shell_command
+from ssd.config.targets import literal
 from ssd.data.images import encode
-from ssd.errors import UserError
-from ssd.names import Tags
-from ssd.results import FINISHED, Results
-from ssd.targets import literal
+from ssd.runs.results import FINISHED, Results
 from ssd.tracking.console import HEADLINE
 from ssd.tracking.event_file import EventFile
-from ssd.tracking.events import GraphNode, RunInfo, Values, Writer, apart, finite
+from ssd.tracking.events import RunInfo, Values, Writer, apart, finite
+from ssd.tracking.graph_nodes import GraphNode
 from ssd.tracking.network_graph import graph_def
 from ssd.tracking.summaries import clean, counts_at_thresholds, histogram, session_end, session_start
+from ssd.utils.errors import UserError
+from ssd.utils.names import Tags
 
 FINAL = (*HEADLINE, "f1", "mean_iou", "precision", "recall")  # what runs are compared by in HPARAMS
 

@@ -19,15 +19,16 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from ssd.commands import module_command
-from ssd.errors import UserError
-from ssd.files import read_json, unwritable, write_atomically
-from ssd.targets import confined
-from ssd.tracking.credentials import bare, guard, take
+from ssd.config.commands import module_command
+from ssd.config.credentials import bare, guard, take
+from ssd.config.stores import SQLITE, is_below_here, is_followed, is_typed
+from ssd.config.targets import confined
 from ssd.tracking.events import RunInfo, Sweep
-from ssd.tracking.mlflow_store import Settings, Store, address, database_file, database_uri
-from ssd.tracking.named import SQLITE, is_below_here, is_followed, is_typed
-from ssd.tracking.outbox import TOGETHER, Entry, TryAgainError, first_line
+from ssd.tracking.mlflow.outbox import TOGETHER, Entry, TryAgainError, first_line
+from ssd.tracking.mlflow.setup import quieten
+from ssd.tracking.mlflow.store import Settings, Store, address, database_file, database_uri
+from ssd.utils.atomic_files import read_json, unwritable, write_atomically
+from ssd.utils.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -209,7 +210,7 @@ def command(folder: Path, tracking_uri: str) -> str:
 
 def send(folder: Path, to: str | None = None) -> str:
     """Sends what a run directory keeps to the store `to`, or to that which the run was started with, if the user names
-    it, see ssd.tracking.named; returns where to. What does not go through stays for the next time.
+    it, see ssd.config.stores; returns where to. What does not go through stays for the next time.
 
     Errors: UserError when the store does not take it, or is none to send to, or when there is nothing.
     """
@@ -253,8 +254,6 @@ def _leading(entries: Sequence[Entry]) -> int:
 
 
 def main(words: list[str]) -> Any:
-    from ssd.tracking.mlflow import quieten
-
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     guard()
     parser = argparse.ArgumentParser(prog="python -m ssd.tracking.unsent", description="Sends what waits in runs.")

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ssd.engine import mx
+from ssd.mxnet_compat import mx
 
 NAME = "scaledadadelta"  # by which MXNet finds the class
 

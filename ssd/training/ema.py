@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from ssd.engine import mx
-from ssd.model import Params
+from ssd.checkpoint.model import Params
+from ssd.mxnet_compat import mx
 
 AT_ONCE = 40  # arrays averaged by one operator
 

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ssd.errors import DivergedError, InterruptedRun, UserError
+from ssd.checkpoint.store import CALMER
 from ssd.tracking.events import Events, Pruned
-from ssd.training.checkpoint import CALMER
 from ssd.training.keeper import Keeper
 from ssd.training.monitor import Monitor
 from ssd.training.progress import Meter
-from ssd.training.signals import StopSignals
+from ssd.utils.errors import DivergedError, InterruptedRun, UserError
+from ssd.utils.signals import StopSignals
 
 SKIPPING = f"{CALMER}; guard.non_finite=skip leaves such steps out"
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from ssd.errors import UserError
-from ssd.recipe import BUT_HEADS, STAGE
+from ssd.config.validate import BUT_HEADS, STAGE
+from ssd.utils.errors import UserError
 
 BACKBONE, EXTRAS, HEADS = GROUPS = ("backbone", "extras", "heads")
 INPUTS = ("data", "label")

@@ -4,12 +4,12 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from ssd.errors import UserError
-from ssd.training.checkpoint import Checkpoints, Position, Saved
+from ssd.checkpoint.store import Checkpoints, Position, Saved
 from ssd.training.guards import Guards
 from ssd.training.progress import ARRAY, Progress, pack, unpack
 from ssd.training.state import random_state, restore_random
 from ssd.training.trainer import Trainer
+from ssd.utils.errors import UserError
 
 
 @dataclass(frozen=True)

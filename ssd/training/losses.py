@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ssd.engine import mx
+from ssd.mxnet_compat import mx
 
 TINY = 1e-20  # a probability of exactly zero counts as this
 

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from ssd.data.augment import input_shapes, read_augment
-from ssd.engine import mx
+from ssd.config.targets import literal
+from ssd.data.transforms.config import input_shapes, read_augment
+from ssd.graph_passes.fuse import fused
+from ssd.graph_passes.mixed_precision import FULL, lowered
+from ssd.mxnet_compat import mx
 from ssd.symbol import build_train
-from ssd.symbol.fused import fused
-from ssd.symbol.precision import FULL, lowered
-from ssd.targets import literal
 from ssd.training.groups import BACKBONE, group_of
 
 log = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ssd.engine import mx
+from ssd.mxnet_compat import mx
 from ssd.tracking.events import Events
 from ssd.training.losses import StepLosses
 from ssd.training.trainer import Trainer

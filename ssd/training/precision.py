@@ -8,10 +8,10 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from ssd.engine import mx
-from ssd.errors import UserError
+from ssd.graph_passes.mixed_precision import FULL
+from ssd.mxnet_compat import mx
 from ssd.symbol.losses import divides_itself
-from ssd.symbol.precision import FULL
+from ssd.utils.errors import UserError
 
 log = logging.getLogger(__name__)
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ssd.engine import mx
-from ssd.errors import UserError
+from ssd.mxnet_compat import mx
 from ssd.training.losses import StepLosses
+from ssd.utils.errors import UserError
 
 ARRAY = "progress"  # its name in the states file
 

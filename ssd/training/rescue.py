@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from ssd.engine import mx
-from ssd.errors import DivergedError, InterruptedRun, LostWorkerError, UserError
+from ssd.mxnet_compat import mx
 from ssd.tracking.events import Pruned
+from ssd.utils.errors import DivergedError, InterruptedRun, LostWorkerError, UserError
 
 log = logging.getLogger(__name__)
 

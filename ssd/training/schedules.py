@@ -6,8 +6,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from ssd.engine import mx
-from ssd.errors import UserError
+from ssd.mxnet_compat import mx
+from ssd.utils.errors import UserError
 
 # A policy gives the factor on the base rate at `progress` (share of the run done, 0..1).
 Policy = Callable[[float, DictConfig], float]

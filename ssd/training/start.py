@@ -8,14 +8,14 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from ssd.engine import mx
-from ssd.errors import UserError
-from ssd.graph_file import load_graph
-from ssd.interop.foreign import load_npz
-from ssd.interop.released import renamed
-from ssd.model import PARAMS_NAME, Params, find_params, load_params, spec_of, stamped
-from ssd.recipe import NUMPY
+from ssd.checkpoint.graph_file import load_graph
+from ssd.checkpoint.model import PARAMS_NAME, Params, find_params, load_params, spec_of, stamped
+from ssd.config.validate import NUMPY
+from ssd.importers.mxnet_ssd import renamed
+from ssd.importers.npz import load_npz
+from ssd.mxnet_compat import mx
 from ssd.training.groups import BACKBONE, GROUPS, HEADS, group_of, is_class_predictor
+from ssd.utils.errors import UserError
 
 log = logging.getLogger(__name__)
 

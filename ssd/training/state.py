@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ssd.engine import mx
-from ssd.errors import UserError
-from ssd.model import Params
+from ssd.checkpoint.model import Params
+from ssd.mxnet_compat import mx
+from ssd.utils.errors import UserError
 
 # Operators that draw random numbers, as the graph names them.
 DRAWING = re.compile(r"Dropout|LeakyReLU|.*(random|sample|shuffle|bernoulli)", re.IGNORECASE)

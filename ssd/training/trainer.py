@@ -9,12 +9,11 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from ssd.cluster.exchange import Exchange
-from ssd.engine import mx
-from ssd.errors import UserError
-from ssd.model import Params
+from ssd.checkpoint.model import Params
+from ssd.mxnet_compat import contexts, mx
 from ssd.symbol.losses import divides_itself
 from ssd.training import adadelta, sgd
+from ssd.training.allreduce import Exchange
 from ssd.training.ema import Ema
 from ssd.training.groups import frozen_by, frozen_names, learning_rates, weight_decays
 from ssd.training.losses import StepLosses, loss_divisor, read_losses
@@ -30,19 +29,9 @@ from ssd.training.state import (
     restore_device_statistics,
     restore_optimizer,
 )
+from ssd.utils.errors import UserError
 
 log = logging.getLogger(__name__)
-
-
-def contexts(device: DictConfig) -> list[Any]:
-    """MXNet contexts of `device`. Errors: UserError for GPUs that are not there."""
-    if device.name == "gpu":
-        found = mx.context.num_gpus()
-        if missing := [index for index in device.ids if index >= found]:
-            raise UserError(
-                f"device.ids={list(device.ids)}: GPU {missing[0]} is not there, MXNet sees {found}; try device=cpu"
-            )
-    return [mx.Context(device.name, index) for index in device.ids]
 
 
 class Stage(Enum):

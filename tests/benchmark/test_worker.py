@@ -6,9 +6,9 @@ from omegaconf import OmegaConf
 
 from ssd.benchmark.networks import check_format, open_network, random_model, write_network
 from ssd.benchmark.worker import LEAST, STAGES, configured, measure, one_line, prepared, timed
-from ssd.config import compose
-from ssd.engine import mx
-from ssd.errors import UserError
+from ssd.config.compose import compose
+from ssd.mxnet_compat import mx
+from ssd.utils.errors import UserError
 
 
 @pytest.fixture(scope="module")

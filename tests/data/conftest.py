@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
-from ssd.data import voc_xml
-from ssd.data.voc import VOC
-from ssd.data.voc_xml import VOCObject
+from ssd.data.datasets import voc_xml
+from ssd.data.datasets.voc import VOC
+from ssd.data.datasets.voc_xml import VOCObject
 
 SIZE = (60, 40)  # width, height
 

@@ -8,15 +8,15 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from ssd.data import voc_xml
+from ssd.data.base import Dataset
 from ssd.data.coverage import Coverage
-from ssd.data.dataset import Dataset
-from ssd.data.listing import passed_over
-from ssd.data.split_names import split_of
-from ssd.data.voc import VOC
-from ssd.data.voc_xml import VOCObject
-from ssd.data.yolo import YOLO
-from ssd.errors import UserError
+from ssd.data.datasets import voc_xml
+from ssd.data.datasets.listing import passed_over
+from ssd.data.datasets.split_names import split_of
+from ssd.data.datasets.voc import VOC
+from ssd.data.datasets.voc_xml import VOCObject
+from ssd.data.datasets.yolo import YOLO
+from ssd.utils.errors import UserError
 
 HOLDOUT = {"val": 0.3, "test": 0, "seed": 0}
 FOLDERS = ["images", "Images", "train", "val", "Valid", "test2017", "cam1", "@eaDir", ".hidden", "obj_train_data"]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ssd.data.claims import holds
 from ssd.data.headers import JPEG_FRAMES, picture_size
 from ssd.data.images import check_header, decode, verify
-from ssd.errors import UserError
+from ssd.utils.errors import UserError
 
 PHOTO = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8), (0, 0), 3)
 FACTORS = (0x411111, 0x420000, 0x221111, 0x211111, 0x121111, 0x111111)

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from ssd.data import csv_text
 from ssd.data.coverage import UNLISTED
-from ssd.data.csv_table import CSV
-from ssd.data.looking import size_problem
-from ssd.errors import UserError
+from ssd.data.datasets import csv_text
+from ssd.data.datasets.csv_table import CSV
+from ssd.data.inspection.looking import size_problem
+from ssd.utils.errors import UserError
 
 TEXT = """image,label,xmin,ymin,xmax,ymax,width
 a.jpg,dog,10,5,30,20,60

@@ -8,12 +8,12 @@ import cv2
 import numpy as np
 import pytest
 
-from ssd.data.augment import read_augment
-from ssd.data.geometry import centres_inside, clipped, relative_to, sample_windows
-from ssd.data.record_loader import RecordLoader
-from ssd.data.records import Records
-from ssd.data.share import Share
-from ssd.engine import mx
+from ssd.data.loaders.mxnet_iter import RecordLoader
+from ssd.data.loaders.shard import Share
+from ssd.data.recordio.cache import Records
+from ssd.data.transforms.config import read_augment
+from ssd.data.transforms.crop import centres_inside, clipped, relative_to, sample_windows
+from ssd.mxnet_compat import mx
 
 PICTURES = 48
 THEIR_EPOCHS, OUR_EPOCHS = 120, 1000
@@ -69,7 +69,7 @@ def window_of(image: np.ndarray) -> list[float]:
 @pytest.fixture(scope="module")
 def theirs(records) -> dict[str, np.ndarray]:
     """What came out of the iterator: windows [K, 4], kept boxes per input [K], their sides [K']."""
-    from ssd.config import compose
+    from ssd.config.compose import compose
 
     cfg = compose(["augment=ssd", "augment.interpolation=bilinear", f"data_shape={SIDE}", "loader=record",
                    "batch_size=48", "augment.mirror=0", "augment.hue.probability=0", "augment.contrast.probability=0",
@@ -90,7 +90,7 @@ def theirs(records) -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def ours() -> dict[str, np.ndarray]:
-    from ssd.config import compose
+    from ssd.config.compose import compose
 
     augment = read_augment(compose(["augment=ssd"]).augment)
     rng = np.random.default_rng(1)
@@ -151,9 +151,9 @@ def test_area_and_shape_of_crops(ours, theirs):
 
 def test_our_views_are_found_in_our_pictures(records, make_cfg):
     """The measuring itself: the windows read off the pixels are those that were drawn."""
-    from ssd.data.painting import Painter
-    from ssd.data.placement import InputSpec
-    from ssd.data.record_file import RecordFile
+    from ssd.data.recordio.reader import RecordFile
+    from ssd.data.transforms.augmenter import Painter
+    from ssd.data.transforms.resize import InputSpec
 
     augment = read_augment(make_cfg("ssd").augment)
     augment.mirror, augment.interpolation = 0, "bilinear"

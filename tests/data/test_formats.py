@@ -12,14 +12,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ssd.data import coco_json, csv_text, voc_xml, yolo_text
-from ssd.data.coco_json import Picture
-from ssd.data.dataset import Dataset, Sample, make_dataset
-from ssd.data.gate import Gate
-from ssd.data.packing import Packing, write_records
-from ssd.data.records import ensure_records
-from ssd.data.voc_xml import VOCObject
-from ssd.errors import UserError
+from ssd.data.base import Dataset, Sample
+from ssd.data.datasets import coco_json, csv_text, voc_xml, yolo_text
+from ssd.data.datasets.build import make_dataset
+from ssd.data.datasets.coco_json import Picture
+from ssd.data.datasets.voc_xml import VOCObject
+from ssd.data.inspection.gate import Gate
+from ssd.data.recordio.cache import ensure_records
+from ssd.data.recordio.writer import Packing, write_records
+from ssd.utils.errors import UserError
 
 CLASSES = ["cat", "traffic light", "Übergröße"]
 SIZE = (600, 400)
@@ -39,7 +40,7 @@ def write_voc(folder: Path, samples: list[Sample]) -> dict:
         (folder / "Annotations" / f"{item.id}.xml").write_bytes(voc_xml.write(item.path.name, *SIZE, objects))
     (folder / "ImageSets/Main/train.txt").write_text("".join(f"{item.id}\n" for item in samples))
     splits = {"train": ["train"]}
-    return {"_target_": "ssd.data.voc.VOC", "name": "x", "splits": splits, "compat": None}
+    return {"_target_": "ssd.data.datasets.voc.VOC", "name": "x", "splits": splits, "compat": None}
 
 
 def write_coco(folder: Path, samples: list[Sample]) -> dict:
@@ -47,7 +48,10 @@ def write_coco(folder: Path, samples: list[Sample]) -> dict:
     categories = dict(zip((1, 44, 90, *range(100, 120)), CLASSES, strict=False))
     text = coco_json.write(pictures, [item.ground_truth() for item in samples], categories)
     (folder / "train.json").write_text(text)
-    return {"_target_": "ssd.data.coco.COCO", "splits": {"train": {"annotations": "train.json", "images": "images"}}}
+    return {
+        "_target_": "ssd.data.datasets.coco.COCO",
+        "splits": {"train": {"annotations": "train.json", "images": "images"}},
+    }
 
 
 def write_yolo(folder: Path, samples: list[Sample]) -> dict:
@@ -56,21 +60,30 @@ def write_yolo(folder: Path, samples: list[Sample]) -> dict:
     names = "".join(f"{'' if index == 0 else '  '}{index}: {name}\n" for index, name in enumerate(CLASSES))
     (folder / "list.txt").write_text("".join(f"images/{item.path.name}\n" for item in samples))
     (folder / "data.yaml").write_text(f"train: list.txt\nnames: {{{', '.join(names.split(chr(10))[:-1])}}}\n")
-    return {"_target_": "ssd.data.yolo.YOLO", "names": None, "splits": {}, "labels": None}
+    return {"_target_": "ssd.data.datasets.yolo.YOLO", "names": None, "splits": {}, "labels": None}
 
 
 def write_csv(folder: Path, samples: list[Sample]) -> dict:
     text = csv_text.write([item.path.name for item in samples], [item.boxes for item in samples], CLASSES)
     (folder / "train.csv").write_text(text)
     options = {"columns": None, "header": True, "delimiter": None, "units": "pixels"}
-    return {"_target_": "ssd.data.csv_table.CSV", "splits": {"train": "train.csv"}, "folder": "images", **options}
+    return {
+        "_target_": "ssd.data.datasets.csv_table.CSV",
+        "splits": {"train": "train.csv"},
+        "folder": "images",
+        **options,
+    }
 
 
 def write_rec(folder: Path, samples: list[Sample]) -> dict:
     for file in folder.glob("train.*"):
         file.unlink()
     write_records(Packing(samples, seed=1), folder / "train")
-    return {"_target_": "ssd.data.rec.Rec", "names": CLASSES, "splits": {"train": "train.rec", "val": "train.rec"}}
+    return {
+        "_target_": "ssd.data.datasets.rec.Rec",
+        "names": CLASSES,
+        "splits": {"train": "train.rec", "val": "train.rec"},
+    }
 
 
 # The writer, the files that are damaged, and how often.

@@ -5,9 +5,10 @@ import cv2
 import numpy as np
 import pytest
 
-from ssd.data.images import check_header, decode, decode_reduced, preprocess, read_image, reduced, verify
-from ssd.data.placement import InputSpec
-from ssd.errors import UserError
+from ssd.data.images import check_header, decode, decode_reduced, read_image, reduced, verify
+from ssd.data.transforms.preprocess import preprocess
+from ssd.data.transforms.resize import InputSpec
+from ssd.utils.errors import UserError
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (20, 31, 3), dtype=np.uint8)
 
@@ -38,7 +39,7 @@ def test_every_picture_has_three_channels_of_eight_bits(picture):
 
 
 def test_exif_orientation_is_applied_as_mxnet_applies_it():
-    from ssd.engine import mx
+    from ssd.mxnet_compat import mx
 
     plain = encoded(".jpg")
     exif = b"Exif\0\0II" + struct.pack("<HIHHHIHHI", 42, 8, 1, 0x0112, 3, 1, 6, 0, 0)

@@ -5,11 +5,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from ssd.data.augment import input_shapes, read_augment
-from ssd.data.fast_loader import FastLoader
-from ssd.data.loader import make_train_loader
-from ssd.data.records import ensure_records
-from ssd.errors import UserError
+from ssd.data.loaders.build import make_train_loader
+from ssd.data.loaders.fast import FastLoader
+from ssd.data.recordio.cache import ensure_records
+from ssd.data.transforms.config import input_shapes, read_augment
+from ssd.utils.errors import UserError
 
 BASE = (64, 96)
 FACTORS = [0.5, 1.0, 1.5]

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ssd.config import compose
+from ssd.checkpoint.model import SPEC_ATTRIBUTE, Model, ModelSpec, find_params, load_model, load_params, spec_of, stamp
+from ssd.config.compose import compose
 from ssd.detection import Detector
-from ssd.engine import mx
-from ssd.errors import UserError
-from ssd.interop.formats import FORMATS, Calibration
-from ssd.interop.models import open_model
-from ssd.model import SPEC_ATTRIBUTE, Model, ModelSpec, find_params, load_model, load_params, spec_of, stamp
+from ssd.detection.open_model import open_model
+from ssd.export.formats import FORMATS, Calibration
+from ssd.mxnet_compat import mx
 from ssd.symbol import build_test, build_train
+from ssd.utils.errors import UserError
 
 CLASSES = ["circle", "rectangle", "triangle"]
 Made = Callable[..., Model]

@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ssd.config import compose
-from ssd.detection.decode import DecodeParams, decode
+from ssd.checkpoint.model import Model, ModelSpec
+from ssd.config.compose import compose
 from ssd.detection.detector import Detector, with_mirrored
-from ssd.engine import mx
-from ssd.errors import UserError
-from ssd.model import Model, ModelSpec
+from ssd.mxnet_compat import mx
+from ssd.ops.nms import DecodeParams, decode
 from ssd.symbol import build_train
+from ssd.utils.errors import UserError
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssd.data.placement import InputSpec, Size, place_whole
+from ssd.data.base import Size
+from ssd.data.transforms.resize import InputSpec, place_whole
 from ssd.detection.detector import _on_picture
 
 sides = st.integers(20, 700)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from ssd.detection.selection import Selection
-from ssd.errors import UserError
+from ssd.utils.errors import UserError
 
 CLASSES = ["cat", "dog", "person"]
 FOUND = np.array([[2, 0.9, 0, 0, 1, 1], [1, 0.6, 0, 0, 1, 1], [2, 0.5, 0, 0, 1, 1], [0, 0.4, 0, 0, 1, 1]], np.float32)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ssd.detection.sources import Stems, find, frames, is_video, iterate, picture_name, unique_names
-from ssd.errors import UserError
+from ssd.utils.errors import UserError
 
 
 @pytest.fixture

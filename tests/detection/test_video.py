@@ -6,7 +6,7 @@ import pytest
 
 from ssd.detection.sources import find, frames
 from ssd.detection.video import SUFFIX_OF, Clip, open_video, read_frames, suffix_of, video_file
-from ssd.errors import UserError
+from ssd.utils.errors import UserError
 
 
 def read(path):

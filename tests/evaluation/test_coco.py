@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ssd.data.dataset import Sample, make_dataset
+from ssd.data.base import Sample
+from ssd.data.datasets.build import make_dataset
 from ssd.detection.results import ImageResult, write_coco
-from ssd.errors import UserError
 from ssd.evaluation import evaluate_coco, evaluate_voc
 from ssd.evaluation.coco import NAMES, Numbering
+from ssd.utils.errors import UserError
 
 BOX = [0, 0, 50, 50]
 FAR = [100, 100, 150, 150]
@@ -163,7 +164,7 @@ def test_the_written_results_give_the_runs_numbers_on_the_users_file(tmp_path, i
     rng = np.random.default_rng(5)
     path = coco_file(tmp_path, rng, image_id)
     splits = {"train": {"annotations": "val.json"}, "val": {"annotations": "val.json"}}
-    node = {"_target_": "ssd.data.coco.COCO", "root": str(tmp_path), "classes": order, "splits": splits,
+    node = {"_target_": "ssd.data.datasets.coco.COCO", "root": str(tmp_path), "classes": order, "splits": splits,
             "out_of_range": "clip", "holdout": {"val": 0.2, "test": 0, "seed": 0}}  # fmt: skip
     dataset = make_dataset(node)
     samples = dataset.split("val")

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from ssd.errors import UserError
+from ssd.evaluation.compare_page import compare_page
 from ssd.evaluation.comparison import FOOTNOTE, differing, find_runs, folded, result_rows, shown, unchanged
-from ssd.evaluation.report.compare import compare_page
 from ssd.jobs.compare import lines_of, table_of
-from ssd.results import Conditions, Results
+from ssd.runs.results import Conditions, Results
+from ssd.utils.errors import UserError
 
 VAL = Conditions("shapes", "val", 90, 200, "0f", 0.5, None, thresholds="val")
 TEST = replace(VAL, split="test", images=30, fingerprint="1e", thresholds="val")

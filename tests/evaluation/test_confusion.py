@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssd.errors import UserError
 from ssd.evaluation.confusion import confusion
+from ssd.utils.errors import UserError
 
 BOX = [0, 0, 10, 10]
 NEAR = [0, 0, 10, 9]

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from ssd.errors import UserError
 from ssd.evaluation.table import check_same_images, detection_table, ground_truth_table
+from ssd.utils.errors import UserError
 
 ROW = [0, 1, 2, 3, 4]
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssd.errors import UserError
 from ssd.evaluation import evaluate_voc
 from ssd.evaluation.voc import average_precision_11pt, average_precision_area
+from ssd.utils.errors import UserError
 
 BOX = [0, 0, 10, 10]
 FAR = [50, 50, 60, 60]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ssd.config import compose
+from ssd.config.compose import compose
 
 
 def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:

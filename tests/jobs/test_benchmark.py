@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from ssd.config import compose
-from ssd.errors import UserError
+from ssd.config.compose import compose
 from ssd.jobs.benchmark import planned, run
+from ssd.utils.errors import UserError
 
 
 def test_a_grid_from_the_command_line(ssd, tmp_path: Path) -> None:

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ssd.config import compose
-from ssd.data.dataset import Sample
-from ssd.data.records import RECORDS, ensure_records, in_use
-from ssd.errors import UserError
+from ssd.config.compose import compose
+from ssd.data.base import Sample
+from ssd.data.recordio.cache import RECORDS, ensure_records, in_use
 from ssd.jobs.clean import run
+from ssd.utils.errors import UserError
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_what_a_killed_packing_left_goes_and_one_that_runs_stays(tmp_path):
     for name in (".train-0123456789ab.part", ".val-0123456789ab.part", ".val-0123456789ab.0123456789ab.tmp", "mine"):
         (voc / name).mkdir(parents=True)
     os.utime(voc / ".val-0123456789ab.0123456789ab.tmp", (0, 0))
-    script = "import sys; from pathlib import Path; from ssd.files import alone\nwith alone(Path(sys.argv[1])):\n"
+    script = "import sys; from pathlib import Path; from ssd.utils.atomic_files import alone\nwith alone(Path(sys.argv[1])):\n"
     script += "    print('inside', flush=True); sys.stdin.read()"
     command = [sys.executable, "-c", script, str(voc / ".train-0123456789ab.part")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as packing:

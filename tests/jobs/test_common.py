@@ -3,7 +3,7 @@
 import pytest
 from hydra.core.hydra_config import HydraConfig
 
-from ssd.config import compose
+from ssd.config.compose import compose
 from ssd.jobs.common import ap_table, asked_for
 
 

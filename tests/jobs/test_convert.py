@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 import pytest
 
-from ssd.config import compose
+from ssd.config.compose import compose
 from ssd.detection import Detector
-from ssd.errors import UserError
 from ssd.jobs import convert
 from ssd.jobs.convert import check
+from ssd.utils.errors import UserError
 
 FACES = "data/ultralight_face_ssd/RFB-320"
 

@@ -9,9 +9,9 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from ssd.engine import mx
+from ssd.checkpoint.model import load_model
 from ssd.evaluation.coco import NAMES
-from ssd.model import load_model
+from ssd.mxnet_compat import mx
 
 TINY = ["batch_size=4", "epochs=1", "logger=[]", "backbone=small", "data_shape=128", "dataset.images=8",
         "training.samples=0"]  # fmt: skip

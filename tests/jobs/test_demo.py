@@ -12,15 +12,15 @@ import cv2
 import numpy as np
 import pytest
 
-from ssd.config import compose
+from ssd.checkpoint.model import ModelSpec, stamp
+from ssd.config.compose import compose
 from ssd.detection import Detector
 from ssd.detection.sources import Frame
 from ssd.detection.video import Clip
-from ssd.engine import mx
-from ssd.errors import UserError
 from ssd.jobs import demo
-from ssd.model import ModelSpec, stamp
+from ssd.mxnet_compat import mx
 from ssd.symbol import build_train
+from ssd.utils.errors import UserError
 
 CLASSES = ["circle", "rectangle", "triangle"]
 

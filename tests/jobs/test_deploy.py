@@ -10,19 +10,19 @@ import numpy as np
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from ssd.config import compose
-from ssd.data.dataset import Sample
-from ssd.engine import mx
-from ssd.errors import UserError
+from ssd.checkpoint.model import Model, ModelSpec, stamp
+from ssd.config.compose import compose
+from ssd.data.base import Sample
+from ssd.detection.open_model import open_model
 from ssd.evaluation import evaluate_voc
 from ssd.evaluation.measure import Measured
-from ssd.interop.agreement import Agreement
-from ssd.interop.formats import FORMATS, Calibration
-from ssd.interop.models import open_model
+from ssd.export.agreement import Agreement
+from ssd.export.formats import FORMATS, Calibration
 from ssd.jobs.common import check_fixed
 from ssd.jobs.deploy import Exported, Job, Material, chosen, export, find_faults, find_losses, table
-from ssd.model import Model, ModelSpec, stamp
+from ssd.mxnet_compat import mx
 from ssd.symbol import build_train
+from ssd.utils.errors import UserError
 
 SHAPES = ["dataset=shapes", "dataset.images=12", "data_shape=128"]
 
@@ -112,8 +112,8 @@ def test_a_limit_below_zero() -> None:
 
 
 def test_what_is_not_installed_is_told_before_anything_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "ssd.interop.onnx.export", None)
-    monkeypatch.delattr("ssd.interop.onnx.export", raising=False)
+    monkeypatch.setitem(sys.modules, "ssd.export.onnx.export", None)
+    monkeypatch.delattr("ssd.export.onnx.export", raising=False)
     with pytest.raises(UserError, match=r"pip install 'ssd\[onnx\]'"):
         chosen(deploy("format=[mxnet,onnx_int8]"))
 

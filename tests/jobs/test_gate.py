@@ -9,16 +9,16 @@ import cv2
 import numpy as np
 import pytest
 
-from ssd.config import compose
-from ssd.data import coco_json, voc_xml, yolo_text
-from ssd.data.coco_json import Picture
-from ssd.data.dataset import Sample
-from ssd.data.packing import label_of
-from ssd.data.record_format import encode
-from ssd.data.voc_xml import VOCObject
-from ssd.errors import UserError
+from ssd.config.compose import compose
+from ssd.data.base import Sample
+from ssd.data.datasets import coco_json, voc_xml, yolo_text
+from ssd.data.datasets.coco_json import Picture
+from ssd.data.datasets.voc_xml import VOCObject
+from ssd.data.recordio.format import encode
+from ssd.data.recordio.writer import label_of
 from ssd.jobs import anchors, check, deploy, eval, prepare, train
 from ssd.jobs.common import open_gate
+from ssd.utils.errors import UserError
 
 CLASSES = ["circle", "rectangle", "traffic light"]
 SIZE = (60, 40)

@@ -1,8 +1,8 @@
 import pytest
 
-from ssd.config import compose
-from ssd.cores import cores_by_thread, physical_cores, usable_cores
+from ssd.config.compose import compose
 from ssd.jobs import settle
+from ssd.utils.cpu import cores_by_thread, physical_cores, usable_cores
 
 
 def test_what_changes_results_gets_a_number(monkeypatch: pytest.MonkeyPatch) -> None:

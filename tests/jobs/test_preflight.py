@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from ssd.config import compose
-from ssd.engine import mx
-from ssd.errors import UserError
+from ssd.config.compose import compose
 from ssd.jobs.preflight import check_start
-from ssd.tracking import mlflow as mlflow_writer
+from ssd.mxnet_compat import mx
+from ssd.tracking.mlflow import writer as mlflow_writer
+from ssd.utils.errors import UserError
 from tests.jobs.conftest import Run
 
 FINE = ["dataset.root=nowhere", "logger=[]"]  # no dataset is opened

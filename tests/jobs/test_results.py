@@ -12,17 +12,17 @@ from typing import Any
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from ssd.config import compose
-from ssd.data.shapes import Shapes
-from ssd.errors import InterruptedRun, UserError
+from ssd.checkpoint.index import read_index
+from ssd.config.compose import compose
+from ssd.data.datasets.shapes import Shapes
 from ssd.evaluation.measure import measure
-from ssd.index import read_index
 from ssd.jobs import eval as evaluation
 from ssd.jobs import train
-from ssd.results import measured_of
+from ssd.runs.results import measured_of
 from ssd.tracking.events import Pruned, Writer
 from ssd.training.losses import read_losses
 from ssd.training.trainer import Trainer
+from ssd.utils.errors import InterruptedRun, UserError
 
 TINY = [
     "dataset=voc", "data_shape=64", "batch_size=4", "epochs=3", "training.samples=1", "training.log_every=3",

@@ -16,20 +16,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ssd.config import compose
-from ssd.data.fast_loader import FastLoader
-from ssd.engine import mx
-from ssd.errors import InterruptedRun, UserError
+from ssd.checkpoint.index import read_index
+from ssd.checkpoint.store import Checkpoints
+from ssd.config.compose import compose
+from ssd.data.loaders.fast import FastLoader
 from ssd.evaluation.measure import measure
-from ssd.index import read_index
 from ssd.jobs import train
+from ssd.mxnet_compat import mx
 from ssd.tracking.events import Events
-from ssd.training.checkpoint import Checkpoints
 from ssd.training.fit import Fit
 from ssd.training.guards import Guards
 from ssd.training.losses import StepLosses, read_losses
 from ssd.training.precision import prepare
 from ssd.training.trainer import Trainer
+from ssd.utils.errors import InterruptedRun, UserError
 
 TINY = [
     "dataset.train=17", "dataset.val=4", "dataset.image_size=64", "data_shape=64", "batch_size=4", "epochs=3",
@@ -485,8 +485,6 @@ def test_what_a_guard_calls_diverged_is_not_saved(run: Train, monkeypatch: pytes
         return take(self, batch, number)
 
     monkeypatch.setattr(Trainer, "step", taken)
-    with pytest.raises(
-        UserError, match=r"the loss explodes in epoch 2, step 6; .*last good checkpoint is .*0001"
-    ):
+    with pytest.raises(UserError, match=r"the loss explodes in epoch 2, step 6; .*last good checkpoint is .*0001"):
         run("run")
     assert read_index(Path("run/checkpoints/checkpoints.json"))["last"]["step"] == 4

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ssd.config import compose
+from ssd.config.compose import compose
 from ssd.detection import Detector
-from ssd.errors import UserError
 from ssd.jobs import train
+from ssd.utils.errors import UserError
 
 TINY = ["dataset.train=16", "dataset.val=4", "batch_size=4", "epochs=1", "logger=[]", "training.samples=1"]
 

@@ -3,11 +3,11 @@ from pathlib import Path
 import pytest
 
 from ssd import jobs
-from ssd.config import compose
-from ssd.errors import UserError
+from ssd.config.compose import compose
 from ssd.sweeps import child
 from ssd.sweeps.outcome import Outcome
 from ssd.tracking.events import Pruned
+from ssd.utils.errors import UserError
 
 
 @pytest.mark.parametrize(

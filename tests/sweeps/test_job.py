@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ssd.sweeps.job import died
 from ssd.sweeps.outcome import read_all
+from ssd.utils.process import died
 
 Sweep = Callable[..., tuple[int, str, Path]]
 ACTS = "+logger.acts._target_=acts.Acts"

@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import pytest
 
-from ssd.results import Conditions, Results
+from ssd.runs.results import Conditions, Results
 from ssd.sweeps.leaderboard import collect, common_words, make_leaderboard
 from ssd.sweeps.outcome import FAILED, FINISHED, INTERRUPTED, PRUNED
 

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from ssd.errors import UserError
 from ssd.sweeps.outcome import FAILED, FINISHED, RUNNING, Outcome, close_lost, read, read_all
+from ssd.utils.errors import UserError
 
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:

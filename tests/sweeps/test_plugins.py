@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ssd.overrides import explain, hydra_choices, lacks_plugin
+from ssd.config.compose import explain, lacks_plugin
+from ssd.config.overrides import hydra_choices
 
 
 def test_choices() -> None:

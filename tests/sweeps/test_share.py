@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssd.config import compose
-from ssd.errors import UserError
+from ssd.config.compose import compose
 from ssd.sweeps import share
 from ssd.sweeps.share import one_by_one, part, take
+from ssd.utils.errors import UserError
 
 
 @given(st.integers(1, 40), st.integers(1, 40))

@@ -13,10 +13,10 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 from optuna.trial import TrialState
 
-from ssd.errors import UserError
-from ssd.results import Conditions, Results
+from ssd.runs.results import Conditions, Results
 from ssd.sweeps.outcome import FAILED, FINISHED, PRUNED, Outcome, read_all
 from ssd.sweeps.study import search
+from ssd.utils.errors import UserError
 
 SPACE = "optimizer.learning_rate=tag(log,interval(0.001,0.1))"
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from omegaconf import DictConfig
 
-from ssd.config import compose
-from ssd.engine import mx
+from ssd.config.compose import compose
+from ssd.mxnet_compat import mx
 
 Configure = Callable[..., DictConfig]
 

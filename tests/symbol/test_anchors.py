@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssd.evaluation.boxes import iou_matrix
+from ssd.ops.boxes import iou_matrix
 from ssd.symbol import build_test, build_train
 from ssd.symbol.anchors import AnchorGrid, anchor_grids, best_ious
 

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssd.engine import mx
+from ssd.mxnet_compat import mx
 from ssd.symbol.decoding import decode_boxes
 from ssd.symbol.multibox import MultiBox
 

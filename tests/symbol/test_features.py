@@ -1,10 +1,10 @@
 import pytest
 
-from ssd.config import compose
-from ssd.engine import mx
-from ssd.errors import UserError
+from ssd.config.compose import compose
+from ssd.mxnet_compat import mx
 from ssd.symbol import build_train
 from ssd.symbol.features import FeatureMap, build_features, feature_maps
+from ssd.utils.errors import UserError
 
 
 def test_shapes_and_anchors_of_the_maps(configure):

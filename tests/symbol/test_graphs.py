@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from ssd.engine import mx
-from ssd.errors import UserError
+from ssd.mxnet_compat import mx
 from ssd.symbol import attach_detection, build_test, build_train
+from ssd.utils.errors import UserError
 
 LABEL = np.array(
     [

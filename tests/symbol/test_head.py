@@ -1,7 +1,7 @@
 import pytest
 
-from ssd.errors import UserError
 from ssd.symbol.head import AUTO_STEP, head_layers, square_in_pixels
+from ssd.utils.errors import UserError
 
 
 def test_layers_are_read_field_by_field(configure):

@@ -1,4 +1,4 @@
-from ssd.engine import mx
+from ssd.mxnet_compat import mx
 from ssd.symbol.layers import biased_conv, conv_bn_relu, norm_relu
 
 

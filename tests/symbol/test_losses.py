@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from omegaconf import DictConfig
 
-from ssd.engine import mx
+from ssd.mxnet_compat import mx
 from ssd.symbol import build_train
 from ssd.symbol.losses import class_losses
 from ssd.symbol.multibox import MultiBox

@@ -4,7 +4,7 @@ from ast import literal_eval
 import numpy as np
 import pytest
 
-from ssd.engine import mx
+from ssd.mxnet_compat import mx
 from ssd.symbol import build_test, feature_maps
 from ssd.symbol.head import head_layers
 

@@ -12,7 +12,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from ssd.engine import mx
+from ssd.mxnet_compat import mx
 from ssd.symbol import build_test, build_train, feature_maps
 
 CASES = (

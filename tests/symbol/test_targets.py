@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from ssd.engine import mx
+from ssd.mxnet_compat import mx
 from ssd.symbol.losses import class_losses
 from ssd.symbol.multibox import MultiBox
 from ssd.symbol.targets import build_targets

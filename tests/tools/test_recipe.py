@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-from ssd.config import compose
+from ssd.config.compose import compose
 
 FILE = Path(__file__).resolve().parents[2] / "tools" / "benchmarks" / "recipe.py"
 

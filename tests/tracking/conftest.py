@@ -13,7 +13,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 import pytest
 
 from ssd.tracking import RunInfo, Sweep
-from ssd.tracking.mlflow import MLflow
+from ssd.tracking.mlflow.writer import MLflow
 
 SWEPT = ["backbone=small,mobilenet_025", "+optimizer.learning_rate=0.1,0.2"]
 

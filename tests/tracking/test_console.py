@@ -6,7 +6,7 @@ import sys
 import pytest
 from rich.console import Console as Terminal
 
-from ssd.results import Results
+from ssd.runs.results import Results
 from ssd.tracking import Events, RunInfo
 from ssd.tracking.console import Clock, Console, clock_text, headline, summary
 

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from ssd.errors import InterruptedRun, UserError
-from ssd.results import Results
+from ssd.runs.results import Results
 from ssd.tracking import Events, Writer, make_writers
-from ssd.tracking.events import GraphNode, Pruned, apart, finite
+from ssd.tracking.events import Pruned, apart, finite
+from ssd.tracking.graph_nodes import GraphNode
+from ssd.utils.errors import InterruptedRun, UserError
 
 LOGGERS = Path(__file__).resolve().parents[2] / "conf" / "logger"
 
@@ -181,7 +182,7 @@ def test_wrong_logger_is_one_line(options, message):
 
 
 def test_user_error_of_a_writer_stays_itself():
-    options = {"_target_": "ssd.tracking.mlflow.MLflow", "tracking_uri": "file:./mlruns", "artifacts": "a",
+    options = {"_target_": "ssd.tracking.mlflow.writer.MLflow", "tracking_uri": "file:./mlruns", "artifacts": "a",
                "experiment": "e", "register": None, "flush_seconds": 1, "retry_seconds": 1}  # fmt: skip
     with pytest.raises(UserError, match=r"tracking_uri=file:./mlruns: .*sqlite:///"):
         make_writers({"mlflow": options})

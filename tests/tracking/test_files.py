@@ -5,9 +5,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssd.data.csv_cells import read
-from ssd.results import Results, read_metrics
+from ssd.runs.results import Results, read_metrics
 from ssd.tracking.files import RunFiles, StepsCsv, Table, picture_path
+from ssd.utils.csv_cells import read
 
 LOSS = {"train/loss": 2.5, "train/learning_rate": 0.001}
 

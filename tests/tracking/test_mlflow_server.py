@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from ssd.errors import UserError
-from ssd.results import Results
+from ssd.runs.results import Results
 from ssd.tracking import unsent
-from ssd.tracking.mlflow import MLflow
-from ssd.tracking.mlflow_store import RUN_FILE
+from ssd.tracking.mlflow.store import RUN_FILE
+from ssd.tracking.mlflow.writer import MLflow
+from ssd.utils.errors import UserError
 
 STEPS = 300
 

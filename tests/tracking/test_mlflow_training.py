@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
-from ssd.config import compose
+from ssd.config.compose import compose
 from ssd.detection import Detector
 from ssd.jobs import train
 from ssd.tracking import unsent
-from ssd.tracking.mlflow_store import RUN_FILE
+from ssd.tracking.mlflow.store import RUN_FILE
 
 WORDS = ["data_shape=64", "dataset.train=16", "dataset.val=4", "batch_size=4", "epochs=1", "training.samples=1",
          "training.log_every=1", "metric.gallery=2", "logger=[csv,mlflow]"]  # fmt: skip

@@ -9,11 +9,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
 from tensorboard.util.tensor_util import make_ndarray
 
-from ssd.errors import UserError
-from ssd.results import Results
+from ssd.runs.results import Results
 from ssd.tracking import Events
-from ssd.tracking.events import GraphNode
+from ssd.tracking.graph_nodes import GraphNode
 from ssd.tracking.tensorboard import Monitoring, TensorBoard
+from ssd.utils.errors import UserError
 
 RED = np.full((6, 8, 3), (255, 0, 0), np.uint8)
 NODES = [

@@ -12,13 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mlflow import MlflowClient
 
-from ssd.errors import UserError
-from ssd.targets import confined
+from ssd.config.credentials import KEPT, TRACKING
+from ssd.config.targets import confined
 from ssd.tracking import unsent
-from ssd.tracking.credentials import KEPT, TRACKING
 from ssd.tracking.events import RunInfo, Sweep
-from ssd.tracking.mlflow_store import RUN_FILE, Settings, Store
-from ssd.tracking.outbox import Entry
+from ssd.tracking.mlflow.outbox import Entry
+from ssd.tracking.mlflow.store import RUN_FILE, Settings, Store
+from ssd.utils.errors import UserError
 
 SECRET = "pw-s3cr3t"
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from omegaconf import DictConfig
 
-from ssd.engine import mx
+from ssd.mxnet_compat import mx
 from ssd.tracking import Events, Writer
 from ssd.training.monitor import Monitor
 from ssd.training.trainer import Trainer

@@ -5,11 +5,11 @@ import logging
 import numpy as np
 import pytest
 
-from ssd.config import compose
-from ssd.errors import UserError
+from ssd.config.compose import compose
 from ssd.symbol import build_train
 from ssd.training.groups import frozen_names, group_of, learning_rates, weight_decays
 from ssd.training.trainer import Trainer
+from ssd.utils.errors import UserError
 
 SHAPES = {"data": (2, 3, 128, 128), "label": (2, 3, 6)}
 

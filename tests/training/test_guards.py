@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from ssd.config import compose
-from ssd.errors import UserError
+from ssd.config.compose import compose
 from ssd.training.guards import Guards
 from ssd.training.losses import StepLosses
+from ssd.utils.errors import UserError
 
 BAD = StepLosses(math.nan, 1, 0, 1, 1)
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ssd.engine import mx
+from ssd.mxnet_compat import mx
 from ssd.training.losses import StepLosses, loss_divisor, read_losses
 
 

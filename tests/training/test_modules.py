@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from ssd.errors import UserError
 from ssd.symbol import build_train
 from ssd.training.trainer import Trainer
+from ssd.utils.errors import UserError
 
 CLASSES = ["a", "b", "c"]
 SCALES = "augment.multi_scale.factors=[1.5]"  # 64 and 96 pixels

@@ -6,14 +6,15 @@ import cv2
 import numpy as np
 import pytest
 
-from ssd.config import compose
-from ssd.data.dataset import Sample, make_dataset, no_boxes
-from ssd.data.loader import make_train_loader
-from ssd.data.records import ensure_records, label_width
+from ssd.checkpoint.model import Model, ModelSpec
+from ssd.config.compose import compose
+from ssd.data.base import Sample, no_boxes
+from ssd.data.datasets.build import make_dataset
+from ssd.data.loaders.build import make_train_loader
+from ssd.data.recordio.cache import ensure_records, label_width
 from ssd.detection.detector import Detector
 from ssd.evaluation.measure import measure
 from ssd.jobs.common import seed_everything
-from ssd.model import Model, ModelSpec
 from ssd.training.trainer import Trainer
 
 SIZE = 128

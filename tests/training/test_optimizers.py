@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from omegaconf import DictConfig
 
-from ssd.engine import mx
-from ssd.errors import UserError
-from ssd.overrides import groups
+from ssd.config.overrides import groups
+from ssd.mxnet_compat import mx
 from ssd.training.groups import group_of, learning_rates, weight_decays
 from ssd.training.schedules import Schedule
 from ssd.training.trainer import Trainer
+from ssd.utils.errors import UserError
 
 CLASSES = ["a", "b", "c"]
 STEPS = 6

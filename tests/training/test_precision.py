@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from omegaconf import DictConfig
 
-from ssd.engine import mx
-from ssd.errors import UserError
+from ssd.mxnet_compat import mx
 from ssd.tracking import Events, Writer
 from ssd.training import precision
 from ssd.training.monitor import Monitor
 from ssd.training.trainer import Trainer
+from ssd.utils.errors import UserError
 
 CLASSES = ["a", "b", "c"]
 BFLOAT16 = "training.precision=bfloat16"
@@ -93,7 +93,7 @@ def test_nothing_of_it_reaches_child_processes(settings, monkeypatch: pytest.Mon
     """AMX is allowed to a process, not to those it starts: told to use it, oneDNN would end them."""
     monkeypatch.delenv(precision.ISA, raising=False)
     code = (
-        "import os; from ssd.config import compose; from ssd.errors import UserError\n"
+        "import os; from ssd.config import compose; from ssd.utils.errors import UserError\n"
         "from ssd.training import precision\n"
         f"try: precision.prepare(compose(['{BFLOAT16}']))\n"
         "except UserError: pass\n"

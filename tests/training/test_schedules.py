@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from ssd.config import compose
-from ssd.errors import UserError
+from ssd.config.compose import compose
 from ssd.training.schedules import Schedule
+from ssd.utils.errors import UserError
 
 
 def rates(words: list[str], base: float, total: int) -> list[float]:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ssd.engine import mx
+from ssd.mxnet_compat import mx
 from ssd.training import sgd
 
 

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ssd.config import compose
-from ssd.engine import mx
-from ssd.errors import UserError
-from ssd.model import ModelSpec, stamp
+from ssd.checkpoint.model import ModelSpec, stamp
+from ssd.config.compose import compose
+from ssd.mxnet_compat import mx
 from ssd.symbol import build_train
 from ssd.training.start import Source, take_over
 from ssd.training.trainer import Trainer
+from ssd.utils.errors import UserError
 
 SHAPES = {"data": (4, 3, 64, 64), "label": (4, 3, 6)}
 PREDICTOR = "stage3_2_relu_cls_pred_conv_weight"

@@ -3,10 +3,10 @@ import random
 import numpy as np
 import pytest
 
-from ssd.engine import mx
-from ssd.errors import UserError
+from ssd.mxnet_compat import mx
 from ssd.training.progress import Meter, Progress, pack, unpack
 from ssd.training.state import all_finite, draws, optimizer_states, random_state, restore_optimizer, restore_random
+from ssd.utils.errors import UserError
 
 
 def module(optimizer: str, contexts: int, **options: float) -> mx.mod.Module:

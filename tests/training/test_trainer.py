@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from ssd.config import compose
+from ssd.checkpoint.model import Model, ModelSpec, stamp
+from ssd.config.compose import compose
 from ssd.detection.detector import Detector
-from ssd.engine import mx
-from ssd.errors import UserError
-from ssd.model import Model, ModelSpec, stamp
+from ssd.mxnet_compat import mx
 from ssd.symbol import build_train
 from ssd.training.trainer import Trainer
+from ssd.utils.errors import UserError
 
 CLASSES = ["a", "b", "c"]
 BATCH = 8

@@ -19,10 +19,10 @@ import onnx
 from parity import random_model
 from turns import Contender, in_turns
 
-from ssd.engine import mx, physical_cores
-from ssd.interop.calibration import METHODS
-from ssd.interop.formats import FORMATS, Calibration
-from ssd.model import Model
+from ssd.checkpoint.model import Model
+from ssd.export.calibration import METHODS
+from ssd.export.formats import FORMATS, Calibration
+from ssd.mxnet_compat import mx, physical_cores
 from ssd.symbol.graphs import attach_detection
 
 NETWORKS = ["vgg16_reduced:300", "resnet50:512", "mobilenet:512"]

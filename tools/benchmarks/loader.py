@@ -22,15 +22,16 @@ import cv2
 import numpy as np
 from omegaconf import DictConfig
 
-from ssd.config import compose
-from ssd.cores import usable_cores
-from ssd.data.augment import Augment, read_augment
-from ssd.data.colour import sample_shifts, shifted
-from ssd.data.dataset import Sample, make_dataset
-from ssd.data.geometry import centres_inside, clipped, relative_to, sample_windows
-from ssd.data.loader import make_train_loader
-from ssd.data.painting import INTERPOLATIONS
-from ssd.data.records import Records, ensure_records
+from ssd.config.compose import compose
+from ssd.data.base import Sample
+from ssd.data.datasets.build import make_dataset
+from ssd.data.loaders.build import make_train_loader
+from ssd.data.recordio.cache import Records, ensure_records
+from ssd.data.transforms.augmenter import INTERPOLATIONS
+from ssd.data.transforms.color import sample_shifts, shifted
+from ssd.data.transforms.config import Augment, read_augment
+from ssd.data.transforms.crop import centres_inside, clipped, relative_to, sample_windows
+from ssd.utils.cpu import usable_cores
 
 Epoch = Callable[[], int]  # makes one epoch, returns its number of pictures
 Contender = Callable[[], AbstractContextManager[Epoch]]  # nothing of it works on in the background once it is left

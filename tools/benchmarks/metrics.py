@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from ssd.evaluation import evaluate_voc
-from ssd.evaluation.boxes import area
+from ssd.ops.boxes import area
 
 Arrays = list[np.ndarray]
 

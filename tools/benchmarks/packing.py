@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ssd.data.dataset import Sample, no_boxes
-from ssd.data.files import picture_sizes, pictures_in
-from ssd.data.records import ensure_records
+from ssd.data.base import Sample, no_boxes
+from ssd.data.datasets.files import picture_sizes, pictures_in
+from ssd.data.recordio.cache import ensure_records
 
 
 def seconds(work: Callable[[], object]) -> float:

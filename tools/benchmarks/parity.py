@@ -20,16 +20,16 @@ from pathlib import Path
 
 import numpy as np
 
-from ssd.config import compose
-from ssd.detection.decode import DecodeParams
+from ssd.checkpoint.model import Model, ModelSpec
+from ssd.config.compose import compose
+from ssd.config.overrides import groups
 from ssd.detection.sources import iterate
-from ssd.engine import mx
-from ssd.interop.agreement import Answers, agreement
-from ssd.interop.calibration import METHODS
-from ssd.interop.constants import with_constants
-from ssd.interop.formats import FORMATS, Calibration
-from ssd.model import Model, ModelSpec
-from ssd.overrides import groups
+from ssd.export.agreement import Answers, agreement
+from ssd.export.calibration import METHODS
+from ssd.export.formats import FORMATS, Calibration
+from ssd.graph_passes.fold_constants import with_constants
+from ssd.mxnet_compat import mx
+from ssd.ops.nms import DecodeParams
 from ssd.symbol import build_test
 from ssd.symbol.graphs import inference_graph
 

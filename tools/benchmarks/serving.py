@@ -34,15 +34,15 @@ from pathlib import Path
 
 import numpy as np
 
-from ssd.cluster.hosts import free_port
-from ssd.cores import physical_cores
+from ssd.checkpoint.model import find_params
 from ssd.data.images import decode
-from ssd.detection.decode import DecodeParams
 from ssd.detection.detector import Detector
 from ssd.detection.sources import find
-from ssd.errors import UserError
-from ssd.interop.agreement import NEAR, compare_rows
-from ssd.model import find_params
+from ssd.export.agreement import NEAR, compare_rows
+from ssd.launch.hosts import free_port
+from ssd.ops.nms import DecodeParams
+from ssd.utils.cpu import physical_cores
+from ssd.utils.errors import UserError
 
 PATIENCE = 60.0  # seconds that a client waits for its answer
 START = 120.0  # seconds that a server has to load the model
@@ -183,7 +183,7 @@ def in_process(model: str, files: Sequence[bytes]) -> Iterator[Way]:
 @contextmanager
 def by_mlflow(model: str, files: Sequence[bytes]) -> Iterator[Way]:
     """MLflow's server, with the model as a training logs it. Errors: UserError for a model that is no checkpoint."""
-    from ssd.interop.pyfunc import save
+    from ssd.serving.pyfunc import save
 
     bodies = [json.dumps({"inputs": [base64.b64encode(data).decode()]}).encode() for data in files]
     with tempfile.TemporaryDirectory(prefix="ssd-serving-") as place:

@@ -12,7 +12,7 @@ import argparse
 
 from turns import Contender, in_turns
 
-from ssd.engine import physical_cores
+from ssd.mxnet_compat import physical_cores
 
 NETWORKS = ["mobilenet", "resnet50", "vgg16_reduced"]
 

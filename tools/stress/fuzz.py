@@ -40,37 +40,37 @@ import cv2
 import numpy as np
 from omegaconf import OmegaConf
 
-from ssd.config import CONF, compose
-from ssd.data import download, voc_xml, yolo_text
-from ssd.data.coco import COCO
-from ssd.data.csv_table import CSV
+from ssd.checkpoint.index import NAME
+from ssd.checkpoint.model import SPEC_ATTRIBUTE, Model, ModelSpec, load_model, load_params, stamp
+from ssd.config.compose import compose
+from ssd.config.paths import CONF
+from ssd.data.datasets import download, voc_xml, yolo_text
+from ssd.data.datasets.coco import COCO
+from ssd.data.datasets.csv_table import CSV
+from ssd.data.datasets.rec import Rec
+from ssd.data.datasets.voc import VOC
+from ssd.data.datasets.yolo import YOLO
 from ssd.data.images import decode
-from ssd.data.rec import Rec
-from ssd.data.record_file import RecordFile
-from ssd.data.records import RECORDS, Records
-from ssd.data.voc import VOC
-from ssd.data.yolo import YOLO
+from ssd.data.recordio.cache import RECORDS, Records
+from ssd.data.recordio.reader import RecordFile
 from ssd.detection import sources
 from ssd.detection.backends import open_backend
+from ssd.detection.open_model import open_model
 from ssd.detection.video import video_file
-from ssd.engine import mx
-from ssd.errors import UserError
+from ssd.evaluation.compare_page import compare_page
 from ssd.evaluation.comparison import find_runs
-from ssd.evaluation.report.compare import compare_page
-from ssd.index import NAME
-from ssd.inherit import inherit
-from ssd.interop.bundle import write_bundle
-from ssd.interop.caffe import text as prototxt
-from ssd.interop.caffe.wire import read_weights
-from ssd.interop.foreign import load_npz
-from ssd.interop.formats import FORMATS, Calibration, open_graph
-from ssd.interop.models import open_model
+from ssd.export.bundle import write_bundle
+from ssd.export.formats import FORMATS, Calibration, open_graph
+from ssd.importers.caffe import text as prototxt
+from ssd.importers.caffe.wire import read_weights
+from ssd.importers.npz import load_npz
 from ssd.jobs import clean
 from ssd.jobs.compare import lines_of, table_of
-from ssd.model import SPEC_ATTRIBUTE, Model, ModelSpec, load_model, load_params, stamp
-from ssd.rerun import as_saved, saved_words
-from ssd.results import Conditions, Results
-from ssd.resume import check_same, resume_words
+from ssd.mxnet_compat import mx
+from ssd.runs.inherit import inherit
+from ssd.runs.rerun import as_saved, saved_words
+from ssd.runs.results import Conditions, Results
+from ssd.runs.resume import check_same, resume_words
 from ssd.sweeps import leaderboard
 from ssd.sweeps.outcome import FINISHED, Outcome
 from ssd.symbol import build_train
@@ -79,8 +79,9 @@ from ssd.tracking import unsent
 from ssd.tracking.event_file import EventFile, drop_from
 from ssd.tracking.events import RunInfo
 from ssd.tracking.files import Table
-from ssd.tracking.mlflow_store import Settings
-from ssd.tracking.outbox import Entry
+from ssd.tracking.mlflow.outbox import Entry
+from ssd.tracking.mlflow.store import Settings
+from ssd.utils.errors import UserError
 
 SIDE = 64
 CLASSES = ["circle", "rectangle", "traffic light"]
@@ -476,7 +477,7 @@ def read_prototxt(folder: Path) -> None:
 
 
 def packed(number: int, data: bytes) -> bytes:
-    from ssd.interop.wire import head
+    from ssd.utils.protobuf import head
 
     return head(number, len(data)) + data
 

@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from ssd.index import FOLDER, NAME, damage, read_index
+from ssd.checkpoint.index import FOLDER, NAME, damage, read_index
 
 EPOCHS = 50
 TINY = [
@@ -152,7 +152,7 @@ def loaders(place: Place) -> None:
             process = place.start(again, run.name)
             while process.poll() is None:
                 time.sleep(place.rng.uniform(0, 1.5))
-                crew = [number for number in session(process.pid) if "ssd.data.crew" in command_of(number)]
+                crew = [number for number in session(process.pid) if "ssd.data.loaders.workers" in command_of(number)]
                 if crew and place.left and process.poll() is None:
                     number, sent = place.rng.choice(crew), place.rng.choice([signal.SIGKILL, signal.SIGSTOP])
                     with suppress(ProcessLookupError):

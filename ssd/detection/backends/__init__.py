@@ -4,9 +4,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ssd.checkpoint.model import Model
 from ssd.detection.backends.mxnet import MxnetBackend
-from ssd.interop.onnx.file import OnnxModel
-from ssd.model import Model
+from ssd.detection.onnx_file import OnnxModel
 
 
 class Backend(Protocol):

@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from ssd.detection.decode import DecodeParams
-from ssd.engine import mx
-from ssd.errors import UserError
-from ssd.graph_file import graph_errors
-from ssd.model import Model, Params, check_params
+from ssd.checkpoint.graph_file import graph_errors
+from ssd.checkpoint.model import Model, Params, check_params
+from ssd.mxnet_compat import mx
+from ssd.ops.nms import DecodeParams
 from ssd.symbol.graphs import inference_graph
+from ssd.utils.errors import UserError
 
 
 class MxnetBackend:

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from ssd.errors import UserError
-from ssd.interop.onnx.file import CPU, LEVELS, OnnxModel, open_session
+from ssd.detection.onnx_file import CPU, LEVELS, OnnxModel, open_session
+from ssd.utils.errors import UserError
 
 BEFORE_SUPPRESSION = ["cls_prob", "boxes"]
 GPU = "CUDAExecutionProvider"

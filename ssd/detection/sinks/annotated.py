@@ -13,8 +13,8 @@ import numpy as np
 from ssd.data.images import encode
 from ssd.detection.sources import Frame, picture_name
 from ssd.detection.video import suffix_of, video_file
-from ssd.errors import UserError
-from ssd.files import write_atomically
+from ssd.utils.atomic_files import write_atomically
+from ssd.utils.errors import UserError
 
 Show = Callable[[Frame, np.ndarray], None]  # frame, its annotated picture HxWx3 uint8 RGB
 QUIT = (27, ord("q"))

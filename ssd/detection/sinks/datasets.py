@@ -14,14 +14,14 @@ from tempfile import TemporaryFile
 import numpy as np
 import yaml
 
-from ssd.data import coco_json, voc_xml, yolo_text
-from ssd.data.coco_json import Picture
+from ssd.data.datasets import coco_json, voc_xml, yolo_text
+from ssd.data.datasets.coco_json import Picture
+from ssd.data.datasets.voc_xml import VOCObject
 from ssd.data.headers import SUFFIXES
 from ssd.data.images import encode
-from ssd.data.voc_xml import VOCObject
 from ssd.detection.sinks import Add, Header
 from ssd.detection.sources import Frame, Stems
-from ssd.files import whole_folder
+from ssd.utils.atomic_files import whole_folder
 
 
 @contextmanager

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from ssd.data.csv_cells import CsvWriter
-from ssd.data.csv_text import COLUMNS
+from ssd.data.datasets.csv_text import COLUMNS
 from ssd.detection.results import objects
 from ssd.detection.sinks import Add, Header
 from ssd.detection.sources import Frame
-from ssd.files import whole_file
+from ssd.utils.atomic_files import whole_file
+from ssd.utils.csv_cells import CsvWriter
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """DenseNet-BC (Huang et al. 2017, "Densely Connected Convolutional Networks", table 1)."""
 
-from ssd.engine import mx
+from ssd.mxnet_compat import mx
 from ssd.symbol.layers import norm_relu, plain_conv, preactivation_stem
 
 

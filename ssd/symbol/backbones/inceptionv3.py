@@ -1,6 +1,6 @@
 """Inception version 3 (Szegedy et al. 2016, "Rethinking the Inception Architecture", figures 5 to 7, 10)."""
 
-from ssd.engine import mx
+from ssd.mxnet_compat import mx
 from ssd.symbol.layers import conv_bn_relu
 
 Layer = tuple[int, int, int]  # filters, kernel height, kernel width

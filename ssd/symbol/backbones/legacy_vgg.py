@@ -1,6 +1,6 @@
 """VGG-16 and SSD's extra layers under the names of the first MXNet models, vgg16_ssd_300 and vgg16_ssd_512."""
 
-from ssd.engine import mx
+from ssd.mxnet_compat import mx
 from ssd.symbol.backbones import vgg
 from ssd.symbol.layers import biased_conv, relu
 

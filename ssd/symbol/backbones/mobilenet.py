@@ -1,6 +1,6 @@
 """MobileNet version 1 (Howard et al. 2017, table 1)."""
 
-from ssd.engine import mx
+from ssd.mxnet_compat import mx
 from ssd.symbol.layers import conv_bn_relu
 
 # Filters and stride of the depthwise separable layers conv_2 to conv_14.

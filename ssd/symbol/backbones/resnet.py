@@ -2,7 +2,7 @@
 
 from itertools import count
 
-from ssd.engine import mx
+from ssd.mxnet_compat import mx
 from ssd.symbol.layers import norm_relu, plain_conv, preactivation_stem
 
 WIDTHS = (256, 512, 1024, 2048)

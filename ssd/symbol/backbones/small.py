@@ -1,6 +1,6 @@
 """A small network of our own, for CPUs and for pictures of about 128 pixels."""
 
-from ssd.engine import mx
+from ssd.mxnet_compat import mx
 from ssd.symbol.layers import conv_bn_relu
 
 

@@ -1,6 +1,6 @@
 """VGG-16 with its fully connected layers turned into convolutions (Liu et al. 2016, "SSD", section 3)."""
 
-from ssd.engine import mx
+from ssd.mxnet_compat import mx
 from ssd.symbol.layers import relu
 
 STAGES = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))  # convolutions and filters of each

@@ -7,7 +7,7 @@ import pytest
 from ssd.detection.sinks.annotated import annotated_files, check_window, window
 from ssd.detection.sources import Frame
 from ssd.detection.video import Clip
-from ssd.errors import UserError
+from ssd.utils.errors import UserError
 
 IMAGE = np.full((48, 64, 3), 90, np.uint8)
 

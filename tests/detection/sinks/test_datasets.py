@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssd.config import compose
-from ssd.data.dataset import make_dataset
+from ssd.config.compose import compose
+from ssd.data.datasets.build import make_dataset
 from ssd.detection.sinks import Header
 from ssd.detection.sinks.datasets import as_boxes, coco_folder, voc_folder, whole_pixels, yolo_folder
 from ssd.detection.sources import Frame

@@ -4,7 +4,7 @@ import json
 import numpy as np
 import pytest
 
-from ssd.data.csv_table import CSV
+from ssd.data.datasets.csv_table import CSV
 from ssd.detection.sinks import Header
 from ssd.detection.sinks.tables import csv_file, json_file
 from ssd.detection.sources import Frame
@@ -85,7 +85,7 @@ def test_csv_loads_as_a_data_set(tmp_path, jpeg):
         add(frame("no, one.jpg", 60, 40), NOTHING)
     rows = list(csv.DictReader((tmp_path / "detections.csv").open()))
     assert rows[0]["score"] == "0.900000"
-    from ssd.config import compose
+    from ssd.config.compose import compose
 
     node = compose(["dataset=csv"]).dataset
     dataset = CSV(
@@ -106,7 +106,7 @@ def test_names_that_a_spreadsheet_would_compute_come_back(tmp_path, jpeg):
             add(frame(name, 200, 300), DOG)
     text = (tmp_path / "detections.csv").read_text(encoding="utf-8")
     assert text.splitlines()[1].startswith("'-dog.jpg,'+dög,10.000000,")
-    from ssd.config import compose
+    from ssd.config.compose import compose
 
     node = compose(["dataset=csv"]).dataset
     dataset = CSV(

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from ssd.errors import UserError
 from ssd.symbol import build_test, build_train, feature_maps
+from ssd.utils.errors import UserError
 
 # backbone, data shape, anchors, sides of the feature maps, parameters with 20 classes: the original's.
 PUBLISHED = [

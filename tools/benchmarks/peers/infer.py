@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from turns import serve
 
-from ssd.detection.decode import DecodeParams, decode
+from ssd.ops.nms import DecodeParams, decode
 
 Work = Callable[[], object]
 PARAMS = DecodeParams(score=0.01, nms=0.45, topk=400, keep=200, soft_nms=None, sigma=0.5, flip=False)
@@ -38,7 +38,7 @@ def ours(name: str, folder: Path, batch: int, threads: int) -> Work:
 
 
 def plain_mxnet(kind: str, folder: Path, batch: int, threads: int) -> Work:
-    from ssd.engine import mx
+    from ssd.mxnet_compat import mx
 
     data = data_for(folder, batch)
     symbol, arg_params, aux_params = mx.model.load_checkpoint(str(folder / "plain"), 0)

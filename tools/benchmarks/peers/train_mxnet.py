@@ -20,8 +20,8 @@ if os.environ.pop("SSD_THREADS", None) == "unset":
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
 
-from ssd.config import compose
-from ssd.engine import mx
+from ssd.config.compose import compose
+from ssd.mxnet_compat import mx
 from ssd.symbol import build_train
 from ssd.training.trainer import Trainer
 

@@ -89,8 +89,8 @@ def describe(network: str, shape: str, batch_size: str) -> None:
     """Writes graph, parameters, anchors, pictures and labels to the standard output, as .npz."""
     from train_mxnet import ROWS, pictures
 
-    from ssd.config import compose
-    from ssd.engine import mx
+    from ssd.config.compose import compose
+    from ssd.mxnet_compat import mx
     from ssd.symbol import build_test
 
     cfg = compose([f"backbone={network}", f"data_shape={shape}", "dataset=voc0712", "dataset.root=."])

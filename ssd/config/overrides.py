@@ -1,0 +1,248 @@
+"""Command-line words: what Hydra needs changed before it reads them, and its complaints in one line."""
+
+import re
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ssd.config.credentials import IN_LIST, IN_TEXT, SIGNS, take
+from ssd.config.paths import CONF
+from ssd.config.text import as_text, is_text, quoted
+from ssd.utils.errors import UserError
+
+COMMAND = "SSD_COMMAND"  # environment variable: the words as JSON, for the processes that run a sweep's jobs
+OVERRIDE = re.compile(r"(?P<sign>\+{0,2})(?P<key>[A-Za-z_][\w.@/-]*)=(?P<value>.*)", re.DOTALL)
+NUMBER = re.compile(r"\d+")
+CONFIG_DIR = {"-cd", "--config-dir"}  # flags for a folder of one's own beside conf/
+SEARCH_PATH = "hydra.searchpath"
+PLAIN = re.compile(r"/[A-Za-z0-9_./-]*")  # a path that needs no quotes
+WITH_VALUE = {"-c", "--cfg", "-p", "--package", "-cp", "--config-path", "-cn", "--config-name", *CONFIG_DIR}
+PARTS = re.compile(r"\[[^\]]*\]|[^,\s]+")  # of a sweep over data shapes
+SHAPE = re.compile(r"(?P<side>\d+)|\[\s*(?P<height>\d+)\s*,\s*(?P<width>\d+)\s*\]")
+
+
+def groups() -> dict[str, list[str]]:
+    """Config groups of conf/ and their choices."""
+    folders = sorted(folder for folder in CONF.iterdir() if folder.is_dir() and folder.name != "hydra")
+    return {folder.name: sorted(file.stem for file in folder.glob("*.yaml")) for folder in folders}
+
+
+def hydra_choices(group: str) -> list[str]:
+    """Choices of hydra/launcher and hydra/sweeper: ours, and Hydra's own for one job after the other, all of them."""
+    return sorted(["basic", *(file.stem for file in (CONF / group).glob("*.yaml"))])
+
+
+def normalise(words: Sequence[str]) -> list[str]:
+    """Overrides as Hydra has to read them: choices of groups and values of keys of text in quotes where they look like
+    something else (data_shape=512, dataset.root=2024), what is not in Hydra's grammar in quotes (model=a=b.params), and
+    free shapes spelled out.
+
+    data_shape=400 becomes data_shape=any data_shape.height=400 data_shape.width=400; data_shape=[320,480] is
+    height, width. Errors: UserError for a data shape that is none, and for a sweep over shapes that are no presets.
+    """
+    presets = groups()
+    out: list[str] = []
+    for word in words:
+        match = OVERRIDE.fullmatch(word)
+        group = match["key"].partition("@")[0] if match else ""
+        if not match or word.startswith("-"):
+            out.append(word)
+        elif match["key"] == "data_shape":
+            out += _data_shape(match["value"].strip(), presets["data_shape"])
+        elif group in presets or is_text(match["key"], in_list=True):
+            out.append(_quoted_if_needed(word, match, partial(as_text, match["key"])))
+        else:
+            out.append(_quoted_if_needed(word, match, str))
+    return out
+
+
+def composable(arguments: Sequence[str]) -> list[str]:
+    """Of a command line what compose() takes: without flags and Hydra's own keys, but with the user's configuration
+    folders, of --config-dir and of hydra.searchpath."""
+    folders, words = _apart(arguments)
+    return [search_path(folders), *words] if folders else words
+
+
+def config_folders(arguments: Sequence[str]) -> list[str]:
+    """The user's configuration folders, of --config-dir and of hydra.searchpath."""
+    return [folder.removeprefix("file://") for folder in _apart(arguments)[0]]
+
+
+def _apart(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The folders, and the words that are neither flags nor Hydra's own."""
+    folders: list[str] = []
+    words: list[str] = []
+    flag = ""  # whose value comes next
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if flag or argument.startswith("-"):
+            if flag in CONFIG_DIR or (name in CONFIG_DIR and equals):
+                folders.insert(0, str(Path(argument if flag else value).absolute()))
+            flag = "" if flag or equals or argument not in WITH_VALUE else argument
+        elif name == SEARCH_PATH:
+            folders += _listed(argument)
+        elif not argument.lstrip("+~").startswith("hydra"):
+            words.append(argument)
+    return folders, words
+
+
+def flags_first(arguments: Sequence[str]) -> list[str]:
+    """The same command line with flags and their values in front: overrides on both sides of one are an error to
+    Hydra's reader of arguments."""
+    flags: list[str] = []
+    words: list[str] = []
+    takes = False  # a value
+    for argument in arguments:
+        (flags if takes or argument.startswith("-") else words).append(argument)
+        takes = not takes and argument in WITH_VALUE
+    return [*flags, *words]
+
+
+def search_path(folders: Sequence[str]) -> str:
+    listed = (folder if PLAIN.fullmatch(folder) else quoted(folder) for folder in folders)
+    return f"{SEARCH_PATH}=[{','.join(listed)}]"
+
+
+def _listed(word: str) -> list[str]:
+    """What a list on the command line holds."""
+    (settled,) = normalise([word])
+    value: Any = OmegaConf.create({"list": OverridesParser.create().parse_override(settled).value()})["list"]
+    return [str(item) for item in (value if isinstance(value, ListConfig) else [value]) if item]
+
+
+def override(key: str, text: str) -> str:
+    """key=text as a person writes it, with quotes where the text would be read as something else."""
+    word = f"{key}={text}"
+    (settled,) = normalise([word])
+    parsed = OverridesParser.create().parse_override(settled)
+    literal = not parsed.is_sweep_override() and parsed.value() == text and "${" not in text
+    return word if literal else f"{key}={quoted(text)}"
+
+
+def still_said(earlier: Sequence[str], words: Sequence[str], fresh: Collection[str]) -> list[str]:
+    """Of a saved command line what new overrides leave: not what they say otherwise, nor keys of one of the groups
+    `fresh` that they choose anew, which its choice may not have."""
+    new = {key_of(word) for word in words}
+    chosen = tuple(f"{key}." for key in new.intersection(fresh))
+    return [word for word in earlier if key_of(word) not in new and not key_of(word).startswith(chosen)]
+
+
+def key_of(word: str) -> str:
+    return word.lstrip("+~").partition("=")[0]
+
+
+def value_of(words: Sequence[str], key: str) -> str | None:
+    """The text that these overrides give a key, the last one of several; None for null, for a sweep, and where none
+    does."""
+    word = next((word for word in reversed(words) if word.startswith(f"{key}=")), None)
+    if word is None:
+        return None
+    (settled,) = normalise([word])
+    parsed = OverridesParser.create().parse_override(settled)
+    value = None if parsed.is_sweep_override() else parsed.value()
+    return None if value is None else str(OmegaConf.create({key: value})[key])
+
+
+def _quoted_if_needed(word: str, match: re.Match[str], settle: Callable[[str], str]) -> str:
+    """A value that is not in Hydra's grammar (a path with "=", a regex with "^") is meant literally: quoted, it is."""
+    try:
+        settled = settle(word)
+        OverridesParser.create().parse_override(settled)
+    except HydraException:
+        return settle(f"{match['sign']}{match['key']}={quoted(match['value'])}")
+    return settled
+
+
+def _data_shape(value: str, presets: Sequence[str]) -> list[str]:
+    """The overrides that data_shape=value stands for. Errors: UserError, see normalise."""
+    parts = PARTS.findall(value)
+    if len(parts) > 1 and all(SHAPE.fullmatch(part) for part in parts):
+        if free := [part for part in parts if part not in presets]:
+            raise UserError(
+                f"data_shape={value}: {free[0]} is no preset ({', '.join(presets)}); sweep over presets, "
+                "or over data_shape.height and data_shape.width with data_shape=any"
+            )
+        return ["data_shape=" + ",".join(quoted(part) for part in parts)]
+    if value in presets and NUMBER.fullmatch(value):
+        return [f"data_shape={quoted(value)}"]
+    if shape := SHAPE.fullmatch(value):
+        height, width = shape["height"] or shape["side"], shape["width"] or shape["side"]
+        return ["data_shape=any", f"data_shape.height={int(height)}", f"data_shape.width={int(width)}"]
+    if not value or re.match(r"[\[\d.+-]", value):
+        raise UserError(
+            f"data_shape={value}: expected whole pixels: one side of a square (data_shape=300) or "
+            "data_shape=[height,width]"
+        )
+    return [f"data_shape={value}"]
+
+
+def sweep_points(words: Sequence[str]) -> Iterator[list[str]]:
+    """Plain word lists in which every value of every sweep `a=1,2` occurs once (not their product).
+
+    Sweeps that are no plain lists, such as range() or interval(), are left to the sweeper: their words are dropped.
+    """
+    fixed: list[str] = []
+    sweeps: list[list[str]] = []
+    parser = OverridesParser.create()
+    for word in words:
+        override = parser.parse_override(word)
+        if not override.is_sweep_override():
+            fixed.append(word)
+        elif override.is_choice_sweep():
+            key = override.get_key_element()
+            sweeps.append([f"{key}={value}" for value in override.sweep_string_iterator()])
+    first = [values[0] for values in sweeps]
+    yield fixed + first
+    for index, values in enumerate(sweeps):
+        for value in values[1:]:
+            yield fixed + first[:index] + [value] + first[index + 1 :]
+
+
+def swept_over(words: Sequence[str]) -> dict[str, str]:
+    """The keys that stand for several values, and what was said of each: {"batch_size": "8,16"}."""
+    parser = OverridesParser.create()
+    overrides = [parser.parse_override(word) for word in words if "=" in word and not word.startswith("-")]
+    return {
+        str(one.key_or_group): str(one.input_line).partition("=")[2] for one in overrides if one.is_sweep_override()
+    }
+
+
+def take_overrides(overrides: Sequence[str]) -> list[str]:
+    """A command line with the credentials taken out of it."""
+    return [_take_override(one) if any(sign in one for sign in SIGNS) else one for one in overrides]
+
+
+def _take_override(word: str) -> str:
+
+    key, equals, value = word.partition("=")
+    if not equals or word.startswith("-"):
+        return word
+    plain = _plain(word)
+    if plain is None:  # a sweep, a list, or what is no override
+        pattern = IN_LIST if value.startswith(("[", "{")) else IN_TEXT
+        return f"{key}={pattern.sub(lambda match: take(match[0]), value)}"
+    if key.endswith("tracking_uri") and "@" in plain and "://" not in plain:
+        raise UserError(f"{key}: expected the address of a store, sqlite:///path/mlflow.db or http://server:5000")
+    address = take(plain)
+    return word if address == plain else override(key, address)
+
+
+def _plain(override: str) -> str | None:
+    """The one text that an override gives its key, without quotes and escapes."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        (settled,) = normalise([override])
+        parsed = OverridesParser.create().parse_override(settled)
+        value = None if parsed.is_sweep_override() else OmegaConf.create({"value": parsed.value()})
+    except (HydraException, OmegaConfBaseException, UserError, ValueError):
+        return None
+    plain = OmegaConf.to_container(value)["value"] if value is not None else None  # type: ignore[call-overload,index]
+    return plain if isinstance(plain, str) else None

@@ -1,0 +1,142 @@
+"""What a configuration may have called or started: names that are the program's own, or that its user has given.
+
+`_target_` names code, and a configuration may come out of a file that anybody made: that of a run, of a model. On the
+command line a target must therefore be one of conf/, or be named by the words that were typed or by a file of their
+--config-dir; `confined` keeps these, for the processes that this one starts, too. A Python program that makes
+datasets and writers out of its own configuration is not confined.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from ssd.config.credentials import whole_values
+from ssd.config.overrides import config_folders
+from ssd.config.paths import CONF
+from ssd.utils.errors import UserError
+
+SAID = "SSD_SAID"  # environment variable: what the user typed, as JSON, before words of files were added
+TARGET = "_target_"
+NAMED = re.compile(r"""_target_["']?[ \t]*[:=][ \t]*["']?([\w.]+(?:[ \t]*,[ \t]*[\w.]+)*)""")
+COMMENT = re.compile(r"(?:^|(?<=\s))#.*", re.MULTILINE)
+SPECIAL = re.compile(r"_\w+_")  # keys that Hydra does not hand over but obeys
+
+
+@contextmanager
+def confined(words: Sequence[str]) -> Iterator[None]:
+    """Inside, targets are those of the program and those that these words of the command line name."""
+    before = os.environ.get(SAID)
+    os.environ[SAID] = json.dumps(list(words))
+    try:
+        yield
+    finally:
+        os.environ.pop(SAID)
+        if before is not None:
+            os.environ[SAID] = before
+
+
+def make(node: Any, group: str, where: str, **options: Any) -> Any:
+    """What Hydra makes of `node` with these options, once its targets are known to be all right. Lists and dicts in it
+    are handed over as such, texts as they are; classes of the user's own get addresses with their credentials.
+
+    Errors: as check_targets; else as hydra.utils.instantiate.
+    """
+    plain = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+    check_targets(plain, group, where)
+    if isinstance(plain, Mapping) and not str(plain.get(TARGET)).startswith("ssd."):
+        plain = whole_values(plain)  # the program's own request credentials where they connect
+    # Twice: Hydra evaluates what it is given, and then what came of it.
+    return instantiate(literal(literal(plain)), **{"_convert_": "all", **options})
+
+
+def literal(node: Any) -> Any:
+    """Plain data made into what OmegaConf reads as just that: no text in it is an interpolation. ??? stays what it is,
+    a missing value: it has no such form."""
+    if isinstance(node, Mapping):
+        return {key: literal(value) for key, value in node.items()}
+    if isinstance(node, (list, tuple)):
+        return [literal(value) for value in node]
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", node) if isinstance(node, str) else node
+
+
+def said() -> list[str] | None:
+    """The words that the user typed; None in a program that is not confined."""
+    words = os.environ.get(SAID)
+    return None if words is None else json.loads(words)
+
+
+def said_keys() -> set[str]:
+    """The keys that these words give values."""
+    return {word.lstrip("+~").partition("=")[0] for word in said() or []}
+
+
+def said_targets() -> list[str]:
+    """Those of the words that name a target: to be said again with every command for the same run."""
+    return [word for word in said() or [] if _names(word)]
+
+
+def check_targets(node: Any, group: str, where: str) -> None:
+    """Errors: UserError for a target anywhere in `node` that neither the program has in conf/<group> nor the user has
+    named. where: the key of `node`. Imports nothing."""
+    for key, name in targets(node, where):
+        if not is_known(name, group):
+            raise UserError(f"{key}={name}: {refusal(key, name)}")
+
+
+def refusal(key: str, name: Any) -> str:
+    return f"a file may not name code that is not the program's own; if you trust it, say it yourself: {key}={name}"
+
+
+def is_known(name: Any, group: str) -> bool:
+    """Whether the program or its user names this target; always in a program that is not confined."""
+    return said() is None or (isinstance(name, str) and (name in own(group) or name in users()))
+
+
+def targets(node: Any, key: str) -> Iterator[tuple[str, Any]]:
+    """(dotted key, value) of every target at any depth."""
+    if isinstance(node, Mapping):
+        for name, value in node.items():
+            if name == TARGET:
+                if value is not None:
+                    yield f"{key}.{name}", value
+            else:
+                yield from targets(value, f"{key}.{name}")
+    elif isinstance(node, (list, tuple)):
+        for number, value in enumerate(node):
+            yield from targets(value, f"{key}.{number}")
+
+
+@lru_cache
+def own(group: str) -> frozenset[str]:
+    """The targets of conf/<group>, and of recipes."""
+    return frozenset([*named_in(CONF / group), *named_in(CONF / "experiments")])
+
+
+def users() -> frozenset[str]:
+    """The targets that the user's words, and YAML files of the folders that they name, contain."""
+    return _users(os.environ.get(SAID, "[]"))
+
+
+@lru_cache
+def _users(said: str) -> frozenset[str]:
+    words = json.loads(said)
+    found = {name for word in words for name in _names(word)}
+    return frozenset(found.union(*(named_in(Path(folder)) for folder in config_folders(words))))
+
+
+def named_in(folder: Path) -> Iterator[str]:
+    for file in folder.rglob("*.yaml"):
+        if file.is_file():
+            yield from _names(COMMENT.sub("", file.read_text(encoding="utf-8", errors="replace")))
+
+
+def _names(text: str) -> list[str]:
+    return [name for found in NAMED.findall(text) for name in re.findall(r"\w+(?:\.\w+)+", found)]

@@ -1,0 +1,1 @@
+"""Annotation formats to samples: one file per format, and what they share."""

@@ -1,0 +1,1 @@
+"""What is wrong with samples, found before anything starts."""

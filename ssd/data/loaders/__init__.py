@@ -1,0 +1,1 @@
+"""Records to batches: worker processes, the batch builder, the iterator of MXNet."""

@@ -1,0 +1,1 @@
+"""Images and boxes from their file to the network input: resizing, cropping, color, augmentation."""

@@ -1,0 +1,83 @@
+"""The self-test of a network: a few pictures learned by heart. What cannot even do that has a mistake somewhere."""
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from omegaconf import DictConfig, OmegaConf
+
+from ssd.checkpoint.model import Model, ModelSpec
+from ssd.config.paths import CONF
+from ssd.data.base import Sample
+from ssd.data.loaders.build import make_train_loader
+from ssd.data.recordio.cache import ensure_records
+from ssd.detection.detector import Detector
+from ssd.evaluation.measure import measure
+from ssd.training.trainer import Trainer
+
+log = logging.getLogger(__name__)
+
+FOUND = 1 - 1e-9  # mAP of a detector that finds everything, and nothing else before it
+
+
+@dataclass(frozen=True)
+class Learned:
+    """Where the self-test ended: after how many steps, and the best measurement's mAP (area) and AP by class name."""
+
+    steps: int
+    mean: float
+    by_class: dict[str, float]
+
+    @property
+    def everything(self) -> bool:
+        return self.mean >= FOUND
+
+
+def overfit(cfg: DictConfig, samples: Sequence[Sample], classes: Sequence[str], folder: Path) -> Learned:
+    """Trains on one batch of all the samples, as they are, by Adam at cfg.check.learning_rate, until mAP 1.0 on them or
+    cfg.check.steps are over.
+
+    Everything else is as in training: records, loader, network, matching, decoding. folder: where to pack the pictures;
+    nothing stays there. Errors: UserError of any of these.
+    """
+    cfg = _by_heart(cfg, len(samples))
+    with TemporaryDirectory(dir=folder) as records:
+        packed = ensure_records(samples, Path(records), "train", seed=0)
+        with make_train_loader(packed, cfg, packed.label_width) as loader:
+            trainer = Trainer(cfg, classes, loader, cfg.epochs)
+            spec = ModelSpec.from_config(cfg, classes)
+            detector = Detector(Model(spec, trainer.symbol, *trainer.params()), trainer.devices[0], len(samples))
+            best = Learned(0, 0.0, {})
+            for step in range(1, cfg.epochs + 1):
+                loader.reset()
+                losses = trainer.step(loader.next(), step)
+                if step % cfg.check.measure_every and step < cfg.epochs:
+                    continue
+                detector.set_params(*trainer.params())
+                values = measure(detector, samples, cfg.metric).values()
+                best = max(best, _learned(step, values), key=lambda each: each.mean)
+                log.info("step %4d  loss %.4f  mAP %.4f", step, losses.loss, values["map_area"])
+                if best.everything or not losses.finite:
+                    break
+    return best
+
+
+def _by_heart(cfg: DictConfig, batch_size: int) -> DictConfig:
+    cfg = cfg.copy()
+    cfg.augment = OmegaConf.load(CONF / "augment" / "none.yaml")
+    cfg.optimizer = OmegaConf.load(CONF / "optimizer" / "adam.yaml")
+    cfg.optimizer.learning_rate = cfg.check.learning_rate
+    cfg.schedule = OmegaConf.load(CONF / "schedule" / "constant.yaml")
+    cfg.schedule.warmup = min(1.0, cfg.check.warmup / cfg.check.steps)
+    cfg.batch_size, cfg.training.accumulate, cfg.epochs = batch_size, 1, cfg.check.steps
+    return cfg
+
+
+def _learned(step: int, values: dict[str, float]) -> Learned:
+    prefix = "ap_area/"
+    by_class = {name.removeprefix(prefix): ap for name, ap in values.items() if name.startswith(prefix)}
+    mean = values["map_area"]
+    return Learned(step, 0.0 if math.isnan(mean) else mean, {name: ap for name, ap in by_class.items() if ap == ap})

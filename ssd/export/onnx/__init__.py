@@ -1,0 +1,1 @@
+"""The graph of MXNet as a graph of ONNX."""

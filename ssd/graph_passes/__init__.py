@@ -1,0 +1,1 @@
+"""Symbol in, Symbol out: fusing, folding, mixed precision, pruning."""

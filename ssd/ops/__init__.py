@@ -1,0 +1,1 @@
+"""Arithmetic of boxes on numpy arrays: conversions, overlap, non-maximum suppression."""

@@ -1,0 +1,1 @@
+"""Run directories that exist: what was saved in them, resuming and repeating them."""

@@ -1,0 +1,203 @@
+"""Overrides that the command line leaves out because a model implies them.
+
+A training with init.network=weights, as experiments=finetune has it, takes backbone, head and data shape from the model
+it starts from.
+
+job=eval and job=deploy of a run measure on the data set it was trained with, unless the command line names another.
+
+What the run's own command line said of it goes in front of the words, and what a recipe (experiments=) said as words of
+that kind. Everything else that a model needs travels in its checkpoint.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from ssd.config.compose import compose
+from ssd.config.overrides import composable, key_of, sweep_points, value_of
+from ssd.config.targets import literal
+from ssd.config.text import in_quotes, quoted
+from ssd.runs.saved import CONFIG, OVERRIDES, allowed_words, is_evaluated, read_config, read_words
+from ssd.utils.atomic_files import read_limited
+from ssd.utils.errors import UserError
+
+JOBS = ("eval", "deploy")
+OWN = re.compile(r"[+~]*dataset[.=@]")
+MAX_GRAPH = 64_000_000  # bytes, as ssd/checkpoint/graph_file.py, which needs MXNet, reads at most
+OWN_NETWORK = re.compile(r"[+~]*(backbone|data_shape|head|compat)[.=@]")
+
+
+def inherit(words: Sequence[str]) -> list[str]:
+    """The overrides, behind those that a model implies.
+
+    Errors: UserError for a model whose backbone or dataset does not exist today, and for a backbone= that differs from
+    the model's.
+    """
+    return _with_dataset([*_network(words), *words])
+
+
+def _network(words: Sequence[str]) -> list[str]:
+    """The overrides for the network of init.weights, where init.network requests it."""
+    if value_of(words, "job") in JOBS or not any(re.match(r"\+*(init\.|experiments=)", word) for word in words):
+        return []
+    plain = composable(words)
+    found = []
+    for point in sweep_points(plain):
+        init = compose(point).init
+        if init.network == "weights" and init.weights is not None:
+            found.append((init.weights, _network_of(init.weights, plain)))
+    if not found:
+        return []
+    (first, network), *others = found
+    if different := [weights for weights, other in others if other != network]:
+        raise UserError(
+            f"init.weights={first},{different[0]}: these models have different networks, and a sweep has one; leave "
+            "one out, or say init.network=config with a backbone= and a data_shape="
+        )
+    return network
+
+
+def _network_of(weights: str, words: Sequence[str]) -> list[str]:
+    path = Path(weights)
+    saved = _saved_network(path) or network_of_spec(path)
+    if saved is None:
+        return []  # what reads the file reports what is wrong with it
+    try:
+        name, choice, data_shape = saved["backbone"]["name"], str(saved["choice"]), saved["data_shape"]
+        shape = data_shape["height"], data_shape["width"]
+        parts = {node: dict(saved.get(node, {})) for node in ("backbone", "head")}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"init.weights={weights}: damaged, its configuration lacks backbone or data shape") from error
+    given = {word.lstrip("+").partition("=")[0].partition(".")[0] for word in words if "=" in word}
+    requested = value_of(words, "backbone")
+    if requested is not None and requested != choice:
+        raise UserError(
+            f"backbone={requested}: init.weights={weights} is a model of backbone {name}, whose layers do not fit; "
+            "leave backbone= out, or name a model of it"
+        )
+    front = [] if "backbone" in given else [f"backbone={quoted(choice)}"]
+    if "data_shape" not in given:
+        front.append(f"data_shape={shape[0]}" if shape[0] == shape[1] else f"data_shape=[{shape[0]},{shape[1]}]")
+    if "compat" not in given and saved.get("compat") is not None:
+        front.append(f"compat={saved['compat']}")
+    front = allowed_words(front, f"init.weights={weights}")
+    settings = [word for word in words if word.startswith("hydra.searchpath=") or OWN_NETWORK.match(word)]
+    today: Any = OmegaConf.to_container(compose([*front, *settings]), resolve=True)
+    nodes = ["backbone"]
+    if shape == (today["data_shape"]["height"], today["data_shape"]["width"]):
+        nodes.append("head")  # at another shape it may have other layers
+    for node in nodes:
+        front += allowed_words(list(_words(node, parts[node], today[node])), f"init.weights={weights}")
+    return [word for word in front if not any(one.startswith(f"{key_of(word)}=") for one in words)]
+
+
+def _saved_network(path: Path) -> dict[str, Any] | None:
+    """Backbone, head, data shape and compat of the training that the weights are of, from its run directory."""
+    for place in (path, *path.parents[:2]):
+        if (place / "config.yaml").is_file():
+            saved = read_config(place / CONFIG)
+            hydra = place / ".hydra" / "hydra.yaml"
+            try:
+                if saved["job"]["name"] != "train":
+                    return None
+                choices = read_config(hydra)["hydra"]["runtime"]["choices"] if hydra.is_file() else {}
+                return {**saved, "choice": choices.get("backbone", saved["backbone"]["name"])}
+            except (KeyError, TypeError, AttributeError) as error:
+                raise UserError(f"{place}: damaged, it does not say which backbone was trained") from error
+    return None
+
+
+def network_of_spec(path: Path) -> dict[str, Any] | None:
+    """The same of a .params file or a deploy bundle by itself: what its graph says, without its head."""
+    folder = path if path.is_dir() else path.parent
+    prefix = re.sub(r"-\d{4,}(\+\d+)?$", "", path.stem) if path.suffix == ".params" else "ssd"
+    try:
+        graph = json.loads(read_limited(folder / f"{prefix}-symbol.json", MAX_GRAPH, "a graph"))
+        data = next(node for node in graph["nodes"] if node["name"] == "data")
+        spec = json.loads(data["attrs"]["__ssd_model__"])
+        return {
+            "choice": spec["backbone"],
+            "backbone": {"name": spec["backbone"], "input": {"mean": spec["mean"], "std": spec["std"]}},
+            "data_shape": {"height": spec["height"], "width": spec["width"]},
+            "compat": spec["compat"],
+        }
+    except (UserError, OSError, ValueError, RecursionError, KeyError, TypeError, StopIteration):
+        return None  # what reads the file reports what is wrong with it
+
+
+def _with_dataset(words: Sequence[str]) -> list[str]:
+    """The overrides, behind those for the dataset of the run that model= names or lies in."""
+    values = dict(word.split("=", 1) for word in words if "=" in word)
+    run = _run_of(Path(value_of(words, "model") or ""))
+    if values.get("job") not in JOBS or "dataset" in values or run is None:
+        return list(words)
+    said = [word for word in read_words(run / OVERRIDES) if OWN.match(str(word))]
+    own = allowed_words(said, f"model={run}")
+    if "experiments" in values:  # whose data set counts then
+        return [*own, *words]
+    settings = [word for word in composable(words) if word.startswith("hydra.searchpath=")]
+    return [*_as_composed(run, own, settings, "compat" not in values), *words]
+
+
+def _run_of(model: Path) -> Path | None:
+    """The run directory that a model is or lies in: RUN, RUN/ssd-bundle, RUN/checkpoints/ssd-0012.params."""
+    places = (model, *model.parents[:2])
+    return next((place for place in places if (place / ".hydra" / "overrides.yaml").is_file()), None)
+
+
+def _as_composed(run: Path, own: Sequence[str], settings: Sequence[str], with_compat: bool) -> list[str]:
+    """`own` and what else makes the data set that Hydra composed for the run, before class names were looked up."""
+    if not all((run / ".hydra" / name).is_file() for name in ("config.yaml", "hydra.yaml")):
+        return list(own)
+    saved, hydra = (read_config(run / ".hydra" / name) for name in ("config.yaml", "hydra.yaml"))
+    try:
+        choice, chosen, compat = (
+            hydra["hydra"]["runtime"]["choices"]["dataset"],
+            dict(saved["dataset"]),
+            saved["compat"],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{run / '.hydra'}: damaged, it does not say which dataset was chosen") from error
+    front = list(own) if any(word.startswith("dataset=") for word in own) else [f"dataset={choice}", *own]
+    if with_compat and compat is not None:  # it decides how coordinates are read
+        front.insert(0, f"compat={compat}")
+    front = allowed_words(front, f"model={run}")
+    today: Any = OmegaConf.to_container(compose([*settings, *front]).dataset)
+    differing = _words("dataset", _as_found(chosen, run), today)
+    return [*front, *allowed_words(list(differing), f"model={run}")]
+
+
+def _as_found(chosen: Mapping[str, Any], run: Path) -> Any:
+    """`chosen` with the values that the run found where it was evaluated, as plain text."""
+    found = read_config(run / CONFIG).get("dataset") if (run / CONFIG).is_file() else None
+    return _evaluated(chosen, found)
+
+
+def _evaluated(chosen: Any, found: Any) -> Any:
+    if isinstance(chosen, Mapping) and isinstance(found, Mapping):
+        return {name: _evaluated(value, found.get(name)) for name, value in chosen.items()}
+    return literal(found) if isinstance(chosen, str) and isinstance(found, str) and is_evaluated(chosen) else chosen
+
+
+def _words(key: str, saved: Mapping[str, Any], today: Mapping[str, Any]) -> Iterator[str]:
+    """A word for every value of `saved` that `today` has otherwise or not at all."""
+    for name, value in saved.items():
+        if isinstance(value, Mapping) and isinstance(today.get(name), Mapping):
+            yield from _words(f"{key}.{name}", value, today[name])
+        elif name not in today or today[name] != value:
+            yield f"++{key}.{name}={_literal(value)}"
+
+
+def _literal(value: Any) -> str:
+    """A value as Hydra's grammar reads it."""
+    if isinstance(value, str):
+        return in_quotes(value)
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{name}:{_literal(item)}" for name, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(_literal, value)) + "]"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

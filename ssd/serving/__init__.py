@@ -1,0 +1,1 @@
+"""The MLflow model: what a request may hold, and its answer."""

@@ -1,0 +1,42 @@
+"""Means: levels, files of one level per channel, and whole pictures."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from caffe_files import blob
+
+from ssd.importers.caffe.means import find_mean
+from ssd.utils.errors import UserError
+
+
+def test_levels_are_rgb() -> None:
+    assert find_mean(None, "BGR", (4, 4)).levels == [0, 0, 0]
+    assert find_mean([123, 117, 104], "BGR", (4, 4)).levels == [123, 117, 104]
+    for wrong in ([1, 2], [1, 2, float("nan")]):
+        with pytest.raises(UserError, match="three numbers"):
+            find_mean(wrong, "BGR", (4, 4))
+
+
+def test_an_even_picture_is_its_levels(tmp_path: Path) -> None:
+    """A file has the network's order: blue first."""
+    picture = np.ones((3, 8, 8)) * np.array([104, 117, 123]).reshape(3, 1, 1)
+    (tmp_path / "mean.binaryproto").write_bytes(blob(picture, "old"))
+    mean = find_mean(str(tmp_path / "mean.binaryproto"), "BGR", (5, 5))
+    assert mean.levels == [123, 117, 104]
+    assert mean.picture is None
+    assert find_mean(str(tmp_path / "mean.binaryproto"), "RGB", (5, 5)).levels == [104, 117, 123]
+
+
+def test_a_larger_picture_is_cut_to_its_middle(tmp_path: Path) -> None:
+    picture = np.random.default_rng(0).uniform(90, 130, (3, 8, 9)).astype(np.float32)
+    (tmp_path / "mean.binaryproto").write_bytes(blob(picture))
+    mean = find_mean(str(tmp_path / "mean.binaryproto"), "BGR", (4, 5))
+    assert mean.picture is not None
+    whole = mean.picture + np.array(mean.levels).reshape(3, 1, 1)
+    np.testing.assert_allclose(whole, picture[::-1, 2:6, 2:7], rtol=1e-5)
+    with pytest.raises(UserError, match="smaller than the input"):
+        find_mean(str(tmp_path / "mean.binaryproto"), "BGR", (9, 9))
+    (tmp_path / "grey.binaryproto").write_bytes(blob(picture[:1]))
+    with pytest.raises(UserError, match="1 channels"):
+        find_mean(str(tmp_path / "grey.binaryproto"), "BGR", (4, 4))
