@@ -1,8 +1,8 @@
 """Keys whose values are text whatever they look like: names of folders, files, classes, splits.
 
-Hydra's grammar and YAML read 2024, 1e3, 010, yes and 12:30 as numbers and booleans. Text is what ssd/config/schema.py declares
-as str, and the keys whose default in conf/ is text; only keys whose default is null are listed here. `as_text` quotes
-values on the command line, `FileConfigSource` reads them from YAML files.
+Hydra's grammar and YAML read 2024, 1e3, 010, yes and 12:30 as numbers and booleans. Text is what ssd/config/schema.py
+declares as str, and the keys whose default in conf/ is text; only keys whose default is null are listed here.
+`as_text` quotes values on the command line, `FileConfigSource` reads them from YAML files.
 """
 
 import re

@@ -9,8 +9,8 @@ A format of one's own is one class in a module that Python finds (the working di
 
 chosen by `dataset=custom dataset._target_=my_module.Mine +dataset.folder=...`. The keys `name`, `classes` and `holdout`
 are handed over when __init__ takes them; what else is common to all data sets (conf/config.yaml: others, keep_empty,
-images, download) works without its help. Reading each picture inside
-`with skipping(...)` (ssd.data.inspection.problems) lets job=check list all mistakes of such a data set instead of the first.
+images, download) works without its help. Reading each image inside `with skipping(...)`
+(ssd.data.inspection.problems) lets job=check list all errors of such a dataset instead of the first.
 """
 
 import itertools
@@ -129,7 +129,7 @@ class Dataset(ABC):
         return Coverage()
 
     def records(self, split: str, folder: Path) -> Any:
-        """ssd.data.recordio.cache.Records of a split that can be trained on as it lies; None where it must be packed first.
+        """Records (ssd.data.recordio.cache) of a split to train on as they are; None where it must be packed.
 
         folder: where files that are missing beside it may be written.
         """

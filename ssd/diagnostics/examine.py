@@ -21,9 +21,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Examination:
-    """samples and boxes: per split that could be read, samples without those that cannot be used. counts: per split,
-    see ssd.diagnostics.statistics.counts and ssd.data.inspection.census.Census. shared: a line for every two splits that have images in
-    common."""
+    """samples and boxes: per split that could be read, samples without those that cannot be used. counts: per split:
+    ssd.diagnostics.statistics.counts and ssd.data.inspection.census.Census. shared: a line for every two splits that
+    have images in common."""
 
     classes: tuple[str, ...]
     samples: dict[str, list[Sample]]

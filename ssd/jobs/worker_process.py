@@ -1,4 +1,4 @@
-"""A process other than worker 0: `python -m ssd.jobs.worker_process`, which reads from its standard input where worker 0 is."""
+"""A process other than worker 0: `python -m ssd.jobs.worker_process` reads on stdin where worker 0 is."""
 
 import json
 import logging

@@ -45,9 +45,9 @@ class Conditions:
 
     dataset, holdout: its name and dataset.holdout, for the reader. split: train, val or test. images, objects: how many
     of both; difficult objects, which need not be found, do not count. fingerprint: of the images and their ground
-    truth, see ssd.data.datasets.fingerprint. iou, compat: as in cfg.metric. same_images: another split that is the same images.
-    thresholds: the split whose best F1 they are, or metric.threshold; precision, recall and F1 at thresholds of the
-    split itself are optimistic. None where there are no such rates.
+    truth, see ssd.data.datasets.fingerprint. iou, compat: as in cfg.metric. same_images: another split that is the same
+    images. thresholds: the split whose best F1 they are, or metric.threshold; precision, recall and F1 at thresholds of
+    the split itself are optimistic. None where there are no such rates.
     """
 
     dataset: str

@@ -1,8 +1,8 @@
 """The configuration and the words that a run saved, read as data. Imports nothing heavy.
 
-A run directory may have been made by anybody. Nothing in it is evaluated: `${oc.env:TOKEN}` is text, words choose only
-from conf/, never say anything of Hydra itself, and name no code (ssd/config/targets.py), no machine and no download but by the
-leave of who goes on with the run, which they give by saying so in words of their own.
+A run directory may have been made by anybody. Nothing in it is evaluated: `${oc.env:TOKEN}` is text. Its overrides
+choose only from conf/, never change Hydra itself, and name no code (ssd/config/targets.py), no machine and no download
+unless the user repeats them on the command line.
 """
 
 import re

@@ -86,8 +86,8 @@ def read(path: Path) -> Instances:
 def parse(text: str, what: str) -> Instances:
     """Reads the text of a file; UserError starting with `what`.
 
-    An image or category that cannot be used is refused (ssd.data.inspection.problems), and left out where problems are collected;
-    so is an annotation whose image cannot be told.
+    An image or category that cannot be used is refused (ssd.data.inspection.problems), and left out where problems are
+    collected; so is an annotation whose image is unknown.
     """
     reader = _Reader(what)
     seen = set()

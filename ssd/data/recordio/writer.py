@@ -43,7 +43,7 @@ class Packing:
 def write_records(packing: Packing, prefix: Path, done: Callable[[int], None] | None = None) -> None:
     """Writes `prefix`.rec, .idx and .lst, going on behind whatever whole records are there.
 
-    The index of a picture is its position in the samples. Pictures must have come through ssd.data.inspection.gate; what costs
+    The index of an image is its position in the samples. Images must have passed ssd.data.inspection.gate; what costs
     nothing is checked again. Bytes go in untouched unless the picture is too long, or MXNet would not read them as
     OpenCV does (as_mxnet_reads). Paths in the .lst are relative to the folder that all pictures share. done: told the
     number of packed pictures.
