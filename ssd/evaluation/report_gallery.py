@@ -9,7 +9,7 @@ from ssd.data.images import decode, encode
 from ssd.detection.draw import MISTAKE, NEITHER, TRUTH, Colour, draw, draw_ground_truth
 from ssd.evaluation.analysis import Analysis
 from ssd.evaluation.measure import Measured
-from ssd.report.html import number, picture, text
+from ssd.report.html import embedded, number, text
 
 SIDE = 560  # longest side of an embedded picture, pixels
 QUALITY = 82  # of its JPEG
@@ -58,4 +58,4 @@ def _colours(good: np.ndarray, neither: np.ndarray) -> Sequence[Colour]:
 
 def _embedded(image: np.ndarray, alternative: str) -> str:
     data = encode(image, ".jpg", [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
-    return picture(data, alternative, (image.shape[1], image.shape[0]))
+    return embedded(data, alternative, (image.shape[1], image.shape[0]))

@@ -16,7 +16,7 @@ from ssd.diagnostics.batches import augmented_batches
 from ssd.diagnostics.boxes import Input
 from ssd.diagnostics.examine import Examination, examine
 from ssd.diagnostics.overfit import overfit
-from ssd.diagnostics.page import page
+from ssd.diagnostics.page import check_page
 from ssd.diagnostics.report import make_report
 from ssd.diagnostics.sheet import draw_batch, draw_sample, grid, spread
 from ssd.diagnostics.table import tables
@@ -48,8 +48,7 @@ def run(cfg: DictConfig, folder: Path) -> None:
     OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
     report = make_report(cfg, found)
     write_atomically(folder / "check.json", (json.dumps(report, indent=1, allow_nan=False) + "\n").encode())
-    html = page(report, pictures(cfg, found, folder))
-    write_atomically(folder / "check.html", html.encode(errors="backslashreplace"))
+    write_atomically(folder / "check.html", check_page(report, pictures(cfg, found, folder)))
     for line in tables(report, shutil.get_terminal_size((120, 40)).columns):
         log.info("%s", line.rstrip())
     log.info("%-12s %s", "report", folder / "check.html")

@@ -7,9 +7,9 @@ from html import escape
 
 STYLE = """
 :root{color-scheme:light dark;--back:#fff;--card:#f6f7f9;--ink:#1b1f24;--soft:#5c6570;--rule:#dde1e6;--accent:#2563a8;
---bar:#7fb0e3;--good:#1a7f46;--bad:#c62f36;--heat:37,99,168}
+--bar:#7fb0e3;--good:#1a7f46;--bad:#c62f36;--warn:#8a5a00;--heat:37,99,168}
 @media(prefers-color-scheme:dark){:root{--back:#15181c;--card:#1f2429;--ink:#e6e9ed;--soft:#9aa4af;--rule:#353c44;
---accent:#7db7f0;--bar:#3f77ad;--good:#57c785;--bad:#ff7b80;--heat:110,170,235}}
+--accent:#7db7f0;--bar:#3f77ad;--good:#57c785;--bad:#ff7b80;--warn:#e0a84a;--heat:110,170,235}}
 *{box-sizing:border-box}
 body{margin:0;background:var(--back);color:var(--ink);
 font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
@@ -61,7 +61,11 @@ figure div{display:grid;grid-template-columns:1fr 1fr;gap:6px}
 figure img{width:100%;height:auto;display:block;border-radius:3px}
 figcaption{font-size:13.5px;padding-top:7px;font-variant-numeric:tabular-nums;overflow-wrap:anywhere}
 figcaption b{color:var(--ink)}
-.good{color:var(--good)}.bad{color:var(--bad)}
+.good{color:var(--good)}.bad{color:var(--bad)}.warn{color:var(--warn)}summary .bad,summary .warn,.badge{font-weight:600}
+.badge{display:inline-block;padding:1px 12px;border:2px solid;border-radius:14px;margin-right:10px}
+details{margin:8px 0}summary{cursor:pointer}details table{font-size:13.5px}
+.side{display:flex;flex-wrap:wrap;gap:24px}.side>*{flex:1 1 480px;min-width:0}
+img.whole{max-width:100%;height:auto;display:block;margin:8px 0}
 dl{display:grid;grid-template-columns:max-content minmax(0,1fr);gap:5px 18px;margin:8px 0}
 dt{font-weight:600}dd{margin:0;max-width:90ch}
 @media(max-width:760px){.chart{grid-template-columns:1fr}.bar{grid-template-columns:88px 1fr;}.bar b{grid-column:2}
@@ -128,17 +132,28 @@ def number(value: float, digits: int = 3) -> str:
     return "–" if value != value else f"{value:.{digits}f}"
 
 
+def note(value: str) -> str:
+    """A paragraph in small print."""
+    return f'<p class="note">{escape(value)}</p>'
+
+
+def details(summary: str, *content: str, opened: bool) -> str:
+    """HTML that is shown when its summary (HTML) is clicked, or from the beginning."""
+    return f"<details{' open' if opened else ''}><summary>{summary}</summary>{''.join(content)}</details>"
+
+
 def share_bar(value: float) -> str:
-    """A small bar of 0..1 beside a number."""
+    """A small bar of 0..1 next to a number."""
     share = min(max(value, 0), 1) if value == value else 0
     return f'<span class="cell"><i style="width:{100 * share:.0f}%"></i></span>'
 
 
-def picture(jpeg: bytes, alternative: str, size: tuple[int, int]) -> str:
-    """An embedded JPEG of size (width, height)."""
+def embedded(jpeg: bytes, alternative: str, size: tuple[int, int], style: str = "") -> str:
+    """A JPEG of size (width, height) within the page. style: a class of the style sheet."""
     data = base64.b64encode(jpeg).decode()
+    mark = f' class="{style}"' if style else ""
     return (
-        f'<img loading="lazy" width="{size[0]}" height="{size[1]}" alt="{escape(alternative)}" '
+        f'<img{mark} loading="lazy" width="{size[0]}" height="{size[1]}" alt="{escape(alternative)}" '
         f'src="data:image/jpeg;base64,{data}">'
     )
 

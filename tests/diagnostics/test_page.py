@@ -11,7 +11,7 @@ from ssd.config.compose import compose
 from ssd.data.inspection.gate import Gate
 from ssd.diagnostics.boxes import Input
 from ssd.diagnostics.examine import examine
-from ssd.diagnostics.page import page
+from ssd.diagnostics.page import check_page
 from ssd.diagnostics.report import make_report
 from ssd.diagnostics.table import tables
 
@@ -104,7 +104,7 @@ class Checker(HTMLParser):
 
 
 def test_the_page_needs_nothing_else(report):
-    text = page(report, {"a <title>": np.zeros((20, 30, 3), np.uint8)})
+    text = check_page(report, {"a <title>": np.zeros((20, 30, 3), np.uint8)}).decode()
     checker = Checker()
     checker.feed(text)
     assert not checker.open
@@ -115,7 +115,7 @@ def test_the_page_needs_nothing_else(report):
 
 
 def test_names_of_the_data_set_are_text_not_markup(report):
-    text = page(report, {"a <title>": np.zeros((20, 30, 3), np.uint8)})
+    text = check_page(report, {"a <title>": np.zeros((20, 30, 3), np.uint8)}).decode()
     assert "&lt;i&gt;elk&lt;/i&gt;" in text
     assert "<i>elk" not in text
     assert "&lt;b&gt;&amp;" in text
@@ -146,4 +146,4 @@ def test_too_few_matched_boxes_are_a_warning(folder):
 def test_a_page_without_findings_and_without_train(folder):
     report = make_report(compose([]), examine(Gate(folder.dataset, "refuse"), ("val",), Input(128, 128, 4), 100))
     assert report["anchors"]["boxes"] == 4
-    assert "nothing was found" in page(report, {})
+    assert "nothing was found" in check_page(report, {}).decode()
