@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 JOBS ?= 2  # tests at a time; trainings among them use every core by themselves
 
-.PHONY: run test lint clean
+.PHONY: run test lint reference clean
 
 run: $(VENV)/.run
 	$(BIN)/python -m ssd.run $(ARGS)
@@ -19,6 +19,10 @@ test: $(VENV)/.dev lint
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# The key tables of conf/README.md, out of the comments in conf/.
+reference: $(VENV)/.run
+	$(BIN)/python tools/config_reference.py
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' || \
