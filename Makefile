@@ -30,7 +30,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 # The editable install comes first (it alone builds anything), then the stamp that keeps a second make from installing.
-$(VENV)/.run: setup.cfg tools/install.sh $(wildcard tools/requirements/*.txt) | $(BIN)/python
+$(VENV)/.run: setup.cfg ssd/__init__.py tools/install.sh $(wildcard tools/requirements/*.txt) | $(BIN)/python
 	sh tools/install.sh $(BIN)/python cpu,dashboard,sweep
 	touch $@
 

@@ -31,6 +31,7 @@ from ssd.sweeps.callback import Sweep
 from ssd.sweeps.job import run_apart
 from ssd.utils.errors import InterruptedRun, UserError
 from ssd.utils.logs import one_line
+from ssd.utils.versions import version_line
 
 # Flags that make Hydra print something instead of running; their words need not be a whole configuration.
 INFORMATION = {"-h", "--help", "--hydra-help", "--version", "-c", "--cfg", "-i", "--info", "-sc", "--shell-completion"}
@@ -65,6 +66,9 @@ def run_job(cfg: DictConfig) -> float | None:
 
 def main() -> None:
     """Runs the command line; a UserError ends as one line on stderr and its exit code (2)."""
+    if sys.argv[1:] == ["--version"]:
+        print(version_line())
+        return
     credentials.guard()
     try:
         sys.argv[1:] = take_overrides(sys.argv[1:])

@@ -2,7 +2,6 @@
 
 import contextlib
 import getpass
-import importlib.metadata
 import json
 import os
 import platform
@@ -26,6 +25,7 @@ from ssd.data.inspection.gate import LISTING
 from ssd.data.inspection.problems import Problem
 from ssd.mxnet_compat import mx
 from ssd.tracking.events import Sweep
+from ssd.utils.versions import installed
 
 TOOL_SECONDS = 10  # a git or nvidia-smi that takes longer is done without
 DISTRIBUTIONS = ("ssd", "mlflow", "tensorboardX")
@@ -64,11 +64,7 @@ def _environment(device: DictConfig) -> dict[str, str]:
         "mxnet": mx.__version__,
         "numpy": np.__version__,
     }
-    for name in DISTRIBUTIONS:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
+    found |= {name: version for name in DISTRIBUTIONS if (version := installed(name))}
     with contextlib.suppress(KeyError, OSError, ImportError):  # a container whose user has no name
         found["user"] = getpass.getuser()
     return found
