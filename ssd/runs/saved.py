@@ -18,6 +18,7 @@ from hydra.errors import HydraException
 from ssd.config import stores
 from ssd.config.credentials import bare_values
 from ssd.config.overrides import groups, normalise
+from ssd.config.renamed import current_config, current_override
 from ssd.config.schema import Config
 from ssd.config.targets import SPECIAL, TARGET, is_known, literal, refusal, said_keys
 from ssd.utils.atomic_files import read_limited
@@ -47,7 +48,8 @@ def parse_config(text: bytes | str, where: str) -> dict[str, Any]:
     content = _parse(text, where)
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise UserError(f"{where}: damaged, it is no configuration")
-    return content
+    current: dict[str, Any] = current_config(content)
+    return current
 
 
 def read_words(file: Path) -> list[Any]:
@@ -95,7 +97,7 @@ def _settled(word: Any, where: str) -> list[str]:
     try:
         if not isinstance(word, str):
             raise UserError("it is no text")
-        return normalise([word])
+        return normalise([current_override(word)])
     except UserError as error:
         raise UserError(f"{where}: its saved override {str(word)[:SHOWN]!r} cannot be read: {error}") from error
 
