@@ -7,8 +7,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from ssd.evaluation.breakdown import Mistakes, error_breakdown
-from ssd.evaluation.coco import Numbering, evaluate_coco
+from ssd.evaluation.coco import Numbering, measure_coco
 from ssd.evaluation.confusion import Confusion, confusion
+from ssd.evaluation.matching import Joined
 from ssd.evaluation.thresholds import Thresholds
 
 
@@ -78,17 +79,15 @@ class Analysis:
 
 
 def analyse(
-    truth: Sequence[np.ndarray],
-    detections: Sequence[np.ndarray],
+    joined: Joined,
     voc: dict[str, Any],
     depth: Depth,
     thresholds: Thresholds,
     numbering: Numbering | None = None,
     annotated: Sequence[np.ndarray] | None = None,
 ) -> Analysis:
-    """Of ground truth and detections as `evaluate_voc` takes them, and its result `voc` on them; numbering and
+    """Of joined ground truth and detections, and the metric's numbers `voc` (see `evaluate_voc`) on them; numbering and
     annotated as `evaluate_coco` takes them."""
-    num_classes = len(voc["scores"])
     limits = thresholds.scores
     counts = [int((scores >= limit).sum()) for scores, limit in zip(voc["scores"], limits, strict=True)]
     true = np.array(
@@ -101,9 +100,9 @@ def analyse(
         false=np.array(counts, np.int64) - true,
         positives=voc["positives"],
         mean_iou=voc["mean_iou"],
-        confusion=confusion(truth, detections, limits, depth.iou),
-        mistakes=error_breakdown(truth, detections, num_classes, depth.iou),
-        coco=evaluate_coco(truth, detections, num_classes, numbering, annotated) if depth.coco else {},
+        confusion=confusion(joined, limits, depth.iou),
+        mistakes=error_breakdown(joined, depth.iou),
+        coco=measure_coco(joined, numbering, annotated) if depth.coco else {},
     )
 
 

@@ -20,7 +20,6 @@ The costs do not add up to 1 - mAP, since repairing one kind changes what the ne
 Difficult objects and crowds take no part: detections on them are neither right nor wrong, and no mistake aims at them.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -29,12 +28,10 @@ from ssd.evaluation.matching import (
     FALSE_POSITIVE,
     IGNORED,
     TRUE_POSITIVE,
+    Joined,
     Matches,
-    is_ignored,
-    match_voc,
     most_overlapping,
 )
-from ssd.evaluation.table import Table, check_same_images, detection_table, ground_truth_table
 from ssd.evaluation.voc import summarise
 
 KINDS = ("class", "localisation", "both", "duplicate", "background", "missed")
@@ -49,16 +46,12 @@ class Mistakes:
     cost: float
 
 
-def error_breakdown(
-    ground_truth: Sequence[np.ndarray], detections: Sequence[np.ndarray], num_classes: int, iou: float = 0.5
-) -> dict[str, Mistakes]:
-    """Mistakes of each of KINDS. Arguments and errors as in `evaluate_voc`; iou is t_f, more than 0.1."""
-    check_same_images(ground_truth, detections)
-    truth, found = ground_truth_table(ground_truth, num_classes), detection_table(detections, num_classes)
-    matches = match_voc(truth, found, num_classes, iou)
-    counted = np.flatnonzero(~is_ignored(truth))
-    kind, target = _classify(truth.take(counted), found.take(matches.row), matches.outcome == FALSE_POSITIVE, iou)
-    target = np.where(target >= 0, counted[target] if len(counted) else -1, -1)
+def error_breakdown(joined: Joined, iou: float = 0.5) -> dict[str, Mistakes]:
+    """Mistakes of each of KINDS. iou is t_f, more than 0.1."""
+    truth, num_classes = joined.truth, joined.num_classes
+    matches = joined.matches(iou)
+    counted = np.flatnonzero(~joined.ignored)
+    kind, target = _classify(joined, matches, iou)
 
     hit = matches.outcome == TRUE_POSITIVE
     covered = np.isin(counted, matches.object[hit]) | np.isin(counted, target[np.isin(kind, _AIMED)])
@@ -75,10 +68,15 @@ def error_breakdown(
 _AIMED = (KINDS.index("class"), KINDS.index("localisation"))  # repaired by turning them into hits
 
 
-def _classify(counted: Table, found: Table, false: np.ndarray, iou: float) -> tuple[np.ndarray, np.ndarray]:
-    """Index into KINDS of each detection (-1: no mistake), and the row of the object it aims at (-1: none)."""
-    own_object, own = most_overlapping(counted, found)
-    other_object, other = most_overlapping(counted, found, other_class=True)
+def _classify(joined: Joined, matches: Matches, iou: float) -> tuple[np.ndarray, np.ndarray]:
+    """Index into KINDS of each detection of the matches (-1: no mistake), and the row of the object it aims at (-1:
+    none)."""
+    false = np.flatnonzero(matches.outcome == FALSE_POSITIVE)
+    own_object, own = matches.object[false], matches.overlap[false]
+    # Only where it is an object that takes no part another one is the closest of those that do.
+    again = np.flatnonzero(np.isin(own_object, np.flatnonzero(joined.ignored)))
+    own_object[again], own[again] = _closest(joined, matches.row[false[again]])
+    other_object, other = _closest(joined, matches.row[false], other_class=True)
     rules = [
         ("localisation", (own >= BACKGROUND_IOU) & (own < iou), own_object),
         ("class", other >= iou, other_object),
@@ -88,11 +86,20 @@ def _classify(counted: Table, found: Table, false: np.ndarray, iou: float) -> tu
     ]
     kind, target = np.full(len(own), -1), np.full(len(own), -1)
     for name, fits, aims in rules:
-        chosen = false & (kind < 0) & fits
+        chosen = (kind < 0) & fits
         kind[chosen] = KINDS.index(name)
         if aims is not None:
             target[chosen] = aims[chosen]
-    return kind, target
+    every_kind, every_target = (np.full(len(matches.row), -1) for _ in range(2))
+    every_kind[false], every_target[false] = kind, target
+    return every_kind, every_target
+
+
+def _closest(joined: Joined, rows: np.ndarray, other_class: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """`most_overlapping` of these detections and the objects that take part."""
+    counted = np.flatnonzero(~joined.ignored)
+    chosen, overlap = most_overlapping(joined.truth.take(counted), joined.found.take(rows), other_class)
+    return np.where(chosen >= 0, counted[chosen] if len(counted) else -1, -1), overlap
 
 
 def _drop(matches: Matches, wrong: np.ndarray) -> float:

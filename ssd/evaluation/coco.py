@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from ssd.data.base import Sample
-from ssd.evaluation.table import Table, check_same_images, detection_table, ground_truth_table
+from ssd.evaluation.matching import Joined, join
+from ssd.evaluation.table import Table
 from ssd.ops.boxes import area
 
 NAMES = (
@@ -72,10 +73,15 @@ def evaluate_coco(
     Returns {"AP", "AP50", "AP75", "APsmall", "APmedium", "APlarge", "AR1", "AR10", "AR100", "ARsmall", "ARmedium",
     "ARlarge"}; nan where no object of that size exists. Raises UserError as `evaluate_voc` does.
     """
-    check_same_images(ground_truth, detections)
-    numbering = numbering or Numbering(range(len(ground_truth)), range(num_classes))
-    truth = ground_truth_table(ground_truth, num_classes)
-    found = detection_table(detections, num_classes)
+    return measure_coco(join(ground_truth, detections, num_classes), numbering, annotated)
+
+
+def measure_coco(
+    joined: Joined, numbering: Numbering | None = None, annotated: Sequence[np.ndarray] | None = None
+) -> dict[str, float]:
+    """The numbers of `evaluate_coco`, which has the arguments, too."""
+    numbering = numbering or Numbering(range(joined.images), range(joined.num_classes))
+    truth, found = joined.truth, joined.found
     corners = truth.values[:, :4]
     sides, areas = _sides(corners), area(corners)
     flags = {"ignore": truth.values[:, 4], "iscrowd": truth.values[:, 5]}

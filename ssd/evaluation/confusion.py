@@ -1,12 +1,11 @@
 """Which class is taken for which: every object and every detection above a score threshold, paired or left alone."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from ssd.evaluation.matching import is_ignored, pairs
-from ssd.evaluation.table import Table, check_same_images, detection_table, ground_truth_table
+from ssd.evaluation.matching import Joined, pairs
+from ssd.evaluation.table import Table
 from ssd.ops.boxes import iou_pairs
 
 
@@ -27,31 +26,24 @@ class Confusion:
     ignored: list[np.ndarray]
 
 
-def confusion(
-    ground_truth: Sequence[np.ndarray],
-    detections: Sequence[np.ndarray],
-    thresholds: np.ndarray,
-    iou: float,
-) -> Confusion:
+def confusion(joined: Joined, thresholds: np.ndarray, iou: float) -> Confusion:
     """Pairs objects and detections one to one, whatever their classes.
 
     Per image, best score first, a detection takes the free object that it overlaps most, if IoU >= iou. One whose best
     is a difficult object or a crowd is ignored; such objects are never missed.
-    thresholds: float64 [C], lowest score that counts for each class. The rest and the errors as in `evaluate_voc`.
+    thresholds: float64 [C], lowest score that counts for each class.
     """
-    check_same_images(ground_truth, detections)
-    num_classes = len(thresholds)
-    truth, found = ground_truth_table(ground_truth, num_classes), detection_table(detections, num_classes)
+    truth, found, ignored, num_classes = joined.truth, joined.found, joined.ignored, joined.num_classes
     low = found.values[:, 0] < thresholds[found.label]
     kept = np.flatnonzero(~low)
     kept = kept[np.argsort(-found.values[kept, 0], kind="stable")]
     chosen = np.full(len(low), -1, np.int64)
-    chosen[kept] = _assign(*_overlapping(truth, found.take(kept), iou), len(kept), is_ignored(truth))
+    chosen[kept] = _assign(*_overlapping(truth, found.take(kept), iou), len(kept), ignored)
 
     skipped = low.copy()
-    skipped[chosen >= 0] |= is_ignored(truth)[chosen[chosen >= 0]]
+    skipped[chosen >= 0] |= ignored[chosen[chosen >= 0]]
     paired = np.flatnonzero(~skipped & (chosen >= 0))
-    missed = ~is_ignored(truth)
+    missed = ~ignored
     missed[chosen[paired]] = False
     counts = np.zeros((num_classes + 1, num_classes + 1), np.int64)
     np.add.at(counts, (truth.label[chosen[paired]], found.label[paired]), 1)
@@ -62,14 +54,13 @@ def confusion(
     right[paired] = truth.label[chosen[paired]] == found.label[paired]
     seen = np.zeros(len(truth.label), bool)
     seen[chosen[right]] = True
-    of_objects = [_per_image(mask, ground_truth) for mask in (seen, is_ignored(truth))]
-    of_detections = [_per_image(mask, detections) for mask in (right, skipped)]
+    of_objects = [_per_image(mask, truth, joined.images) for mask in (seen, ignored)]
+    of_detections = [_per_image(mask, found, joined.images) for mask in (right, skipped)]
     return Confusion(counts, *of_objects, *of_detections)
 
 
-def _per_image(mask: np.ndarray, rows: Sequence[np.ndarray]) -> list[np.ndarray]:
-    ends = np.cumsum([len(array) for array in rows], dtype=np.int64)
-    return [mask[end - len(array) : end] for end, array in zip(ends, rows, strict=True)]
+def _per_image(mask: np.ndarray, table: Table, images: int) -> list[np.ndarray]:
+    return np.split(mask, np.cumsum(table.per_image(images))[:-1]) if images else []
 
 
 def _overlapping(truth: Table, found: Table, iou: float) -> tuple[np.ndarray, np.ndarray]:

@@ -14,12 +14,12 @@ Ties are settled the devkit's way: equal scores keep the order they came in (ima
 overlapping ground truths the first row wins.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ssd.evaluation.table import Table
+from ssd.evaluation.table import Table, check_same_images, detection_table, ground_truth_table
 from ssd.ops.boxes import iou_pairs
 
 FALSE_POSITIVE, TRUE_POSITIVE, IGNORED = 0, 1, 2
@@ -52,17 +52,61 @@ class Matches:
         return replace(self, **{name: getattr(self, name)[order] for name in names})
 
 
-def match_voc(ground_truth: Table, detections: Table, num_classes: int, iou: float) -> Matches:
-    """Match the tables of `ssd.evaluation.table` at one IoU threshold. Crowd boxes are ignored like difficult ones."""
-    chosen, overlap = most_overlapping(ground_truth, detections)
-    score = detections.values[:, 0]
-    hits = np.flatnonzero((chosen >= 0) & (overlap >= iou))
-    hits = hits[np.argsort(-score[hits], kind="stable")]
-    ignored = is_ignored(ground_truth)
-    positives = np.bincount(ground_truth.label[~ignored], minlength=num_classes)
-    outcome = outcomes(chosen, hits, ignored)
-    rows = np.arange(len(outcome))
-    return Matches(detections.label, score, outcome, rows, chosen, overlap, positives, positives > 0).regrouped()
+@dataclass(frozen=True)
+class Joined:
+    """Ground truth and detections of the same images, joined and compared once: what every metric is computed from.
+
+    truth, found: their tables. ignored: bool [M], the ground truths that need not be found, difficult ones and crowds.
+    object: int64 [D], row of the ground truth of its image and class that each detection overlaps most (-1: there is
+    none); overlap: float64 [D], that IoU (-1).
+    """
+
+    truth: Table
+    found: Table
+    images: int
+    num_classes: int
+    ignored: np.ndarray
+    object: np.ndarray
+    overlap: np.ndarray
+    _matches: dict[float, Matches] = field(default_factory=dict, repr=False, compare=False)
+
+    def matches(self, iou: float) -> Matches:
+        """By the rule above at one IoU threshold; crowds are ignored like difficult objects."""
+        if iou not in self._matches:
+            self._matches[iou] = self._match(iou)
+        return self._matches[iou]
+
+    def _match(self, iou: float) -> Matches:
+        score = self.found.values[:, 0]
+        hits = np.flatnonzero((self.object >= 0) & (self.overlap >= iou))
+        hits = hits[np.argsort(-score[hits], kind="stable")]
+        positives = np.bincount(self.truth.label[~self.ignored], minlength=self.num_classes)
+        return self.matched(outcomes(self.object, hits, self.ignored), positives, positives > 0)
+
+    def matched(self, outcome: np.ndarray, positives: np.ndarray, exists: np.ndarray) -> Matches:
+        """Matches of these outcomes, int8 [D] in the order of the table; the rest as in `Matches`."""
+        rows, score = np.arange(len(outcome)), self.found.values[:, 0]
+        every = Matches(self.found.label, score, outcome, rows, self.object, self.overlap, positives, exists)
+        return every.regrouped()
+
+    def drawn(self, images: np.ndarray) -> "Joined":
+        """Of the images of these numbers, int64 [K] in any order and repeated, as if they had been joined so."""
+        truth, objects = self.truth.drawn(images, self.images)
+        found, rows = self.found.drawn(images, self.images)
+        before, now = (np.cumsum(counts) - counts for counts in (
+            self.truth.per_image(self.images), truth.per_image(len(images))))  # fmt: skip
+        moved = (now - before[images])[found.image]
+        chosen = self.object[rows]
+        chosen = np.where(chosen >= 0, chosen + moved, -1)
+        return Joined(truth, found, len(images), self.num_classes, self.ignored[objects], chosen, self.overlap[rows])
+
+
+def join(ground_truth: Sequence[np.ndarray], detections: Sequence[np.ndarray], num_classes: int) -> Joined:
+    """Join one array per image of each, as `evaluate_voc` takes them; it has the errors, too."""
+    check_same_images(ground_truth, detections)
+    truth, found = ground_truth_table(ground_truth, num_classes), detection_table(detections, num_classes)
+    ignored = (truth.values[:, 4:6] > 0).any(axis=1)
+    return Joined(truth, found, len(ground_truth), num_classes, ignored, *most_overlapping(truth, found))
 
 
 def outcomes(chosen: np.ndarray, hits: np.ndarray, ignored: np.ndarray) -> np.ndarray:
@@ -73,11 +117,6 @@ def outcomes(chosen: np.ndarray, hits: np.ndarray, ignored: np.ndarray) -> np.nd
     outcome[hits[first]] = TRUE_POSITIVE
     outcome[hits[ignored[chosen[hits]]]] = IGNORED
     return outcome
-
-
-def is_ignored(ground_truth: Table) -> np.ndarray:
-    """Mask [M] of the ground truths that need not be found: difficult ones and crowds."""
-    return (ground_truth.values[:, 4:6] > 0).any(axis=1)
 
 
 def by_class_and_score(label: np.ndarray, score: np.ndarray, num_classes: int) -> np.ndarray:

@@ -11,8 +11,9 @@ from ssd.data.images import decode
 from ssd.detection.detector import Detector
 from ssd.detection.draw import side_by_side
 from ssd.detection.predict import predict_samples
-from ssd.evaluation.mxnet_ssd import evaluate_mxnet_ssd
-from ssd.evaluation.voc import evaluate_voc
+from ssd.evaluation.matching import Joined, join
+from ssd.evaluation.mxnet_ssd import match_mxnet_ssd
+from ssd.evaluation.voc import summarise
 from ssd.tracking.events import Events
 
 
@@ -27,16 +28,21 @@ class Rules(Protocol):
 
 @dataclass(frozen=True)
 class Measured:
-    """Detections of a split and what they are worth."""
+    """Detections of a split and what they are worth. joined: with the ground truth; voc: as `evaluate_voc` gives it."""
 
     samples: Sequence[Sample]
     detections: list[np.ndarray]
+    joined: Joined
     voc: dict[str, Any]
     classes: Sequence[str]
 
-    @property
-    def truth(self) -> list[np.ndarray]:
-        return ground_truth(self.samples)
+    @classmethod
+    def of(
+        cls, samples: Sequence[Sample], detections: list[np.ndarray], classes: Sequence[str], rules: Rules
+    ) -> "Measured":
+        """Of detections [N, 6] per sample."""
+        joined = join([sample.ground_truth() for sample in samples], detections, len(classes))
+        return cls(samples, detections, joined, by_rules(joined, rules), classes)
 
     @property
     def annotated(self) -> list[np.ndarray] | None:
@@ -71,17 +77,9 @@ def measure(
 
     Errors: UserError for an image that cannot be read.
     """
-    detections = predict_samples(detector, samples, done)
-    voc = by_rules(rules, len(detector.classes))(ground_truth(samples), detections)
-    return Measured(samples, detections, voc, detector.classes)
+    return Measured.of(samples, predict_samples(detector, samples, done), detector.classes, rules)
 
 
-def by_rules(rules: Rules, num_classes: int) -> Callable[[Sequence[np.ndarray], Sequence[np.ndarray]], dict[str, Any]]:
-    """The metric that cfg.metric asks for: (ground truth, detections), see evaluate_voc, to its numbers."""
-    evaluate = evaluate_mxnet_ssd if rules.compat else evaluate_voc
-    return lambda truth, detections: evaluate(truth, detections, num_classes, rules.iou)
-
-
-def ground_truth(samples: Sequence[Sample]) -> list[np.ndarray]:
-    """Of each sample, as the metrics take it."""
-    return [sample.ground_truth() for sample in samples]
+def by_rules(joined: Joined, rules: Rules) -> dict[str, Any]:
+    """Numbers of the metric that cfg.metric asks for; the keys are those of `evaluate_voc`."""
+    return summarise(match_mxnet_ssd(joined, rules.iou) if rules.compat else joined.matches(rules.iou))

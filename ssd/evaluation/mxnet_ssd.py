@@ -16,14 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from ssd.evaluation.matching import (
-    IGNORED,
-    Matches,
-    is_ignored,
-    most_overlapping,
-    outcomes,
-)
-from ssd.evaluation.table import Table, check_same_images, detection_table, ground_truth_table
+from ssd.evaluation.matching import IGNORED, Joined, Matches, join, outcomes
+from ssd.evaluation.table import Table
 from ssd.evaluation.voc import summarise
 
 
@@ -31,28 +25,21 @@ def evaluate_mxnet_ssd(
     ground_truth: Sequence[np.ndarray], detections: Sequence[np.ndarray], num_classes: int, iou: float = 0.5
 ) -> dict[str, Any]:
     """Arguments, results and errors of `evaluate_voc`; "positives" are the objects as the original counts them."""
-    check_same_images(ground_truth, detections)
-    truth = ground_truth_table(ground_truth, num_classes)
-    return summarise(match_mxnet_ssd(truth, detection_table(detections, num_classes), num_classes, iou))
+    return summarise(match_mxnet_ssd(join(ground_truth, detections, num_classes), iou))
 
 
-def match_mxnet_ssd(ground_truth: Table, detections: Table, num_classes: int, iou: float) -> Matches:
-    """Matches by the original's rules; arguments as in `match_voc`."""
-    chosen, overlap = most_overlapping(ground_truth, detections)
-    hits = np.flatnonzero((chosen >= 0) & (overlap > iou))  # in the order of the rows
-    outcome = outcomes(chosen, hits, is_ignored(ground_truth))
-    positives, exists = _count(ground_truth, detections, outcome, num_classes)
-    rows = np.arange(len(outcome))
-    score = detections.values[:, 0]
-    return Matches(detections.label, score, outcome, rows, chosen, overlap, positives, exists).regrouped()
+def match_mxnet_ssd(joined: Joined, iou: float) -> Matches:
+    """Matches by the rules of mxnet-ssd at one IoU threshold."""
+    hits = np.flatnonzero((joined.object >= 0) & (joined.overlap > iou))  # in the order of the rows
+    outcome = outcomes(joined.object, hits, joined.ignored)
+    return joined.matched(outcome, *_count(joined, outcome))
 
 
-def _count(
-    ground_truth: Table, detections: Table, outcome: np.ndarray, num_classes: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Objects per class as the original counts them, int64 [C], and the classes that enter its mean, bool [C]."""
-    objects, groups = _per_image_and_class(ground_truth, num_classes, np.ones(len(ground_truth.label)))
-    easy, _ = _per_image_and_class(ground_truth, num_classes, ~is_ignored(ground_truth))
+def _count(joined: Joined, outcome: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Objects per class as mxnet-ssd counts them, int64 [C], and the classes that enter its mean, bool [C]."""
+    truth, detections, num_classes = joined.truth, joined.found, joined.num_classes
+    objects, groups = _per_image_and_class(truth, num_classes, np.ones(len(truth.label)))
+    easy, _ = _per_image_and_class(truth, num_classes, ~joined.ignored)
     found_key = detections.image * num_classes + detections.label
     without = ~np.isin(groups, found_key)  # no detection of the class in the image
     recorded = np.isin(groups, found_key[outcome != IGNORED])

@@ -37,7 +37,7 @@ def _pair(measured: Measured, analysis: Analysis, index: int) -> list[str]:
     image = decode(sample.read(), str(sample.path))
     factor = min(1.0, SIDE / max(image.shape[:2]))
     small = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA) if factor < 1 else image
-    boxes, found = measured.truth[index][:, :6].copy(), measured.detections[index].copy()
+    boxes, found = sample.ground_truth()[:, :6].copy(), measured.detections[index].copy()
     boxes[:, 1:5] *= factor
     found[:, 2:6] *= factor
 

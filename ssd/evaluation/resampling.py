@@ -10,10 +10,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ssd.evaluation.matching import Joined
+
 RESAMPLINGS = 300
 PERCENTILES = (2.5, 97.5)
 
-Evaluate = Callable[[Sequence[np.ndarray], Sequence[np.ndarray]], Mapping[str, Any]]
+Evaluate = Callable[[Joined], Mapping[str, Any]]
 
 
 class Interval(NamedTuple):
@@ -21,23 +23,18 @@ class Interval(NamedTuple):
     high: float
 
 
-def difference_intervals(
-    truth: Sequence[np.ndarray],
-    pair: tuple[Sequence[np.ndarray], Sequence[np.ndarray]],
-    evaluate: Evaluate,
-    names: Sequence[str],
-) -> dict[str, Interval]:
+def difference_intervals(pair: tuple[Joined, Joined], evaluate: Evaluate, names: Sequence[str]) -> dict[str, Interval]:
     """95 % intervals of how much larger each number is for the first detections than for the second.
 
-    truth, and both of the pair: one array per image. evaluate(truth, detections) gives numbers by name. The same
-    resamplings at every call; those without a number (nan: no object was drawn) are left out.
+    pair: both of the same images. evaluate: gives numbers by name. The same resamplings at every call; those without a
+    number (nan: no object was drawn) are left out.
     """
     rng = np.random.default_rng(0)
     differences: dict[str, list[float]] = {name: [] for name in names}
+    images = pair[0].images
     for _ in range(RESAMPLINGS):
-        drawn = rng.integers(len(truth), size=len(truth))
-        objects = [truth[image] for image in drawn]
-        first, second = (evaluate(objects, [found[image] for image in drawn]) for found in pair)
+        drawn = rng.integers(images, size=images)
+        first, second = (evaluate(joined.drawn(drawn)) for joined in pair)
         for name in names:
             differences[name].append(first[name] - second[name])
     return {name: Interval(*np.nanpercentile(values, PERCENTILES)) for name, values in differences.items()}

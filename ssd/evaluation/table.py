@@ -27,6 +27,19 @@ class Table:
         """The table of these rows, by index or mask."""
         return Table(self.image[rows], self.label[rows], self.values[rows])
 
+    def per_image(self, images: int) -> np.ndarray:
+        """int64 [images], how many rows each image has."""
+        return np.bincount(self.image, minlength=images)
+
+    def drawn(self, drawn: np.ndarray, images: int) -> tuple["Table", np.ndarray]:
+        """The rows of the drawn images (numbers below `images`, repeated ones too), numbered anew in their order; and
+        the row of this table that each is."""
+        counts = self.per_image(images)
+        start = np.cumsum(counts) - counts
+        size = counts[drawn]
+        rows = np.arange(size.sum()) + np.repeat(start[drawn] - (np.cumsum(size) - size), size)
+        return Table(np.repeat(np.arange(len(drawn)), size), self.label[rows], self.values[rows]), rows
+
 
 def ground_truth_table(ground_truth: Sequence[np.ndarray], num_classes: int) -> Table:
     """Join ground truth [M, 5..7] per image; values are [R, 6] (xmin, ymin, xmax, ymax, difficult, crowd).

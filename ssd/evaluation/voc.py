@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ssd.evaluation.matching import FALSE_POSITIVE, IGNORED, TRUE_POSITIVE, Matches, match_voc
-from ssd.evaluation.table import check_same_images, detection_table, ground_truth_table
+from ssd.evaluation.matching import FALSE_POSITIVE, IGNORED, TRUE_POSITIVE, Matches, join
 
 # Multiples of 0.1 as floating point has them (0.30000000000000004 is one), like every published Python VOC07 metric:
 # a class whose recall ends at 3/10 misses that point there, so it does here.
@@ -38,10 +37,7 @@ def evaluate_voc(
 
     Raises UserError for lists of different length, wrong columns, classes out of range, numbers that are not finite.
     """
-    check_same_images(ground_truth, detections)
-    truth = ground_truth_table(ground_truth, num_classes)
-    matches = match_voc(truth, detection_table(detections, num_classes), num_classes, iou)
-    return summarise(matches)
+    return summarise(join(ground_truth, detections, num_classes).matches(iou))
 
 
 def summarise(matches: Matches) -> dict[str, Any]:

@@ -208,8 +208,7 @@ def report(cfg: DictConfig, folder: Path, measured: Measured, subject: Subject) 
     facts = {"model": f"{subject.model} ({standing})" if standing else subject.model}
     facts |= {"dataset": f"{cfg.dataset.name}, {split}", "date": time.strftime("%Y-%m-%d %H:%M")}
     numbering = Numbering.of(measured.samples, subject.category_ids, len(measured.classes))
-    found, voc, annotated = measured.detections, measured.voc, measured.annotated
-    analysis = analyse(measured.truth, found, voc, metric, thresholds, numbering, annotated)
+    analysis = analyse(measured.joined, measured.voc, metric, thresholds, numbering, measured.annotated)
     about = About(
         title=f"{cfg.dataset.name}, {split}: {len(measured.samples):,} images measured",
         split=split,

@@ -232,8 +232,8 @@ def find_losses(cfg: DictConfig, job: Job, measured: Measured | None) -> list[tu
     large = [name for name, loss in lost.items() if (loss if job.format.quantized else abs(loss)) > limit]
     if not large:
         return []
-    evaluate = by_rules(cfg.metric, len(job.model.spec.classes))
-    intervals = difference_intervals(trained.truth, (trained.detections, measured.detections), evaluate, large)
+    pair = trained.joined, measured.joined
+    intervals = difference_intervals(pair, lambda joined: by_rules(joined, cfg.metric), large)
     losses = []
     for name in large:
         low, high = intervals[name]

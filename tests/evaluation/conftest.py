@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from ssd.data.base import Sample
-from ssd.evaluation import evaluate_voc
 from ssd.evaluation.analysis import Analysis, analyse
 from ssd.evaluation.measure import Measured
 from ssd.evaluation.thresholds import choose_thresholds
@@ -59,6 +58,6 @@ def measurement(tmp_path_factory: pytest.TempPathFactory, random_case) -> tuple[
         cv2.imwrite(str(path), np.full((100, 120, 3), 40 * index, np.uint8))
         samples.append(Sample(f"{index:03d}", Path(path), 120, 100, boxes.astype(np.float32)))
     found = [rows[np.argsort(-rows[:, 1])].astype(np.float32) for rows in found]
-    measured = Measured(samples, found, evaluate_voc([sample.boxes for sample in samples], found, 3), NAMES)
-    thresholds = choose_thresholds(measured.voc, "val", None)
-    return measured, analyse(measured.truth, found, measured.voc, SimpleNamespace(iou=0.5, coco=True), thresholds)
+    rules = SimpleNamespace(iou=0.5, coco=True, compat=None)
+    measured = Measured.of(samples, found, NAMES, rules)
+    return measured, analyse(measured.joined, measured.voc, rules, choose_thresholds(measured.voc, "val", None))

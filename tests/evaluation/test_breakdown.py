@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from ssd.evaluation import evaluate_voc
 from ssd.evaluation.breakdown import KINDS, error_breakdown
+from ssd.evaluation.matching import join
 
 BOX = [0, 0, 10, 10]
 OFF = [0, 0, 10, 3]  # IoU with BOX 0.3
@@ -14,8 +15,12 @@ FAR = [50, 50, 60, 60]
 EMPTY = [80, 80, 90, 90]
 
 
+def measured(truth, found, classes):
+    return error_breakdown(join(truth, found, classes))
+
+
 def of(truth, found, classes=2):
-    return error_breakdown([np.array(truth, float)], [np.array(found, float).reshape(-1, 6)], classes)
+    return measured([np.array(truth, float)], [np.array(found, float).reshape(-1, 6)], classes)
 
 
 def check(result, **expected):
@@ -65,15 +70,15 @@ def test_a_repaired_box_that_claims_a_found_object_leaves_only_the_better_one():
 
 def test_difficult_objects_take_no_part():
     truth = np.array([[0, *BOX, 0], [0, *FAR, 1]], float)
-    result = error_breakdown([truth], [np.array([[0, 0.9, *BOX], [0, 0.8, *FAR]])], 1)
+    result = measured([truth], [np.array([[0, 0.9, *BOX], [0, 0.8, *FAR]])], 1)
     check(result)
 
 
 @pytest.mark.filterwarnings("error")
 def test_nothing():
-    result = error_breakdown([np.zeros((0, 6))], [np.zeros((0, 6))], 2)
+    result = measured([np.zeros((0, 6))], [np.zeros((0, 6))], 2)
     assert all(mistakes.count == 0 and math.isnan(mistakes.cost) for mistakes in result.values())
-    assert error_breakdown([np.array([[0, *BOX]])], [np.zeros((0, 6))], 1)["missed"].count == 1
+    assert measured([np.array([[0, *BOX]])], [np.zeros((0, 6))], 1)["missed"].count == 1
 
 
 @given(st.integers(0, 10**6))
@@ -81,7 +86,7 @@ def test_counts_add_up_and_no_repair_costs(random_case, seed):
     """Every false positive is of exactly one kind; repairing never loses mAP while every class keeps objects."""
     truth, found = random_case(seed, images=20)
     voc = evaluate_voc(truth, found, 3)
-    result = error_breakdown(truth, found, 3)
+    result = measured(truth, found, 3)
     assert sum(result[kind].count for kind in KINDS[:-1]) == voc["false_positives"].sum()
     for kind in KINDS[:-1]:
         assert result[kind].cost >= -1e-12, kind
@@ -93,6 +98,6 @@ def test_counts_add_up_and_no_repair_costs(random_case, seed):
 def test_perfect_detections_make_no_mistake(random_case, seed):
     truth, _ = random_case(seed)
     found = [np.insert(boxes[:, :5], 1, 0.5, axis=1) for boxes in truth]
-    overlapping = error_breakdown(truth, found, 3)
+    overlapping = measured(truth, found, 3)
     assert overlapping["missed"].count == 0
     assert overlapping["background"].count == 0

@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssd.evaluation.confusion import confusion
+from ssd.evaluation.confusion import Confusion, confusion
+from ssd.evaluation.matching import join
 from ssd.utils.errors import UserError
 
 BOX = [0, 0, 10, 10]
@@ -12,9 +13,13 @@ FAR = [50, 50, 60, 60]
 NONE = np.zeros((0, 6))
 
 
-def pair(truth, found, thresholds=(0.5, 0.5), iou=0.5):
-    return confusion([np.array(truth).reshape(-1, 5 + (len(truth[0]) - 5 if truth else 0))],
-                     [np.array(found).reshape(-1, 6)], np.array(thresholds), iou)  # fmt: skip
+def of(truth, found, thresholds) -> Confusion:
+    return confusion(join(truth, found, len(thresholds)), thresholds, 0.5)
+
+
+def pair(truth, found, thresholds=(0.5, 0.5)):
+    truth = np.array(truth).reshape(-1, 5 + (len(truth[0]) - 5 if truth else 0))
+    return of([truth], [np.array(found).reshape(-1, 6)], np.array(thresholds))
 
 
 def test_right_wrong_class_missed_and_background():
@@ -55,19 +60,19 @@ def test_the_overlap_itself_is_enough():
 
 @pytest.mark.filterwarnings("error")
 def test_nothing_and_no_images():
-    assert confusion([NONE], [NONE], np.array([0.5]), 0.5).counts.tolist() == [[0, 0], [0, 0]]
-    assert confusion([], [], np.array([0.5]), 0.5).found == []
+    assert of([NONE], [NONE], np.array([0.5])).counts.tolist() == [[0, 0], [0, 0]]
+    assert of([], [], np.array([0.5])).found == []
 
 
 def test_bad_input_is_told():
     with pytest.raises(UserError, match="class 7"):
-        confusion([np.array([[7, *BOX]])], [NONE], np.array([0.5]), 0.5)
+        of([np.array([[7, *BOX]])], [NONE], np.array([0.5]))
 
 
 @given(st.integers(0, 10**6), st.floats(0, 1))
 def test_every_object_and_detection_is_counted_once(random_case, seed, threshold):
     truth, found = random_case(seed)
-    result = confusion(truth, found, np.full(3, threshold), 0.5)
+    result = of(truth, found, np.full(3, threshold))
     all_found = np.concatenate(found)
     for label in range(3):
         easy = sum(int(((boxes[:, 0] == label) & (boxes[:, 5] == 0)).sum()) for boxes in truth)
@@ -96,7 +101,7 @@ def test_equal_to_the_plain_loop(random_case, seed):
         for index, row in enumerate(objects):
             if index not in taken and not row[5]:
                 counts[int(row[0]), 3] += 1
-    np.testing.assert_array_equal(confusion(truth, found, np.zeros(3), 0.5).counts, counts)
+    np.testing.assert_array_equal(of(truth, found, np.zeros(3)).counts, counts)
 
 
 def slow_iou(a, b):

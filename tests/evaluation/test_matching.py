@@ -1,8 +1,18 @@
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from ssd.evaluation.matching import FALSE_POSITIVE, IGNORED, TRUE_POSITIVE, match_voc
-from ssd.evaluation.table import detection_table, ground_truth_table
+from ssd.data.base import Sample
+from ssd.evaluation import matching
+from ssd.evaluation.analysis import analyse
+from ssd.evaluation.matching import FALSE_POSITIVE, IGNORED, TRUE_POSITIVE, join
+from ssd.evaluation.measure import Measured
+from ssd.evaluation.thresholds import choose_thresholds
 
 BOX = [0, 0, 10, 10]
 HALF = [0, 0, 10, 5]  # IoU with BOX is exactly one half
@@ -10,9 +20,8 @@ FAR = [50, 50, 60, 60]
 
 
 def match(ground_truth, detections, num_classes=1, iou=0.5):
-    truth = ground_truth_table([np.array(rows, float) for rows in ground_truth], num_classes)
-    found = detection_table([np.array(rows, float) for rows in detections], num_classes)
-    return match_voc(truth, found, num_classes, iou)
+    truth, found = ([np.array(rows, float) for rows in lists] for lists in (ground_truth, detections))
+    return join(truth, found, num_classes).matches(iou)
 
 
 def test_found_duplicate_and_missed():
@@ -80,3 +89,36 @@ def test_result_is_grouped_by_class():
     matches = match([[]], [[[1, 0.2, *BOX], [0, 0.3, *BOX], [1, 0.9, *BOX], [0, 0.8, *BOX]]], num_classes=2)
     assert matches.label.tolist() == [0, 0, 1, 1]
     assert matches.score.tolist() == [0.8, 0.3, 0.9, 0.2]
+
+
+@given(st.integers(0, 10**6))
+def test_drawn_images_are_as_if_they_had_been_joined_so(random_case, seed):
+    truth, found = random_case(seed)
+    drawn = np.random.default_rng(seed).integers(8, size=8)
+    joined = join(truth, found, 3).drawn(drawn)
+    expected = join([truth[image] for image in drawn], [found[image] for image in drawn], 3)
+    for table, other in ((joined.truth, expected.truth), (joined.found, expected.found)):
+        for field in ("image", "label", "values"):
+            np.testing.assert_array_equal(getattr(table, field), getattr(other, field))
+    for field in ("images", "ignored", "object", "overlap"):
+        np.testing.assert_array_equal(getattr(joined, field), getattr(expected, field))
+
+
+def test_an_analysis_joins_and_matches_once(monkeypatch, random_case):
+    calls = Counter()
+    for name in ("detection_table", "ground_truth_table", "most_overlapping"):
+        monkeypatch.setattr(matching, name, counted(getattr(matching, name), calls))
+    truth, found = random_case(3)
+    samples = [Sample(str(n), Path("x"), 100, 100, boxes.astype(np.float32)) for n, boxes in enumerate(truth)]
+    rules = SimpleNamespace(iou=0.5, compat=None, coco=True)
+    measured = Measured.of(samples, found, ["a", "b", "c"], rules)
+    analyse(measured.joined, measured.voc, rules, choose_thresholds(measured.voc, "val", None))
+    assert calls == {"detection_table": 1, "ground_truth_table": 1, "most_overlapping": 1}
+
+
+def counted(function, calls):
+    def call(*arguments):
+        calls[function.__name__] += 1
+        return function(*arguments)
+
+    return call
