@@ -36,6 +36,7 @@ mxnet_compat
 utils
 """.splitlines()
 RANK = {room: -number for number, line in enumerate(LAYERS) for room in line.split()}
+RANK[""] = -len(LAYERS)  # ssd/__init__.py, which holds the version
 
 # Imports inside functions that keep MXNet, MLflow, OpenCV or optional packages out of what does not need them.
 LATE = {
