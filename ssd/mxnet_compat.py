@@ -1,5 +1,6 @@
 """The only place that imports MXNet, so that what it needs to run on current Python is written once."""
 
+import ctypes
 import os
 import sys
 from collections.abc import Iterator
@@ -69,3 +70,11 @@ def contexts(device: DictConfig) -> list[Any]:
                 f"device.ids={list(device.ids)}: GPU {missing[0]} is not there, MXNet sees {found}; try device=cpu"
             )
     return [mx.Context(device.name, index) for index in device.ids]
+
+
+def serve_key_values() -> None:
+    """As DMLC_ROLE says, a parameter server or the scheduler of the workers' gradients, until they are done. Commands
+    are not listened to: MXNet's own servers unpickle what they are sent."""
+    store = mx.kv.create("dist")
+    ignore = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)(lambda *_: None)
+    mx.base.check_call(mx.base._LIB.MXKVStoreRunServer(store.handle, ignore, None))

@@ -70,17 +70,13 @@ def _train(cfg: DictConfig, member: Member, share: Share) -> None:
 
 def _serve() -> None:
     """A server or the scheduler. Commands are not listened to: MXNet's own servers unpickle what they are sent."""
-    import ctypes
-
     # Imported as a worker is: MXNet would else begin to serve in the import, listening to commands.
     role = os.environ.pop("DMLC_ROLE")
     os.environ["OMP_NUM_THREADS"] = "1"
-    from ssd.mxnet_compat import mx
+    from ssd.mxnet_compat import serve_key_values
 
     os.environ["DMLC_ROLE"] = role
-    store = mx.kv.create("dist")
-    ignore = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)(lambda *_: None)
-    mx.base.check_call(mx.base._LIB.MXKVStoreRunServer(store.handle, ignore, None))
+    serve_key_values()
 
 
 def follow_slurm(words: Sequence[str]) -> None:

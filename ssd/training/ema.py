@@ -4,6 +4,7 @@ from typing import Any
 
 from ssd.checkpoint.model import Params
 from ssd.mxnet_compat import mx
+from ssd.training.module_adapter import ModuleAdapter
 
 AT_ONCE = 40  # arrays averaged by one operator
 
@@ -12,11 +13,11 @@ class Ema:
     """arrays: "arg:name" and "aux:name" -> the average, on the first device. They are the whole state: the number of
     updates is the optimizer's."""
 
-    def __init__(self, module: Any, decay: float) -> None:
+    def __init__(self, module: ModuleAdapter, decay: float) -> None:
         self._decay = decay
         self.arrays: Params = {name: devices[0].copy() for name, devices in _arrays(module).items()}
 
-    def update(self, module: Any, updates: int) -> None:
+    def update(self, module: ModuleAdapter, updates: int) -> None:
         """After the `updates`-th update of the module's parameters, counted from 1."""
         # An average over as many steps as there were, at first: what the weights began with is soon forgotten.
         rate = 1 - min(self._decay, (1 + updates) / (10 + updates))
@@ -49,11 +50,10 @@ class Ema:
             saved[name].copyto(array)
 
 
-def _arrays(module: Any) -> dict[str, list[Any]]:
+def _arrays(module: ModuleAdapter) -> dict[str, list[Any]]:
     """Of every device; weights are the same on all, statistics of batch normalisations are not."""
-    group = module._exec_group
-    arrays = {f"arg:{name}": part for name, part in zip(group.param_names, group.param_arrays, strict=True)}
-    return arrays | {f"aux:{name}": part for name, part in zip(group.aux_names, group.aux_arrays, strict=True)}
+    arrays = {f"arg:{name}": part for name, part in module.weights.items()}
+    return arrays | {f"aux:{name}": part for name, part in module.statistics.items()}
 
 
 def _mean(devices: list[Any], context: Any) -> Any:

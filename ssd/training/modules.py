@@ -1,7 +1,6 @@
 """The train graph as MXNet Modules: one per input shape, all of the same parameters."""
 
 import json
-import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -15,8 +14,7 @@ from ssd.graph_passes.mixed_precision import FULL, lowered
 from ssd.mxnet_compat import mx
 from ssd.symbol import build_train
 from ssd.training.groups import BACKBONE, group_of
-
-log = logging.getLogger(__name__)
+from ssd.training.module_adapter import ModuleAdapter
 
 NMS = "det_out_output"  # of the original's graph, where it runs in every step to be thrown away
 
@@ -78,9 +76,9 @@ class Modules:
         self.owner = self._module(shape)
         largest = mx.io.DataDesc(described.name, (*described.shape[:2], *shape), dtype=described.dtype)
         self._bind(self.owner, [largest], data.provide_label)
-        self._modules: dict[Shape, Any] = {shape: self.owner}
+        self._modules: dict[Shape, ModuleAdapter] = {shape: self.owner}
 
-    def of(self, batch: Any) -> Any:
+    def of(self, batch: Any) -> ModuleAdapter:
         """The module that parts(batch) go through."""
         shape = tuple(batch.data[0].shape[2:])
         if shape not in self._modules:
@@ -96,24 +94,15 @@ class Modules:
             data, label = ([array[first : first + size] for array in part] for part in (batch.data, batch.label))
             yield mx.io.DataBatch(data, label, pad=0)
 
-    def _bind(self, module: Any, data: Sequence[Any], label: Sequence[Any], shared: Any = None) -> None:
+    def _bind(
+        self, module: ModuleAdapter, data: Sequence[Any], label: Sequence[Any], shared: ModuleAdapter | None = None
+    ) -> None:
         data, label = ([_divided(each, self._passes) for each in part] for part in (data, label))
-        module.bind(data, label, shared_module=shared, grad_req="add" if self._passes > 1 else "write")
+        module.bind(data, label, shared, add=self._passes > 1)
 
-    def _module(self, shape: Shape) -> Any:
+    def _module(self, shape: Shape) -> ModuleAdapter:
         data_names, label_names = self._names
-        return mx.mod.Module(
-            self._graphs.bound(shape), data_names=data_names, label_names=label_names, context=self._devices,
-            fixed_param_names=self._frozen, logger=log,
-        )  # fmt: skip
-
-
-def give_out_own(module: Any) -> None:
-    """Lets module.get_params() give the very parameters that its only device, a CPU, computes with, and not a second
-    copy that MXNet keeps of all of them for that."""
-    executor = module._exec_group.execs[0]
-    module._arg_params = {name: executor.arg_dict[name] for name in module._arg_params}
-    module._aux_params = {name: executor.aux_dict[name] for name in module._aux_params}
+        return ModuleAdapter.create(self._graphs.bound(shape), data_names, label_names, self._devices, self._frozen)
 
 
 def _divided(described: Any, passes: int) -> Any:

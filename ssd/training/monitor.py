@@ -10,6 +10,7 @@ import numpy as np
 from ssd.mxnet_compat import mx
 from ssd.tracking.events import Events
 from ssd.training.losses import StepLosses
+from ssd.training.module_adapter import ModuleAdapter
 from ssd.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -28,9 +29,9 @@ class Monitor:
     def __init__(self, trainer: Trainer, events: Events) -> None:
         self._trainer = trainer
         self._events = events
-        self._parameters = trainer.module._param_names
+        self._parameters = trainer.module.parameters
         self._operations = operations(trainer.symbol)
-        self._modules: dict[tuple[Any, tuple[str, ...]], Any] = {}  # by the one they extend, and their activations
+        self._modules: dict[tuple[ModuleAdapter, tuple[str, ...]], ModuleAdapter] = {}  # by what they extend
         self._fruitless: set[str] = set()
 
     def step(self, batch: Any, number: int) -> StepLosses:
@@ -55,35 +56,26 @@ class Monitor:
         for name, samples in shown.items():
             self._tell(ACTIVATIONS, name, np.concatenate(samples), step)
         scale = np.float32(self._trainer.gradient_scale(losses))
-        for name in chosen(GRADIENTS, self._parameters, patterns):
-            devices = [executor.grad_dict[name] for executor in self._trainer.module._exec_group.execs]
-            devices = devices[:1] if self._trainer.exchange else devices  # which has summed them
-            if devices[0] is not None:  # as that of a frozen parameter is
-                self._tell(GRADIENTS, name, sample(summed(devices)) * scale, step)
+        gradients = self._trainer.module.gradients
+        for name in chosen(GRADIENTS, gradients, patterns):
+            devices = gradients[name][:1] if self._trainer.exchange else gradients[name]  # which has summed them
+            self._tell(GRADIENTS, name, sample(summed(devices)) * scale, step)
         self._trainer.update(losses)
-        for name in chosen(WEIGHTS, self._parameters, patterns):
-            self._tell(WEIGHTS, name, sample(self._trainer.module._exec_group.execs[0].arg_dict[name]), step)
+        weights = self._trainer.module.weights
+        for name in chosen(WEIGHTS, weights, patterns):
+            self._tell(WEIGHTS, name, sample(weights[name][0]), step)
         return losses
 
     def _tell(self, kind: str, name: str, values: np.ndarray, step: int) -> None:
         self._events.histogram(f"{kind}/{name}", values, step)
 
-    def _module(self, module: Any, activations: tuple[str, ...]) -> Any:
+    def _module(self, module: ModuleAdapter, activations: tuple[str, ...]) -> ModuleAdapter:
         key = (module, activations)
         if key not in self._modules:
             found = operations(module.symbol)
             # Of training.precision some have 16 bits.
             outputs = [mx.sym.amp_cast(mx.sym.BlockGrad(found[name]), dtype="float32") for name in activations]
-            second = mx.mod.Module(
-                mx.sym.Group([*module.symbol, *outputs]),
-                data_names=module.data_names,
-                label_names=module.label_names,
-                context=self._trainer.devices,
-                fixed_param_names=module._fixed_param_names,
-                logger=log,
-            )
-            second.bind(module.data_shapes, module.label_shapes, shared_module=module, grad_req=module._grad_req)
-            self._modules[key] = second
+            self._modules[key] = module.extended(outputs)
         return self._modules[key]
 
     def _warn(self, patterns: Sequence[re.Pattern[str]]) -> None:

@@ -17,18 +17,12 @@ from ssd.training.allreduce import Exchange
 from ssd.training.ema import Ema
 from ssd.training.groups import frozen_by, frozen_names, learning_rates, weight_decays
 from ssd.training.losses import StepLosses, loss_divisor, read_losses
-from ssd.training.modules import Graphs, Modules, give_out_own
+from ssd.training.module_adapter import ModuleAdapter
+from ssd.training.modules import Graphs, Modules
 from ssd.training.precision import prepare
 from ssd.training.schedules import Schedule
 from ssd.training.start import Start, read_source, take_over, tell, wanted_shapes
-from ssd.training.state import (
-    all_finite,
-    device_statistics,
-    draws,
-    optimizer_states,
-    restore_device_statistics,
-    restore_optimizer,
-)
+from ssd.training.state import all_finite, draws
 from ssd.utils.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -101,11 +95,7 @@ class Trainer:
             self.module.set_params(arg_params, aux_params)
 
     def _set_params(self, arg_params: Params, aux_params: Params) -> None:
-        self.module.init_params(
-            mx.init.Xavier(), arg_params=arg_params, aux_params=aux_params, allow_missing=True, allow_extra=True
-        )
-        if len(self.devices) == 1 and self.devices[0].device_type == "cpu":
-            give_out_own(self.module)
+        self.module.init_params(mx.init.Xavier(), arg_params, aux_params)
 
     def _init_optimizer(self, cfg: DictConfig, total_steps: int) -> None:
         options: Any = OmegaConf.to_container(cfg.optimizer, resolve=True)
@@ -118,12 +108,12 @@ class Trainer:
         # Of several workers the exchange sums gradients, over the devices of each, too.
         kvstore = "local" if len(self.devices) > 1 and cfg.cluster.name == "none" else None
         try:
-            self.module.init_optimizer(kvstore=kvstore, optimizer=ours.get(name, name), optimizer_params=options)
+            self.module.init_optimizer(kvstore, ours.get(name, name), options)
         except (ValueError, TypeError) as error:
             raise UserError(f"optimizer {name}: {str(error).splitlines()[0]}") from error
-        optimizer = self.module._optimizer
-        optimizer.set_lr_mult(learning_rates(self.symbol, cfg.init.rates))
-        optimizer.set_wd_mult(weight_decays(self.symbol, cfg.training.weight_decay))
+        self.module.set_factors(
+            learning_rates(self.symbol, cfg.init.rates), weight_decays(self.symbol, cfg.training.weight_decay)
+        )
         factors = "".join(f", times {factor:g} for {group}" for group, factor in cfg.init.rates.items() if factor != 1)
         log.info(
             "optimizer: %s, learning rate %g by schedule=%s%s, weight decay %g on %s",
@@ -137,12 +127,12 @@ class Trainer:
         self.update(losses)
         return losses
 
-    def module_for(self, batch: Any) -> Any:
+    def module_for(self, batch: Any) -> ModuleAdapter:
         """The module of the batch's shape; all of them share parameters and gradients."""
         return self._modules.of(batch)
 
     def backward(
-        self, batch: Any, number: int, module: Any, show: Callable[[list[list[Any]]], None] | None = None
+        self, batch: Any, number: int, module: ModuleAdapter, show: Callable[[list[list[Any]]], None] | None = None
     ) -> StepLosses:
         """Losses and gradients of a batch, through `module`: module_for(batch), or one that shares its arrays and has
         more outputs; show gets those [output][device] of each pass, as long as they are there."""
@@ -158,14 +148,16 @@ class Trainer:
             losses = replace(losses, divisor=divisor)
         return replace(losses, gradients_finite=all(all_finite(arrays) for arrays in self._gradients()))
 
-    def _outputs(self, batch: Any, module: Any, show: Callable[[list[list[Any]]], None] | None) -> Iterator[list[Any]]:
+    def _outputs(
+        self, batch: Any, module: ModuleAdapter, show: Callable[[list[list[Any]]], None] | None
+    ) -> Iterator[list[Any]]:
         """Runs the passes of a batch; outputs of every device of each."""
         if self._passes > 1:  # whose gradients are added to what is there
             for arrays in self._gradients():
                 mx.nd.reset_arrays(*arrays, num_arrays=len(arrays))
         for part in self._modules.parts(batch):
             module.forward_backward(part)
-            outputs = module.get_outputs(merge_multi_context=False)
+            outputs = module.outputs()
             yield from (list(device) for device in zip(*outputs[: self.outputs], strict=True))
             if show:
                 show(outputs[self.outputs :])
@@ -173,7 +165,7 @@ class Trainer:
     def update(self, losses: StepLosses) -> None:
         """One step along the gradients of the batch that these losses are of, unless they are not finite."""
         if losses.finite:
-            self.module._optimizer.rescale_grad = self.gradient_scale(losses)
+            self.module.gradient_scale = self.gradient_scale(losses)
             self._stage = Stage.UPDATE
             self.module.update()
             if self.ema:
@@ -198,9 +190,7 @@ class Trainer:
         """Waits until the last step has changed the parameters: MXNet does so in the background, and reports what goes
         wrong when a result is waited for, which would else be that of the next step."""
         if self._stage is Stage.UNCONFIRMED:
-            for devices in self.module._exec_group.param_arrays:
-                for array in devices:
-                    array.wait_to_read()
+            self.module.wait()
             self._stage = Stage.BETWEEN
 
     def _settle_statistics(self, good: bool) -> None:
@@ -220,26 +210,26 @@ class Trainer:
     @property
     def gradients(self) -> list[list[Any]]:
         """[parameter][device]; with an exchange, all devices of a parameter have the same, its sum."""
-        return [list(devices) for devices in self.module._exec_group.grad_arrays if devices[0] is not None]
+        return list(self.module.gradients.values())
 
     def _gradients(self) -> list[list[Any]]:
         """[device][parameter]."""
         return [list(device) for device in zip(*self.gradients, strict=True)]
 
     def _statistic_arrays(self) -> list[Any]:
-        return [array for devices in self.module._exec_group.aux_arrays for array in devices]
+        return [array for devices in self.module.statistics.values() for array in devices]
 
     @property
     def updates(self) -> int:
         """Steps that changed the parameters."""
-        return int(self.module._optimizer.num_update)
+        return self.module.updates
 
     def state(self) -> dict[str, Params]:
         """All that is learned beside the parameters, in named groups of named arrays.
 
         weights: what params() gives the average of, "arg:name" and "aux:name"; absent without ema.
         """
-        groups = {"optimizer": optimizer_states(self.module), "statistics": device_statistics(self.module)}
+        groups = {"optimizer": self.module.optimizer_states(), "statistics": self.module.device_statistics()}
         if self.ema:
             arg_params, aux_params = self.raw_params()
             groups["weights"] = {f"arg:{name}": array for name, array in arg_params.items()}
@@ -249,8 +239,8 @@ class Trainer:
     def restore(self, state: dict[str, Params], updates: int, params: tuple[Params, Params]) -> None:
         """Goes on from what state(), updates and params() were. Errors: UserError when it is of another network or
         optimizer."""
-        restore_optimizer(self.module, state.get("optimizer", {}), updates)
-        restore_device_statistics(self.module, state.get("statistics", {}))
+        self.module.restore_optimizer(state.get("optimizer", {}), updates)
+        self.module.restore_device_statistics(state.get("statistics", {}))
         self._settle_statistics(good=True)
         if self.ema:
             self.ema.restore(*params)
@@ -258,7 +248,7 @@ class Trainer:
     @property
     def learning_rate(self) -> float:
         """Of the last step."""
-        return float(self.module._optimizer.learning_rate)
+        return self.module.learning_rate
 
     def params(self) -> tuple[Params, Params]:
         """(arg_params, aux_params) on the CPU, to validate and to save: the averages, where training.ema says so."""

@@ -56,8 +56,9 @@ def test_several_passes_are_one_step(settings, noise, words: list[str], devices:
 
 def test_a_pass_holds_its_part_of_the_pictures(settings, noise) -> None:
     trainer = Trainer(settings("training.accumulate=2", "device.ids=[0,1]"), CLASSES, noise(64), 100)
-    assert [described.shape[0] for described in trainer.module.data_shapes + trainer.module.label_shapes] == [2, 2]
-    assert {executor.arg_dict["data"].shape[0] for executor in trainer.module._exec_group.execs} == {1}
+    module = trainer.module.module
+    assert [described.shape[0] for described in module.data_shapes + module.label_shapes] == [2, 2]
+    assert {executor.arg_dict["data"].shape[0] for executor in module._exec_group.execs} == {1}
 
 
 @pytest.mark.parametrize("devices", ["[0]", "[0,1]"])
@@ -75,7 +76,7 @@ def test_compat_averages_over_passes_as_over_devices(settings, noise, devices: s
         trainers.append(Trainer(without_batch_statistics(cfg, passes), CLASSES, batches, 100))
         assert trainers[-1].step(batch).finite
     assert_same(trainers[1], trainers[0])
-    assert trainers[1].module._optimizer.rescale_grad == pytest.approx(0.5 / len(trainers[1].devices))
+    assert trainers[1].module.gradient_scale == pytest.approx(0.5 / len(trainers[1].devices))
 
 
 def test_every_shape_in_passes(settings, noise) -> None:

@@ -92,7 +92,7 @@ def test_training_stays_the_same(words: list[str]) -> None:
 def test_everything_is_told_that_matches() -> None:
     curious, trainer, _ = trained(config(), ".")
     tags = curious.heard[2].keys()
-    parameters = set(trainer.module._param_names)
+    parameters = set(trainer.module.parameters)
     for kind in ("weights", "gradients"):
         assert {tag.removeprefix(f"{kind}/") for tag in tags if tag.startswith(f"{kind}/")} == parameters
     assert {f"activations/{name}" for name in (CONV, FEATURE, "cls_prob", "multibox_target_loc_mask")} <= tags
@@ -128,7 +128,7 @@ def test_frozen_parameters_have_no_gradient() -> None:
 def test_a_loss_that_is_not_finite_is_told_all_the_same() -> None:
     trainer = Trainer(config(), CLASSES, Batches, 100)
     curious = Curious("loc_pred")
-    trainer.module._exec_group.execs[0].arg_dict[f"{FEATURE}_loc_pred_conv_bias"][:] = np.inf
+    trainer.module.weights[f"{FEATURE}_loc_pred_conv_bias"][0][:] = np.inf
     before = state(trainer)
     assert not Monitor(trainer, Events({"curious": curious})).step(Batches.batch(0), 1).finite
     assert np.isposinf(curious.heard[2][f"activations/{FEATURE}_loc_pred_conv"]).all()

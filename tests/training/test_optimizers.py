@@ -77,8 +77,7 @@ def weights_of(trainer: Trainer) -> dict[str, Array]:
 
 def gradients_of(trainer: Trainer) -> dict[str, Array]:
     """Of the loss, by name: summed over devices."""
-    names = trainer.module._exec_group.param_names
-    found = zip(names, trainer.module._exec_group.grad_arrays, strict=True)
+    found = trainer.module.gradients.items()
     return {name: sum(each.asnumpy().astype(np.float64) for each in devices) for name, devices in found}
 
 

@@ -125,5 +125,5 @@ def test_what_the_backbone_freezes_is_frozen_unless_from_scratch(saved: Path, se
     for words, frozen in (["init.mode=scratch"], False), (["init.mode=pretrained", f"init.weights={saved}"], True):
         cfg = settings(*words)
         cfg.backbone.freeze = "^stage1_"
-        module = Trainer(cfg, CLASSES, noise(64), 100).module
+        module = Trainer(cfg, CLASSES, noise(64), 100).module.module
         assert bool(module._fixed_param_names) == frozen

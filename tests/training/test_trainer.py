@@ -76,7 +76,7 @@ def test_gradients_are_divided_by_the_positives_of_the_whole_batch() -> None:
     trainer = Trainer(cfg, CLASSES, Batches, 100)
     before = {name: array.asnumpy() for name, array in trainer.params()[0].items()}
     losses = trainer.step(Batches.batch(0))
-    assert trainer.module._optimizer.rescale_grad == pytest.approx(1 / losses.positives)
+    assert trainer.module.gradient_scale == pytest.approx(1 / losses.positives)
     assert losses.anchors == 4 * losses.positives  # three mined negatives each
     after = {name: array.asnumpy() for name, array in trainer.params()[0].items()}
     assert any(np.abs(after[name] - before[name]).max() > 0 for name in before)
@@ -91,7 +91,7 @@ def test_a_batch_without_any_object_teaches_background_gently() -> None:
     before = {name: array.asnumpy().copy() for name, array in trainer.params()[0].items()}
     losses = trainer.step(batch)
     assert (losses.positives, losses.anchors, losses.smooth_l1_sum) == (0, 9 * BATCH, 0)
-    assert trainer.module._optimizer.rescale_grad == pytest.approx(4 / (9 * BATCH))
+    assert trainer.module.gradient_scale == pytest.approx(4 / (9 * BATCH))
     assert losses.loss == pytest.approx(4 * losses.cross_entropy)
     changed = [name for name, array in trainer.params()[0].items() if np.abs(array.asnumpy() - before[name]).max() > 0]
     assert "stage3_2_relu_cls_pred_conv_weight" in changed
@@ -125,7 +125,7 @@ def test_the_originals_graph_trains_without_its_nms() -> None:
     trainer = Trainer(config("compat=mxnet_ssd"), CLASSES, Batches, 100)
     assert trainer.symbol.list_outputs() == ["cls_prob_output", "loc_loss_output", "cls_label_output"]
     assert trainer.step(Batches.batch(0)).finite
-    assert trainer.module._optimizer.rescale_grad == 1.0
+    assert trainer.module.gradient_scale == 1.0
 
 
 class Bytes(Batches):
