@@ -1,9 +1,13 @@
-"""The README is part of the product: its commands compose, its example backbone trains, its tables are complete."""
+"""The READMEs are part of the product: their commands compose, their examples run, what they name exists."""
 
+import ast
+import configparser
 import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -14,51 +18,280 @@ from omegaconf import OmegaConf
 
 from ssd.checkpoint.model import load_model
 from ssd.config.compose import compose
-from ssd.config.overrides import groups, normalise, sweep_points
+from ssd.config.overrides import OVERRIDE, composable, groups, hydra_choices, normalise, sweep_points
 from ssd.data.images import read_image
 from ssd.detection import Detector
 from ssd.export.formats import FORMATS, Calibration
+from ssd.run import INFORMATION, MULTIRUN
 from ssd.symbol import build_train
 
 ROOT = Path(__file__).resolve().parents[1]
-README = (ROOT / "README.md").read_text()
-COMMANDS = re.findall(r"python -m ssd\.run ([^\n`]+)", README)
+READMES = sorted(path for path in (ROOT / "README.md", *ROOT.glob("[!.]*/README.md")))
+NAMES = [str(path.relative_to(ROOT)) for path in READMES]
+MARK = "<!-- Below this line:"  # of conf/README.md: what is generated is tested in tests/tools/test_config_reference.py
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+RUN = "outputs/train/small_128_shapes/2026-01-31_12-00-00.000000"  # $RUN of the commands
+# Programs whose arguments are their own affair.
+OTHERS = {"curl", "echo", "export", "git", "cd", "mlflow", "source", "tensorboard"}
 
 
-def block_with(text: str) -> str:
-    """The code that contains it, not indented."""
-    blocks = re.findall(r"(?:^    .*\n|^\n)+", README, re.MULTILINE)
-    return re.sub(r"^    ", "", next(block for block in blocks if text in block), flags=re.MULTILINE)
+def hand_written(name: str) -> str:
+    return (ROOT / name).read_text().partition(MARK)[0]
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_commands_compose(command: str) -> None:
-    if "backbone=tiny" in command:
-        pytest.skip("the example backbone, tested below")
-    words = [word for word in shlex.split(command) if word != "-m"]
-    for point in sweep_points(normalise(words)):
+TEXTS = {name: hand_written(name) for name in NAMES}
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return [content for kind, content in FENCE.findall(text) if kind == language]
+
+
+def block_with(text: str, language: str) -> str:
+    """The one block of any README that contains it."""
+    (found,) = {block for readme in TEXTS.values() for block in blocks(readme, language) if text in block}
+    return found
+
+
+def inline_code(text: str) -> list[str]:
+    return re.findall(r"`([^`\n]+)`", FENCE.sub("", text))
+
+
+def commands(text: str) -> Iterator[str]:
+    """Lines of all shell blocks, continued ones joined, and inline code that begins like a command."""
+    for block in blocks(text, "sh"):
+        yield from (line for line in block.replace("\\\n", " ").splitlines() if line and not line.startswith("#"))
+    yield from (code for code in inline_code(text) if re.match(r"(python|make|pip|pytest|docker|ssd) \S", code))
+
+
+COMMANDS = [(name, command) for name, text in TEXTS.items() for command in dict.fromkeys(commands(text))]
+
+
+def words_of(command: str) -> list[str]:
+    """Without comment, variables of the environment in front, and what starts the program on other machines."""
+    words = shlex.split(command.replace("$RUN", RUN), comments=True)
+    if words[0] == "srun":
+        words = words[words.index("python") :]
+    while words and re.match(r"[A-Z_]+=", words[0]):
+        del words[0]
+    return words
+
+
+def check_ssd(words: list[str]) -> None:
+    flags = {word for word in words if word.startswith("-")}
+    assert flags <= INFORMATION | MULTIRUN | {"--config-dir"}, flags
+    for word in words:
+        if choice := re.match(r"(hydra/\w+)=(\w+)$", word):
+            assert choice[2] in hydra_choices(choice[1]), word
+    chosen = composable(normalise(words))
+    for point in sweep_points(chosen) if MULTIRUN & set(words) else [chosen]:
         compose(point)
 
 
-@pytest.mark.parametrize("group", [name for name in groups() if name not in ("head", "experiments")])
-def test_every_choice_is_in_the_table(group: str) -> None:
-    row = next(line for line in README.splitlines() if line.startswith(f"| `{group}`"))
+@cache
+def help_of(tool: str) -> str:
+    done = subprocess.run([sys.executable, tool, "--help"], cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def check_tool(tool: str, words: list[str]) -> None:
+    assert (ROOT / tool).is_file(), tool
+    options = [word.partition("=")[0] for word in words if word.startswith("-")]
+    if "argparse" in (ROOT / tool).read_text():
+        missing = [option for option in options if not re.search(rf"(?<![\w-]){option}(?![\w-])", help_of(tool))]
+        assert not missing, missing
+    else:
+        assert not options, options
+
+
+def check_make(words: list[str]) -> None:
+    text = (ROOT / "Makefile").read_text()
+    values = dict(word.split("=", 1) for word in words if "=" in word)
+    for target in (word for word in words if "=" not in word):
+        assert re.search(rf"^{target}:", text, re.MULTILINE), target
+    for name in values:
+        assert re.search(rf"^{name} \?=", text, re.MULTILINE), name
+    if "run" in words:
+        check_ssd(shlex.split(values.get("ARGS", "")))
+    elif "test" in words:
+        check_pytest(shlex.split(values.get("ARGS", "")))
+
+
+def check_pytest(words: list[str]) -> None:
+    for word in words:
+        assert "/" not in word or (ROOT / word.partition("::")[0]).exists(), word
+
+
+def check_pip(words: list[str]) -> None:
+    """pip install -e '.[extra,extra]' of this package."""
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    for extras in re.findall(r"\[([^\]]+)\]", " ".join(words)):
+        assert set(extras.split(",")) <= set(setup["options.extras_require"]), extras
+
+
+@pytest.mark.parametrize(("readme", "command"), COMMANDS)
+def test_commands_exist(readme: str, command: str) -> None:
+    if re.match(r"[A-Z_]+=\$\(", command):  # a variable for the lines below
+        return
+    program, *rest = words = words_of(command)
+    if program == "ssd" or words[:3] == ["python", "-m", "ssd.run"]:
+        if "backbone=tiny" not in rest:  # the example, tested below
+            check_ssd(rest if program == "ssd" else rest[2:])
+    elif words[:3] == ["python", "-m", "pytest"] or program == "pytest":
+        check_pytest(rest)
+    elif program == "python":
+        check_tool(rest[0], rest[1:])
+    elif program == "make":
+        check_make(rest)
+    elif program == "pip":
+        check_pip(rest)
+    elif program == "docker":
+        assert all((ROOT / word).is_file() for word in rest if word.startswith("tools/")), command
+    else:
+        assert program in OTHERS, command
+
+
+def test_the_main_folders_have_a_readme() -> None:
+    folders = ("ssd", "conf", "experiments", "tools", "tests")
+    assert {"README.md", *(f"{folder}/README.md" for folder in folders)} <= {*NAMES}
+
+
+@cache
+def keys() -> set[str]:
+    """Groups, and dotted keys of every job."""
+    found = {key for job in groups()["job"] for key in nested(OmegaConf.to_container(compose([f"job={job}"])), "")}
+    return found | {*groups()}
+
+
+def nested(part: object, prefix: str) -> Iterator[str]:
+    for key, value in part.items() if isinstance(part, dict) else ():
+        yield f"{prefix}{key}"
+        yield from nested(value, f"{prefix}{key}.")
+
+
+@pytest.mark.parametrize("readme", NAMES)
+def test_overrides_in_the_text_have_keys(readme: str) -> None:
+    """Inline code such as `detection.flip=true`: the key, or the group, is one of the configuration."""
+    for code in inline_code(TEXTS[readme]):
+        for word in code.split():
+            match = OVERRIDE.fullmatch(word)
+            if match and match["key"].islower() and not match["key"].startswith("hydra"):
+                assert match["key"].partition("@")[0] in keys(), f"{readme}: {word}"
+
+
+@pytest.mark.parametrize("readme", NAMES)
+def test_links_lead_somewhere(readme: str) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", FENCE.sub("", TEXTS[readme])):
+        if link.startswith("http"):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (ROOT / readme).parent / path if path else ROOT / readme
+        assert target.exists(), f"{readme}: {link}"
+        if anchor:
+            assert anchor in anchors(target.read_text()), f"{readme}: {link}"
+
+
+def anchors(text: str) -> set[str]:
+    """Of the headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", FENCE.sub("", text), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("readme", NAMES)
+def test_paths_in_the_text_exist(readme: str) -> None:
+    """Inline code that begins with one of the folders: `ssd/run.py`, `conf/job`, `tests/data::test_x`."""
+    for code in inline_code(TEXTS[readme]):
+        match = re.fullmatch(r"(?:ssd|conf|experiments|tools|tests)/[\w./-]*", code.partition("::")[0])
+        # …/<name>.yaml, and files that examples would add
+        if match and not code.endswith("/tiny.yaml") and not code.endswith("/tiny.py"):
+            assert (ROOT / match[0]).exists(), f"{readme}: {code}"
+
+
+@pytest.mark.parametrize("readme", NAMES)
+def test_modules_in_the_text_exist(readme: str) -> None:
+    """Inline code such as `ssd.detection.Detector` or `ssd.config.compose`."""
+    for code in inline_code(TEXTS[readme]):
+        if re.fullmatch(r"ssd(\.\w+)+", code) and code != "ssd.log":
+            parts = code.split(".")
+            module = next(
+                file
+                for end in range(len(parts), 0, -1)
+                for file in (ROOT.joinpath(*parts[:end]).with_suffix(".py"), ROOT.joinpath(*parts[:end], "__init__.py"))
+                if file.is_file()
+            )
+            rest = parts[len(module.relative_to(ROOT).with_suffix("").parts) - (module.name == "__init__.py") :]
+            assert not rest or rest[0] in defined(module), f"{readme}: {code}"
+
+
+def defined(module: Path) -> set[str]:
+    """Names that a file defines or imports, at its top or for type checkers."""
+    tree = ast.parse(module.read_text())
+    names = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    names |= {each.id for node in tree.body if isinstance(node, ast.Assign) for each in node.targets
+              if isinstance(each, ast.Name)}  # fmt: skip
+    imported = (alias for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names)
+    return names | {alias.asname or alias.name for alias in imported}
+
+
+def tree() -> list[str]:
+    """Paths that the tree of the main README draws."""
+    folders: list[str] = []
+    found = []
+    for line in block_with("the only import of MXNet", "text").splitlines():
+        depth, name = (len(line) - len(line.lstrip())) // 2, line.split()[0]
+        folders = [*folders[:depth], name]
+        found.append("".join(folders))
+    return found
+
+
+def test_the_tree_is_that_of_the_checkout() -> None:
+    missing = [path for path in tree() if not (ROOT / path).exists()]
+    assert not missing, missing
+
+
+def test_every_room_has_its_line_in_the_tree() -> None:
+    rooms = {f"{path.parent.relative_to(ROOT)}/" for path in ROOT.glob("ssd/*/__init__.py")}
+    rooms |= {f"{path.parent.relative_to(ROOT)}/" for path in ROOT.glob("ssd/data/*/__init__.py")}
+    rooms |= {str(path.relative_to(ROOT)) for path in ROOT.glob("ssd/*.py") if path.name != "__init__.py"}
+    assert rooms == {path for path in tree() if path.startswith("ssd/")} - {"ssd/"}
+
+
+@pytest.mark.parametrize("group", groups())
+def test_every_group_and_choice_is_in_the_reference(group: str) -> None:
+    assert f"| [`{group}`](#{group}) |" in TEXTS["conf/README.md"]
+    section = (ROOT / "conf" / "README.md").read_text().partition(f"\n## {group}=\n")[2].partition("\n## ")[0]
     for choice in groups()[group]:
-        assert choice == "any" or f"`{choice}`" in row, choice
+        assert f"| `{choice}` |" in section, choice
+
+
+def test_every_recipe_is_in_the_table() -> None:
+    table = TEXTS["experiments/README.md"].partition("## Recipes")[2].partition("\n## ")[0]
+    for name in groups()["experiments"]:
+        assert f"`{name}`" in table or (name.endswith("_plus") and f"`{name.removesuffix('_plus')}`" in table), name
+
+
+def test_every_tool_is_in_its_readme() -> None:
+    for tool in (*ROOT.glob("tools/*.py"), *ROOT.glob("tools/*.sh"), *ROOT.glob("tools/*/*.py")):
+        assert str(tool.relative_to(ROOT)) in TEXTS["tools/README.md"], tool
+
+
+def test_every_environment_variable_is_in_the_table() -> None:
+    """Those whose names appear as text in the package."""
+    prefixes = "SSD|DMLC|MLFLOW|OMP|DNNL|MXNET|HYDRA|SLURM"
+    for path in ROOT.glob("ssd/**/*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and re.fullmatch(rf"(?:{prefixes})_[A-Z_]+[A-Z]", str(node.value)):
+                assert f"`{node.value}`" in TEXTS["ssd/README.md"], f"{path}: {node.value}"
 
 
 def test_the_example_backbone_builds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "tiny.py").write_text(block_with("backbones/tiny.py"))
+    (tmp_path / "tiny.py").write_text(block_with("backbones/tiny.py", "python"))
     monkeypatch.syspath_prepend(str(tmp_path))
-    backbone = yaml.safe_load(block_with("conf/backbone/tiny.yaml"))
+    backbone = yaml.safe_load(block_with("conf/backbone/tiny.yaml", "yaml"))
     backbone["network"]["_target_"] = "tiny.build"
     cfg = OmegaConf.merge(compose([]), {"backbone": backbone})
     assert "stage4_relu_cls_pred_conv_weight" in build_train(cfg).list_arguments()
-
-
-def test_files_it_shows_exist() -> None:
-    for path in re.findall(r"\]\(([^)h][^)]*)\)", README):
-        assert (ROOT / path).is_file(), path
 
 
 @pytest.mark.parametrize("size", [(300, 530), (90, 70)], ids=["four times the input", "about the input"])
@@ -67,9 +300,9 @@ def test_exports_run_without_this_package(name, text, size, checkpoint: Path, tm
     """The examples as they stand, in a process that cannot import ssd, against the detector of the checkpoint."""
     format_ = FORMATS[name]
     format_.write(load_model(checkpoint), tmp_path / format_.name, Calibration(lambda: [], "minmax"))
-    picture = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
-    cv2.imwrite(str(tmp_path / "photo.jpg"), picture)
-    code = f"import sys\nsys.modules['ssd'] = None\n{block_with(text)}\nnumpy.save('rows.npy', rows)\n"
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    cv2.imwrite(str(tmp_path / "photo.jpg"), image)
+    code = f"import sys\nsys.modules['ssd'] = None\n{block_with(text, 'python')}\nnumpy.save('rows.npy', rows)\n"
     (tmp_path / "example.py").write_text(f"import numpy\n{code}")
     done = subprocess.run(
         [sys.executable, "-I", "example.py"], cwd=tmp_path, capture_output=True, text=True, timeout=900
@@ -81,3 +314,26 @@ def test_exports_run_without_this_package(name, text, size, checkpoint: Path, tm
     assert len(rows) == len(expected) > 3
     np.testing.assert_allclose(rows[:, :2], expected[:, :2], rtol=0, atol=1e-4)
     np.testing.assert_allclose(rows[:, 2:], expected[:, 2:], rtol=0, atol=0.01)
+
+
+@pytest.mark.slow
+def test_the_example_dataset_and_logger_train(tmp_path: Path, run_in) -> None:
+    """With the commands that stand below them."""
+    for name in ("my_dataset.py", "my_logger.py"):
+        (tmp_path / name).write_text(block_with(f"# {name}", "python"))
+    faces = tmp_path / "faces"
+    faces.mkdir()
+    for split, count in (("train", 4), ("val", 2)):
+        files = [f"{split}{number}.jpg" for number in range(count)]
+        (faces / f"{split}.txt").write_text("".join(f"{file} 80 60 10 12 50 48\n" for file in files))
+        for number, file in enumerate(files):
+            noise = np.random.default_rng(number).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+            cv2.imwrite(str(faces / file), noise)
+    words = [word for name in ("my_dataset", "my_logger") for word in words_of(block_with(f"{name}.", "sh"))[3:]]
+    short = ["data_shape=64", "batch_size=2", "epochs=2", "logger=[csv]", "device.threads=1", "loader.workers=0"]
+    done = run_in(tmp_path, *words, *short)
+    assert done.returncode == 0, done.stderr
+    (run,) = tmp_path.glob("outputs/train/*/*")
+    lines = (run / "lines.txt").read_text().splitlines()
+    assert [line.split()[0] for line in lines] == ["1", "2"]
+    assert "face" in (run / "config.yaml").read_text()

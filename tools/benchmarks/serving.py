@@ -1,7 +1,7 @@
 """Requests per second and latency of a model that several clients ask at once, and whether every answer is right.
 
     python -m ssd.run                    # trains one, where there is none: outputs/train/small_128_shapes/TIME
-    python tools/benchmarks/serving.py --model outputs/train/small_128_shapes/TIME --pictures photos
+    python tools/benchmarks/serving.py --model outputs/train/small_128_shapes/TIME --images photos
         [--clients 8] [--seconds 60] [--ways MLflow Detector]
 
 Two ways of serving: MLflow, as a run logs its model and `mlflow models serve` answers (one worker; JSON with base64
@@ -71,7 +71,7 @@ class Seen:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="a run directory, or whatever else model= takes")
-    parser.add_argument("--pictures", required=True, help="a folder, a glob or one file")
+    parser.add_argument("--images", required=True, help="a folder, a glob or one file")
     parser.add_argument("--clients", type=int, nargs="+", default=[8], help="at once; several make several rows")
     parser.add_argument("--seconds", type=float, default=60.0, help="per row")
     parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=list(WAYS))
@@ -86,7 +86,7 @@ def main() -> None:
 def compare(options: argparse.Namespace) -> int:
     """Measures and prints every row; returns how many requests went wrong. Errors: UserError for a model or picture
     that cannot be used."""
-    files = [path.read_bytes() for path in find(options.pictures).files]
+    files = [path.read_bytes() for path in find(options.images).files]
     detector = Detector.load(options.model, batch_size=1)
     images = [decode(data, f"picture {number}") for number, data in enumerate(files)]
     print(f"{options.model}: {len(files)} pictures, {options.seconds:g} s per row, {physical_cores()} physical cores")
