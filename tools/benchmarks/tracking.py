@@ -19,6 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from ssd.runs.results import Results
 from ssd.tracking import RunInfo, Writer
 from ssd.tracking.events import Values
 
@@ -36,7 +37,7 @@ class Stamps(Writer):
     def epoch(self, epoch: int, step: int, values: Values) -> None:
         self.ends.append((time.perf_counter(), time.process_time()))
 
-    def close(self, status: str, metrics: Values) -> None:
+    def close(self, results: Results) -> None:
         self.file.write_text(json.dumps({"ends": self.ends, "steps": self.steps}))
 
 
