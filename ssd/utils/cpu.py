@@ -1,6 +1,7 @@
 """The processor cores this process may run on, and how long it lasts."""
 
 import ctypes
+import multiprocessing
 import os
 import signal
 import sys
@@ -36,3 +37,6 @@ def end_with_parent() -> None:
     """Has Linux kill this process when the thread that has started it is gone, even if it is stopped or waits."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PARENT_DEATH, signal.SIGKILL)
+        parent = multiprocessing.parent_process()
+        if parent is not None and os.getppid() != parent.pid:  # it was gone before Linux knew
+            os._exit(1)
