@@ -6,11 +6,11 @@
 Names and types of the keys are in ssd/config/schema.py, values and their comments in conf/.
 """
 
-import difflib
 import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
@@ -22,7 +22,8 @@ from ssd.config.paths import CONF, PACKAGE
 from ssd.config.resolvers import register
 from ssd.config.text import is_list, is_text, quoted
 from ssd.config.validate import validate
-from ssd.utils.errors import UserError
+from ssd.utils.errors import UserError, did_you_mean
+from ssd.utils.flatten import leaves
 
 # Hydra looks for sweepers and launchers in the packages hydra_plugins.* of the path.
 sys.path.append(str(PACKAGE / "sweeps" / "plugins"))
@@ -104,17 +105,11 @@ def lacks_plugin(error: BaseException | None) -> bool:
 def known_keys() -> list[str]:
     """Every dotted key of the default configuration, and the names of the groups."""
 
-    def walk(node: DictConfig, prefix: str) -> Iterator[str]:
-        for key in node:
-            name = f"{prefix}{key!s}"
-            yield name
-            child = None if OmegaConf.is_missing(node, key) else node._get_node(key)
-            if isinstance(child, DictConfig) and child._content is not None and not child._is_interpolation():
-                yield from walk(child, f"{name}.")
-
-    return sorted({*walk(compose([]), ""), *groups()})
+    tree: Any = OmegaConf.to_container(compose([]), resolve=False)
+    parts = [key.split(".") for key in leaves(tree)]
+    return sorted({".".join(names[:end]) for names in parts for end in range(1, len(names) + 1)} | set(groups()))
 
 
 def _near(word: str, candidates: Sequence[str]) -> str:
-    near = difflib.get_close_matches(word, candidates, n=1, cutoff=0.6)
-    return f" (did you mean {near[0]!r}?)" if near else ""
+    hint = did_you_mean(word, candidates)
+    return f" ({hint})" if hint else ""

@@ -1,6 +1,5 @@
 """Which detections are shown and written: of some classes, from a score on that may differ by class."""
 
-import difflib
 import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ssd.detection.results import shown_scores
-from ssd.utils.errors import UserError
+from ssd.utils.errors import UserError, did_you_mean
 
 OTHERS = "others"
 SHOWN = 24  # characters of a value in a message: it may be an image by mistake
@@ -50,8 +49,7 @@ class Selection:
 
 def _known(key: str, name: str, classes: Sequence[str]) -> None:
     if name not in classes:
-        near = difflib.get_close_matches(str(name), classes, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"it knows {', '.join(classes)}"
+        hint = did_you_mean(name, classes) or f"it knows {', '.join(classes)}"
         raise UserError(f"{key}: {name!r} is no class of this model; {hint}")
 
 

@@ -27,6 +27,7 @@ from ssd.runs.results import (
 from ssd.runs.saved import CONFIG, read_config
 from ssd.utils.atomic_files import read_json
 from ssd.utils.errors import UserError
+from ssd.utils.flatten import leaves
 
 METRICS = (HEADLINE, "map_area", "AP", "AP50", "AP75", "precision", "recall", "f1", "mean_iou")
 RATES = ("precision", "recall", "f1")  # at thresholds
@@ -303,19 +304,13 @@ def _read(folder: Path, name: str) -> Run | str:
         metrics = read_metrics(folder)
         if wrong := wrong_number(metrics):
             raise ValueError(f"{FILE}: {wrong} is no number")
-        flat = dict(_flat(config, ""))
+        flat = leaves(config)
         split = str(metrics.get("split") or flat.get("job.split") or "val")
         return Run(
             name, folder, flat, metrics, split, _epochs(folder), _mean_curve(folder, split), measured_of(metrics)
         )
     except DAMAGE as error:
         return f"its files cannot be read ({' '.join(str(error).split())})"
-
-
-def _flat(node: Any, prefix: str) -> list[tuple[str, Any]]:
-    if not isinstance(node, dict) or not node:
-        return [(prefix, node)]
-    return [item for key, child in node.items() for item in _flat(child, f"{prefix}.{key}" if prefix else str(key))]
 
 
 def _epochs(folder: Path) -> dict[str, np.ndarray]:

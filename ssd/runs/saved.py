@@ -6,7 +6,7 @@ unless the user repeats them on the command line.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from ssd.config.schema import Config
 from ssd.config.targets import SPECIAL, TARGET, is_known, literal, refusal, said_keys
 from ssd.utils.atomic_files import read_limited
 from ssd.utils.errors import UserError
+from ssd.utils.flatten import each_leaf
 
 CONFIG = "config.yaml"
 OVERRIDES = Path(".hydra", "overrides.yaml")
@@ -139,7 +140,7 @@ def refused(value: Any, key: str) -> str | None:
     """Why the saved value of a key is not used: it would be evaluated, or call, fetch or reach something; or None."""
     if problem := called(value, key):
         return problem
-    for name, leaf in _leaves(value, key):
+    for name, leaf in each_leaf(value, key, _is_open):
         if reason := stores.refused(leaf, name):
             return reason
         if FETCHED.fullmatch(name):
@@ -153,7 +154,7 @@ def refused(value: Any, key: str) -> str | None:
 
 def called(value: Any, key: str) -> str | None:
     """Why the saved value of a key is not used that would make Hydra call what is not known; or None."""
-    for name, leaf in _leaves(value, key):
+    for name, leaf in each_leaf(value, key, _is_open):
         last = name.rpartition(".")[2]
         if last == TARGET and leaf is not None and not is_known(leaf, name.partition(".")[0]):
             return refusal(name, leaf)
@@ -177,12 +178,6 @@ def without_personal(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any
     return kept
 
 
-def _leaves(value: Any, key: str) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping) and value:
-        for name, inner in value.items():
-            yield from _leaves(inner, f"{key}.{name}")
-    elif isinstance(value, list) and value and not PERSONAL.fullmatch(key):
-        for inner in value:
-            yield from _leaves(inner, key)
-    else:
-        yield key, value
+def _is_open(key: str) -> bool:
+    """Whether what a list at this key holds is looked at; where it is not, the list as a whole is refused."""
+    return not PERSONAL.fullmatch(key)

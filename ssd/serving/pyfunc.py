@@ -9,7 +9,6 @@ travels inside the model, so that process needs only what the model's requiremen
 Imports MLflow, so nothing else imports this module before it is needed.
 """
 
-import difflib
 import importlib.metadata
 import json
 import math
@@ -30,7 +29,7 @@ from ssd.detection.detector import Detector
 from ssd.detection.results import objects
 from ssd.detection.selection import score
 from ssd.serving.requests import pictures, to_array
-from ssd.utils.errors import UserError
+from ssd.utils.errors import UserError, did_you_mean
 
 PACKAGE = Path(__file__).resolve().parents[1]
 # What a detector imports, beside MLflow, as modules.
@@ -123,9 +122,8 @@ def check_names(given: Collection[Any], known: Collection[str], what: str) -> No
     """Errors: PictureError for a name that is not among the known ones."""
     for name in given:
         if name not in known:
-            near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
-            hint = f", did you mean {near[0]!r}?" if near else ""
-            raise PictureError(f"there is no {what} {str(name)[:40]!r}{hint} (known: {', '.join(known)})")
+            hint = ", ".join(filter(None, [f"{str(name)[:40]!r}", did_you_mean(name, known)]))
+            raise PictureError(f"there is no {what} {hint} (known: {', '.join(known)})")
 
 
 def keep_unknown_names() -> None:

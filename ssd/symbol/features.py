@@ -1,6 +1,5 @@
 """The feature maps that the detector looks at: some of the backbone's, then extra layers on top of the last one."""
 
-import difflib
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -10,7 +9,7 @@ from ssd.config.targets import make
 from ssd.mxnet_compat import mx
 from ssd.symbol.head import HeadLayer, head_layers
 from ssd.symbol.layers import biased_conv, conv_norm_relu, relu
-from ssd.utils.errors import UserError
+from ssd.utils.errors import UserError, did_you_mean
 
 CELLS = 2  # a side that the finest map has at least: with one, objects have no place
 LARGE = 2048  # pixels
@@ -73,8 +72,7 @@ def feature_maps(cfg: DictConfig) -> list[FeatureMap]:
 def _tap(internals: mx.sym.Symbol, source: str, backbone: str) -> mx.sym.Symbol:
     outputs = [name.removesuffix("_output") for name in internals.list_outputs() if name.endswith("_output")]
     if source not in outputs:
-        close = difflib.get_close_matches(source, outputs)
-        hint = f"did you mean {' or '.join(close)}?" if close else f"its last one is {outputs[-1]}"
+        hint = did_you_mean(source, outputs) or f"its last one is {outputs[-1]}"
         raise UserError(f"head.from_layers: backbone {backbone} has no layer {source!r}; {hint}")
     return internals[f"{source}_output"]
 

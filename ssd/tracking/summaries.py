@@ -9,6 +9,8 @@ import numpy as np
 from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData, SessionEndInfo, SessionStartInfo
 from tensorboardX.proto.summary_pb2 import HistogramProto, Summary, SummaryMetadata
 
+from ssd.utils.flatten import leaves
+
 EVEN, QUANTILES = 64, 64  # bins of a histogram
 BROUGHT = re.compile(r"(backbone\.heads|head|data_shape)\.(?!name$)")
 
@@ -72,17 +74,15 @@ def session_end(finished: bool) -> Summary:
     return _hparams("session_end_info", HParamsPluginData(session_end_info=end))
 
 
-def hyper_parameters(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, bool | int | float | str]]:
+def hyper_parameters(config: Mapping[str, Any]) -> Iterator[tuple[str, bool | int | float | str]]:
     """{"a": {"name": "x", "b": 1}, "c": 2} -> ("a", "x"), ("a.b", 1), ("c", 2).
 
     Without lists, which no table has room for, and without what the choice of a backbone or data shape brings along.
     """
-    for name, value in config.items():
-        path = f"{prefix}{name}"
-        if isinstance(value, Mapping):
-            yield from hyper_parameters(value, f"{path}.")
-        elif isinstance(value, (bool, int, float, str)) and name != "_target_" and not BROUGHT.match(path):
-            yield (prefix.rstrip(".") if name == "name" and prefix else path), value
+    for key, value in leaves(config).items():
+        group, _, name = key.rpartition(".")
+        if isinstance(value, (bool, int, float, str)) and name != "_target_" and not BROUGHT.match(key):
+            yield (group if name == "name" and group else key), value
 
 
 def _hparams(name: str, content: HParamsPluginData) -> Summary:

@@ -1,4 +1,7 @@
-"""The one exception a user is meant to see."""
+"""The one exception a user is meant to see, and the hint that its message may have."""
+
+import difflib
+from collections.abc import Iterable
 
 LONGEST = 10_000  # characters of a message
 # What ends a line, or is an instruction to a terminal: names out of files may hold anything.
@@ -47,3 +50,9 @@ class DifferentModelError(UserError):
     """A model was exported, and does not answer what the trained one does."""
 
     exit_code = 1
+
+
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """ "did you mean 'x'?" with the nearest of the known names; empty where none is near."""
+    near = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
+    return f"did you mean {near[0]!r}?" if near else ""

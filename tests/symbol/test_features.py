@@ -42,7 +42,7 @@ def test_resnet_taps(configure):
 def test_unknown_layer_suggests_a_known_one(configure):
     cfg = configure("small", 128)
     cfg.head.from_layers = ["stage3_2_relu", "stage4_relu", ""]
-    with pytest.raises(UserError, match="backbone small has no layer 'stage4_relu'; did you mean stage4_"):
+    with pytest.raises(UserError, match="backbone small has no layer 'stage4_relu'; did you mean 'stage4_"):
         build_features(cfg)
     cfg.head.from_layers = ["stage3_2_relu", "zzz", ""]
     with pytest.raises(UserError, match="its last one is stage4_2_relu"):

@@ -1,6 +1,5 @@
 """The rules every annotated box must pass before it is trained on, whatever format it came from."""
 
-import difflib
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +8,7 @@ import numpy as np
 
 from ssd.data.base import no_boxes
 from ssd.data.inspection.problems import ERROR, WARNING, Problem, refuse, tell
-from ssd.utils.errors import UserError
+from ssd.utils.errors import UserError, did_you_mean
 
 log = logging.getLogger(__name__)
 
@@ -114,8 +113,7 @@ def class_index(name: str, classes: Sequence[str], where: str) -> int:
     """The position of a class name; UserError with the nearest known name when it is not in the list."""
     index = position(name, classes)
     if index is None:
-        near = difflib.get_close_matches(name, classes, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"dataset.classes has {', '.join(classes)}"
+        hint = did_you_mean(name, classes) or f"dataset.classes has {', '.join(classes)}"
         raise UserError(
             f"{where}: class {name!r} is not in dataset.classes; {hint} (dataset.others=drop leaves such objects out)"
         )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ssd.runs.results import Conditions, Results
+from ssd.utils.flatten import leaves
 
 KEY_LENGTH, PARAM_LENGTH, TAG_LENGTH = 250, 6000, 5000
 MEASURED = "measured"  # a tag
@@ -18,16 +19,14 @@ def source_tags(facts: Mapping[str, str]) -> dict[str, str]:
     return {"mlflow.source.name": "ssd.run", "mlflow.source.type": "LOCAL", **known}
 
 
-def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, str]:
-    """{"a": {"b": 1, "c": [1, 2]}} -> {"a.b": "1", "a.c": "[1, 2]"}: leaves as text; lists stay whole."""
-    leaves: dict[str, str] = {}
-    for name, value in config.items():
-        if isinstance(value, dict):
-            leaves.update(flatten(value, f"{prefix}{name}."))
-        else:
+def parameters(config: Mapping[str, Any]) -> dict[str, str]:
+    """{"a": {"b": 1, "c": [1, 2]}, "d": {}} -> {"a.b": "1", "a.c": "[1, 2]"}: leaves as text; lists stay whole."""
+    found = {}
+    for key, value in leaves(config).items():
+        if value != {}:
             text = value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
-            leaves[clean(f"{prefix}{name}")] = shortened(text, PARAM_LENGTH)
-    return leaves
+            found[clean(key)] = shortened(text, PARAM_LENGTH)
+    return found
 
 
 def tags_of(results: Results) -> dict[str, str]:

@@ -15,7 +15,7 @@ from ssd.config.credentials import bare, missing, whole
 from ssd.config.stores import SQLITE, is_typed
 from ssd.tracking.events import RunInfo, Values
 from ssd.tracking.mlflow.model import log_model, register, serving_of, version_tags
-from ssd.tracking.mlflow.names import KEY_LENGTH, TAG_LENGTH, clean, flatten, shortened, source_tags
+from ssd.tracking.mlflow.names import KEY_LENGTH, TAG_LENGTH, clean, parameters, shortened, source_tags
 from ssd.tracking.mlflow.outbox import TryAgainError, first_line
 from ssd.tracking.mlflow.sweep import FINAL, SweepRun
 from ssd.utils.atomic_files import in_turn, read_json, write_atomically
@@ -197,12 +197,12 @@ class Store:
     def _send_parameters(self, _: Any) -> None:
         from mlflow.entities import Param
 
-        leaves = flatten(self.run.config)
-        params = [Param(name, text) for name, text in leaves.items() if name not in self._known_params]
+        now = parameters(self.run.config)
+        params = [Param(name, text) for name, text in now.items() if name not in self._known_params]
         for first in range(0, len(params), PARAMS_AT_ONCE):
             self.client.log_batch(self.run_id, params=params[first : first + PARAMS_AT_ONCE], synchronous=True)
         # MLflow never changes a parameter: what a resumed run does differently is told in a tag.
-        changed = [f"{name}: {self._known_params[name]} -> {text}" for name, text in leaves.items()
+        changed = [f"{name}: {self._known_params[name]} -> {text}" for name, text in now.items()
                    if self._known_params.get(name, text) != text]  # fmt: skip
         if self.run.resumed_at is not None:
             text = shortened("; ".join(changed) or "unchanged", TAG_LENGTH)

@@ -7,18 +7,18 @@ from mlflow.utils.validation import (
     _validate_param_name,
 )
 
-from ssd.tracking.mlflow.names import PARAM_LENGTH, TAG_LENGTH, clean, flatten, short_words, shortened
+from ssd.tracking.mlflow.names import PARAM_LENGTH, TAG_LENGTH, clean, parameters, short_words, shortened
 
 
-def test_flatten():
+def test_parameters():
     config = {"a": {"b": 1, "c": [1, None], "d": {}}, "e": "text", "f": True, "g+h": 0.5}
-    assert flatten(config) == {"a.b": "1", "a.c": "[1, null]", "e": "text", "f": "true", "g_h": "0.5"}
+    assert parameters(config) == {"a.b": "1", "a.c": "[1, null]", "e": "text", "f": "true", "g_h": "0.5"}
 
 
 def test_long_values_say_that_they_are_cut():
     assert (PARAM_LENGTH, TAG_LENGTH <= MAX_TAG_VAL_LENGTH) == (MAX_PARAM_VAL_LENGTH, True)
-    assert flatten({"a": "x" * PARAM_LENGTH})["a"] == "x" * PARAM_LENGTH
-    cut = flatten({"a": list(range(10_000))})["a"]
+    assert parameters({"a": "x" * PARAM_LENGTH})["a"] == "x" * PARAM_LENGTH
+    cut = parameters({"a": list(range(10_000))})["a"]
     assert len(cut) == PARAM_LENGTH
     assert cut.startswith("[0, 1, 2, ")
     assert cut.endswith(" … (cut, 58890 characters)")
