@@ -27,8 +27,7 @@ from ssd.config.targets import confined
 from ssd.runs.inherit import inherit
 from ssd.runs.rerun import saved_words
 from ssd.runs.resume import resume_words
-from ssd.sweeps.callback import Sweep
-from ssd.sweeps.job import run_apart
+from ssd.sweeps.job import Sweep, run_apart
 from ssd.utils.errors import InterruptedRun, UserError
 from ssd.utils.logs import one_line
 from ssd.utils.versions import version_line

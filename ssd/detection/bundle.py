@@ -7,8 +7,7 @@ from ssd.checkpoint.graph_file import graph_errors, load_graph
 from ssd.checkpoint.model import Model, ModelSpec, load_params
 from ssd.detection.description import read_description
 from ssd.mxnet_compat import mx
-from ssd.symbol.decoding import decode_boxes
-from ssd.symbol.multibox import MultiBox
+from ssd.symbol.multibox import MultiBox, decode_boxes
 from ssd.utils.errors import UserError
 from ssd.utils.plain_yaml import read_yaml
 

@@ -15,14 +15,13 @@ from omegaconf import DictConfig, OmegaConf
 from ssd.checkpoint.model import ModelSpec
 from ssd.config.commands import path_override, run_command
 from ssd.detection.sources import find, iterate
-from ssd.importers.caffe.convert import Converted, Options, Row, convert, load
+from ssd.importers.caffe.convert import Converted, Options, Row, convert, load, write_detector, write_network
 from ssd.importers.caffe.graph import told as shape_text
 from ssd.importers.caffe.loose import LooseHeads, lack_anchors
 from ssd.importers.caffe.means import Mean, find_mean
-from ssd.importers.caffe.names import class_names
 from ssd.importers.caffe.parity import NoReferenceError
+from ssd.importers.caffe.text import class_names
 from ssd.importers.caffe.verify import Conversion, Report, noise_picture, verify
-from ssd.importers.caffe.write import write_detector, write_network
 from ssd.importers.classifier import Classifier
 from ssd.jobs.common import asked_for
 from ssd.utils.atomic_files import write_atomically

@@ -20,8 +20,7 @@ from ssd.detection.detector import Detector
 from ssd.detection.onnx_file import OnnxModel
 from ssd.detection.open_model import MXNET_KINDS, open_model
 from ssd.detection.sources import iterate
-from ssd.evaluation.measure import Measured, by_rules, measure
-from ssd.evaluation.resampling import difference_intervals
+from ssd.evaluation.measure import Measured, by_rules, difference_intervals, measure
 from ssd.export.agreement import LIMIT, Agreement, Answers, agreement, compare_whole, resized
 from ssd.export.formats import FORMATS, Calibration, Format, onnx_export
 from ssd.jobs.common import asked_model, open_gate

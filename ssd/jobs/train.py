@@ -17,9 +17,8 @@ from ssd.checkpoint.model import Model, ModelSpec, load_model, stamp
 from ssd.checkpoint.store import Checkpoints, Keep
 from ssd.data.base import Sample
 from ssd.data.datasets.fingerprint import same_images
-from ssd.data.loaders.base import TrainLoader
+from ssd.data.loaders.base import Share, TrainLoader
 from ssd.data.loaders.build import check_loader, make_train_loader
-from ssd.data.loaders.shard import Share
 from ssd.data.recordio.cache import RECORDS, Records, in_use, label_width
 from ssd.detection.detector import Detector
 from ssd.evaluation.measure import measure

@@ -3,8 +3,8 @@
 from omegaconf import DictConfig
 
 from ssd.checkpoint.index import sha256
+from ssd.data.loaders.base import Share
 from ssd.data.loaders.build import make_train_loader
-from ssd.data.loaders.shard import Share
 from ssd.data.recordio.cache import in_use, label_width
 from ssd.jobs.common import open_gate, packed, seed_everything, training_splits
 from ssd.launch.worker import Member

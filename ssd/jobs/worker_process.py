@@ -17,7 +17,7 @@ from ssd.config.compose import compose
 from ssd.config.overrides import composable
 from ssd.config.schema import Config
 from ssd.config.targets import literal
-from ssd.data.loaders.shard import Share
+from ssd.data.loaders.base import Share
 from ssd.launch.channel import connect
 from ssd.launch.hosts import LOOPBACK, address_towards
 from ssd.launch.plan import SERVER, WORKER, Node, Plan, Task

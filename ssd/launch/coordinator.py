@@ -19,11 +19,10 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from ssd.config.validate import check_passes
-from ssd.data.loaders.shard import Share
-from ssd.launch.channel import Line
+from ssd.data.loaders.base import Share
+from ssd.launch.channel import Line, Patience, Stopwatch
 from ssd.launch.handshake import DEADLINE, Door
 from ssd.launch.hosts import free_port
-from ssd.launch.patience import Patience, Stopwatch
 from ssd.launch.plan import WORKER, Plan, make_plan
 from ssd.launch.spawn import bootstrap, start_member
 from ssd.utils.errors import InterruptedRun, LostWorkerError, UserError

@@ -13,8 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NoReturn
 
-from ssd.launch.channel import Line
-from ssd.launch.patience import Patience
+from ssd.launch.channel import Line, Patience
 from ssd.launch.plan import WORKER
 from ssd.utils.errors import LostWorkerError
 

@@ -6,19 +6,39 @@ seeds as a single run does; and the process that Hydra's launchers start stays s
 
 import contextlib
 import pickle
+import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from ssd.sweeps.callback import Sweep
 from ssd.sweeps.outcome import FAILED, FINISHED, INTERRUPTED, RUNNING, Outcome, read
 from ssd.utils.cpu import end_with_parent
 from ssd.utils.process import died
+
+
+class Sweep(Callback):
+    folder: Path | None = None  # of the sweep that this process runs, once it has begun
+    terminated = False  # by SIGTERM, of which its jobs know nothing, unlike of Ctrl-C
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        Sweep.folder = Path(config.hydra.sweep.dir)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, _end_as_by_ctrl_c)
+
+
+def _end_as_by_ctrl_c(number: int, frame: FrameType | None) -> None:
+    Sweep.terminated = True
+    raise KeyboardInterrupt
+
 
 PATIENCE = 30.0  # seconds that an interrupted job has to close its files
 

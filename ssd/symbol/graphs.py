@@ -6,11 +6,10 @@ from typing import Protocol
 from omegaconf import DictConfig
 
 from ssd.mxnet_compat import mx
-from ssd.symbol.decoding import decode_boxes
 from ssd.symbol.features import build_features
 from ssd.symbol.head import head_layers, square_in_pixels
 from ssd.symbol.losses import box_loss, class_losses
-from ssd.symbol.multibox import ANCHORS, CLS, LOC, MultiBox, build_multibox
+from ssd.symbol.multibox import ANCHORS, CLS, LOC, MultiBox, build_multibox, decode_boxes
 from ssd.symbol.targets import build_targets
 from ssd.utils.errors import UserError
 

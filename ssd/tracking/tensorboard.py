@@ -27,8 +27,13 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 from tensorboardX import summary as summaries
+from tensorboardX.proto.attr_value_pb2 import AttrValue
 from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.proto.graph_pb2 import GraphDef
+from tensorboardX.proto.node_def_pb2 import NodeDef
 from tensorboardX.proto.summary_pb2 import Summary
+from tensorboardX.proto.tensor_shape_pb2 import TensorShapeProto
+from tensorboardX.proto.versions_pb2 import VersionDef
 
 from ssd.config.commands import shell_command
 from ssd.config.targets import literal
@@ -38,7 +43,6 @@ from ssd.tracking.console import HEADLINE
 from ssd.tracking.event_file import EventFile
 from ssd.tracking.events import RunInfo, Values, Writer, apart, finite
 from ssd.tracking.graph_nodes import GraphNode
-from ssd.tracking.network_graph import graph_def
 from ssd.tracking.summaries import clean, counts_at_thresholds, histogram, session_end, session_start
 from ssd.utils.errors import UserError
 from ssd.utils.names import Tags
@@ -156,3 +160,18 @@ class TensorBoard(Writer):
     def _add(self, summary: Any, step: int) -> None:
         self.reached = max(self.reached, step)
         self.file.write(Event(summary=summary), step)
+
+
+SHAPES = "_output_shapes"  # where TensorBoard looks for what it writes beside the edges
+
+
+def graph_def(nodes: Sequence[GraphNode]) -> bytes:
+    """Serialised GraphDef: names, operators, edges, attributes, and the shape of every output."""
+    return GraphDef(node=[_node(node) for node in nodes], versions=VersionDef(producer=22)).SerializeToString()
+
+
+def _node(node: GraphNode) -> NodeDef:
+    attributes = {name: AttrValue(s=value.encode()) for name, value in node.attributes.items()}
+    shapes = [TensorShapeProto(dim=[TensorShapeProto.Dim(size=side) for side in shape]) for shape in node.shapes]
+    attributes[SHAPES] = AttrValue(list=AttrValue.ListValue(shape=shapes))
+    return NodeDef(name=node.name, op=node.operator, input=node.inputs, attr=attributes)

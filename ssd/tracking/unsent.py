@@ -24,8 +24,8 @@ from ssd.config.credentials import bare, guard, take
 from ssd.config.stores import SQLITE, is_below_here, is_followed, is_typed
 from ssd.config.targets import confined
 from ssd.tracking.events import RunInfo, Sweep
+from ssd.tracking.mlflow import quieten
 from ssd.tracking.mlflow.outbox import TOGETHER, Entry, TryAgainError, first_line
-from ssd.tracking.mlflow.setup import quieten
 from ssd.tracking.mlflow.store import Settings, Store, address, database_file, database_uri
 from ssd.utils.atomic_files import read_json, unwritable, write_atomically
 from ssd.utils.errors import UserError

@@ -1,5 +1,6 @@
 """Files and folders that exist complete or not at all, whatever happens while they are written."""
 
+import codecs
 import contextlib
 import errno
 import fcntl
@@ -341,3 +342,24 @@ def publish(draft: Path, target: Path) -> None:
     """Gives a finished folder, which this process is alone in, its name."""
     (draft / LOCK).unlink()
     os.rename(draft, target)
+
+
+def read_text(path: Path, most: int, what: str) -> str:
+    """The text of a file: UTF-8, or UTF-16 with its byte order mark.
+
+    UserError when it is unreadable, binary, in another encoding or larger than `most` bytes.
+    what: the kind of file, for the message ("a list of pictures").
+    """
+    try:
+        data = read_limited(path, most, what)
+    except OSError as error:
+        raise UserError(f"{path}: cannot read {what}: {error.strerror}") from error
+    encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as error:
+        name = encoding.removesuffix("-sig").upper()
+        raise UserError(f"{path}: not {what} (byte {error.start} is no {name} text); save it as UTF-8") from error
+    if "\0" in text:
+        raise UserError(f"{path}: not {what} (it holds binary data)")
+    return text

@@ -12,8 +12,8 @@ from typing import Any
 
 import yaml
 
+from ssd.utils.atomic_files import read_text
 from ssd.utils.errors import UserError
-from ssd.utils.text_files import read_text
 
 MAX_BYTES = 1_000_000
 MAX_NODES = 250_000  # values and keys: names and numbers of 100,000 classes, and some

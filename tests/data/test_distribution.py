@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
+from ssd.data.loaders.base import Share
 from ssd.data.loaders.mxnet_iter import RecordLoader
-from ssd.data.loaders.shard import Share
 from ssd.data.recordio.cache import Records
 from ssd.data.transforms.config import read_augment
 from ssd.data.transforms.crop import centres_inside, clipped, relative_to, sample_windows

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ssd.checkpoint.model import ModelSpec
-from ssd.importers.caffe.write import write_network
+from ssd.importers.caffe.convert import write_network
 from ssd.importers.classifier import Classifier
 from ssd.mxnet_compat import mx
 from ssd.utils.errors import UserError

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ssd.launch.channel import LENGTHS, LOOK, Line, connect
+from ssd.launch import channel
+from ssd.launch.channel import LENGTHS, LONGEST_LOOK, LOOK, Line, Patience, Stopwatch, connect
 from ssd.launch.secret import Secret
 from ssd.utils.errors import UserError
 
@@ -79,3 +80,23 @@ def test_a_key_that_does_not_come(tmp_path: Path) -> None:
     text = r"cluster\.timeout=0: after so many seconds .*/x\.key, in which task 0 leaves the key .* SSD_CLUSTER_KEY"
     with pytest.raises(UserError, match=text):
         connect("127.0.0.1", 1, Secret(None, tmp_path / "x.key"), 0)
+
+
+def test_the_time_in_which_this_process_was_stopped_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(channel.time, "monotonic", lambda: now[0])
+    watch = Stopwatch()
+    for now[0] in (1, 2, 3602, 3603):
+        watch.look()
+    assert watch.look() == 3 + LONGEST_LOOK
+
+
+def test_reports_come_at_a_quarter_and_whenever_that_doubles() -> None:
+    waiting = Patience({"patience_s": 8, "on_hung": "wait"})
+    assert [second for second in range(40) if waiting.reports(second)] == [2, 4, 8, 16, 32]
+    assert not waiting.is_over(1e9)
+
+
+def test_patience_ends() -> None:
+    waiting = Patience({"patience_s": 8, "on_hung": "save"})
+    assert [waiting.is_over(second) for second in (7.9, 8, 9)] == [False, True, True]

@@ -11,7 +11,7 @@ import pytest
 from omegaconf import DictConfig
 
 from ssd.config.compose import compose
-from ssd.data.loaders.shard import Share
+from ssd.data.loaders.base import Share
 from ssd.mxnet_compat import mx
 from ssd.training.broadcast import _packed, read_beginning
 from ssd.training.losses import StepLosses

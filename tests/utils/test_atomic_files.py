@@ -8,7 +8,7 @@ import time
 import pytest
 
 from ssd.checkpoint.index import read_index, sha256
-from ssd.data.datasets.files import picture_sizes
+from ssd.data.datasets.listing import picture_sizes
 from ssd.data.images import read_bytes
 from ssd.utils import atomic_files
 from ssd.utils.atomic_files import (
@@ -20,12 +20,12 @@ from ssd.utils.atomic_files import (
     open_regular,
     publish,
     read_limited,
+    read_text,
     sweep,
     whole_folder,
     write_atomically,
 )
 from ssd.utils.errors import UserError
-from ssd.utils.text_files import read_text
 
 needs_boot_id = pytest.mark.skipif(not BOOT_ID.exists(), reason="this system does not name its boots")
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ssd.data.base import Sample, no_boxes
-from ssd.data.datasets.files import picture_sizes, pictures_in
+from ssd.data.datasets.listing import picture_sizes, pictures_in
 from ssd.data.recordio.cache import ensure_records
 
 

@@ -14,7 +14,7 @@ from ssd.data.base import Dataset, Sample, every_number, only_image
 from ssd.data.coverage import UNLISTED, Coverage
 from ssd.data.datasets import coco_json
 from ssd.data.datasets.coco_json import Id, Instances, Picture
-from ssd.data.datasets.files import existing_root
+from ssd.data.datasets.listing import existing_root
 from ssd.data.datasets.named_images import ImageFolder, clean, ids, relative
 from ssd.data.datasets.splits import HoldOut
 from ssd.data.inspection.checks import BoxChecker, class_index, position

@@ -19,8 +19,8 @@ import numpy as np
 from ssd.data.base import Sample
 from ssd.data.inspection.checks import name_problem
 from ssd.data.inspection.problems import WARNING, Problem, refuse, tell
+from ssd.utils.atomic_files import read_text
 from ssd.utils.errors import UserError
-from ssd.utils.text_files import read_text
 
 log = logging.getLogger(__name__)
 

@@ -9,13 +9,13 @@ from ssd.data.base import Dataset, Sample, only_image
 from ssd.data.coverage import UNLISTED, Coverage
 from ssd.data.datasets import csv_text
 from ssd.data.datasets.csv_text import Form, Row
-from ssd.data.datasets.files import existing_root, picture_sizes
+from ssd.data.datasets.listing import existing_root, picture_sizes
 from ssd.data.datasets.named_images import ImageFolder, clean, ids, relative
 from ssd.data.datasets.splits import HoldOut
 from ssd.data.inspection.checks import BoxChecker, class_index
 from ssd.data.inspection.problems import skipping
+from ssd.utils.atomic_files import read_text
 from ssd.utils.errors import UserError
-from ssd.utils.text_files import read_text
 
 UNITS = ("pixels", "normalised")
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from ssd.data.base import Dataset, Sample, no_boxes
 from ssd.data.coverage import UNNAMED, Coverage
-from ssd.data.datasets.files import existing_root
+from ssd.data.datasets.listing import existing_root
 from ssd.data.datasets.named_images import clean, ids
 from ssd.data.datasets.splits import HoldOut
 from ssd.data.images import as_mxnet_reads, check_header
@@ -27,9 +27,8 @@ from ssd.data.inspection.problems import skipping
 from ssd.data.recordio.cache import Records
 from ssd.data.recordio.format import Record, objects, opened, read_at, scan
 from ssd.data.recordio.writer import list_line
-from ssd.utils.atomic_files import sweep, whole_folder
+from ssd.utils.atomic_files import read_text, sweep, whole_folder
 from ssd.utils.errors import UserError
-from ssd.utils.text_files import read_text
 
 log = logging.getLogger(__name__)
 

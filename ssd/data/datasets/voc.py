@@ -14,8 +14,7 @@ from pathlib import Path
 from ssd.data.base import SPLITS, Dataset, Sample, only_image
 from ssd.data.coverage import IN_NO_LIST, SAME_FILE, SECOND_IMAGES, UNLISTED, Coverage
 from ssd.data.datasets import voc_xml
-from ssd.data.datasets.files import existing_root
-from ssd.data.datasets.listing import merged, subfolders
+from ssd.data.datasets.listing import existing_root, merged, subfolders
 from ssd.data.datasets.split_names import one_each, refuse_unknown, shown, split_of
 from ssd.data.datasets.splits import HoldOut
 from ssd.data.datasets.voc_folder import FOLDERS, VOCFolder, read_ids

@@ -10,8 +10,8 @@ from typing import TypeVar
 
 from ssd.data.datasets.listing import Listing, files_below, find_folder, fold, subfolders
 from ssd.data.headers import SUFFIXES
+from ssd.utils.atomic_files import read_text
 from ssd.utils.errors import UserError
-from ssd.utils.text_files import read_text
 
 # In lower case, the preferred first. Those that hold nothing of the kind are passed by.
 ANNOTATION_FOLDERS = ("annotations", "annotation", "annots", "annot", "xmls", "xml", "labels")

@@ -15,8 +15,7 @@ from typing import Any
 from ssd.data.base import SPLITS, Dataset, Sample, only_image
 from ssd.data.coverage import NO_SPLIT, SAME_FILE, SECOND_LABELS, Coverage
 from ssd.data.datasets import yolo_text
-from ssd.data.datasets.files import existing_root, picture_sizes
-from ssd.data.datasets.listing import Listing, files_below, merged
+from ssd.data.datasets.listing import Listing, existing_root, files_below, merged, picture_sizes
 from ssd.data.datasets.named_images import ids
 from ssd.data.datasets.split_names import shown
 from ssd.data.datasets.splits import HoldOut
@@ -24,8 +23,8 @@ from ssd.data.datasets.yolo_labels import IMAGE_FOLDERS, LABEL_FOLDERS, LabelFin
 from ssd.data.datasets.yolo_layout import UsualPlaces, listed_in
 from ssd.data.inspection.checks import BoxChecker, class_index, class_names
 from ssd.data.inspection.problems import skipping
+from ssd.utils.atomic_files import read_text
 from ssd.utils.errors import UserError
-from ssd.utils.text_files import read_text
 
 HOLDS = "pictures and their .txt files, or be a data.yaml"
 DESCRIBED = (".yaml", ".yml")  # suffixes of a file that root may be

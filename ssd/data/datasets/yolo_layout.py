@@ -8,8 +8,8 @@ from ssd.data.coverage import SAME_FILE, TOOL_COPIES
 from ssd.data.datasets.listing import Listing, find_folder, holds_picture, is_picture, passed_over, subfolders
 from ssd.data.datasets.split_names import one_each, override, refuse_unknown, shown, split_of
 from ssd.data.datasets.yolo_labels import IMAGE_FOLDERS, LABEL_FOLDERS
+from ssd.utils.atomic_files import read_text
 from ssd.utils.errors import UserError
-from ssd.utils.text_files import read_text
 
 MAX_LIST_BYTES = 1_000_000_000
 

@@ -1,6 +1,9 @@
-"""What every training loader is to the rest of the package."""
+"""What every training loader is to the rest of the package, and who makes which part of every batch where several
+workers share the work.
+"""
 
 from abc import abstractmethod
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
@@ -8,6 +11,18 @@ from ssd.data.base import BOX_COLUMNS
 from ssd.data.recordio.cache import HEADER, Records
 from ssd.mxnet_compat import mx
 from ssd.utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class Share:
+    """Worker `rank` of `workers`; all shares together are the batch that one worker alone would make."""
+
+    rank: int = 0
+    workers: int = 1
+
+    def of(self, size: int) -> range:
+        """The places of a batch of `size` pictures that are this worker's."""
+        return range(self.rank * size // self.workers, (self.rank + 1) * size // self.workers)
 
 
 class TrainLoader(mx.io.DataIter):

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.random.bit_generator import ISeedSequence
 
 from ssd.data.base import Picture
-from ssd.data.loaders.shard import Share
+from ssd.data.loaders.base import Share
 from ssd.data.recordio.cache import Records
 from ssd.data.recordio.reader import RecordFile
 from ssd.data.transforms.augmenter import Painted, Painter

@@ -2,10 +2,9 @@
 
 from omegaconf import DictConfig
 
-from ssd.data.loaders.base import TrainLoader
+from ssd.data.loaders.base import Share, TrainLoader
 from ssd.data.loaders.fast import FastLoader
 from ssd.data.loaders.mxnet_iter import RecordLoader, check_iterator
-from ssd.data.loaders.shard import Share
 from ssd.data.recordio.cache import Records
 from ssd.utils.errors import UserError
 

@@ -15,9 +15,8 @@ from omegaconf import DictConfig
 
 from ssd.config.validate import REPLACE
 from ssd.data.base import BOX_COLUMNS
-from ssd.data.loaders.base import TrainLoader, describe, label_rows
+from ssd.data.loaders.base import Share, TrainLoader, describe, label_rows
 from ssd.data.loaders.batch_builder import BatchMaker, Recipe
-from ssd.data.loaders.shard import Share
 from ssd.data.loaders.workers import GLANCE, Crew, Memory, OneThread, Patience, Processes
 from ssd.data.recordio.cache import Records
 from ssd.data.transforms.config import read_augment

@@ -8,8 +8,7 @@ from typing import Any
 import cv2
 from omegaconf import DictConfig
 
-from ssd.data.loaders.base import TrainLoader, describe, label_rows
-from ssd.data.loaders.shard import Share
+from ssd.data.loaders.base import Share, TrainLoader, describe, label_rows
 from ssd.data.recordio.cache import HEADER, Records
 from ssd.data.transforms.config import Augment, Crop, read_augment
 from ssd.mxnet_compat import mx

@@ -9,9 +9,8 @@ from ssd.data.base import Picture, Size
 from ssd.data.images import check_header
 from ssd.data.recordio.cache import Records
 from ssd.data.recordio.format import LENGTH_BITS, objects, read_at
-from ssd.utils.atomic_files import open_regular
+from ssd.utils.atomic_files import open_regular, read_text
 from ssd.utils.errors import UserError
-from ssd.utils.text_files import read_text
 
 MAX_LIST = 1_000_000_000  # bytes of a .lst or .idx
 MOST_BYTES = 1 << 62  # of a .rec; places behind that are no numbers of files

@@ -1,4 +1,4 @@
-"""A Caffe network as an MXNet graph."""
+"""A Caffe network as an MXNet graph, and on disk: a detector as a bundle, any other network as MXNet's two files."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from ssd.checkpoint.model import ModelSpec, Params, stamp
+from ssd.export.bundle import write_bundle
 from ssd.importers.caffe import convolutions, detection, pointwise, priors, shapes  # noqa: F401  they register converters
 from ssd.importers.caffe.fold import folded
 from ssd.importers.caffe.graph import CONVERTERS, INPUTS, Graph, Heads, UnsupportedError, Value, told
@@ -14,6 +16,7 @@ from ssd.importers.caffe.layers import Layer, Network, read_network, with_weight
 from ssd.importers.caffe.loose import LooseHeads
 from ssd.importers.caffe.wire import read_weights
 from ssd.mxnet_compat import mx
+from ssd.utils.atomic_files import whole_folder
 from ssd.utils.errors import UserError
 
 SUPPORTED = tuple(sorted(CONVERTERS))
@@ -176,3 +179,22 @@ def _row(layer: Layer, values: Sequence[Value | None], gone: dict[str, str]) -> 
         known, note = [], f"folded into {gone[layer.name]}"
     written = ", ".join(told(value.shape) for value in known)
     return Row(layer.name, layer.type, written, sum(array.size for array in layer.blobs), note)
+
+
+NETWORK = "network"  # network-symbol.json and network-0000.params
+
+
+def write_detector(folder: Path, spec: ModelSpec, graph: Any, arg_params: Params, aux_params: Params) -> Path:
+    """What model= takes."""
+    return write_bundle(folder, spec, graph, arg_params, aux_params)
+
+
+def write_network(folder: Path, spec: ModelSpec, graph: Any, arg_params: Params, aux_params: Params) -> Path:
+    """Writes the graph, which says what `spec` says, and its parameters, without any others; returns their file."""
+    needed = {*graph.list_arguments(), *graph.list_auxiliary_states()}
+    with whole_folder(folder) as draft:
+        stamp(graph, spec).save(str(draft / f"{NETWORK}-symbol.json"))
+        arrays = {f"arg:{name}": array for name, array in arg_params.items() if name in needed}
+        arrays |= {f"aux:{name}": array for name, array in aux_params.items() if name in needed}
+        mx.nd.save(str(draft / f"{NETWORK}-0000.params"), arrays)
+    return folder / f"{NETWORK}-0000.params"

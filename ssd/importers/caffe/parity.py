@@ -7,10 +7,12 @@ from typing import Any
 
 import cv2
 import numpy as np
+from google.protobuf import text_format
 
 from ssd.importers.caffe.convert import Converted, Options
-from ssd.importers.caffe.explicit import explicit, ignored_by_opencv
 from ssd.importers.caffe.layers import Network
+from ssd.importers.caffe.priors import four_variances
+from ssd.importers.caffe.text import parse, read_prototxt
 from ssd.mxnet_compat import mx
 from ssd.ops.nms import DecodeParams, decode
 from ssd.utils.errors import UserError
@@ -147,3 +149,37 @@ def compare_boxes(ours: np.ndarray, theirs: np.ndarray, tolerance: float) -> Box
 
 def _reason(error: cv2.error) -> str:
     return " ".join(str(error).split())[:200]
+
+
+# OpenCV demands some of these, and clips anchors unless told not to; Caffe does not.
+DEFAULTS = {
+    "prior_box_param": ("flip", "clip", "offset"),
+    "detection_output_param": (
+        "share_location", "background_label_id", "code_type", "keep_top_k", "confidence_threshold"
+    ),
+}  # fmt: skip
+
+
+def explicit(prototxt: Path) -> str:
+    """The text of a description that was found to be convertible. Errors: UserError, see text.py."""
+    message = parse(read_prototxt(prototxt), "NetParameter", prototxt, unknown=False)
+    for layer in message.layer:
+        for options, fields in DEFAULTS.items():
+            if layer.HasField(options):
+                part = getattr(layer, options)
+                for field in fields:
+                    setattr(part, field, getattr(part, field))
+        if layer.HasField("prior_box_param"):
+            part = layer.prior_box_param
+            part.variance[:] = four_variances(part.variance)
+        if layer.HasField("detection_output_param"):
+            suppression = layer.detection_output_param.nms_param
+            suppression.nms_threshold, suppression.top_k = suppression.nms_threshold, suppression.top_k
+    return text_format.MessageToString(message)
+
+
+def ignored_by_opencv(prototxt: Path) -> list[str]:
+    """Options that OpenCV passes over, so that its answer is not Caffe's."""
+    message = parse(read_prototxt(prototxt), "NetParameter", prototxt, unknown=False)
+    layers = [*message.layer, *message.layers]
+    return [f"k of layer {layer.name!r}" for layer in layers if layer.lrn_param.k != 1]

@@ -9,8 +9,8 @@ from typing import Any
 from ssd.config.credentials import whole
 from ssd.config.stores import is_followed
 from ssd.runs.saved import CONFIG, read_config
+from ssd.tracking.mlflow import quieten
 from ssd.tracking.mlflow.outbox import Entry, Outbox
-from ssd.tracking.mlflow.setup import quieten
 from ssd.tracking.mlflow.store import RUN_FILE, RUN_FILE_BYTES, address, guarded
 from ssd.tracking.mlflow.sweep import PARENT
 from ssd.utils.atomic_files import read_json

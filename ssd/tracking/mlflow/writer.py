@@ -19,9 +19,9 @@ from ssd.runs.results import Results
 from ssd.tracking import unsent
 from ssd.tracking.events import RunInfo, Values, Writer, apart, finite
 from ssd.tracking.files import picture_path
+from ssd.tracking.mlflow import quieten
 from ssd.tracking.mlflow.names import shortened, tags_of
 from ssd.tracking.mlflow.outbox import Entry, Outbox
-from ssd.tracking.mlflow.setup import quieten
 from ssd.tracking.mlflow.store import Settings, Store, database_uri
 from ssd.utils.atomic_files import unwritable
 from ssd.utils.errors import UserError

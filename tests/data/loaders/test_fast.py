@@ -13,9 +13,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from ssd.data.loaders.base import Share
 from ssd.data.loaders.batch_builder import BatchMaker
 from ssd.data.loaders.fast import MOSAIC_ROWS, FastLoader
-from ssd.data.loaders.shard import Share
 from ssd.data.loaders.workers import Processes, Worker
 from ssd.data.recordio.cache import ensure_records
 from ssd.utils.errors import UserError

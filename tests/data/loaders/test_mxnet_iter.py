@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
+from ssd.data.loaders.base import Share
 from ssd.data.loaders.mxnet_iter import RecordLoader, _shuffle_piece, iterator_options
-from ssd.data.loaders.shard import Share
 from ssd.data.recordio.cache import Records, ensure_records
 from ssd.data.transforms.config import read_augment
 from ssd.utils.errors import UserError

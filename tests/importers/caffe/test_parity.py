@@ -6,8 +6,15 @@ import numpy as np
 import pytest
 from caffe_files import Net, mobilenet_ssd
 
-from ssd.importers.caffe.explicit import explicit, ignored_by_opencv
-from ssd.importers.caffe.parity import NoReferenceError, Reference, centre_size_boxes, compare_boxes, compare_outputs
+from ssd.importers.caffe.parity import (
+    NoReferenceError,
+    Reference,
+    centre_size_boxes,
+    compare_boxes,
+    compare_outputs,
+    explicit,
+    ignored_by_opencv,
+)
 from ssd.importers.caffe.verify import Report
 from ssd.utils.errors import UserError
 

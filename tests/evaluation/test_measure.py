@@ -3,7 +3,7 @@
 import numpy as np
 
 from ssd.evaluation.matching import join
-from ssd.evaluation.resampling import difference_intervals
+from ssd.evaluation.measure import difference_intervals
 from ssd.evaluation.voc import summarise
 
 BOX = [10.0, 10, 50, 50]

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssd.data.loaders.shard import Share
+from ssd.data.loaders.base import Share
 
 
 @given(st.integers(1, 200), st.integers(1, 20))
