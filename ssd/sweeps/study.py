@@ -1,16 +1,17 @@
 """The Optuna sweeper: values of the next jobs from what the ones before gave, in a study that survives a kill."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
 from hydra.plugins.launcher import Launcher
 from hydra_plugins.hydra_optuna_sweeper._impl import create_params_from_overrides
 from omegaconf import DictConfig
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.exceptions import OptunaError
 from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
@@ -26,6 +27,7 @@ from ssd.utils.errors import UserError
 log = logging.getLogger(__name__)
 
 LOCK = ".lock"
+SHOWN = 80  # characters of what a database holds in a message
 FIXED = "fixed words"  # of the study: what all its trials share
 MEASURED = "measured"  # of the study: how the value of its first trial was measured
 STALE = "interrupted trials"  # of the study: numbers of those that were killed with the sweep
@@ -56,7 +58,7 @@ def search(config: DictConfig, launcher: Launcher, words: Sequence[str]) -> None
             log.info("study %s goes on: %d of %d trials have ended", study.study_name, done, settings.n_trials)
         while (left := settings.n_trials - ended(study)) > 0:
             trials = [ask(study, settings, config.seed, space) for _ in range(min(left, _at_once(config)))]
-            jobs = [[*(f"{name}={value}" for name, value in trial.params.items()), *fixed] for trial in trials]
+            jobs = [[*overrides(trial, space, settings.study_name), *fixed] for trial in trials]
             launcher.launch(jobs, initial_job_idx=trials[0].number)
             folders = {outcome.number: folder for folder, outcome in read_all(sweep).items()}
             for trial in trials:
@@ -137,6 +139,39 @@ def ask(study: optuna.Study, settings: DictConfig, seed: int, space: dict[str, B
             f"study {settings.study_name} was begun with another search space ({error}): "
             "give this one another name, hydra.sweeper.study_name=…"
         ) from error
+
+
+def overrides(trial: optuna.trial.Trial, space: Mapping[str, BaseDistribution], name: str) -> list[str]:
+    """The values of a trial as overrides: of the keys that are searched, each with a value that its distribution has.
+
+    Anybody may have put trials into the database: what a trial holds besides would be overrides that nobody typed.
+    name: of the study. Errors: UserError for such a trial; the next call replaces it.
+    """
+    where = f"study {name}: trial {trial.number} in its storage"
+    if strange := sorted(set(trial.params) - set(space)):
+        raise UserError(
+            f"{where} sets {strange[0][:SHOWN]!r}, which this sweep does not search; call again and the trial is "
+            "replaced, or give this one another hydra.sweeper.study_name="
+        )
+    values = {key: _value_in(distribution, trial.params.get(key), key, where) for key, distribution in space.items()}
+    return [f"{key}={value}" for key, value in values.items()]
+
+
+def _value_in(distribution: BaseDistribution, value: Any, key: str, where: str) -> Any:
+    """The value that a distribution has where a trial has `value`. Errors: UserError if there is none."""
+    if isinstance(distribution, CategoricalDistribution):
+        found = next((one for one in distribution.choices if type(one) is type(value) and one == value), None)
+        inside = found is not None or (value is None and None in distribution.choices)
+    else:
+        kind = int if isinstance(distribution, IntDistribution) else float
+        inside = isinstance(value, (int, float)) and distribution._contains(value) and kind(value) == value
+        found = kind(value) if inside else None
+    if not inside:
+        raise UserError(
+            f"{where} has {key}={str(value)[:SHOWN]!r}, which is outside of what this sweep searches; call again and "
+            "the trial is replaced, or give this one another hydra.sweeper.study_name="
+        )
+    return found
 
 
 def tell(study: optuna.Study, number: int, folder: Path | None) -> None:

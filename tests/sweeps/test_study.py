@@ -11,7 +11,8 @@ from typing import Any
 import optuna
 import pytest
 from omegaconf import DictConfig, OmegaConf
-from optuna.trial import TrialState
+from optuna.distributions import CategoricalDistribution, FloatDistribution
+from optuna.trial import FrozenTrial, TrialState
 
 from ssd.runs.results import Conditions, Results
 from ssd.sweeps.outcome import FAILED, FINISHED, PRUNED, Outcome, read_all
@@ -200,3 +201,59 @@ def test_a_value_that_was_measured_otherwise_does_not_count(
     assert states == [TrialState.COMPLETE, TrialState.FAIL, TrialState.COMPLETE, TrialState.COMPLETE]
     line = "trial 1 counts as failed, its value does not compare with those before: metric.iou (0.3, 0.5)"
     assert line in caplog.messages
+
+
+def planted(folder: Path, params: dict[str, Any], choices: dict[str, Any] | None = None) -> None:
+    """A study whose storage holds a trial that waits, with these values and the distributions of a stranger."""
+    begun = optuna.create_study(study_name="s", storage=f"sqlite:///{folder}/study.db", direction="maximize")
+    distributions = {
+        key: CategoricalDistribution((value,)) if isinstance(value, str) else FloatDistribution(1e-9, 1e9, log=True)
+        for key, value in params.items()
+    }
+    waiting = FrozenTrial(number=-1, trial_id=-1, state=TrialState.WAITING, value=None, values=None,
+                          datetime_start=None, datetime_complete=None, params=params,
+                          distributions=distributions, user_attrs={}, system_attrs={},
+                          intermediate_values={})  # fmt: skip
+    begun._storage.create_new_trial(begun._study_id, template_trial=waiting)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"+hydra.job_logging.handlers.evil": "{\\\\(\\\\): os.getcwd}"},
+        {"hydra.sweep.subdir": "elsewhere"},
+        {"optimizer.learning_rate": 0.01, "training.records": "elsewhere"},
+        {"optimizer.learning_rate": 7.0},
+        {"optimizer.learning_rate": 1e-6},
+    ],
+)
+def test_a_trial_in_the_storage_sets_nothing_but_what_is_searched(
+    run: Callable[..., Pretend], tmp_path: Path, params: dict[str, Any]
+) -> None:
+    planted(tmp_path, params)
+    with pytest.raises(UserError, match="trial 0 in its storage"):
+        run([FINISHED], n_trials=1)
+    launcher = run([FINISHED], n_trials=1)  # the trial is closed and replaced
+    assert [words[0].partition("=")[0] for words in launcher.words] == ["optimizer.learning_rate"]
+    assert all(0.001 <= float(words[0].partition("=")[2]) <= 0.1 and len(words) == 2 for words in launcher.words)
+
+
+@pytest.mark.parametrize("value", [7.0, float("nan"), float("inf"), "0.01", True, "0.01 epochs=9"])
+def test_an_enqueued_trial_stays_inside_the_space(run: Callable[..., Pretend], tmp_path: Path, value: Any) -> None:
+    begun = optuna.create_study(study_name="s", storage=f"sqlite:///{tmp_path}/study.db", direction="maximize")
+    begun.enqueue_trial({"optimizer.learning_rate": value})
+    try:
+        launcher = run([FINISHED], n_trials=1)
+    except UserError:
+        return
+    assert 0.001 <= float(launcher.words[0][0].partition("=")[2]) <= 0.1
+
+
+def test_an_enqueued_choice_is_one_of_the_space(run: Callable[..., Pretend], tmp_path: Path) -> None:
+    begun = optuna.create_study(study_name="s", storage=f"sqlite:///{tmp_path}/study.db", direction="maximize")
+    begun.enqueue_trial({"optimizer.learning_rate": 0.02, "augment": "ssd"})
+    words = [SPACE, "augment=mild,ssd"]
+    assert set(run([FINISHED], n_trials=1, words=words).words[0]) == {"optimizer.learning_rate=0.02", "augment=ssd"}
+    study(tmp_path).enqueue_trial({"optimizer.learning_rate": 0.02, "augment": "ssd,epochs=9"})
+    with pytest.raises(UserError):
+        run([FINISHED], n_trials=2, words=words)
