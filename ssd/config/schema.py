@@ -222,6 +222,7 @@ class Config:
     device: Device = MISSING
     cluster: Cluster = MISSING
     logger: Any = None  # absent when no logger is chosen
+    hooks: dict[str, Any] = MISSING
     check: Any = None  # of job=check
     init: Init = MISSING
     loss: Loss = MISSING

@@ -13,8 +13,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
@@ -27,6 +28,8 @@ SAID = "SSD_SAID"  # environment variable: what the user typed, as JSON, before 
 TARGET = "_target_"
 NAMED = re.compile(r"""_target_["']?[ \t]*[:=][ \t]*["']?([\w.]+(?:[ \t]*,[ \t]*[\w.]+)*)""")
 COMMENT = re.compile(r"(?:^|(?<=\s))#.*", re.MULTILINE)
+Kind = TypeVar("Kind")
+
 SPECIAL = re.compile(r"_\w+_")  # keys that Hydra does not hand over but obeys
 
 
@@ -55,6 +58,25 @@ def make(node: Any, group: str, where: str, **options: Any) -> Any:
         plain = whole_values(plain)  # the program's own request credentials where they connect
     # Twice: Hydra evaluates what it is given, and then what came of it.
     return instantiate(literal(literal(plain)), **{"_convert_": "all", **options})
+
+
+def make_all(configured: Mapping[str, Any] | None, group: str, kind: type[Kind], complaint: str) -> dict[str, Kind]:
+    """Of cfg.<group>, name -> {_target_, options}, what each entry makes; nothing of null or {}.
+
+    Errors: UserError naming the entry that is not of this kind, with the complaint, or has a wrong option.
+    """
+    made: dict[str, Kind] = {}
+    for name, options in (configured or {}).items():
+        try:
+            one = make(options, group, f"{group}.{name}")
+        except InstantiationException as error:
+            if isinstance(error.__cause__, UserError):
+                raise error.__cause__ from None
+            raise UserError(f"{group}.{name}: {str(error.__cause__ or error).splitlines()[0]}") from error
+        if not isinstance(one, kind):
+            raise UserError(f"{group}.{name} {complaint}")
+        made[str(name)] = one
+    return made
 
 
 def literal(node: Any) -> Any:

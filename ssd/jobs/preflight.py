@@ -16,6 +16,7 @@ from ssd.symbol.features import feature_maps
 from ssd.symbol.graphs import build_train
 from ssd.tracking.events import make_writers
 from ssd.training.groups import frozen_by, frozen_names
+from ssd.training.hook import make_hooks
 from ssd.training.precision import prepare
 from ssd.training.schedules import Schedule
 from ssd.training.start import read_source, take_over
@@ -35,6 +36,8 @@ def check_start(cfg: DictConfig) -> None:
         contexts(cfg.device)
     if job in RECORDED:
         make_writers(cfg.logger)
+    if job == "train":
+        make_hooks(cfg.hooks)
     if job in PACKING and (reason := unwritable(Path(cfg.training.records) / "x")):
         raise UserError(f"training.records={cfg.training.records}: {reason}; name another folder")
     if job == "deploy":

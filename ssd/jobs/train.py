@@ -42,9 +42,12 @@ from ssd.runs.results import BEST, FINISHED, Conditions, Results, named
 from ssd.runs.resume import AUTO, check_same, command
 from ssd.tracking.graph_nodes import graph_nodes
 from ssd.training.broadcast import begin
-from ssd.training.fit import Fit, Plan
+from ssd.training.fit import Fit
 from ssd.training.guards import Guards
+from ssd.training.hook import make_hooks
+from ssd.training.hooks import Checkpointing, Signals, Tracking, Validation
 from ssd.training.keeper import Keeper, Often
+from ssd.training.monitor import Monitor
 from ssd.training.precision import prepare
 from ssd.training.rescue import rescued
 from ssd.training.trainer import Trainer
@@ -53,6 +56,8 @@ from ssd.utils.errors import InterruptedRun, LostWorkerError, UserError
 from ssd.utils.signals import StopSignals
 
 CHECKPOINTS_AT_LEAST = 2  # that are on the disk at a time: the last one stays until the next is written
+
+GUARDS = "guards"  # the name of their state
 
 log = logging.getLogger(__name__)
 
@@ -108,14 +113,13 @@ def _train(cfg: DictConfig, folder: Path, lead: Lead | None) -> float:
                 "training on %d images, validating on %d; classes: %s", len(train), len(val), ", ".join(gate.classes)
             )
             events.graph(graph_nodes(trainer.symbol, dict([*loader.provide_data, *loader.provide_label])))
-            plan = Plan(cfg.epochs, cfg.training.log_every, cfg.training.validate_every, METRIC)
             conditions = conditions_of(cfg, "val", val, same_as_val)
 
             def so_far() -> Results:
                 return standing(checkpoints, conditions)
 
-            fit = Fit(keeper, loader, plan, events, signals, lambda: events.results(so_far()))
             events.results(so_far())
+            stop = Signals(signals)
 
             def validate(epoch: int, step: int) -> dict[str, float]:
                 if lead:
@@ -123,12 +127,18 @@ def _train(cfg: DictConfig, folder: Path, lead: Lead | None) -> float:
                     log.info("epoch %d: %.1f images/s by %d workers together", epoch, speed, lead.share.workers)
                 started = time.perf_counter()
                 detector.set_params(*trainer.params())
-                measured = measure(detector, val, cfg.metric, lambda done: fit.heed_signal())
+                measured = measure(detector, val, cfg.metric, lambda done: stop.heed())
                 measured.tell(events, "val", step, cfg.training.samples)
                 return named("val", measured.values()) | {"val/seconds": time.perf_counter() - started}
 
-            with rescued(fit, lambda: command(folder)):
-                ended = fit.run(validate)
+            saving = Checkpointing(keeper, loader.steps, lambda: events.results(so_far()))
+            users = [hook for name, hook in keeper.hooks.items() if name != GUARDS]
+            hooks = [
+                Validation(validate, cfg.training.validate_every), Monitor(trainer, events), keeper.hooks[GUARDS],
+                *([trainer.ema] if trainer.ema else []), *users, Tracking(cfg.training.log_every), saving, stop,
+            ]  # fmt: skip
+            with rescued(saving, lambda: command(folder)):
+                ended = Fit(keeper, loader, cfg.epochs, hooks, events).run()
                 if ended:
                     log.info("training ends early: %s", ended)
 
@@ -140,7 +150,7 @@ def _train(cfg: DictConfig, folder: Path, lead: Lead | None) -> float:
                     log.info(
                         "measuring the %s checkpoint on the %d images of %s", results.checkpoint, len(samples), split
                     )
-                    measured = measure(detector, samples, cfg.metric, lambda done: fit.heed_signal())
+                    measured = measure(detector, samples, cfg.metric, lambda done: stop.heed())
                     measured.tell(events, split, results.step or 0, cfg.training.samples)
                     how = conditions if split == "val" else conditions_of(cfg, split, samples)
                     ids = dataset.split_category_ids(split)
@@ -198,7 +208,8 @@ def start(cfg: DictConfig, folder: Path, spec: ModelSpec, loader: TrainLoader, r
     size = sum(array.size * np.dtype(array.dtype).itemsize for part in trainer.raw_params() for array in part.values())
     require_space(folder, CHECKPOINTS_AT_LEAST * size, "checkpoints of this network", "hydra.run.dir= names another")
     checkpoints.write_symbol(stamp(trainer.symbol, spec))
-    keeper = Keeper(trainer, Guards(cfg.guard, cfg.max_hours), checkpoints, often, sha256(records.idx))
+    hooks = {GUARDS: Guards(cfg.guard, cfg.max_hours, METRIC, checkpoints.advice), **make_hooks(cfg.hooks)}
+    keeper = Keeper(trainer, hooks, checkpoints, often, sha256(records.idx))
     if saved:
         keeper.restore(saved)
     if resumed:

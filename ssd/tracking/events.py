@@ -14,10 +14,9 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-from hydra.errors import InstantiationException
 
 from ssd.config.credentials import scrubbed
-from ssd.config.targets import make
+from ssd.config.targets import make_all
 from ssd.runs.results import FAILED, FINISHED, INTERRUPTED, PRUNED, Results
 from ssd.tracking.graph_nodes import GraphNode
 from ssd.utils.errors import InterruptedRun, UserError
@@ -66,7 +65,31 @@ ENDS = {KeyboardInterrupt: INTERRUPTED, InterruptedRun: INTERRUPTED, Pruned: PRU
 
 
 class Writer:
-    """Writes some of a run down somewhere. Every method may be left as it is: it does nothing."""
+    """Writes some of a run down somewhere. Override any of these methods; none does anything by itself.
+
+    A logger of your own is a class that Python can import from the working directory:
+
+        from ssd.tracking.events import Writer
+
+        class Diary(Writer):
+            '''A line per epoch in a file of the run directory.'''
+
+            def __init__(self, file: str = "diary.txt") -> None:
+                self.file = file
+
+            def start(self, run):
+                self.path = run.folder / self.file
+
+            def epoch(self, epoch, step, values):
+                with open(self.path, "a") as file:
+                    file.write(f"epoch {epoch}: {values['val/map_11pt']:.4f}\\n")
+
+    It is named on the command line, by any name, with the arguments of its constructor:
+
+        python -m ssd.run +logger.diary._target_=my_module.Diary +logger.diary.file=mine.txt
+
+    A logger whose method fails is named in the log and left out from there on; the training continues.
+    """
 
     def start(self, run: RunInfo) -> None:
         """Called once, before anything else."""
@@ -235,18 +258,7 @@ def make_writers(loggers: Mapping[str, Any] | None) -> dict[str, Writer]:
 
     Errors: UserError naming the entry that is no writer, or has a wrong option.
     """
-    writers = {}
-    for name, options in (loggers or {}).items():
-        try:
-            writer = make(options, "logger", f"logger.{name}")
-        except InstantiationException as error:
-            if isinstance(error.__cause__, UserError):
-                raise error.__cause__ from None
-            raise UserError(f"logger.{name}: {str(error.__cause__ or error).splitlines()[0]}") from error
-        if not isinstance(writer, Writer):
-            raise UserError(f"logger.{name} is no logger: it needs a _target_ that makes an ssd.tracking.Writer")
-        writers[str(name)] = writer
-    return writers
+    return make_all(loggers, "logger", Writer, "is no logger: it needs a _target_ that makes an ssd.tracking.Writer")
 
 
 def apart(values: Values) -> dict[str, float]:

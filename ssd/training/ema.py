@@ -1,21 +1,28 @@
 """Exponential moving average of a network's weights and batch statistics (Polyak & Juditsky 1992, as used today)."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ssd.checkpoint.model import Params
 from ssd.mxnet_compat import mx
+from ssd.training.hook import Hook
 from ssd.training.module_adapter import ModuleAdapter
+
+if TYPE_CHECKING:
+    from ssd.training.fit import Fit
 
 AT_ONCE = 40  # arrays averaged by one operator
 
 
-class Ema:
+class Ema(Hook):
     """arrays: "arg:name" and "aux:name" -> the average, on the first device. They are the whole state: the number of
-    updates is the optimizer's."""
+    updates is the optimizer's. A checkpoint has them as its parameters, so state_dict has nothing."""
 
     def __init__(self, module: ModuleAdapter, decay: float) -> None:
         self._decay = decay
         self.arrays: Params = {name: devices[0].copy() for name, devices in _arrays(module).items()}
+
+    def after_update(self, loop: "Fit") -> None:
+        self.update(loop.trainer.module, loop.trainer.updates)
 
     def update(self, module: ModuleAdapter, updates: int) -> None:
         """After the `updates`-th update of the module's parameters, counted from 1."""

@@ -1,35 +1,87 @@
 """What ends a training before its epochs are over, and what it lets pass: conf/config.yaml, guard and max_hours."""
 
+import logging
 import math
 import statistics
 from collections import deque
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
+from ssd.checkpoint.store import CALMER
+from ssd.training.hook import Hook
 from ssd.training.losses import StepLosses
+from ssd.utils.errors import DivergedError, UserError
+
+if TYPE_CHECKING:
+    from ssd.training.fit import Fit
+
+SKIPPING = f"{CALMER}; guard.non_finite=skip leaves such steps out"
+
+log = logging.getLogger(__name__)
 
 
-class Guards:
+class Guards(Hook):
     """Looks at every step's losses and every validation.
 
     Its state belongs to a checkpoint: an interruption changes nothing of what is noticed when.
     """
 
-    def __init__(self, guard: DictConfig, max_hours: float | None) -> None:
+    def __init__(self, guard: DictConfig, max_hours: float | None, metric: str, advice: Callable[[], str]) -> None:
+        """metric: what of a validation says how good it is. advice: what to do about a loss that has diverged."""
         self._guard = guard
         self._max_hours = max_hours
+        self._metric = metric
+        self._advice = advice
         self.skipped = 0  # steps whose update was left out
         self._exploded = 0  # steps in a row
         self._losses: deque[float] = deque(maxlen=guard.explode.window)
         self._best: float | None = None
         self._waited = 0  # validations in a row without a better one
 
-    def step(self, losses: StepLosses) -> str | None:
-        """Why training must stop after this step, or None. A step that it stops at because it is not finite does not
-        count: repeated after a resume, it is judged as it was here."""
+    def before_epoch(self, loop: "Fit") -> None:
+        if loop.progress.step and (why := self.ended(loop.progress.run.elapsed)):
+            loop.stop(why)
+
+    def after_backward(self, loop: "Fit") -> None:
+        """Errors: UserError for a step that is not finite. It does not count: repeated after a resume, it is judged as
+        it was here."""
+        if why := self.refused(loop.losses):
+            raise UserError(f"{_named(why, loop, loop.progress.step + 1)}; {SKIPPING}")
+
+    def after_step(self, loop: "Fit") -> None:
+        """Errors: DivergedError for a loss that explodes."""
+        if why := self.count(loop.losses):
+            raise DivergedError(f"{_named(why, loop, loop.progress.step)}; {self._advice()}")
+        if not loop.losses.finite:
+            log.warning(
+                "step %d skipped, number %d: loss or gradient is not finite; pictures: %s",
+                loop.progress.step, self.skipped, ", ".join(loop.loader.names(loop.batch)),
+            )  # fmt: skip
+        if why := self.out_of_time(loop.progress.run.elapsed):
+            loop.stop(why)
+
+    def after_epoch(self, loop: "Fit") -> None:
+        self.validated(loop.metrics.get(self._metric))
+
+    def refused(self, losses: StepLosses) -> str | None:
+        """Why training must stop at a step that is not finite; None where it may be skipped, and for all others."""
+        if losses.finite:
+            return None
+        what = "a gradient" if losses.loss_finite else "the loss"
+        numbers = f"cross-entropy {losses.cross_entropy:.4g}, smooth L1 {losses.smooth_l1:.4g}"
+        if self._guard.non_finite == "stop":
+            return f"{what} is not finite ({numbers})"
+        if self.skipped == self._guard.max_skipped:
+            return f"{what} is not finite ({numbers}), and {self.skipped} steps were skipped before"
+        return None
+
+    def count(self, losses: StepLosses) -> str | None:
+        """Why training must stop after this step, or None."""
         if not losses.finite:
-            return self._not_finite(losses)
+            self.skipped += 1
+            return None
         factor, steps = self._guard.explode.factor, self._guard.explode.steps
         if factor is None:
             return None
@@ -44,16 +96,6 @@ class Guards:
         return (
             f"the loss explodes: {losses.loss:.4g}, more than {factor:g} times its usual {usual:.4g} for {steps} steps"
         )
-
-    def _not_finite(self, losses: StepLosses) -> str | None:
-        what = "a gradient" if losses.loss_finite else "the loss"
-        numbers = f"cross-entropy {losses.cross_entropy:.4g}, smooth L1 {losses.smooth_l1:.4g}"
-        if self._guard.non_finite == "stop":
-            return f"{what} is not finite ({numbers})"
-        if self.skipped == self._guard.max_skipped:
-            return f"{what} is not finite ({numbers}), and {self.skipped} steps were skipped before"
-        self.skipped += 1
-        return None
 
     def validated(self, value: float | None) -> None:
         """value: the metric of a validation, None when it was not measured."""
@@ -77,7 +119,7 @@ class Guards:
             return None
         return f"max_hours={self._max_hours:g} are over"
 
-    def to_json(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         return {
             "skipped": self.skipped,
             "exploded": self._exploded,
@@ -86,7 +128,11 @@ class Guards:
             "waited": self._waited,
         }
 
-    def restore(self, saved: dict[str, Any]) -> None:
-        self.skipped, self._exploded = saved["skipped"], saved["exploded"]
-        self._losses.extend(saved["losses"])
-        self._best, self._waited = saved["best"], saved["waited"]
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.skipped, self._exploded = state["skipped"], state["exploded"]
+        self._losses.extend(state["losses"])
+        self._best, self._waited = state["best"], state["waited"]
+
+
+def _named(why: str, loop: "Fit", step: int) -> str:
+    return f"{why} in epoch {loop.epoch}, step {step}; pictures: {', '.join(loop.loader.names(loop.batch))}"

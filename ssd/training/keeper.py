@@ -1,15 +1,19 @@
 """A running training's way into checkpoints and back: what belongs to its state, and when it is saved."""
 
+import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ssd.checkpoint.store import Checkpoints, Position, Saved
-from ssd.training.guards import Guards
+from ssd.training.hook import Hook, plain_state
 from ssd.training.progress import ARRAY, Progress, pack, unpack
 from ssd.training.state import random_state, restore_random
 from ssd.training.trainer import Trainer
 from ssd.utils.errors import UserError
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -21,14 +25,16 @@ class Often:
 
 
 class Keeper:
-    """Saves and restores `trainer`, `guards`, the random generators and `progress`.
+    """Saves and restores `trainer`, the states of `hooks` by name, the random generators and `progress`.
 
     data: a digest of the pictures the batches are of; with others a run cannot be gone on with.
     """
 
-    def __init__(self, trainer: Trainer, guards: Guards, checkpoints: Checkpoints, often: Often, data: str) -> None:
+    def __init__(
+        self, trainer: Trainer, hooks: Mapping[str, Hook], checkpoints: Checkpoints, often: Often, data: str
+    ) -> None:
         self.trainer = trainer
-        self.guards = guards
+        self.hooks = hooks
         self.checkpoints = checkpoints
         self.progress = Progress()
         self._often = often
@@ -72,7 +78,7 @@ class Keeper:
         self.mark()
         facts = {
             "progress": progress.to_json(),
-            "guards": self.guards.to_json(),
+            "hooks": self._states(),
             "random": self._random,
             "updates": self.trainer.updates,
             "data": self.data,
@@ -83,6 +89,17 @@ class Keeper:
         position = Position(progress.epochs, progress.step - progress.epochs * steps, progress.step)
         self.checkpoints.save(position, self.trainer.params(), {**states, ARRAY: pack(facts)}, metrics)
         self._saved_at, self._saved_step = time.monotonic(), (progress.epochs, progress.step)
+
+    def _states(self) -> dict[str, Any]:
+        states = {name: plain_state(name, hook) for name, hook in self.hooks.items()}
+        return {name: state for name, state in states.items() if state}
+
+    def _restore_states(self, states: dict[str, Any]) -> None:
+        for name in states.keys() - self.hooks.keys():
+            log.warning("the checkpoint has a state of %s, which is not part of this run: it is left out", name)
+        for name, hook in self.hooks.items():
+            if name in states:
+                hook.load_state_dict(states[name])
 
     def restore(self, saved: Saved) -> None:
         """Puts everything back but the parameters, which the trainer has started with.
@@ -102,7 +119,8 @@ class Keeper:
                     "this run was trained on; start a new run"
                 )
             self.progress = Progress.from_json(facts["progress"])
-            self.guards.restore(facts["guards"])
+            # Until version 0.2 guards were all that had a state.
+            self._restore_states(facts["hooks"] if "hooks" in facts else {"guards": facts["guards"]})
             self.trainer.restore(groups, facts["updates"], saved.params)
             restore_random(facts["random"])
             self._saved_step = (self.progress.epochs, self.progress.step)

@@ -1,4 +1,4 @@
-"""Training steps whose weights, gradients and activations are told to whoever wants their histograms."""
+"""Histograms of weights, gradients and activations, for the loggers that want them."""
 
 import logging
 import re
@@ -9,9 +9,10 @@ import numpy as np
 
 from ssd.mxnet_compat import mx
 from ssd.tracking.events import Events
-from ssd.training.losses import StepLosses
+from ssd.training.fit import Fit
+from ssd.training.hook import Hook
 from ssd.training.module_adapter import ModuleAdapter
-from ssd.training.trainer import Trainer
+from ssd.training.trainer import Probe, Trainer
 
 log = logging.getLogger(__name__)
 
@@ -19,8 +20,8 @@ ENOUGH = 65_536  # values of an array, of which a histogram looks like that of a
 WEIGHTS, GRADIENTS, ACTIVATIONS = "weights", "gradients", "activations"
 
 
-class Monitor:
-    """Does the steps of a trainer; those at which somebody wants histograms, through a second Module.
+class Monitor(Hook):
+    """Gives loggers histograms, in the steps in which one wants them: such a step goes through a second module.
 
     It shares parameters and gradients with the trainer's and also outputs the activations wanted, so that they are
     those of this very step, and that all other steps cost what they cost without.
@@ -33,38 +34,46 @@ class Monitor:
         self._operations = operations(trainer.symbol)
         self._modules: dict[tuple[ModuleAdapter, tuple[str, ...]], ModuleAdapter] = {}  # by what they extend
         self._fruitless: set[str] = set()
+        self._patterns: list[re.Pattern[str]] = []  # wanted in this step
+        self._shown: dict[str, list[np.ndarray]] = {}
 
-    def step(self, batch: Any, number: int) -> StepLosses:
-        """As `Trainer.step`; tells the weights after the step, the gradients and activations that led to it.
+    def before_step(self, loop: Fit) -> None:
+        self._patterns = self._events.wants_histograms(loop.progress.step + 1)
+        if not self._patterns:
+            return
+        self._warn(self._patterns)
+        activations = tuple(chosen(ACTIVATIONS, self._operations, self._patterns))
+        self._shown = {name: [] for name in activations}
+        loop.probe = Probe(self._module(self._trainer.module_for(loop.batch), activations), self._show)
 
-        number: of the steps before this one.
-        """
-        step = number + 1
-        patterns = self._events.wants_histograms(step)
-        if not patterns:
-            return self._trainer.step(batch, number)
-        self._warn(patterns)
-        activations = tuple(chosen(ACTIVATIONS, self._operations, patterns))
-        module = self._module(self._trainer.module_for(batch), activations)
-        shown: dict[str, list[np.ndarray]] = {name: [] for name in activations}
-
-        def show(outputs: list[list[Any]]) -> None:
-            for name, devices in zip(activations, outputs, strict=True):
-                shown[name] += map(sample, devices)
-
-        losses = self._trainer.backward(batch, number, module, show)
-        for name, samples in shown.items():
+    def after_backward(self, loop: Fit) -> None:
+        """The gradients and activations of the step; weights, too, where these are not finite: they stay."""
+        if not self._patterns:
+            return
+        step = loop.progress.step + 1
+        for name, samples in self._shown.items():
             self._tell(ACTIVATIONS, name, np.concatenate(samples), step)
-        scale = np.float32(self._trainer.gradient_scale(losses))
+        scale = np.float32(self._trainer.gradient_scale(loop.losses))
         gradients = self._trainer.module.gradients
-        for name in chosen(GRADIENTS, gradients, patterns):
+        for name in chosen(GRADIENTS, gradients, self._patterns):
             devices = gradients[name][:1] if self._trainer.exchange else gradients[name]  # which has summed them
             self._tell(GRADIENTS, name, sample(summed(devices)) * scale, step)
-        self._trainer.update(losses)
+        if not loop.losses.finite:
+            self._weights(step)
+
+    def after_step(self, loop: Fit) -> None:
+        """The weights that the step has made."""
+        if loop.losses.finite:
+            self._weights(loop.progress.step)
+
+    def _weights(self, step: int) -> None:
         weights = self._trainer.module.weights
-        for name in chosen(WEIGHTS, weights, patterns):
+        for name in chosen(WEIGHTS, weights, self._patterns):
             self._tell(WEIGHTS, name, sample(weights[name][0]), step)
-        return losses
+
+    def _show(self, outputs: list[list[Any]]) -> None:
+        for samples, devices in zip(self._shown.values(), outputs, strict=True):
+            samples += map(sample, devices)
 
     def _tell(self, kind: str, name: str, values: np.ndarray, step: int) -> None:
         self._events.histogram(f"{kind}/{name}", values, step)

@@ -69,6 +69,13 @@ class Progress:
     recent: Meter = field(default_factory=Meter)
     run: Meter = field(default_factory=Meter)
 
+    def count(self, losses: StepLosses, images: int, waited: float) -> None:
+        """A step that is done; one that is not finite is not in the means."""
+        self.step += 1
+        if losses.finite:
+            for meter in (self.whole, self.recent):
+                meter.add(losses, images, waited)
+
     def to_json(self) -> dict[str, Any]:
         meters = {name: getattr(self, name).to_json() for name in ("whole", "recent", "run")}
         return {"epochs": self.epochs, "step": self.step, **meters}

@@ -3,7 +3,7 @@
 import contextlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Any
 
@@ -35,6 +35,15 @@ class Stage(Enum):
     GRADIENTS = auto()  # only BatchNorm's statistics have changed
     UPDATE = auto()  # some parameters may have changed
     UNCONFIRMED = auto()  # all changes are under way
+
+
+@dataclass(frozen=True)
+class Probe:
+    """How one step shows more of the network. module: module_for(batch) with more outputs; show: gets those
+    [output][device] of each pass, as long as they are there."""
+
+    module: ModuleAdapter
+    show: Callable[[list[list[Any]]], None]
 
 
 class Trainer:
@@ -123,35 +132,35 @@ class Trainer:
     def step(self, batch: Any, number: int = 0) -> StepLosses:
         """Forward, backward and update on one batch; with a loss or gradient that is not finite, parameters and
         optimizer are left as they were. number: of the step, which decides what Dropout draws."""
-        losses = self.backward(batch, number, self.module_for(batch))
-        self.update(losses)
+        losses = self.backward(batch, number)
+        if losses.finite:
+            self.update(losses)
+            if self.ema:
+                self.ema.update(self.module, self.updates)
+        self.end_step(losses)
         return losses
 
     def module_for(self, batch: Any) -> ModuleAdapter:
         """The module of the batch's shape; all of them share parameters and gradients."""
         return self._modules.of(batch)
 
-    def backward(
-        self, batch: Any, number: int, module: ModuleAdapter, show: Callable[[list[list[Any]]], None] | None = None
-    ) -> StepLosses:
-        """Losses and gradients of a batch, through `module`: module_for(batch), or one that shares its arrays and has
-        more outputs; show gets those [output][device] of each pass, as long as they are there."""
+    def backward(self, batch: Any, number: int, probe: Probe | None = None) -> StepLosses:
+        """Losses and gradients of a batch."""
         self._confirm()
         self._stage = Stage.GRADIENTS
         if self._draws:
             rank = self.exchange.rank if self.exchange else 0
             mx.random.seed((self._seed * 1_000_003 + rank * 7_919 + number) % 2**31)
-        losses = read_losses(self._outputs(batch, module, show), self._negative_ratio)
+        losses = read_losses(self._outputs(batch, probe), self._negative_ratio)
         if self.exchange:
             losses = self.exchange.sum(losses, self.gradients)
             divisor = loss_divisor(losses.positives, losses.anchors, self._negative_ratio)
             losses = replace(losses, divisor=divisor)
         return replace(losses, gradients_finite=all(all_finite(arrays) for arrays in self._gradients()))
 
-    def _outputs(
-        self, batch: Any, module: ModuleAdapter, show: Callable[[list[list[Any]]], None] | None
-    ) -> Iterator[list[Any]]:
+    def _outputs(self, batch: Any, probe: Probe | None) -> Iterator[list[Any]]:
         """Runs the passes of a batch; outputs of every device of each."""
+        module = probe.module if probe else self.module_for(batch)
         if self._passes > 1:  # whose gradients are added to what is there
             for arrays in self._gradients():
                 mx.nd.reset_arrays(*arrays, num_arrays=len(arrays))
@@ -159,17 +168,17 @@ class Trainer:
             module.forward_backward(part)
             outputs = module.outputs()
             yield from (list(device) for device in zip(*outputs[: self.outputs], strict=True))
-            if show:
-                show(outputs[self.outputs :])
+            if probe:
+                probe.show(outputs[self.outputs :])
 
     def update(self, losses: StepLosses) -> None:
-        """One step along the gradients of the batch that these losses are of, unless they are not finite."""
-        if losses.finite:
-            self.module.gradient_scale = self.gradient_scale(losses)
-            self._stage = Stage.UPDATE
-            self.module.update()
-            if self.ema:
-                self.ema.update(self.module, self.updates)
+        """One step along the gradients of the batch that these losses are of, which must be finite."""
+        self.module.gradient_scale = self.gradient_scale(losses)
+        self._stage = Stage.UPDATE
+        self.module.update()
+
+    def end_step(self, losses: StepLosses) -> None:
+        """After update and what follows from it, or without it where the losses are not finite."""
         self._settle_statistics(good=losses.finite)
         self._stage = Stage.UNCONFIRMED
 

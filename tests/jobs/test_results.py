@@ -255,12 +255,12 @@ def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """SIGTERM while this step is taken."""
     import signal
 
-    take = Trainer.step
+    take = Trainer.backward
 
-    def taken(self: Trainer, batch: Any, number: int) -> Any:
+    def taken(self: Trainer, batch: Any, number: int, probe: Any) -> Any:
         if number == step - 1:
-            monkeypatch.setattr(Trainer, "step", take)
+            monkeypatch.setattr(Trainer, "backward", take)
             signal.raise_signal(signal.SIGTERM)
-        return take(self, batch, number)
+        return take(self, batch, number, probe)
 
-    monkeypatch.setattr(Trainer, "step", taken)
+    monkeypatch.setattr(Trainer, "backward", taken)

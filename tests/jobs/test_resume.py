@@ -24,10 +24,11 @@ from ssd.evaluation.measure import measure
 from ssd.jobs import train
 from ssd.mxnet_compat import mx
 from ssd.tracking.events import Events
-from ssd.training.fit import Fit
 from ssd.training.guards import Guards
+from ssd.training.hooks import Checkpointing
 from ssd.training.losses import StepLosses, read_losses
 from ssd.training.precision import prepare
+from ssd.training.progress import pack
 from ssd.training.trainer import Trainer
 from ssd.utils.errors import InterruptedRun, UserError
 
@@ -59,15 +60,15 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Train:
 
 def interrupt_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """SIGTERM while the step is taken."""
-    take = Trainer.step
+    take = Trainer.backward
 
-    def taken(self: Trainer, batch: object, number: int) -> object:
+    def taken(self: Trainer, batch: object, number: int, probe: object) -> object:
         if number == step - 1:
-            monkeypatch.setattr(Trainer, "step", take)
+            monkeypatch.setattr(Trainer, "backward", take)
             signal.raise_signal(signal.SIGTERM)
-        return take(self, batch, number)
+        return take(self, batch, number, probe)
 
-    monkeypatch.setattr(Trainer, "step", taken)
+    monkeypatch.setattr(Trainer, "backward", taken)
 
 
 def rows(file: Path) -> list[dict[str, str]]:
@@ -137,19 +138,18 @@ def test_several_devices_that_update_by_themselves(kind: str, run: Train, monkey
 
 def test_interrupted_in_validation(run: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = run("whole")
-    heed = Fit.heed_signal
     calls = []
 
-    def heed_or_be_told(self: Fit) -> None:
-        calls.append(self.keeper.progress.step)
-        if calls.count(2 * STEPS) == 2:  # after the epoch's last step, and then in its validation
+    def interrupted(*arguments: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) == 2:
             signal.raise_signal(signal.SIGINT)
-        heed(self)
+        return measure(*arguments)
 
-    monkeypatch.setattr(Fit, "heed_signal", heed_or_be_told)
+    monkeypatch.setattr(train, "measure", interrupted)
     with pytest.raises(InterruptedRun, match="SIGINT"):
         run("parts")
-    monkeypatch.setattr(Fit, "heed_signal", heed)
+    monkeypatch.setattr(train, "measure", measure)
     assert (whole.parent / "parts" / "checkpoints" / f"ssd-0001+{STEPS}.params").is_file()
     assert len(rows(whole.parent / "parts" / "metrics.csv")) == 1
     assert_same(whole, run("parts", resume=True))
@@ -172,18 +172,18 @@ def test_killed_between_two_checkpoints(run: Train, monkeypatch: pytest.MonkeyPa
 def die_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """In that step the process ends as if killed: nothing is saved any more."""
     fail_at(step, SystemError("as if killed"), monkeypatch)
-    monkeypatch.setattr(Fit, "rescue", lambda self: None)
+    monkeypatch.setattr(Checkpointing, "rescue", lambda self: None)
 
 
 def fail_at(step: int, error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
-    take = Trainer.step
+    take = Trainer.backward
 
-    def taken(self: Trainer, batch: object, number: int) -> object:
+    def taken(self: Trainer, batch: object, number: int, probe: object) -> object:
         if number == step - 1:
             raise error
-        return take(self, batch, number)
+        return take(self, batch, number, probe)
 
-    monkeypatch.setattr(Trainer, "step", taken)
+    monkeypatch.setattr(Trainer, "backward", taken)
 
 
 def test_killed_before_the_first_checkpoint(run: Train, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -296,6 +296,22 @@ def test_time_and_patience_end_a_run_with_a_report(run: Train, caplog: pytest.Lo
     folder = run("patient", "guard.patience=1", "guard.min_gain=1.0", "epochs=9")
     assert "no better than" in caplog.text
     assert len(rows(folder / "metrics.csv")) == 2
+
+
+def test_a_checkpoint_of_version_0_1_is_resumed(run: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When guards were all that had a state. Without it this run would be longer."""
+    words = ["guard.patience=1", "guard.min_gain=1.0", "epochs=9"]
+    whole = run("whole", *words)
+
+    def old(facts: dict[str, Any]) -> Any:
+        rest = {name: value for name, value in facts.items() if name != "hooks"}
+        return pack(rest | {"guards": facts["hooks"]["guards"]})
+
+    monkeypatch.setattr("ssd.training.keeper.pack", old)
+    with pytest.raises(InterruptedRun):
+        run("parts", *words, stop_at=STEPS + 1)
+    monkeypatch.setattr("ssd.training.keeper.pack", pack)
+    assert_same(whole, run("parts", *words, resume=True))
 
 
 OUT_OF_MEMORY = mx.base.MXNetError(
@@ -458,14 +474,14 @@ def test_what_fails_behind_the_last_step_is_made_up_for(run: Train, monkeypatch:
 
 
 def test_a_run_whose_directory_is_removed_claims_nothing(run: Train, monkeypatch: pytest.MonkeyPatch) -> None:
-    take = Trainer.step
+    take = Trainer.backward
 
-    def removed(self: Trainer, batch: object, number: int) -> object:
+    def removed(self: Trainer, batch: object, number: int, probe: object) -> object:
         if number == 5:
             shutil.rmtree("run")
-        return take(self, batch, number)
+        return take(self, batch, number, probe)
 
-    monkeypatch.setattr(Trainer, "step", removed)
+    monkeypatch.setattr(Trainer, "backward", removed)
     with pytest.raises(UserError) as error:
         run("run")
     assert re.search(
@@ -477,14 +493,14 @@ def test_a_run_whose_directory_is_removed_claims_nothing(run: Train, monkeypatch
 
 
 def test_what_a_guard_calls_diverged_is_not_saved(run: Train, monkeypatch: pytest.MonkeyPatch) -> None:
-    take = Trainer.step
+    take = Trainer.backward
 
-    def taken(self: Trainer, batch: object, number: int) -> object:
+    def taken(self: Trainer, batch: object, number: int, probe: object) -> object:
         if number == 5:
-            monkeypatch.setattr(Guards, "step", lambda self, losses: "the loss explodes")
-        return take(self, batch, number)
+            monkeypatch.setattr(Guards, "count", lambda self, losses: "the loss explodes")
+        return take(self, batch, number, probe)
 
-    monkeypatch.setattr(Trainer, "step", taken)
+    monkeypatch.setattr(Trainer, "backward", taken)
     with pytest.raises(UserError, match=r"the loss explodes in epoch 2, step 6; .*last good checkpoint is .*0001"):
         run("run")
     assert read_index(Path("run/checkpoints/checkpoints.json"))["last"]["step"] == 4

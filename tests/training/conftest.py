@@ -1,6 +1,7 @@
 """A small network and batches of noise."""
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,12 @@ from omegaconf import DictConfig
 
 from ssd.config.compose import compose
 from ssd.mxnet_compat import mx
+from ssd.tracking.events import Events
+from ssd.training.fit import Fit
+from ssd.training.hook import Hook
+from ssd.training.losses import StepLosses
+from ssd.training.progress import Progress
+from ssd.training.trainer import Trainer
 
 BATCH = 4
 LABELS = (BATCH, 3, 6)
@@ -40,6 +47,31 @@ class Noise:
 def noise() -> Callable[[int], Noise]:
     """noise(side) -> batches of square pictures."""
     return Noise
+
+
+@pytest.fixture(scope="session")
+def loop_steps() -> Callable[..., list[StepLosses]]:
+    """loop_steps(trainer, hooks, events, batches, first=0) -> losses of these steps of the training loop, the first of
+    which follows so many others."""
+
+    def run(
+        trainer: Trainer, hooks: list[Hook], events: Events, batches: list[Any], first: int = 0
+    ) -> list[StepLosses]:
+        losses = []
+
+        class Losses(Hook):
+            def after_step(self, loop: Fit) -> None:
+                losses.append(loop.losses)
+
+        left = iter(batches)
+        loader: Any = SimpleNamespace(
+            steps=first + len(batches), batch_size=BATCH, start=lambda epoch, batch: None, next=lambda: next(left)
+        )
+        keeper: Any = SimpleNamespace(trainer=trainer, progress=Progress(step=first), mark=lambda: None)
+        Fit(keeper, loader, 1, [*hooks, Losses()], events).run()
+        return losses
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -117,15 +117,14 @@ class Curious(Writer):
 
 
 @pytest.mark.parametrize("devices", ["[0]", "[0,1]"])
-def test_histograms_are_of_all_passes(settings, noise, devices: str) -> None:
+def test_histograms_are_of_all_passes(settings, noise, loop_steps, devices: str) -> None:
     heard = []
     for passes in (1, 2):
         mx.random.seed(7)
         cfg = without_batch_statistics(settings(f"device.ids={devices}"), passes)
         trainer, curious = Trainer(cfg, CLASSES, noise(64), 100), Curious()
-        monitor = Monitor(trainer, Events({"curious": curious}))
-        for number in range(2):
-            monitor.step(noise(64).batch(number), number)
+        events = Events({"curious": curious})
+        loop_steps(trainer, [Monitor(trainer, events)], events, [noise(64).batch(number) for number in range(2)])
         heard.append(curious.heard)
     assert heard[0].keys() == heard[1].keys()
     for tag, array in heard[0].items():

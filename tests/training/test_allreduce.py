@@ -62,7 +62,7 @@ class Partner:
         self._trainer = trainer
 
     def sum(self, losses: StepLosses, gradients: Sequence[Sequence[Any]]) -> StepLosses:
-        theirs = self._trainer.backward(batch(Share(1, 2)), 0, self._trainer.module)
+        theirs = self._trainer.backward(batch(Share(1, 2)), 0)
         for ours, others in zip(gradients, self._trainer.gradients, strict=True):
             total = sum(array.asnumpy() for array in [*ours, *others])
             for array in ours:

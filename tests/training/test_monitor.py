@@ -2,6 +2,7 @@
 
 import logging
 import re
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -59,13 +60,23 @@ class Curious(Writer):
         self.heard.setdefault(step, {})[tag] = values
 
 
-def trained(cfg: DictConfig, pattern: str | None, steps: int = 4) -> tuple[Curious, Trainer, list[float]]:
-    mx.random.seed(7)
-    trainer = Trainer(cfg, CLASSES, Batches, 100)
-    curious = Curious(pattern or "")
-    monitor = Monitor(trainer, Events({"curious": curious} if pattern else {}))
-    losses = [monitor.step(Batches.batch(step), step).loss for step in range(steps)]
-    return curious, trainer, losses
+Trained = Callable[..., tuple[Curious, Trainer, list[float]]]
+
+
+@pytest.fixture
+def trained(loop_steps) -> Trained:
+    """trained(cfg, pattern, steps=4) -> a logger that wants it or nothing, the trainer, and the losses."""
+
+    def run(cfg: DictConfig, pattern: str | None, steps: int = 4) -> tuple[Curious, Trainer, list[float]]:
+        mx.random.seed(7)
+        trainer = Trainer(cfg, CLASSES, Batches, 100)
+        curious = Curious(pattern or "")
+        events = Events({"curious": curious} if pattern else {})
+        batches = [Batches.batch(step) for step in range(steps)]
+        losses = loop_steps(trainer, [Monitor(trainer, events)], events, batches)
+        return curious, trainer, [each.loss for each in losses]
+
+    return run
 
 
 def state(trainer: Trainer) -> dict[str, np.ndarray]:
@@ -76,7 +87,7 @@ def state(trainer: Trainer) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize(
     "words", [[], ["device.ids=[0,1]"], ["compat=mxnet_ssd"], ["optimizer=adam"]], ids=lambda words: " ".join(words)
 )
-def test_training_stays_the_same(words: list[str]) -> None:
+def test_training_stays_the_same(words: list[str], trained: Trained) -> None:
     """With BatchNorm, whose statistics a second forward pass would move."""
     cfg = config(*words, "optimizer.learning_rate=0.001")
     _, alone, losses = trained(cfg, None)
@@ -89,7 +100,7 @@ def test_training_stays_the_same(words: list[str]) -> None:
     assert sorted(curious.heard) == [2, 4]
 
 
-def test_everything_is_told_that_matches() -> None:
+def test_everything_is_told_that_matches(trained: Trained) -> None:
     curious, trainer, _ = trained(config(), ".")
     tags = curious.heard[2].keys()
     parameters = set(trainer.module.parameters)
@@ -100,7 +111,7 @@ def test_everything_is_told_that_matches() -> None:
 
 
 @pytest.mark.parametrize("devices", ["[0]", "[0,1]"])
-def test_values_are_those_of_the_step(devices: str) -> None:
+def test_values_are_those_of_the_step(devices: str, trained: Trained) -> None:
     pattern = f"^weights/{CONV}_weight|^gradients/{CONV}_weight|^activations/{FEATURE}$"
     cfg = config(f"device.ids={devices}", "optimizer.learning_rate=0.01", "optimizer.momentum=0", "optimizer.wd=0")
     curious, trainer, _ = trained(cfg, pattern, steps=2)
@@ -120,23 +131,25 @@ def test_values_are_those_of_the_step(devices: str) -> None:
     assert feature.max() > 0
 
 
-def test_frozen_parameters_have_no_gradient() -> None:
+def test_frozen_parameters_have_no_gradient(trained: Trained) -> None:
     tags = trained(config(f"init.freeze=^{CONV}"), "stage1_[12]_conv2d_weight", steps=2)[0].heard[2].keys()
     assert tags == {f"{kind}_conv2d_weight" for kind in ("weights/stage1_1", "weights/stage1_2", "gradients/stage1_2")}
 
 
-def test_a_loss_that_is_not_finite_is_told_all_the_same() -> None:
+def test_a_loss_that_is_not_finite_is_told_all_the_same(loop_steps) -> None:
     trainer = Trainer(config(), CLASSES, Batches, 100)
     curious = Curious("loc_pred")
     trainer.module.weights[f"{FEATURE}_loc_pred_conv_bias"][0][:] = np.inf
     before = state(trainer)
-    assert not Monitor(trainer, Events({"curious": curious})).step(Batches.batch(0), 1).finite
+    events = Events({"curious": curious})
+    assert not loop_steps(trainer, [Monitor(trainer, events)], events, [Batches.batch(0)], first=1)[0].finite
+    assert {tag.partition("/")[0] for tag in curious.heard[2]} == {"activations", "gradients", "weights"}
     assert np.isposinf(curious.heard[2][f"activations/{FEATURE}_loc_pred_conv"]).all()
     for name, values in state(trainer).items():
         np.testing.assert_array_equal(values, before[name], err_msg=name)
 
 
-def test_a_pattern_without_any_array_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_pattern_without_any_array_is_told_once(trained: Trained, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     assert trained(config(), "^biases/")[0].heard == {}
     assert len(caplog.messages) == 1

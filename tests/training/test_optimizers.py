@@ -103,9 +103,10 @@ def test_every_key_applies_in_every_step(settings, noise, name: str, which: str,
     for step in range(1, STEPS + 1):
         before = weights_of(trainer)
         batch = noise(64).batch(step)
-        losses = trainer.backward(batch, step, trainer.module_for(batch))
+        losses = trainer.backward(batch, step)
         gradients = {each: value * trainer.gradient_scale(losses) for each, value in gradients_of(trainer).items()}
         trainer.update(losses)
+        trainer.end_step(losses)
         rate = schedule(step)
         assert trainer.learning_rate == pytest.approx(rate)
         used.append(rate)

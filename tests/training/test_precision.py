@@ -59,7 +59,7 @@ def test_passes_add_up(settings, noise) -> None:
         cfg = settings(BFLOAT16, "loss.classification=focal", f"training.accumulate={passes}")
         cfg.init.statistics = "frozen"  # every picture by itself
         trainer = trained(cfg, noise(64), 0)[1]
-        trainer.backward(noise(64).batch(0), 0, trainer.module)
+        trainer.backward(noise(64).batch(0), 0)
         gradients.append({name: devices[0].asnumpy() for name, devices in trainer.module.gradients.items()})
     for name, wanted in gradients[0].items():
         assert np.linalg.norm(gradients[1][name] - wanted) <= 0.03 * np.linalg.norm(wanted) + 1e-6, name
@@ -77,11 +77,12 @@ class Curious(Writer):
 
 
 @pytest.mark.usefixtures("able")
-def test_histograms_are_named_and_typed_as_in_float32(settings, noise) -> None:
+def test_histograms_are_named_and_typed_as_in_float32(settings, noise, loop_steps) -> None:
     heard = []
     for words in ([], [BFLOAT16]):
         trainer, curious = trained(settings(*words), noise(64), 0)[1], Curious()
-        assert Monitor(trainer, Events({"curious": curious})).step(noise(64).batch(0), 0).finite
+        events = Events({"curious": curious})
+        assert loop_steps(trainer, [Monitor(trainer, events)], events, [noise(64).batch(0)])[0].finite
         heard.append(curious.heard)
     assert heard[0].keys() == heard[1].keys()
     feature = "activations/stage1_1_conv2d"
