@@ -317,9 +317,9 @@ def test_exports_run_without_this_package(name, text, size, checkpoint: Path, tm
 
 
 @pytest.mark.slow
-def test_the_example_dataset_and_logger_train(tmp_path: Path, run_in) -> None:
+def test_the_examples_of_a_dataset_a_logger_and_a_hook_train(tmp_path: Path, run_in) -> None:
     """With the commands that stand below them."""
-    for name in ("my_dataset.py", "my_logger.py"):
+    for name in ("my_dataset.py", "my_logger.py", "my_hook.py"):
         (tmp_path / name).write_text(block_with(f"# {name}", "python"))
     faces = tmp_path / "faces"
     faces.mkdir()
@@ -329,7 +329,8 @@ def test_the_example_dataset_and_logger_train(tmp_path: Path, run_in) -> None:
         for number, file in enumerate(files):
             noise = np.random.default_rng(number).integers(0, 256, (60, 80, 3), dtype=np.uint8)
             cv2.imwrite(str(faces / file), noise)
-    words = [word for name in ("my_dataset", "my_logger") for word in words_of(block_with(f"{name}.", "sh"))[3:]]
+    modules = ("my_dataset", "my_logger", "my_hook")
+    words = [word for name in modules for word in words_of(block_with(f"{name}.", "sh"))[3:]]
     short = ["data_shape=64", "batch_size=2", "epochs=2", "logger=[csv]", "device.threads=1", "loader.workers=0"]
     done = run_in(tmp_path, *words, *short)
     assert done.returncode == 0, done.stderr
