@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ssd.config.compose import compose
 from ssd.config.targets import literal
-from ssd.utils.atomic_files import write_atomically
+from ssd.utils.atomic_files import write_json
 from ssd.utils.errors import UserError
 
 STAGES = ("forward", "boxes", "pictures")
@@ -106,7 +106,7 @@ def main() -> None:
         answer = {"make": make, "measure": measure}[task["do"]](configured(task), task)
     except Exception as error:
         answer = {"error": one_line(error)}
-    write_atomically(Path(task["answer"]), json.dumps(answer).encode())
+    write_json(Path(task["answer"]), answer)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ replaced after them, and what it no longer names is deleted last.
 """
 
 import errno
-import json
 import logging
 import math
 import os
@@ -21,7 +20,7 @@ from ssd.checkpoint.index import NAME, Entry, damage, read_index, sha256
 from ssd.checkpoint.model import Params, load_params
 from ssd.checkpoint.param_file import read_arrays
 from ssd.mxnet_compat import mx
-from ssd.utils.atomic_files import durable_file
+from ssd.utils.atomic_files import durable_file, json_bytes
 from ssd.utils.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -261,8 +260,7 @@ class Checkpoints:
                     file.unlink(missing_ok=True)
 
     def _write_index(self) -> None:
-        text = json.dumps(self._index, indent=2)
-        self._write(self.folder / NAME, lambda draft: draft.write_bytes(text.encode()))
+        self._write(self.folder / NAME, lambda draft: draft.write_bytes(json_bytes(self._index)))
 
     def _save_arrays(self, path: Path, arrays: Params) -> str:
         """Returns the checksum. MXNet does not look whether the end of a file reached a full disk: the names of the

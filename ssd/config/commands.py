@@ -34,6 +34,11 @@ def run_command(*words: str, config_dirs: Sequence[str | Path] = ()) -> str:
     return module_command("ssd.run", *_flags([*map(str, config_dirs), *own_config_dirs()]), *words)
 
 
+def task_overrides() -> list[str]:
+    """The overrides of this job as Hydra has taken them, but for its own; none where Hydra does not run."""
+    return [str(one) for one in HydraConfig.get().overrides.task] if HydraConfig.initialized() else []
+
+
 def own_config_dirs() -> list[str]:
     """Folders beside conf/ that the command line of this run names, in Hydra's order."""
     if not HydraConfig.initialized():

@@ -1,6 +1,5 @@
 """Detections of a data set as files: PASCAL VOC's comp4 lists, COCO's results; each written whole or not at all."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ssd.utils.atomic_files import write_atomically
+from ssd.utils.atomic_files import write_atomically, write_json
 from ssd.utils.names import distinct
 
 
@@ -84,4 +83,4 @@ def write_coco(
         for image_id, image in zip(image_ids, images, strict=True)
         for row in image.detections.astype(np.float64).tolist()
     ]
-    write_atomically(path, json.dumps(content, allow_nan=False).encode())
+    write_json(path, content, compact=True)

@@ -1,7 +1,6 @@
 """Everything that is kept of a measurement: report.html, and the same as files for programs."""
 
 import io
-import json
 import logging
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from ssd.evaluation.curves import best_f1, curve_data, plot_curves
 from ssd.evaluation.measure import Measured
 from ssd.evaluation.report_page import About, report
 from ssd.evaluation.thresholds import exact
-from ssd.utils.atomic_files import write_atomically
+from ssd.utils.atomic_files import write_atomically, write_json
 from ssd.utils.csv_cells import CsvWriter
 
 log = logging.getLogger(__name__)
@@ -41,7 +40,7 @@ def write_report(folder: Path, measured: Measured, analysis: Analysis, about: Ab
     split = about.split
     write_atomically(folder / f"classes_{split}.csv", _classes(measured, analysis).encode())
     voc, names = measured.voc, measured.classes
-    write_atomically(folder / f"curves_{split}.json", json.dumps(curve_data(voc, names, CURVE_POINTS)).encode())
+    write_json(folder / f"curves_{split}.json", curve_data(voc, names, CURVE_POINTS), compact=True)
     write_atomically(folder / f"curves_{split}.png", encode(plot_curves(voc, names, range(len(names))), ".png"))
     images = [
         ImageResult(sample.path.name, sample.width, sample.height, found)

@@ -9,7 +9,7 @@ import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from ssd.config.commands import below, run_command
+from ssd.config.commands import below, run_command, task_overrides
 from ssd.diagnostics.fit import Network, Suggestion, suggest
 from ssd.diagnostics.statistics import Boxes, gather, on_input
 from ssd.jobs.common import open_gate
@@ -104,13 +104,13 @@ def tell(cfg: DictConfig, found: Suggestion, folder: Path) -> None:
 
 def command(folder: Path) -> str:
     """The command line that trains as this job was told, with the recipe in `folder` behind the recipes it had."""
-    recipes, words = [RECIPE], []
+    recipes = [RECIPE]
     if HydraConfig.initialized():
         hydra = HydraConfig.get()
         before = hydra.runtime.choices.get("experiments")
         recipes = [*([before] if isinstance(before, str) else before or []), RECIPE]
-        words = [plain(word) for word in hydra.overrides.task if not LEFT_OUT.match(word)]
     chosen = ",".join(name for at, name in enumerate(recipes) if name != RECIPE or at + 1 == len(recipes))
+    words = [plain(word) for word in task_overrides() if not LEFT_OUT.match(word)]
     recipe = f"experiments=[{chosen}]" if "," in chosen else f"experiments={chosen}"
     return run_command(*words, recipe, config_dirs=[below(folder)])
 

@@ -1,6 +1,5 @@
 """job=check: the data set examined before a training is spent on it; the exit code says whether it is safe."""
 
-import json
 import logging
 import shutil
 import time
@@ -22,7 +21,7 @@ from ssd.diagnostics.sheet import draw_batch, draw_sample, grid, spread
 from ssd.diagnostics.table import tables
 from ssd.jobs.common import open_gate, seed_everything
 from ssd.runs.saved import literal_names
-from ssd.utils.atomic_files import write_atomically
+from ssd.utils.atomic_files import write_atomically, write_json
 from ssd.utils.errors import UnsafeDataError, UserError
 
 log = logging.getLogger(__name__)
@@ -47,7 +46,7 @@ def run(cfg: DictConfig, folder: Path) -> None:
     cfg.dataset.classes = literal_names(found.classes)
     OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
     report = make_report(cfg, found)
-    write_atomically(folder / "check.json", (json.dumps(report, indent=1, allow_nan=False) + "\n").encode())
+    write_json(folder / "check.json", report)
     write_atomically(folder / "check.html", check_page(report, pictures(cfg, found, folder)))
     for line in tables(report, shutil.get_terminal_size((120, 40)).columns):
         log.info("%s", line.rstrip())
@@ -73,7 +72,7 @@ def self_test(cfg: DictConfig, folder: Path) -> None:
     learned = overfit(cfg, samples, gate.classes, folder)
     seconds = time.perf_counter() - started
     numbers = {"map_area": learned.mean, "steps": learned.steps, "seconds": round(seconds, 1), **learned.by_class}
-    write_atomically(folder / "check.json", (json.dumps(numbers, indent=1) + "\n").encode())
+    write_json(folder / "check.json", numbers)
     network = f"{cfg.backbone.name} at {cfg.data_shape.height}x{cfg.data_shape.width}"
     if not learned.everything:
         classes = ", ".join(f"{name} {ap:.2f}" for name, ap in sorted(learned.by_class.items()) if ap < 1)

@@ -2,7 +2,6 @@
 request."""
 
 import contextlib
-import json
 import logging
 import os
 import re
@@ -16,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ssd.data.base import SPLITS
 from ssd.data.recordio.cache import RECORDS, size_of, unused
-from ssd.utils.atomic_files import LOCK, read_json, try_lock, write_atomically
+from ssd.utils.atomic_files import LOCK, read_json, try_lock, write_json
 from ssd.utils.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -50,7 +49,7 @@ def run(cfg: DictConfig, folder: Path) -> None:
     OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
     needed = dict(references(runs))
     found = [examined(each, needed, cfg.job.delete) for each in record_folders(place)]
-    write_atomically(folder / "clean.json", (json.dumps([asdict(each) for each in found], indent=1) + "\n").encode())
+    write_json(folder / "clean.json", [asdict(each) for each in found])
     for each in found:
         what = "removed" if each.removed else f"needed by {each.needed_by}" if each.needed_by else "no run needs it"
         log.info("%9.1f MB  %s  %s", each.megabytes, each.folder, what)

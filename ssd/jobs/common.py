@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from ssd.checkpoint.model import Model, ModelSpec
+from ssd.config.commands import task_overrides
+from ssd.config.overrides import key_of
 from ssd.config.paths import CONF
 from ssd.config.targets import literal
 from ssd.data.base import Dataset, Sample
@@ -113,8 +114,7 @@ def check_fixed(spec: ModelSpec, asked: dict[str, Any], source: str) -> None:
 def asked_for(cfg: DictConfig) -> dict[str, Any]:
     """compat and the keys of cfg.detection that the command line names, or that differ from conf/config.yaml because a
     recipe says so."""
-    words = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
-    named = {word.lstrip("+~").split("=")[0] for word in words}
+    named = {key_of(word) for word in task_overrides()}
     default = OmegaConf.load(CONF / "config.yaml")
     keys = {"compat": "compat", **{key: f"detection.{key}" for key in cfg.detection}}
     return {

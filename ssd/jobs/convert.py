@@ -1,6 +1,5 @@
 """job=convert: a Caffe network as a model of this package, compared with OpenCV's reading of the same files."""
 
-import json
 import logging
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -24,7 +23,7 @@ from ssd.importers.caffe.text import class_names
 from ssd.importers.caffe.verify import Conversion, Report, noise_picture, verify
 from ssd.importers.classifier import Classifier
 from ssd.jobs.common import asked_for
-from ssd.utils.atomic_files import write_atomically
+from ssd.utils.atomic_files import write_json
 from ssd.utils.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -162,7 +161,7 @@ def compare(made: Conversion, pictures: Iterable[tuple[str, np.ndarray]], tolera
     except NoReferenceError as error:
         log.warning("not compared with OpenCV, which cannot run this network: %s", error)
         return
-    write_atomically(file, (json.dumps(asdict(report), indent=1) + "\n").encode())
+    write_json(file, asdict(report))
     for line in told(report):
         log.info("%s", line)
     if wrong := report.wrong(tolerance):

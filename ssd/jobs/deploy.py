@@ -1,6 +1,5 @@
 """job=deploy: a trained model in forms that run elsewhere, each compared with it before it gets its name."""
 
-import json
 import logging
 import shutil
 from collections.abc import Iterable, Sequence
@@ -25,7 +24,7 @@ from ssd.export.agreement import LIMIT, Agreement, Answers, agreement, compare_w
 from ssd.export.formats import FORMATS, Calibration, Format, onnx_export
 from ssd.jobs.common import asked_model, open_gate
 from ssd.mxnet_compat import contexts
-from ssd.utils.atomic_files import write_atomically
+from ssd.utils.atomic_files import write_json
 from ssd.utils.errors import DifferentModelError, UserError
 
 log = logging.getLogger(__name__)
@@ -81,7 +80,7 @@ def run(cfg: DictConfig, folder: Path) -> None:
         done[name] = export(cfg, folder, Job(model, format_, material, measured))
     exports = {name: asdict(part) for name, part in done.items()}
     report = {"model": str(cfg.model), "split": material.split if maps else None, "maps": maps, "formats": exports}
-    write_atomically(folder / "deploy.json", (json.dumps(report, indent=1) + "\n").encode())
+    write_json(folder / "deploy.json", report)
     for line in table(maps, done):
         log.info("%s", line)
     for name, note in [(name, note) for name, part in done.items() for note in part.notes]:

@@ -1,6 +1,5 @@
 """job=prepare: the pictures of all splits into records, which training then finds."""
 
-import json
 import logging
 import time
 from dataclasses import asdict, dataclass
@@ -11,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from ssd.data.base import SPLITS, Dataset, Sample
 from ssd.data.inspection.gate import Admitted
 from ssd.jobs.common import open_gate, packed
-from ssd.utils.atomic_files import write_atomically
+from ssd.utils.atomic_files import write_json
 from ssd.utils.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -49,7 +48,7 @@ def run(cfg: DictConfig, folder: Path) -> None:
             log.info("%s has the pictures of %s, which are packed", name, same)
     OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
     report = {"classes": list(gate.classes), "splits": {name: asdict(split) for name, split in done.items()}}
-    write_atomically(folder / "prepare.json", json.dumps(report, indent=2).encode())
+    write_json(folder / "prepare.json", report)
     log.info("%-6s %8s %15s %8s %10s %7s %9s %8s", "split", "images", "without objects", "objects", "difficult",
              "crowds", "MB", "seconds")  # fmt: skip
     for name, split in done.items():

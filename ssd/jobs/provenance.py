@@ -17,7 +17,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from ssd.config.overrides import COMMAND, swept_over
+from ssd.config.commands import task_overrides
+from ssd.config.overrides import COMMAND, key_of, swept_over
 from ssd.config.paths import PACKAGE
 from ssd.data.base import Sample
 from ssd.data.datasets.fingerprint import fingerprints
@@ -98,7 +99,7 @@ def sweep() -> Sweep | None:
     hydra = HydraConfig.get()
     parameters: Any = OmegaConf.to_container(hydra.sweeper.get("params") or OmegaConf.create({}))
     over = parameters | swept_over(_command())
-    own = [word for word in hydra.overrides.task if word.lstrip("+").partition("=")[0] in over]
+    own = [word for word in task_overrides() if key_of(word) in over]
     return Sweep(Path(hydra.sweep.dir).resolve(), int(hydra.job.num), own, [f"{key}={over[key]}" for key in over])
 
 

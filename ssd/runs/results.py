@@ -23,7 +23,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from ssd.utils.atomic_files import read_json, read_limited, write_atomically
+from ssd.utils.atomic_files import read_json, read_limited, write_json
 from ssd.utils.errors import UserError
 
 FILE = "metrics.json"
@@ -126,7 +126,7 @@ def write_metrics(folder: Path, job: str, numbers: Mapping[str, Any], reason: st
     """metrics.json of a job that measures no split: job, status and reason as in all, and its numbers. reason: why it
     failed."""
     about = {"job": job, "status": FAILED if reason else FINISHED, "reason": reason}
-    write_atomically(folder / FILE, (json.dumps({**about, **numbers}, indent=2) + "\n").encode())
+    write_json(folder / FILE, {**about, **numbers})
 
 
 def read_metrics(folder: Path) -> dict[str, Any]:

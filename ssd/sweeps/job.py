@@ -20,6 +20,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
+from ssd.config.commands import task_overrides
 from ssd.sweeps.outcome import FAILED, FINISHED, INTERRUPTED, RUNNING, Outcome, read
 from ssd.utils.cpu import end_with_parent
 from ssd.utils.process import died
@@ -53,7 +54,7 @@ def run_apart(cfg: DictConfig, folder: Path) -> float | None:
         Sweep.folder is None and "joblib" in hydra.launcher._target_
     ):  # one of its processes, which would outlive the sweep
         end_with_parent()
-    begun = Outcome(hydra.job.num, list(hydra.overrides.task))
+    begun = Outcome(hydra.job.num, task_overrides())
     begun.write(folder)
     # Resolved, because ${now:} would be another time over there.
     plain = OmegaConf.to_container(cfg, resolve=True), OmegaConf.to_container(hydra, resolve=True, enum_to_str=True)

@@ -1,13 +1,12 @@
 """job.json: what became of a job of a sweep."""
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from ssd.runs.results import is_number
-from ssd.utils.atomic_files import read_json, write_atomically
+from ssd.utils.atomic_files import read_json, write_json
 from ssd.utils.errors import UserError
 
 FILE = "job.json"
@@ -35,11 +34,8 @@ class Outcome:
         return replace(self, state=state, reason=" ".join(reason.split())[:LONGEST])
 
     def write(self, folder: Path) -> None:
-        fields = asdict(self)
-        if self.value is not None and not math.isfinite(self.value):
-            fields["value"] = None
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / FILE, (json.dumps(fields, indent=2) + "\n").encode())
+        write_json(folder / FILE, asdict(self))
 
 
 def read(folder: Path) -> Outcome:

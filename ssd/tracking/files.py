@@ -4,7 +4,6 @@ All of it can be read while the run goes on, and survives a kill: files are repl
 """
 
 import io
-import json
 import re
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import numpy as np
 from ssd.data.images import encode
 from ssd.runs.results import FILE, Results, read_table
 from ssd.tracking.events import RunInfo, Values, Writer
-from ssd.utils.atomic_files import write_atomically
+from ssd.utils.atomic_files import write_atomically, write_json
 from ssd.utils.csv_cells import NUMBER, CsvWriter
 from ssd.utils.errors import UserError
 
@@ -44,8 +43,7 @@ class RunFiles(Writer):
         write_atomically(path, encode(image, ".png"))
 
     def results(self, results: Results) -> None:
-        text = json.dumps(results.to_json(self.job), indent=2, allow_nan=False) + "\n"
-        write_atomically(self.folder / FILE, text.encode())
+        write_json(self.folder / FILE, results.to_json(self.job))
 
     def close(self, results: Results) -> None:
         self.results(results)

@@ -5,6 +5,7 @@ import contextlib
 import errno
 import fcntl
 import json
+import math
 import os
 import re
 import shutil
@@ -134,6 +135,30 @@ def write_atomically(path: Path, data: bytes) -> None:
     """Readers see the old file or the new one, never a part of it."""
     with whole_file(path) as draft:
         draft.write_bytes(data)
+
+
+def json_bytes(content: Any, compact: bool = False) -> bytes:
+    """What is written of dicts, lists, texts, numbers, truth values and None, with a line end. Numbers that are none
+    become null, since JSON has no others. compact: without line breaks, of what is read by programs alone."""
+    indent = None if compact else 2
+    try:
+        text = json.dumps(content, indent=indent, allow_nan=False)
+    except ValueError:
+        text = json.dumps(_finite(content), indent=indent, allow_nan=False)
+    return f"{text}\n".encode()
+
+
+def write_json(path: Path, content: Any, compact: bool = False) -> None:
+    """A file as json_bytes has it, atomically; read_json reads it."""
+    write_atomically(path, json_bytes(content, compact))
+
+
+def _finite(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {key: _finite(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 @contextmanager

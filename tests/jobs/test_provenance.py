@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from ssd.config.compose import compose
@@ -94,11 +95,8 @@ def test_the_sweep_of_a_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         "sweeper": {"params": {"optimizer.momentum": "0.8,0.9"}},
     }
 
-    class Running:
-        initialized = staticmethod(lambda: True)
-        get = staticmethod(lambda: OmegaConf.create(node))
-
-    monkeypatch.setattr(module, "HydraConfig", Running)
+    monkeypatch.setattr(HydraConfig, "initialized", staticmethod(lambda: True))
+    monkeypatch.setattr(HydraConfig, "get", staticmethod(lambda: OmegaConf.create(node)))
     words = ["-m", "epochs=2", "backbone=small,mobilenet", "+optimizer.beta=interval(0.8, 0.9)", "hydra/sweeper=optuna"]
     monkeypatch.setenv(COMMAND, json.dumps(words))
     found = sweep()

@@ -296,3 +296,14 @@ def test_messages_are_one_line_whatever_names_hold():
         "class 'a b\\x1b[2J\\u2028\\ud83d' is unknown"
     )
     assert len(str(UserError("x" * 100_000))) < 11_000
+
+
+def test_json_is_written_with_a_line_end_and_without_what_is_no_number(tmp_path):
+    content = {"a": [1.5, float("nan"), {"b": float("inf")}], "c": "é", "d": None}
+    atomic_files.write_json(tmp_path / "a.json", content)
+    atomic_files.write_json(tmp_path / "b.json", content, compact=True)
+    assert (tmp_path / "a.json").read_text().startswith('{\n  "a": [\n    1.5,\n    null,')
+    assert (tmp_path / "b.json").read_text() == '{"a": [1.5, null, {"b": null}], "c": "\\u00e9", "d": null}\n'
+    for name in ("a.json", "b.json"):
+        found = atomic_files.read_json(tmp_path / name, 1000, "numbers")
+        assert found == {"a": [1.5, None, {"b": None}], "c": "é", "d": None}

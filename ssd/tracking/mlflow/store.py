@@ -1,6 +1,5 @@
 """A run in an MLflow store. All here talks to the store and may take long or fail: the outbox's thread calls it."""
 
-import json
 import logging
 import re
 import time
@@ -18,7 +17,7 @@ from ssd.tracking.mlflow.model import log_model, register, serving_of, version_t
 from ssd.tracking.mlflow.names import KEY_LENGTH, TAG_LENGTH, clean, parameters, shortened, source_tags
 from ssd.tracking.mlflow.outbox import TryAgainError, first_line
 from ssd.tracking.mlflow.sweep import FINAL, SweepRun
-from ssd.utils.atomic_files import in_turn, read_json, write_atomically
+from ssd.utils.atomic_files import in_turn, read_json, write_json
 from ssd.utils.errors import UserError
 from ssd.utils.names import Tags
 
@@ -130,7 +129,7 @@ class Store:
             tags = {clean(key): shortened(text, TAG_LENGTH) for key, text in tags.items()}
             run_id = self.client.create_run(self.experiment, tags=tags, run_name=name[:KEY_LENGTH]).info.run_id
             place = {"tracking_uri": self.settings.tracking_uri, "run_id": run_id}
-            write_atomically(self.run.folder / RUN_FILE, (json.dumps(place) + "\n").encode())
+            write_json(self.run.folder / RUN_FILE, place, compact=True)
         self.run_id = run_id
 
     def _alone(self) -> AbstractContextManager[Any]:
