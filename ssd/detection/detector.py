@@ -2,9 +2,8 @@
 decoding of the images overlapped with the network.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from ssd.detection.open_model import open_model
 from ssd.mxnet_compat import mx
 from ssd.ops.nms import DecodeParams, decode, rows_to_detections
 from ssd.utils.errors import UserError
+from ssd.utils.sequences import read_ahead
 
 
 class Detector:
@@ -153,13 +153,10 @@ def predict_samples(
 
 def decoded(samples: Sequence[Sample], batch_size: int) -> Iterator[list[np.ndarray]]:
     """Batches of decoded images, in order, a few decoded ahead."""
-    with ThreadPoolExecutor(DECODERS) as pool:
-        waiting: deque[Future[np.ndarray]] = deque()
-        upcoming = iter(samples)
-        remaining = len(samples)
-        while remaining:
-            while len(waiting) < (1 + AHEAD) * batch_size and (sample := next(upcoming, None)) is not None:
-                waiting.append(pool.submit(lambda s: decode_image(s.read(), str(s.path)), sample))
-            count = min(batch_size, remaining)
-            yield [waiting.popleft().result() for _ in range(count)]
-            remaining -= count
+    images = read_ahead(_decoded, samples, AHEAD * batch_size, DECODERS)
+    while batch := list(islice(images, batch_size)):
+        yield batch
+
+
+def _decoded(sample: Sample) -> np.ndarray:
+    return decode_image(sample.read(), str(sample.path))

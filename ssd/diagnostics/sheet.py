@@ -40,12 +40,6 @@ def draw_sample(sample: Sample, classes: Sequence[str], width: int) -> np.ndarra
     return draw_ground_truth(small, boxes, classes)
 
 
-def spread(samples: Sequence[Sample], number: int) -> list[Sample]:
-    """`number` of the samples from all over the list, or all of them."""
-    places = np.unique(np.linspace(0, len(samples) - 1, min(number, len(samples))).round().astype(int))
-    return [samples[place] for place in places] if len(samples) else []
-
-
 def grid(tiles: Sequence[np.ndarray], columns: int) -> np.ndarray:
     """The pictures (HxWx3 uint8, of any sizes) in rows of `columns`, on white."""
     rows = [tiles[start : start + columns] for start in range(0, len(tiles), columns)]

@@ -17,12 +17,13 @@ from ssd.diagnostics.examine import Examination, examine
 from ssd.diagnostics.overfit import overfit
 from ssd.diagnostics.page import check_page
 from ssd.diagnostics.report import make_report
-from ssd.diagnostics.sheet import draw_batch, draw_sample, grid, spread
+from ssd.diagnostics.sheet import draw_batch, draw_sample, grid
 from ssd.diagnostics.table import tables
 from ssd.jobs.common import open_gate, seed_everything
 from ssd.runs.saved import literal_names
 from ssd.utils.atomic_files import write_atomically, write_json
 from ssd.utils.errors import UnsafeDataError, UserError
+from ssd.utils.sequences import spread
 
 log = logging.getLogger(__name__)
 

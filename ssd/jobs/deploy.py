@@ -26,6 +26,7 @@ from ssd.jobs.common import asked_model, open_gate
 from ssd.mxnet_compat import contexts
 from ssd.utils.atomic_files import write_json
 from ssd.utils.errors import DifferentModelError, UserError
+from ssd.utils.sequences import spread
 
 log = logging.getLogger(__name__)
 
@@ -143,11 +144,11 @@ def gather(cfg: DictConfig, folder: Path, model: Model, quantized: bool) -> Mate
             splits.append(_available(gate.dataset, deploy.calibration.split))
         samples = gate.admit(list(dict.fromkeys(splits)), folder).samples
         measured = samples[split]
-        calibrating = _spread(samples[splits[-1]], deploy.calibration.images) if quantized else []
+        calibrating = spread(samples[splits[-1]], deploy.calibration.images) if quantized else []
     if cfg.source is not None:
         images = [image for _, image in islice(iterate(cfg.source), deploy.images)]
     else:
-        images = [decode(sample.read(), str(sample.path)) for sample in _spread(measured, deploy.images)]
+        images = [decode(sample.read(), str(sample.path)) for sample in spread(measured, deploy.images)]
 
     def pictures() -> Iterable[np.ndarray]:
         for start in range(0, len(calibrating), CALIBRATION_BATCH):
@@ -161,12 +162,6 @@ def gather(cfg: DictConfig, folder: Path, model: Model, quantized: bool) -> Mate
 
 def _available(dataset: Dataset, split: str) -> str:
     return "val" if split == "test" and "test" not in dataset.available else split
-
-
-def _spread(samples: Sequence[Sample], count: int) -> list[Sample]:
-    """At most `count`, evenly over the list."""
-    places = np.unique(np.linspace(0, len(samples) - 1, min(count, len(samples))).round().astype(int))
-    return [samples[place] for place in places]
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 import numpy as np
 
 from ssd.detection.draw import TRUTH
-from ssd.diagnostics.sheet import GAP, draw_batch, draw_sample, grid, spread
+from ssd.diagnostics.sheet import GAP, draw_batch, draw_sample, grid
+from ssd.utils.sequences import spread
 
 
 def test_a_batch_is_shown_as_pictures_again():

@@ -2,9 +2,7 @@
 
 import contextlib
 import os
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -16,6 +14,7 @@ from ssd.data.base import Sample
 from ssd.data.images import glance
 from ssd.utils.atomic_files import write_atomically
 from ssd.utils.errors import UserError
+from ssd.utils.sequences import read_ahead
 
 READ_AHEAD = 64  # images in memory at a time
 THUMB = 16  # side of the grey thumbnail that stands for an image
@@ -65,14 +64,7 @@ def _look(sample: Sample) -> Picture:
 
 def look_at_all(samples: Sequence[Sample]) -> Iterator[Picture]:
     """One Picture per sample, in order; only a few are read ahead."""
-    waiting: deque[Future[Picture]] = deque()
-    with ThreadPoolExecutor() as threads:
-        for sample in samples:
-            waiting.append(threads.submit(look, sample))
-            if len(waiting) >= READ_AHEAD:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+    return read_ahead(look, samples, READ_AHEAD)
 
 
 def size_problem(sample: Sample, size: tuple[int, int]) -> str | None:

@@ -2,11 +2,8 @@
 
 import logging
 import os
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -17,6 +14,7 @@ from ssd.data.images import as_mxnet_reads, check_header, decode, encode
 from ssd.data.inspection.looking import size_problem
 from ssd.data.recordio.format import encode_pieces, opened
 from ssd.utils.errors import UserError
+from ssd.utils.sequences import read_ahead
 
 log = logging.getLogger(__name__)
 
@@ -98,18 +96,8 @@ def _batch(packing: Packing, indices: Sequence[int], root: str) -> _Batch:
 
 def _batches(packing: Packing, order: Sequence[int], root: str) -> Iterator[_Batch]:
     """The pictures in the given order, in batches that threads read a little ahead of the writer."""
-    with ThreadPoolExecutor(THREADS) as threads:
-        upcoming = (
-            threads.submit(_batch, packing, order[start : start + BATCH], root) for start in range(0, len(order), BATCH)
-        )
-        waiting = deque(islice(upcoming, 2 * THREADS))
-        try:
-            while waiting:
-                yield waiting.popleft().result()
-                waiting.extend(islice(upcoming, 1))
-        finally:
-            for future in waiting:
-                future.cancel()
+    parts = (order[start : start + BATCH] for start in range(0, len(order), BATCH))
+    return read_ahead(lambda part: _batch(packing, part, root), parts, 2 * THREADS, THREADS)
 
 
 def write_pieces(file: int, pieces: list[bytes]) -> None:
