@@ -36,6 +36,13 @@ PARAMS_NAME = re.compile(
 Params = dict[str, Any]  # name -> mx.nd.NDArray
 
 
+def symbol_file(params: Path) -> Path:
+    """prefix-symbol.json beside a file that is called prefix-NNNN.params, as PARAMS_NAME has it."""
+    match = PARAMS_NAME.fullmatch(params.name)
+    assert match, params
+    return params.with_name(f"{match['prefix']}-symbol.json")
+
+
 @dataclass(frozen=True)
 class ModelSpec:
     """What a user of the weights must know. Input: RGB, (x - mean) / std of 0..255, resized as resize_mode says.
@@ -235,9 +242,7 @@ def load_model(path: str | Path) -> Model:
     Errors: UserError when files are missing or damaged, or when parameters do not fit the graph.
     """
     file = find_params(path)
-    match = PARAMS_NAME.fullmatch(file.name)
-    assert match
-    graph = file.with_name(f"{match['prefix']}-symbol.json")
+    graph = symbol_file(file)
     if not graph.is_file():
         raise UserError(f"{graph}: missing; a checkpoint is this file and {file.name} together")
     symbol = load_graph(graph)

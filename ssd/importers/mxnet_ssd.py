@@ -12,7 +12,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from ssd.checkpoint.graph_file import load_graph
-from ssd.checkpoint.model import PARAMS_NAME, Model, ModelSpec, Params, load_params, stamped
+from ssd.checkpoint.model import PARAMS_NAME, Model, ModelSpec, Params, load_params, stamped, symbol_file
 from ssd.config.paths import CONF
 from ssd.mxnet_compat import mx
 from ssd.symbol.graphs import build_test
@@ -35,10 +35,9 @@ def released_model(cfg: DictConfig) -> Model | None:
     backbone=, data_shape= and compat=mxnet_ssd name. Errors: UserError when these are not given or do not fit.
     """
     path = Path(cfg.model)
-    match = PARAMS_NAME.fullmatch(path.name)
-    if not match or not path.is_file():
+    if not PARAMS_NAME.fullmatch(path.name) or not path.is_file():
         return None
-    file = path.with_name(f"{match['prefix']}-symbol.json")
+    file = symbol_file(path)
     symbol = load_graph(file, (cfg.data_shape.height, cfg.data_shape.width)) if file.is_file() else None
     if symbol is not None and stamped(symbol, file) is not None:
         return None

@@ -25,6 +25,7 @@ import numpy as np
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
+from ssd.checkpoint.model import symbol_file
 from ssd.detection.detector import Detector
 from ssd.detection.results import objects
 from ssd.detection.selection import score
@@ -188,7 +189,7 @@ def save(
     """
     from mlflow.models import Model
 
-    symbol = params.with_name(f"{params.name.rpartition('-')[0]}-symbol.json")
+    symbol = symbol_file(params)
     with tempfile.TemporaryDirectory(prefix="ssd-model-") as draft:
         data = Path(draft) / "checkpoint"
         data.mkdir()

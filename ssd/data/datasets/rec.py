@@ -26,13 +26,13 @@ from ssd.data.inspection.checks import BoxChecker, class_index, class_names
 from ssd.data.inspection.problems import skipping
 from ssd.data.recordio.cache import Records
 from ssd.data.recordio.format import Record, objects, opened, read_at, scan
+from ssd.data.recordio.reader import MAX_LIST, read_list
 from ssd.data.recordio.writer import list_line
 from ssd.utils.atomic_files import read_text, sweep, whole_folder
 from ssd.utils.errors import UserError
 
 log = logging.getLogger(__name__)
 
-MAX_LIST_BYTES = 2_000_000_000
 WIDTHS = (5, 6)  # of an object, as training reads it
 
 
@@ -124,8 +124,8 @@ class Rec(Dataset):
         if split not in self.splits:  # cut from the pictures to train on: their files are named there
             return Coverage()
         lst = self._path(split).with_suffix(".lst")
-        names, keys = _names(lst), {entry.key for _, entry in self._members(split)}
-        orphans = [f"{lst.name}: {number} ({name})" for number, name in names.items() if number not in keys]
+        names, keys = read_list(lst), {entry.key for _, entry in self._members(split)}
+        orphans = [f"{lst.name}: {number} ({name.strip()})" for number, name in names.items() if number not in keys]
         unnamed = [f"{self.splits[split]}: {key}" for key in sorted(keys - names.keys())] if names else []
         return Coverage(orphans=tuple(orphans), skipped={UNNAMED: tuple(unnamed)} if unnamed else {})
 
@@ -182,7 +182,7 @@ class Rec(Dataset):
             )
         if split not in self._read:
             path = self._path(split)
-            names = _names(path.with_suffix(".lst"))
+            names = read_list(path.with_suffix(".lst"))
             with opened(path) as view:
                 entries = []
                 for number, record in enumerate(scan(view, str(path))):
@@ -214,27 +214,8 @@ class Rec(Dataset):
         )  # fmt: skip
 
 
-def _names(lst: Path) -> dict[int, str]:
-    """Picture names by id from a .lst file, which may be absent; UserError for a number of two pictures."""
-    if not lst.is_file():
-        return {}
-    names: dict[int, str] = {}
-    for number, line in enumerate(read_text(lst, MAX_LIST_BYTES, "a .lst file").split("\n"), start=1):
-        columns = line.strip("\r").split("\t")
-        if not line.strip():
-            continue
-        try:
-            key = int(float(columns[0]))
-        except (ValueError, OverflowError) as error:
-            raise UserError(f"{lst}: line {number} must be: number, tab, label, tab, path") from error
-        name = columns[-1].strip()
-        if names.setdefault(key, name) != name:
-            raise UserError(f"{lst}: line {number}: number {key} stands for {names[key]} and {name}")
-    return names
-
-
 def _entry(number: int, record: Record, names: Mapping[int, str], path: Path) -> Entry:
-    name = names.get(record.id) or f"{record.id:08d}"
+    name = names.get(record.id, "").strip() or f"{record.id:08d}"
     where = f"{path}: record {number} ({name})"
     plain = Entry(number, record.id, name, record.start, record.label, no_boxes())
     try:
@@ -266,7 +247,7 @@ def _check_index(path: Path, entries: Sequence[Entry]) -> None:
     if not idx.is_file():
         return
     try:
-        lines = read_text(idx, MAX_LIST_BYTES, "an index of records").splitlines()
+        lines = read_text(idx, MAX_LIST, "an index of records").splitlines()
         rows = [line.split() for line in lines if line.strip()]
         listed = {(int(key), int(start)) for key, start in rows}
     except (UserError, ValueError):

@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from ssd.data.loaders.base import Share, TrainLoader, describe, label_rows
 from ssd.data.recordio.cache import HEADER, Records
+from ssd.data.recordio.reader import read_list
 from ssd.data.transforms.config import Augment, Crop, read_augment
 from ssd.mxnet_compat import mx
 from ssd.utils.cpu import usable_cores
@@ -96,8 +97,7 @@ class RecordLoader(TrainLoader):
         )
 
     def names(self, batch: Any) -> list[str]:
-        lines = (line.split("\t") for line in self._records.lst.read_text(encoding="utf-8").splitlines())
-        paths = {int(columns[0]): columns[-1] for columns in lines}
+        paths = read_list(self._records.lst)
         return [paths[int(index)] for index in batch.index]
 
     def _next_of_stream(self) -> Any:

@@ -2,6 +2,7 @@
 
 import os
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from ssd.data.recordio.format import LENGTH_BITS, objects, read_at
 from ssd.utils.atomic_files import open_regular, read_text
 from ssd.utils.errors import UserError
 
-MAX_LIST = 1_000_000_000  # bytes of a .lst or .idx
+MAX_LIST = 2_000_000_000  # bytes of a .lst or .idx
 MOST_BYTES = 1 << 62  # of a .rec; places behind that are no numbers of files
 MAX_RECORD = 1 << LENGTH_BITS  # bytes of one piece, headers left aside
 
@@ -54,16 +55,29 @@ class RecordFile:
     @cached_property
     def names(self) -> dict[int, str]:
         """Index of a picture -> its file as the .lst names it; empty without a .lst."""
-        if not self._records.lst.is_file():
-            return {}
-        lines = (line.split("\t") for line in read_text(self._records.lst, MAX_LIST, "a .lst file").splitlines())
-        try:
-            return {int(float(columns[0])): columns[-1] for columns in lines if len(columns) > 1}
-        except (ValueError, OverflowError) as error:
-            raise UserError(f"{self._records.lst}: not a .lst file, its lines must begin with a number") from error
+        return read_list(self._records.lst)
 
     def close(self) -> None:
         self._file.close()
+
+
+def read_list(lst: Path) -> dict[int, str]:
+    """Index of an image -> its file, from a .lst file, which may be absent. Errors: UserError for a line that is
+    not: number, tab, label, tab, path; and for a number of two images."""
+    if not lst.is_file():
+        return {}
+    names: dict[int, str] = {}
+    for number, line in enumerate(read_text(lst, MAX_LIST, "a .lst file").split("\n"), start=1):
+        columns = line.strip("\r").split("\t")
+        if not line.strip():
+            continue
+        try:
+            key = int(float(columns[0]))
+        except (ValueError, OverflowError) as error:
+            raise UserError(f"{lst}: line {number} must be: number, tab, label, tab, path") from error
+        if names.setdefault(key, columns[-1]) != columns[-1]:
+            raise UserError(f"{lst}: line {number}: number {key} stands for {names[key]} and {columns[-1]}")
+    return names
 
 
 def _read_index(records: Records) -> tuple[list[int], list[int]]:

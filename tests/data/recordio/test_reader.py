@@ -151,5 +151,5 @@ def test_lists_that_are_none(tmp_path, jpeg):
     records = write(tmp_path, [([2, 5, 1, 0.1, 0.2, 0.3, 0.4], jpeg(60, 40))])
     for text in (b"\xff\t1\tx", b"nan\t1\tx", b"inf\t1\tx", b"one\t1\tx"):
         records.lst.write_bytes(text)
-        with pytest.raises(UserError, match=r"a.lst: not a .lst file"):
+        with pytest.raises(UserError, match=r"a.lst: (not a .lst file|line 1 must be)"):
             _ = RecordFile(records).names
