@@ -10,10 +10,12 @@ from matplotlib.figure import Figure
 
 from ssd.benchmark.grid import Measured
 from ssd.utils.csv_cells import CsvWriter
+from ssd.utils.text_table import text_table
 
 PERCENTILES = (50, 90, 99)
 COLUMNS = ("backbone", "data_shape", "format", "threads", "batch", "images_per_second",
            *(f"p{share}_ms" for share in PERCENTILES), "calls", "memory_mb", "error")  # fmt: skip
+LEFT = 3  # of them are names
 
 
 def row_of(item: Measured) -> dict[str, Any]:
@@ -46,14 +48,7 @@ def to_csv(rows: Sequence[dict[str, Any]]) -> str:
 def to_table(rows: Sequence[dict[str, Any]]) -> list[str]:
     """Lines of text; what failed is told below."""
     shown = [name for name in COLUMNS if name != "error"]
-    cells = [shown, *([_cell(row[name]) or "-" for name in shown] for row in rows)]
-    widths = [max(len(line[index]) for line in cells) for index in range(len(shown))]
-    left = ("backbone", "data_shape", "format")
-    lines = []
-    for line in cells:
-        parts = [f"{cell:{'<' if name in left else '>'}{width}}"
-                 for cell, name, width in zip(line, shown, widths, strict=True)]  # fmt: skip
-        lines.append("  ".join(parts).rstrip())
+    lines = text_table(shown, [[_cell(row[name]) or "-" for name in shown] for row in rows], LEFT)
     for row in rows:
         if row["error"]:
             lines.append(f"failed: {name_of(row)} batch {row['batch']}: {row['error']}")

@@ -8,6 +8,7 @@ from typing import TypeVar
 import numpy as np
 
 from ssd.detection.detector import Detector
+from ssd.utils.text_table import text_table
 
 T = TypeVar("T")
 
@@ -71,8 +72,8 @@ class Stages:
         """Lines of text: milliseconds and frames per second of every stage, and of all together."""
         rows = self.milliseconds()
         rows["together"] = sum(rows.values())
-        lines = [f"{'stage':10}  ms/frame  frames/s"]
-        return lines + [f"{name:10}  {time_:8.2f}  {1000 / max(time_, 1e-3):8.1f}" for name, time_ in rows.items()]
+        cells = [(name, f"{time_:.2f}", f"{1000 / max(time_, 1e-3):.1f}") for name, time_ in rows.items()]
+        return text_table(["stage", "ms/frame", "frames/s"], cells)
 
 
 def predict(detector: Detector, images: Sequence[np.ndarray], stages: Stages) -> list[np.ndarray]:

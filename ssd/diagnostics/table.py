@@ -1,16 +1,15 @@
 """The report as tables for a terminal."""
 
 from collections.abc import Sequence
-from io import StringIO
 from typing import Any
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from ssd.diagnostics.findings import shortened
 from ssd.diagnostics.report import SPLIT_ROWS, passed_over
+from ssd.utils.text_table import rendered
 
 MOST_CLASSES = 30
 EXAMPLES = 3  # findings of a kind that are shown
@@ -18,12 +17,7 @@ EXAMPLES = 3  # findings of a kind that are shown
 
 def tables(report: dict[str, Any], width: int) -> list[str]:
     """Lines of text at most `width` characters long."""
-    canvas = Console(file=StringIO(), width=width, color_system=None, highlight=False, markup=False, emoji=False)
-    for table in (_splits(report), _anchors(report), _findings(report)):
-        canvas.print(table)
-    for line in passed_over(report):
-        canvas.print(line, soft_wrap=True)
-    return canvas.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    return rendered([_splits(report), _anchors(report), _findings(report), *passed_over(report)], width)
 
 
 def _table(title: str, columns: Sequence[str], left: int) -> Table:

@@ -45,6 +45,7 @@ from ssd.tracking.optuna import trial_writers
 from ssd.utils.atomic_files import write_atomically
 from ssd.utils.errors import UserError
 from ssd.utils.names import file_name
+from ssd.utils.text_table import text_table
 
 log = logging.getLogger(__name__)
 
@@ -263,9 +264,6 @@ def last_lines(results: Results) -> list[str]:
 
 def ap_table(values: Mapping[str, float], classes: Sequence[str]) -> list[str]:
     """Per-class AP and the means as lines of text."""
-    width = max(len(name) for name in [*classes, "mean"])
-    lines = [f"{'':{width}}  AP 11-point  AP area"]
-    for name in classes:
-        lines.append(f"{name:{width}}  {values[f'ap_11pt/{name}']:11.4f}  {values[f'ap_area/{name}']:7.4f}")
-    lines.append(f"{'mean':{width}}  {values['map_11pt']:11.4f}  {values['map_area']:7.4f}")
-    return lines
+    keys = [(name, f"ap_11pt/{name}", f"ap_area/{name}") for name in classes] + [("mean", "map_11pt", "map_area")]
+    rows = [(name, f"{values[eleven]:.4f}", f"{values[area]:.4f}") for name, eleven, area in keys]
+    return text_table(["", "AP 11-point", "AP area"], rows)

@@ -27,6 +27,7 @@ from ssd.mxnet_compat import contexts
 from ssd.utils.atomic_files import write_json
 from ssd.utils.errors import DifferentModelError, UserError
 from ssd.utils.sequences import spread
+from ssd.utils.text_table import text_table
 
 log = logging.getLogger(__name__)
 
@@ -258,15 +259,14 @@ def mean_precision(measured: Measured | None) -> dict[str, float]:
 
 def table(maps: dict[str, float], done: dict[str, Exported]) -> list[str]:
     """The formats side by side, as lines of text."""
-    head = f"{'format':10} {'MB':>7} {'difference':>11} {'boxes':>6} {'differ':>6} {'sure':>9}"
-    lines = [head + "".join(f"  {name:>8}" for name in maps) + "  file"]
-    if maps:
-        lines.append(f"{'trained':54}" + "".join(f"  {value:8.4f}" for value in maps.values()))
+    rows: list[list[object]] = [["trained", *[""] * 5, *(f"{value:.4f}" for value in maps.values())]] if maps else []
+    files = ["file", *[""] * len(rows)]
     for name, part in done.items():
         agreed = part.agreement
         differing = "" if FORMATS[name].quantized else agreed.differing
-        numbers = f"{part.megabytes:7.2f} {agreed.before:11.2g} {agreed.boxes:6d} {differing:>6}"
-        sure = f"{agreed.found}/{agreed.confident}"
-        values = "".join(f"  {value:8.4f}" for value in part.maps.values())
-        lines.append(f"{name:10} {numbers} {sure:>9}{values}  {'FAILED' if part.faults else part.path}")
-    return lines
+        row = [name, f"{part.megabytes:.2f}", f"{agreed.before:.2g}", agreed.boxes, differing]
+        row += [f"{agreed.found}/{agreed.confident}", *(f"{part.maps[each]:.4f}" for each in maps)]
+        rows.append(row)
+        files.append("FAILED" if part.faults else part.path)
+    lines = text_table(["format", "MB", "difference", "boxes", "differ", "sure", *maps], rows)
+    return [f"{line}  {file}".rstrip() for line, file in zip(lines, files, strict=True)]

@@ -12,6 +12,7 @@ from ssd.data.inspection.gate import Admitted
 from ssd.jobs.common import open_gate, packed
 from ssd.utils.atomic_files import write_json
 from ssd.utils.errors import UserError
+from ssd.utils.text_table import text_table
 
 log = logging.getLogger(__name__)
 
@@ -49,10 +50,11 @@ def run(cfg: DictConfig, folder: Path) -> None:
     OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
     report = {"classes": list(gate.classes), "splits": {name: asdict(split) for name, split in done.items()}}
     write_json(folder / "prepare.json", report)
-    log.info("%-6s %8s %15s %8s %10s %7s %9s %8s", "split", "images", "without objects", "objects", "difficult",
-             "crowds", "MB", "seconds")  # fmt: skip
-    for name, split in done.items():
-        log.info("%-6s %8d %15d %8d %10d %7d %9.1f %8.2f  %s", name, *asdict(split).values())
+    header = ["split", "images", "without objects", "objects", "difficult", "crowds", "MB", "seconds"]
+    files = ["", *(split.file for split in done.values())]
+    rows = [[name, *list(asdict(split).values())[:-1]] for name, split in done.items()]
+    for line, file in zip(text_table(header, rows), files, strict=True):
+        log.info("%s", f"{line}  {file}".rstrip())
 
 
 def pack(cfg: DictConfig, dataset: Dataset, split: str, admitted: Admitted) -> Packed:
