@@ -43,7 +43,7 @@ from ssd.runs.resume import AUTO, check_same, command
 from ssd.tracking.graph_nodes import graph_nodes
 from ssd.training.broadcast import begin
 from ssd.training.fit import Fit
-from ssd.training.guards import Guards
+from ssd.training.guards import GuardConfig, Guards
 from ssd.training.hook import make_hooks
 from ssd.training.hooks import Checkpointing, Signals, Tracking, Validation
 from ssd.training.keeper import Keeper, Often
@@ -208,13 +208,27 @@ def start(cfg: DictConfig, folder: Path, spec: ModelSpec, loader: TrainLoader, r
     size = sum(array.size * np.dtype(array.dtype).itemsize for part in trainer.raw_params() for array in part.values())
     require_space(folder, CHECKPOINTS_AT_LEAST * size, "checkpoints of this network", "hydra.run.dir= names another")
     checkpoints.write_symbol(stamp(trainer.symbol, spec))
-    hooks = {GUARDS: Guards(cfg.guard, cfg.max_hours, METRIC, checkpoints.advice), **make_hooks(cfg.hooks)}
+    hooks = {GUARDS: Guards(guard_config(cfg), METRIC, checkpoints.advice), **make_hooks(cfg.hooks)}
     keeper = Keeper(trainer, hooks, checkpoints, often, sha256(records.idx))
     if saved:
         keeper.restore(saved)
     if resumed:
         log.info("going on after step %d of %d in %s", keeper.progress.step, cfg.epochs * loader.steps, folder)
     return keeper
+
+
+def guard_config(cfg: DictConfig) -> GuardConfig:
+    guard = cfg.guard
+    return GuardConfig(
+        non_finite=guard.non_finite,
+        max_skipped=guard.max_skipped,
+        explode_factor=guard.explode.factor,
+        explode_steps=guard.explode.steps,
+        explode_window=guard.explode.window,
+        patience=guard.patience,
+        min_gain=guard.min_gain,
+        max_hours=cfg.max_hours,
+    )
 
 
 def is_resumed(cfg: DictConfig) -> bool:

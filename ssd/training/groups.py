@@ -69,7 +69,7 @@ def _until_stage(symbol: Any, stage: int, shapes: dict[str, tuple[int, ...]]) ->
     return found
 
 
-def learning_rates(symbol: Any, rates: DictConfig) -> dict[str, float]:
+def learning_rates(symbol: Any, rates: Mapping[str, float]) -> dict[str, float]:
     """Factor on the learning rate of every parameter: its group's times the graph's own (biases of the head: 2)."""
     attributes: Mapping[str, Mapping[str, str]] = symbol.attr_dict()
     return {

@@ -5,9 +5,8 @@ import math
 import statistics
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-
-from omegaconf import DictConfig
 
 from ssd.checkpoint.store import CALMER
 from ssd.training.hook import Hook
@@ -22,21 +21,34 @@ SKIPPING = f"{CALMER}; guard.non_finite=skip leaves such steps out"
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class GuardConfig:
+    """As conf/config.yaml has it, guard and max_hours."""
+
+    non_finite: str  # stop | skip
+    max_skipped: int  # steps
+    explode_factor: float | None  # of the median loss; None = never
+    explode_steps: int  # in a row
+    explode_window: int  # steps of which the median is
+    patience: int | None  # validations
+    min_gain: float
+    max_hours: float | None
+
+
 class Guards(Hook):
     """Looks at every step's losses and every validation.
 
     Its state belongs to a checkpoint: an interruption changes nothing of what is noticed when.
     """
 
-    def __init__(self, guard: DictConfig, max_hours: float | None, metric: str, advice: Callable[[], str]) -> None:
+    def __init__(self, config: GuardConfig, metric: str, advice: Callable[[], str]) -> None:
         """metric: what of a validation says how good it is. advice: what to do about a loss that has diverged."""
-        self._guard = guard
-        self._max_hours = max_hours
+        self._config = config
         self._metric = metric
         self._advice = advice
         self.skipped = 0  # steps whose update was left out
         self._exploded = 0  # steps in a row
-        self._losses: deque[float] = deque(maxlen=guard.explode.window)
+        self._losses: deque[float] = deque(maxlen=config.explode_window)
         self._best: float | None = None
         self._waited = 0  # validations in a row without a better one
 
@@ -71,9 +83,9 @@ class Guards(Hook):
             return None
         what = "a gradient" if losses.loss_finite else "the loss"
         numbers = f"cross-entropy {losses.cross_entropy:.4g}, smooth L1 {losses.smooth_l1:.4g}"
-        if self._guard.non_finite == "stop":
+        if self._config.non_finite == "stop":
             return f"{what} is not finite ({numbers})"
-        if self.skipped == self._guard.max_skipped:
+        if self.skipped == self._config.max_skipped:
             return f"{what} is not finite ({numbers}), and {self.skipped} steps were skipped before"
         return None
 
@@ -82,7 +94,7 @@ class Guards(Hook):
         if not losses.finite:
             self.skipped += 1
             return None
-        factor, steps = self._guard.explode.factor, self._guard.explode.steps
+        factor, steps = self._config.explode_factor, self._config.explode_steps
         if factor is None:
             return None
         usual = statistics.median(self._losses) if len(self._losses) >= steps else None
@@ -101,23 +113,24 @@ class Guards(Hook):
         """value: the metric of a validation, None when it was not measured."""
         if value is None or math.isnan(value):
             return
-        if self._best is None or value > self._best + self._guard.min_gain:
+        if self._best is None or value > self._best + self._config.min_gain:
             self._best, self._waited = value, 0
         else:
             self._waited += 1
 
     def ended(self, seconds: float) -> str | None:
         """Why training may end after this epoch, or None. seconds: see out_of_time."""
-        patience = self._guard.patience
+        patience = self._config.patience
         if patience is not None and self._waited >= patience:
             return f"no better than {self._best:.4f} for {self._waited} validations (guard.patience={patience})"
         return self.out_of_time(seconds)
 
     def out_of_time(self, seconds: float) -> str | None:
         """seconds: of the run so far, those before interruptions included."""
-        if self._max_hours is None or seconds < self._max_hours * 3600:
+        hours = self._config.max_hours
+        if hours is None or seconds < hours * 3600:
             return None
-        return f"max_hours={self._max_hours:g} are over"
+        return f"max_hours={hours:g} are over"
 
     def state_dict(self) -> dict[str, Any]:
         return {

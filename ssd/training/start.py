@@ -1,7 +1,7 @@
 """What a network starts from: parameters taken over from elsewhere, and a table of what became of each."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -140,7 +140,7 @@ def _rows(
     return [here for here, _ in per_anchor], array.asnumpy()[[there for _, there in per_anchor]]
 
 
-def tell(wanted: dict[str, tuple[int, ...]], start: Start, frozen: Sequence[str], rates: DictConfig) -> None:
+def tell(wanted: dict[str, tuple[int, ...]], start: Start, frozen: Sequence[str], rates: Mapping[str, float]) -> None:
     """Logs, per group of parameters, how many were loaded, began anew and stay fixed."""
     fixed = set(frozen)
     log.info("%-10s %18s %18s %18s %18s  rate", "parameters", "all", "loaded", "new", "frozen")

@@ -96,7 +96,7 @@ class Trainer:
             source = read_source(cfg.init, self.symbol)
             start = take_over(self.symbol, shapes, source, classes, by_class=cfg.init.mode == "finetune")
         if cfg.init.mode != "scratch" or frozen:
-            tell(wanted_shapes(self.symbol, shapes), start, frozen, cfg.init.rates)
+            tell(wanted_shapes(self.symbol, shapes), start, frozen, dict(cfg.init.rates))
         self._set_params(start.arg_params, start.aux_params)
         if start.rows:
             arg_params, aux_params = self.module.get_params()
@@ -121,7 +121,7 @@ class Trainer:
         except (ValueError, TypeError) as error:
             raise UserError(f"optimizer {name}: {str(error).splitlines()[0]}") from error
         self.module.set_factors(
-            learning_rates(self.symbol, cfg.init.rates), weight_decays(self.symbol, cfg.training.weight_decay)
+            learning_rates(self.symbol, dict(cfg.init.rates)), weight_decays(self.symbol, cfg.training.weight_decay)
         )
         factors = "".join(f", times {factor:g} for {group}" for group, factor in cfg.init.rates.items() if factor != 1)
         log.info(

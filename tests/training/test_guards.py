@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from ssd.config.compose import compose
+from ssd.jobs.train import guard_config
 from ssd.training.guards import Guards
 from ssd.training.losses import StepLosses
 from ssd.utils.errors import UserError
@@ -14,7 +15,7 @@ BAD = StepLosses(math.nan, 1, 0, 1, 1)
 
 def guards(*words: str) -> Guards:
     cfg = compose([f"guard.{word}" if not word.startswith("max_hours") else word for word in words])
-    return Guards(cfg.guard, cfg.max_hours, "val/map", lambda: "advice")
+    return Guards(guard_config(cfg), "val/map", lambda: "advice")
 
 
 def loss(value: float) -> StepLosses:
