@@ -34,7 +34,7 @@ from ssd.utils.errors import UserError, did_you_mean
 
 PACKAGE = Path(__file__).resolve().parents[1]
 # What a detector imports, beside MLflow, as modules.
-MODULES = ("mlflow", "mxnet", "numpy", "cv2", "hydra", "omegaconf", "yaml")
+MODULES = ("mlflow", "mxnet", "numpy", "cv2", "hydra", "omegaconf", "yaml", "antlr4")
 DEFAULTS = {"device": "cpu"}  # of model_config: mlflow.pyfunc.load_model(…, model_config={"device": "gpu(1)"})
 THRESHOLD = "threshold"  # the only parameter of a request; its default is logged with the model, in model_config, too
 PIXELS = "request_pixels"  # of model_config
