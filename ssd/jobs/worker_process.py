@@ -26,11 +26,12 @@ from ssd.launch.spawn import bootstrap, start_member
 from ssd.launch.worker import PATIENCE, Member
 from ssd.runs.saved import parse_config
 from ssd.utils.errors import UserError
+from ssd.utils.signals import SIGNALS
 
 
 def run(facts: dict[str, Any], patience: float) -> None:
     """Does what facts["role"] is to do; the process ends in here."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # sent to all processes of a job, they are meant for worker 0
+    for number in SIGNALS:  # sent to all processes of a job, they are meant for worker 0
         signal.signal(number, signal.SIG_IGN)
     node = Node(facts["role"], facts["rank"])
     try:

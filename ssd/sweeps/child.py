@@ -99,9 +99,7 @@ def _speak_among_others(number: int) -> None:
 
 def _end_with_the_parent() -> None:
     while os.read(sys.stdin.fileno(), 64):
-        # A training that has had its signal, as when a whole group gets one, would be cut off by the second.
-        if signal.getsignal(signal.SIGINT) is not signal.SIG_DFL:
-            os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)  # the same request to a training that has had its own signal
     os.kill(os.getpid(), signal.SIGKILL)
 
 

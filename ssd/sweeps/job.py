@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -24,21 +25,28 @@ from ssd.config.commands import task_overrides
 from ssd.sweeps.outcome import FAILED, FINISHED, INTERRUPTED, RUNNING, Outcome, read
 from ssd.utils.cpu import end_with_parent
 from ssd.utils.process import died
+from ssd.utils.signals import Request, heeded
 
 
 class Sweep(Callback):
     folder: Path | None = None  # of the sweep that this process runs, once it has begun
-    terminated = False  # by SIGTERM, of which its jobs know nothing, unlike of Ctrl-C
+    terminated = False  # by a signal of which its jobs know nothing, unlike of Ctrl-C
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         Sweep.folder = Path(config.hydra.sweep.dir)
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, _end_as_by_ctrl_c)
+            request = Request()
+            for number in heeded():
+                signal.signal(number, partial(_end_as_by_ctrl_c, request))
 
 
-def _end_as_by_ctrl_c(number: int, frame: FrameType | None) -> None:
-    Sweep.terminated = True
-    raise KeyboardInterrupt
+def _end_as_by_ctrl_c(request: Request, number: int, frame: FrameType | None) -> None:
+    """The first signal ends the sweep, which waits for its jobs to be saved; one that insists ends that, too."""
+    first, insists = not request.come, request.insists(number)
+    if first:
+        Sweep.terminated = number != signal.SIGINT
+    if first or insists:
+        raise KeyboardInterrupt
 
 
 PATIENCE = 30.0  # seconds that an interrupted job has to close its files

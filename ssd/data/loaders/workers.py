@@ -29,6 +29,7 @@ from ssd.data.base import BOX_COLUMNS
 from ssd.data.loaders.batch_builder import BatchMaker, Portion, Recipe
 from ssd.utils.cpu import end_with_parent
 from ssd.utils.errors import UserError
+from ssd.utils.signals import SIGNALS
 
 PAGE = 4096
 # What glibc's malloc does with a freed picture: keep it, and not have the system clear new pages for the next one.
@@ -256,7 +257,7 @@ def _end(workers: list[Worker]) -> None:
 
 def work(connection: Connection, descriptor: int) -> None:
     """What a worker does until its parent is gone or says so by closing the connection."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group, they are meant for the parent
+    for number in SIGNALS:  # sent to the whole group, they are meant for the parent
         signal.signal(number, signal.SIG_IGN)
     end_with_parent()  # a stopped worker would not notice that its parent is gone
     cv2.setNumThreads(1)
