@@ -38,6 +38,7 @@ MODULES = ("mlflow", "mxnet", "numpy", "cv2", "hydra", "omegaconf", "yaml", "ant
 DEFAULTS = {"device": "cpu"}  # of model_config: mlflow.pyfunc.load_model(…, model_config={"device": "gpu(1)"})
 THRESHOLD = "threshold"  # the only parameter of a request; its default is logged with the model, in model_config, too
 PIXELS = "request_pixels"  # of model_config
+JSON = "application/json"  # the only form of a request to MLflow's server
 FIELDS = ("inputs", "params")  # of a request to MLflow's server
 
 
@@ -143,6 +144,8 @@ def keep_unknown_names() -> None:
         checked.of_ssd = True  # type: ignore[attr-defined]
         mlflow.pyfunc._enforce_params_schema = checked  # type: ignore[attr-defined]
     server = sys.modules.get("mlflow.pyfunc.scoring_server")  # there in a process that serves
+    if server:
+        _refuse_tables(server)
     parse = getattr(server, "_parse_json_data", None)
     if server and parse and not hasattr(parse, "of_ssd"):
 
@@ -155,6 +158,23 @@ def keep_unknown_names() -> None:
 
         parsed.of_ssd = True  # type: ignore[attr-defined]
         server._parse_json_data = parsed  # type: ignore[attr-defined]
+
+
+def _refuse_tables(server: Any) -> None:
+    """Makes MLflow's server refuse requests other than JSON before it decodes them: a few kilobytes of Parquet may
+    become gigabytes, and its CSV fits no image."""
+    answer = getattr(server, "invocations", None)
+    if answer and not hasattr(answer, "of_ssd"):
+
+        def answered(data: Any, content_type: Any, model: Any, input_schema: Any) -> Any:
+            kind = str(content_type or "").partition(";")[0].strip().lower()
+            if kind != JSON and _is_ours(model.metadata.get_params_schema()):
+                text = f"Content-Type {kind[:80]!r} is not served, send {JSON}: {{'inputs': [images]}}"
+                return server.InvocationsResponse(response=text, status=415, mimetype="text/plain")
+            return answer(data, content_type, model, input_schema)
+
+        answered.of_ssd = True  # type: ignore[attr-defined]
+        server.invocations = answered
 
 
 def _content(body: Any) -> dict[str, Any]:

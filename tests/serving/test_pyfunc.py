@@ -158,6 +158,26 @@ def test_other_models_of_the_process_are_served_as_before(saved: Path) -> None:
         assert mlflow.pyfunc._enforce_params_schema(given, schema) == _enforce_params_schema(given, schema)
 
 
+@pytest.mark.parametrize(
+    "kind", ["application/vnd.apache.parquet", "text/csv", "APPLICATION/VND.APACHE.PARQUET; a=b", None]
+)
+def test_only_json_is_decoded(saved: Path, monkeypatch: pytest.MonkeyPatch, kind: str | None) -> None:
+    from mlflow.pyfunc import scoring_server
+
+    def decoding(*args: Any, **options: Any) -> None:
+        raise AssertionError
+
+    for name in ("parse_parquet_input", "parse_csv_input", "invocations"):
+        monkeypatch.setattr(scoring_server, name, getattr(scoring_server, name) if name == "invocations" else decoding)
+    model = mlflow.pyfunc.load_model(str(saved))
+    answer = scoring_server.invocations(b"PAR1", kind, model, model.metadata.get_input_schema())
+    assert (answer.status, len(answer.response.splitlines())) == (415, 1)
+    assert "send application/json" in answer.response
+    body = json.dumps({"inputs": [base64.b64encode(pngs(1)[0]).decode()]})
+    schema = model.metadata.get_input_schema()
+    assert scoring_server.invocations(body, "Application/JSON; charset=utf-8".lower(), model, schema).status == 200
+
+
 def test_errors_are_one_line_and_the_fault_of_the_request(saved: Path) -> None:
     model = mlflow.pyfunc.load_model(str(saved))
     with pytest.raises(PictureError) as caught:
