@@ -8,6 +8,8 @@ import errno
 import logging
 import math
 import os
+import resource
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,8 @@ from ssd.checkpoint.param_file import read_arrays
 from ssd.mxnet_compat import mx
 from ssd.utils.atomic_files import durable_file, json_bytes
 from ssd.utils.errors import UserError
+
+FULL = 1_000_000  # bytes that are free on a disk on which nothing more can be written, at most
 
 log = logging.getLogger(__name__)
 
@@ -274,7 +278,7 @@ class Checkpoints:
                 file.seek(max(0, size - len(end)))
                 whole = file.read() == end
             if not whole or size <= sum(array.size * array.dtype().itemsize for array in arrays.values()):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                raise OSError(code := _why_cut_short(draft.parent), os.strerror(code))
             return sha256(draft)
 
         return str(self._write(path, write))
@@ -286,5 +290,12 @@ class Checkpoints:
                 return write(draft)
         except (OSError, mx.base.MXNetError) as error:
             # MXNet only says that not everything could be written.
-            reason = error.strerror if isinstance(error, OSError) else os.strerror(errno.ENOSPC)
+            reason = error.strerror if isinstance(error, OSError) else os.strerror(_why_cut_short(path.parent))
             raise UserError(f"cannot write {path}: {reason}; {self.what_is_saved()}") from error
+
+
+def _why_cut_short(folder: Path) -> int:
+    """The error number of a write that MXNet did not finish, which it does not say: the disk is full, or files of this
+    process may not become that large."""
+    limited = resource.getrlimit(resource.RLIMIT_FSIZE)[0] != resource.RLIM_INFINITY
+    return errno.EFBIG if limited and shutil.disk_usage(folder).free > FULL else errno.ENOSPC
