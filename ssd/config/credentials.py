@@ -174,8 +174,8 @@ def bare_values(node: Any) -> Any:
 
 
 def environment() -> dict[str, str]:
-    """The environment for a process that connects to no server: without what was taken."""
-    return {name: value for name, value in os.environ.items() if name != KEPT}
+    """The environment for a process that connects to no server: without what was taken, and what is secret."""
+    return {name: value for name, value in os.environ.items() if name not in (KEPT, *OWN)}
 
 
 def missing(address: str) -> str:

@@ -311,3 +311,12 @@ def test_a_sweep_over_files_of_the_user_keeps_no_password(tmp_path: Path) -> Non
     assert SECRET not in done.stdout + done.stderr
     assert "http://127.0.0.1:9" in done.stdout + done.stderr
     assert holding(tmp_path) == []
+
+
+def test_a_process_that_connects_to_no_server_has_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (credentials.KEPT, *credentials.OWN):
+        monkeypatch.setenv(name, "secret")
+    monkeypatch.setenv("OTHER", "kept")
+    given = credentials.environment()
+    assert given["OTHER"] == "kept"
+    assert not {credentials.KEPT, *credentials.OWN} & set(given)

@@ -25,6 +25,7 @@ from typing import Protocol
 import cv2
 import numpy as np
 
+from ssd.config import credentials
 from ssd.data.base import BOX_COLUMNS
 from ssd.data.loaders.batch_builder import BatchMaker, Portion, Recipe
 from ssd.utils.cpu import end_with_parent
@@ -189,7 +190,7 @@ class Worker:
                 pass_fds=descriptors,
                 stdin=subprocess.DEVNULL,
                 # Modules are found where this process found them.
-                env=KEEP_MEMORY | os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                env=KEEP_MEMORY | credentials.environment() | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             )
         self.number = self._process.pid
         with contextlib.suppress(OSError):  # one that is gone already is found out by make()
