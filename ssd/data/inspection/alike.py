@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import io
+import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,8 +12,11 @@ import numpy as np
 
 from ssd.data.base import Sample
 from ssd.data.inspection.looking import THUMB, Picture, key_of, look_at_all
-from ssd.utils.atomic_files import write_atomically
+from ssd.utils.atomic_files import read_limited, write_atomically
+from ssd.utils.errors import UserError
 from ssd.utils.progress import progress
+
+log = logging.getLogger(__name__)
 
 HASH_BITS = 6  # of 64 that may differ between pictures that are then compared by their thumbnails
 GREY_LEVELS = 4.0  # mean difference of the thumbnails up to which pictures count as similar
@@ -83,11 +87,8 @@ def _looks(samples: Sequence[Sample], cache: Path | None) -> tuple[list[bytes | 
     keys = [key_of(sample) or "" for sample in samples]
     name = hashlib.sha256("\n".join(keys).encode()).hexdigest()[:12]
     file = None if cache is None else cache / f"thumbnails-{name}.npy"
-    table = None
-    if file is not None:
-        with contextlib.suppress(OSError, ValueError):
-            table = np.load(file)
-    if table is None or table.shape != (len(samples), 2 + DIGEST + THUMB * THUMB):
+    table = None if file is None else _saved(file, (len(samples), 2 + DIGEST + THUMB * THUMB))
+    if table is None:
         table = _table(samples)
         if file is not None:
             with contextlib.suppress(OSError):
@@ -95,6 +96,24 @@ def _looks(samples: Sequence[Sample], cache: Path | None) -> tuple[list[bytes | 
                 write_atomically(file, _npy(table))
     digests = [row[2 : 2 + DIGEST].tobytes() if row[0] else None for row in table]
     return digests, [row[2 + DIGEST :].reshape(THUMB, THUMB) if row[1] else None for row in table]
+
+
+def _saved(file: Path, shape: tuple[int, int]) -> np.ndarray | None:
+    """The table of uint8 in a file, None where there is none, or, with a warning, where it is another or damaged."""
+    size = shape[0] * shape[1]
+    whole = _npy(np.zeros(shape, np.uint8))
+    head = whole[: len(whole) - size]
+    try:
+        # As large as it must be, with the header that it must have: nothing is allocated as a file says.
+        data = read_limited(file, len(whole), "the thumbnails of these images")
+        if len(data) != len(whole) or not data.startswith(head):
+            raise ValueError("damaged")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, UserError) as error:
+        log.warning("%s: cannot be used, the images are looked at again (%s)", file, error)
+        return None
+    return np.frombuffer(data, np.uint8, offset=len(head)).reshape(shape)
 
 
 def _table(samples: Sequence[Sample]) -> np.ndarray:

@@ -19,7 +19,7 @@ from ssd.data.coverage import Coverage
 from ssd.data.inspection.census import Census, shared_line
 from ssd.data.inspection.checks import MAX_LINES
 from ssd.data.inspection.faults import box_faults, double_faults, image_faults, shared_images, split_faults
-from ssd.data.inspection.looking import Known, Picture, key_of, look_at_all
+from ssd.data.inspection.looking import Known, Picture, key_of, look_at_all, size_problem
 from ssd.data.inspection.problems import ERROR, SKIP, WARNING, Problem, collecting
 from ssd.utils.atomic_files import write_atomically
 from ssd.utils.csv_cells import CsvWriter
@@ -182,7 +182,12 @@ def _look(splits: Mapping[str, Sequence[Sample]], known: Known) -> dict[tuple[st
     """The pictures of all samples by _place(), each file looked at once."""
     unique = {_place(sample): sample for samples in splits.values() for sample in samples}
     keys = {place: key_of(sample) for place, sample in unique.items()}
-    found = {place: picture for place, key in keys.items() if key and (picture := known.get(key))}
+    found = {}
+    for place, key in keys.items():
+        picture = known.get(key) if key else None
+        # One that would be refused is looked at: what is remembered may be damaged.
+        if picture and picture.size and not size_problem(unique[place], picture.size):
+            found[place] = picture
     new = [place for place in unique if place not in found]
     if new:
         seen = _seen(new, [unique[place] for place in new])

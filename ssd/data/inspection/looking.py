@@ -1,7 +1,9 @@
 """Every image file looked at, by threads: does it decode, is it the annotated size, has it been seen before."""
 
 import contextlib
+import logging
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -12,14 +14,18 @@ import numpy as np
 
 from ssd.data.base import Sample
 from ssd.data.images import glance
-from ssd.utils.atomic_files import write_atomically
+from ssd.utils.atomic_files import read_limited, write_atomically
 from ssd.utils.errors import UserError
 from ssd.utils.sequences import read_ahead
+
+log = logging.getLogger(__name__)
 
 READ_AHEAD = 64  # images in memory at a time
 THUMB = 16  # side of the grey thumbnail that stands for an image
 FORMAT = 1  # of the file of Known, counted up when what makes an image sound changes
 MOST_SEEN = 100_000  # images kept in memory, some 50 MB
+ROW = re.compile(r"([0-9a-f]{24}) ([0-9a-f]{32}) ([1-9][0-9]{0,6}) ([1-9][0-9]{0,6})")  # of the file of Known
+MOST_BYTES = 300_000_000  # of the file
 MOST_KNOWN = 2_000_000  # images; with more of them the file is begun anew
 
 
@@ -88,8 +94,12 @@ class Known:
         self._found: dict[str, tuple[str, int, int]] = {}
         self._head = f"{FORMAT} {cv2.__version__}"
         if file is not None:
-            with contextlib.suppress(OSError, ValueError):
+            try:
                 self._found = self._read(file)
+            except FileNotFoundError:
+                pass
+            except (OSError, ValueError, UserError) as error:
+                log.warning("%s: cannot be used, the images are looked at again (%s)", file, str(error)[:200])
 
     def get(self, key: str) -> Picture | None:
         found = self._found.get(key)
@@ -101,7 +111,7 @@ class Known:
                if picture.size and picture.digest}  # fmt: skip
         if not new or self._file is None:
             return
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, UserError):
             if self._file.is_file():  # another job may have added its own meanwhile
                 self._found = self._read(self._file)
         self._found = new if len(self._found) > MOST_KNOWN else self._found | new
@@ -111,11 +121,14 @@ class Known:
             write_atomically(self._file, f"{self._head}\n{rows}".encode())
 
     def _read(self, file: Path) -> dict[str, tuple[str, int, int]]:
-        head, *lines = file.read_text().splitlines()
+        """Errors: OSError; UserError for what is no regular file or too large; ValueError for a damaged one."""
+        head, *lines = read_limited(file, MOST_BYTES, "a list of images").decode().splitlines() or [""]
         if head != self._head:
             return {}
-        rows = (line.split(" ") for line in lines)
-        return {key: (digest, int(width), int(height)) for key, digest, width, height in rows}
+        rows = [match for line in lines if (match := ROW.fullmatch(line))]
+        if len(rows) < len(lines):
+            raise ValueError("damaged")
+        return {row[1]: (row[2], int(row[3]), int(row[4])) for row in rows}
 
 
 def key_of(sample: Sample) -> str | None:

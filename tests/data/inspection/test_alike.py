@@ -1,3 +1,6 @@
+import io
+import os
+
 import cv2
 import numpy as np
 import pytest
@@ -80,3 +83,29 @@ def test_together_by_one_or_the_other():
     assert partition(merged([0, 0, 1, 2, 3], ["a", "b", "b", "c", "d"])) == {
         frozenset({0, 1, 2}), frozenset({3}), frozenset({4})
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", ["pipe", "zip", "header", "float", "short", "zero"])
+def test_a_damaged_file_of_thumbnails_is_made_again_with_a_warning(put, tmp_path, caplog, damage):
+    samples = [put("a.jpg", 1), put("b.jpg", 2)]
+    cache = tmp_path / "cache"
+    expected = groups(samples, cache)
+    (file,) = cache.iterdir()
+    good = file.read_bytes()
+    file.unlink()
+    if damage == "pipe":
+        os.mkfifo(file)
+    elif damage == "zip":
+        np.savez(file.open("wb"), a=1)
+    elif damage == "zero":
+        file.symlink_to("/dev/zero")
+    else:
+        shape = str(tuple(np.load(io.BytesIO(good)).shape)).encode()
+        big = b"(900000000000,)".ljust(len(shape))
+        file.write_bytes(
+            {"header": good.replace(shape, big), "float": good.replace(b"|u1", b"<f8"), "short": good[:300]}[damage]
+        )
+    assert groups(samples, cache) == expected
+    assert caplog.text.count("cannot be used, the images are looked at again") == 1
+    assert file.read_bytes() == good
+    assert file.is_file()

@@ -3,6 +3,7 @@
 import csv
 import json
 import logging
+import os
 
 import pytest
 
@@ -106,6 +107,29 @@ def test_images_are_looked_at_again_only_when_they_change(voc, tmp_path, monkeyp
     assert [admit(), admit()] == [1, 0]
     file.write_text("rubbish")
     assert [admit(), admit()] == [3, 0]
+
+
+@pytest.mark.parametrize("damage", ["pipe", "device", "hex", "sizes", "bytes", "empty"])
+def test_a_damaged_list_of_sound_images_is_made_again(voc, tmp_path, caplog, damage):
+    file = tmp_path / "sound.txt"
+    Gate(voc.dataset, "refuse", Known(file)).admit(["train"], tmp_path)
+    good = file.read_text()
+    head, *rows = (line.split(" ") for line in good.splitlines())
+    file.unlink()
+    if damage == "pipe":
+        os.mkfifo(file)
+    elif damage == "device":
+        file.symlink_to("/dev/zero")
+    elif damage == "empty":
+        file.touch()
+    else:
+        changed = {"hex": ["z" * 32, "60", "40"], "sizes": [rows[0][1], "9999", "1"], "bytes": ["\0"]}[damage]
+        file.write_text("\n".join(" ".join(row) for row in [head, *([row[0], *changed] for row in rows)]) + "\n")
+    caplog.clear()
+    Gate(voc.dataset, "refuse", Known(file)).admit(["train"], tmp_path)
+    warned = caplog.text.count("cannot be used, the images are looked at again")
+    assert warned == (damage not in ("sizes", "empty"))
+    assert sorted(file.read_text().splitlines()) == sorted(good.splitlines())
 
 
 def test_a_split_of_which_nothing_could_be_read_names_the_reason(tmp_path):
