@@ -67,7 +67,9 @@ def _save(training: Rescuer, error: BaseException, command: Callable[[], str]) -
 
 def _is_memory(error: BaseException) -> bool:
     known = isinstance(error, mx.base.MXNetError) and any(text in str(error) for text in NO_MEMORY)
-    return known or isinstance(error, MemoryError)
+    # A thread needs room for its stack; Python does not say that more than in the text.
+    threadless = isinstance(error, RuntimeError) and "can't start new thread" in str(error)
+    return known or threadless or isinstance(error, MemoryError)
 
 
 def _first_line(error: BaseException) -> str:
