@@ -79,8 +79,11 @@ def run_apart(cfg: DictConfig, folder: Path) -> float | None:
             with contextlib.suppress(BrokenPipeError):
                 process.stdin.write(b"end")
                 process.stdin.flush()
-        with contextlib.suppress(subprocess.TimeoutExpired):
+        try:
             process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:  # a child that is stopped, too, which would not see that its parent ends
+            process.kill()
+            process.wait()
         if read(folder).state == RUNNING:
             begun.ended(INTERRUPTED, "interrupted").write(folder)
         raise
