@@ -9,9 +9,11 @@ Imports nothing heavy.
 """
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from ssd.config.credentials import IN_TEXT, START, TRACKING, bare, take_values
 from ssd.config.overrides import config_folders
@@ -21,9 +23,14 @@ from ssd.utils.errors import UserError
 from ssd.utils.flatten import leaves
 
 LOGGER = "logger"
+SHOWN = 200  # characters of a path in a message
 SQLITE = "sqlite:///"
 ARTIFACTS = "logger.mlflow.artifacts"
-INSIDE = ("logger.csv.file", "logger.tensorboard.folder")  # keys of what is written in the run directory
+NAMES = ("_target_", "experiment", "register", "pattern")  # keys of a logger whose values are no paths
+SHAPES = "ssd.data.datasets.shapes.Shapes"  # which writes its images into root
+RECORDS = "training.records"
+CACHE = re.compile(r"dataset\.(.+\.)?holdout\.cache")
+ROOT = re.compile(r"dataset\.(.+\.)?root")
 
 
 def is_named(address: str) -> bool:
@@ -69,7 +76,8 @@ def refused(value: Any, key: str, run: Path | None = None) -> str | None:
         )
     if key == ARTIFACTS and not is_below_here(Path(value)):
         return f"it leads out of the working directory; if that is meant, add {key}={value}"
-    if key in INSIDE and (Path(value).is_absolute() or ".." in Path(value).parts):
+    outside = Path(value).is_absolute() or ".." in Path(value).parts
+    if outside and key != ARTIFACTS and "://" not in value and key.rpartition(".")[2] not in NAMES:
         return f"it leads out of the run directory; if that is meant, add {key}={value}"
     return None
 
@@ -82,9 +90,84 @@ def check_named(logger: Any, run: Path) -> None:
                 raise UserError(f"{run}: its {key}={one} is not used; {reason}")
 
 
+def places(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """(key, path) of what a run writes beside its run directory and its loggers."""
+    for key, value in leaves(dict(config)).items():
+        root = ROOT.fullmatch(key) and _at(config, f"{key.rpartition('.')[0]}._target_") == SHAPES
+        if isinstance(value, str) and (key == RECORDS or CACHE.fullmatch(key) or root):
+            yield key, value
+
+
+def check_places(config: Mapping[str, Any], source: Path) -> None:
+    """Errors: UserError for a place to write in a plain configuration, of the run or model `source`, that lies out of
+    the working directory and that the user does not repeat."""
+    words = said()
+    if words is None:
+        return
+    typed = {word.partition("=")[2].strip("'\"") for word in words if _may_be_place(word)}
+    for key, value in sorted(places(config), key=lambda place: place[0] != RECORDS):
+        if not is_below_here(Path(value)) and value not in typed and key not in said_keys():
+            raise UserError(
+                f"{source}: its {key}={value[:SHOWN]} is not used; it leads out of the working directory; if that is "
+                f"meant, add {key}={value[:SHOWN]}"
+            )
+
+
+def _at(config: Any, key: str) -> Any:
+    for name in key.split("."):
+        config = config.get(name) if isinstance(config, Mapping) else None
+    return config
+
+
+def _may_be_place(word: str) -> bool:
+    key = word.lstrip("+").partition("=")[0]
+    return key == RECORDS or any(pattern.fullmatch(key) for pattern in (CACHE, ROOT))
+
+
+def check_place(location: str, store: str, artifacts: str | None = None) -> None:
+    """location: where the database `store` has artifacts sent, read as MLflow reads it; artifacts: the folder that the
+    configuration names.
+
+    Errors: UserError for a server or a folder out of the working directory, unless the user names the store or the
+    folder: the database may have come with somebody else's run.
+    """
+    if is_typed(store):
+        return
+    allowed = [Path.cwd(), *([Path(artifacts)] if artifacts else [])]
+    if not all(any(path.is_relative_to(one.resolve()) for one in allowed) for path in _folders(location)):
+        shown = "".join(one if one.isprintable() else "?" for one in bare(location)[:60])
+        raise UserError(
+            f"this database sends artifacts to {shown}; if that is meant, name it with "
+            f"logger.mlflow.tracking_uri={store}"
+        )
+
+
+def _folders(location: str) -> list[Path]:
+    """The folder that MLflow may take a location for, [/] for what is no plain path or file: URI: it is stripped of
+    blanks and control characters before its scheme is looked for."""
+    scheme = urlsplit(location).scheme
+    strange = location != location.strip() or not location.isprintable() or "\0" in unquote(location)
+    path = location
+    if scheme == "file" and location.startswith("file:") and not strange:
+        parts = urlsplit(location)
+        strange, path, scheme = bool(parts.netloc or parts.query or parts.fragment), parts.path, ""
+    if strange or scheme or "://" in path:
+        return [Path("/")]
+    return [Path(text).resolve() for text in (path, unquote(path))]
+
+
 def typed_stores() -> list[str]:
-    """Those of the user's overrides that name a store, to be named again with every command for the same run."""
-    return [word for word in said() or [] if word.lstrip("+").startswith(f"{LOGGER}.") and "://" in word]
+    """Those of the user's overrides that name a store or a place to write out of the working directory, to be named
+    again with every command for the same run."""
+    return [word for word in said() or [] if _is_typed_store(word.lstrip("+"))]
+
+
+def _is_typed_store(word: str) -> bool:
+    value = word.partition("=")[2].strip("'\"")
+    outside = bool(value) and (Path(value).is_absolute() or ".." in Path(value).parts)
+    if word.startswith(f"{LOGGER}."):
+        return "://" in word or outside
+    return _may_be_place(word) and outside
 
 
 def _same(address: str) -> str:

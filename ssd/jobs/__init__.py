@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ssd.config.credentials import take_config
 from ssd.config.overrides import groups
-from ssd.config.stores import check_named
+from ssd.config.stores import check_named, check_places
 from ssd.config.validate import validate
 from ssd.utils.cpu import physical_cores, usable_cores
 from ssd.utils.errors import UserError
@@ -28,6 +28,9 @@ def run(cfg: DictConfig, folder: Path) -> float | None:
     take_config(cfg)
     if source := cfg.rerun or (cfg.resume if cfg.resume != AUTO else None):
         check_named(OmegaConf.to_container(cfg.logger, resolve=True) if cfg.logger else {}, Path(source))
+    if source or cfg.model:
+        check_places({name: OmegaConf.to_container(cfg[name], resolve=True) for name in ("dataset", "training")},
+                     Path(source or cfg.model))  # fmt: skip
     validate(cfg)
     settle(cfg)
     if cfg.job.name not in (known := groups()["job"]):

@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 
 from ssd.config.compose import compose
 from ssd.config.credentials import TRACKING
-from ssd.config.stores import check_named, is_followed, is_named, refused
+from ssd.config.stores import check_named, check_place, check_places, is_followed, is_named, refused
 from ssd.config.targets import confined
 from ssd.jobs import run as run_job
 from ssd.runs.resume import command
@@ -72,6 +72,9 @@ def test_databases_below_the_working_directory(here: Path) -> None:
         ("logger.mlflow.artifacts", "/home/me"),
         ("logger.csv.file", "../../.bashrc"),
         ("logger.tensorboard.folder", "/home/me"),
+        ("logger.another.file", "/home/me/.bashrc"),
+        ("logger.another.folder", "../me"),
+        ("logger.another.inner.anything", "/home/me"),
     ],
 )
 def test_saved_overrides_lead_nowhere(key: str, value: str) -> None:
@@ -129,3 +132,44 @@ def test_the_printed_command_names_the_store_again(here: Path) -> None:
         assert command(here / "run").endswith(f"resume=run {URI}=http://host:5000")
     with confined(["backbone=small"]):
         assert command(here / "run").endswith("resume=run")
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "http://evil:1/a", " http://evil:1/a", "\thttp://evil:1/a", "\x01http://evil:1/a", "ht\ntp://evil:1/a", "s3:a",
+        "file://evil/a", "file:///home/me", "FILE:///home/me", "/home/me", "../me", "outputs/%2e%2e/%2e%2e/me",
+        "mlflow-artifacts:/a", "file:///home/me?a#b", "dbfs:/a", "C:/a", "outputs/a\0b", "outputs/a%00b",
+        "file:outputs/../../me",
+    ],
+)  # fmt: skip
+def test_a_database_sends_artifacts_below_the_working_directory(location: str) -> None:
+    with confined(["resume=run"]):
+        with pytest.raises(UserError, match="this database sends artifacts to") as error:
+            check_place(location, DEFAULT)
+        assert "\n" not in str(error.value)
+    with confined([f"{URI}={DEFAULT}"]):
+        check_place(location, DEFAULT)
+
+
+def test_places_for_artifacts_that_need_no_word(here: Path) -> None:
+    with confined(["resume=run"]):
+        for location in (f"{here}/outputs/a", f"file://{here}/outputs/a%20b", "outputs/a"):
+            check_place(location, DEFAULT)
+        check_place("file:///data/artifacts/1", DEFAULT, "/data/artifacts")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("training.records", "/data/records"), ("dataset.holdout.cache", "/data/cache"), ("dataset.root", "../elsewhere")],
+)
+def test_places_to_write_of_a_run_lie_below_the_working_directory(key: str, value: str, here: Path) -> None:
+    cfg = compose([f"{key}={value}"])
+    plain = OmegaConf.to_container(cfg, resolve=True)
+    with confined(["rerun=run"]), pytest.raises(UserError, match=f"add {key}={value}"):
+        check_places(plain, here / "run")
+    with confined(["rerun=run", f"{key}={value}"]):
+        check_places(plain, here / "run")
+        assert f"{key}={value}" in command(here / "run")
+    with confined(["rerun=run"]):
+        check_places(OmegaConf.to_container(compose(["dataset=voc", "dataset.root=/data/voc"]), resolve=True), here)

@@ -194,3 +194,8 @@ def test_signals_and_going_on_by_the_command_line(tmp_path: Path) -> None:
     assert "cannot write" in error[0]
     assert "No space left on device" in error[0]
     assert "Traceback" not in said
+
+
+def test_records_may_lie_elsewhere_when_a_run_goes_on(outputs: Path) -> None:
+    run = made(outputs / "run")
+    check_same(run, compose(["training.records=elsewhere"]))

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from ssd.config.credentials import whole
-from ssd.config.stores import is_followed
+from ssd.config.stores import SQLITE, check_place, is_followed
 from ssd.runs.saved import CONFIG, read_config
 from ssd.tracking.mlflow import quieten
 from ssd.tracking.mlflow.outbox import Entry, Outbox
-from ssd.tracking.mlflow.store import RUN_FILE, RUN_FILE_BYTES, address, guarded
+from ssd.tracking.mlflow.store import DRIVER, RUN_FILE, RUN_FILE_BYTES, address, guarded
 from ssd.tracking.mlflow.sweep import PARENT
 from ssd.utils.atomic_files import read_json
 from ssd.utils.errors import UserError
@@ -56,5 +56,7 @@ def _log(tracking_uri: str, run_id: str, files: Sequence[str]) -> None:
 
     client: Any = MlflowClient(whole(tracking_uri))
     parent = client.get_run(run_id).data.tags[PARENT]
+    if tracking_uri.startswith((SQLITE, DRIVER)):
+        check_place(client.get_run(parent).info.artifact_uri, address(tracking_uri))
     for file in files:
         client.log_artifact(parent, file)

@@ -1,7 +1,6 @@
 """A run in an MLflow store. All here talks to the store and may take long or fail: the outbox's thread calls it."""
 
 import logging
-import re
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -10,8 +9,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
-from ssd.config.credentials import bare, missing, whole
-from ssd.config.stores import SQLITE, is_typed
+from ssd.config.credentials import missing, whole
+from ssd.config.stores import SQLITE, check_place
 from ssd.tracking.events import RunInfo, Values
 from ssd.tracking.mlflow.model import log_model, register, serving_of, version_tags
 from ssd.tracking.mlflow.names import KEY_LENGTH, TAG_LENGTH, clean, parameters, shortened, source_tags
@@ -26,7 +25,6 @@ log = logging.getLogger(__name__)
 DRIVER = "sqlite+pysqlite:///"  # the same; of SQLITE MLflow would make the folders, from the encoded path
 METRICS_AT_ONCE, PARAMS_AT_ONCE = 1000, 100  # MLflow's limits per request
 STATUS = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED", "pruned": "KILLED"}
-REMOTE = re.compile(r"(?!file:)[A-Za-z][A-Za-z0-9+.-]+:")  # a place for artifacts that is no folder
 RUN_FILE_BYTES = 100_000
 RUN_FILE = "mlflow.json"  # in the run directory: which run of which store it is
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # which of its pages MLflow shows: not those of chats
@@ -130,6 +128,8 @@ class Store:
             run_id = self.client.create_run(self.experiment, tags=tags, run_name=name[:KEY_LENGTH]).info.run_id
             place = {"tracking_uri": self.settings.tracking_uri, "run_id": run_id}
             write_json(self.run.folder / RUN_FILE, place, compact=True)
+        if self.settings.local:  # as the database has it: what was created may have been changed in it
+            self._check_place(self.client.get_run(run_id).info.artifact_uri)
         self.run_id = run_id
 
     def _alone(self) -> AbstractContextManager[Any]:
@@ -157,18 +157,13 @@ class Store:
             return self.client.create_experiment(name, artifact_location=location, tags=KIND)
         except MlflowException:  # another client of the server was faster
             if found := self.client.get_experiment_by_name(name):
+                self._check_place(found.artifact_location)
                 return found.experiment_id
             raise
 
     def _check_place(self, location: str) -> None:
-        """Errors: UserError for a database that sends artifacts elsewhere, unless the user names it: it may have come
-        with somebody else's run."""
-        store = address(self.settings.tracking_uri)
-        if self.settings.local and REMOTE.match(location) and not is_typed(store):
-            raise UserError(
-                f"this database sends artifacts to {bare(location)[:60]}; if that is meant, name it with "
-                "logger.mlflow.tracking_uri="
-            )
+        if self.settings.local:
+            check_place(location, address(self.settings.tracking_uri), self.settings.artifacts)
 
     def _earlier(self) -> str | None:
         """The run that the run directory belongs to, running again; None if this store has it no longer."""
