@@ -95,6 +95,8 @@ def make_cfg() -> Callable[..., SimpleNamespace]:
             "backbone": SimpleNamespace(input=SimpleNamespace(mean=[123.0, 117.0, 104.0], std=[58.0, 57.0, 56.0])),
             "device": SimpleNamespace(name="cpu"),
         }
+        if loader := values.get("loader"):  # the keys that a test does not name
+            values["loader"] = SimpleNamespace(**vars(defaults["loader"]) | vars(loader))
         return SimpleNamespace(**{**defaults, **values})
 
     return make
