@@ -33,6 +33,9 @@ NUMPY = ".npz"
 
 COMPAT = (None, "mxnet_ssd")
 RESIZE_MODES = ("force", "fit")
+MAX_THREADS = 1024
+MAX_WORKERS = 256
+MAX_AHEAD = 64  # batches
 MAX_SIDE = 4096  # pixels; beyond it one image of a VGG fills a hundred gigabytes
 NAMES = ("name", "root", "folder", "labels", "mirror", "out_of_range", "units", "delimiter")  # of a dataset, one each
 
@@ -211,6 +214,7 @@ def check_training(cfg: DictConfig) -> None:
         if (value := OmegaConf.select(cfg, key)) is not None and value < least:
             raise UserError(f"{key}={value}: must be at least {least}")
     _check_cluster(cluster)
+    _check_how_many(cfg)
     if cfg.guard.non_finite not in NON_FINITE:
         raise UserError(f"guard.non_finite={cfg.guard.non_finite}: choose {' or '.join(NON_FINITE)}")
     explode = cfg.guard.explode
@@ -218,6 +222,18 @@ def check_training(cfg: DictConfig) -> None:
         raise UserError(f"guard.explode.factor={explode.factor}: must be more than 1, or null")
     if explode.steps > explode.window:
         raise UserError(f"guard.explode.steps={explode.steps}: must be at most guard.explode.window={explode.window}")
+
+
+def _check_how_many(cfg: DictConfig) -> None:
+    """Errors: UserError for more threads or processes than any machine has use for: a mistyped number, or one out of
+    somebody else's file, else fills it. OpenMP ends the process when it is given too many threads."""
+    for key, most in (("device.threads", MAX_THREADS), ("loader.workers", MAX_WORKERS), ("loader.prefetch", MAX_AHEAD),
+                      ("cluster.workers", MAX_WORKERS), ("cluster.servers", MAX_WORKERS),
+                      ("sweep.parallel", MAX_WORKERS)):  # fmt: skip
+        if (value := OmegaConf.select(cfg, key)) is not None and value > most:
+            raise UserError(f"{key}={value}: must be at most {most}")
+    if cfg.device.threads is not None and cfg.device.threads < 1:
+        raise UserError(f"device.threads={cfg.device.threads}: must be at least 1, or null for the physical cores")
 
 
 def _check_cluster(cluster: DictConfig) -> None:

@@ -211,7 +211,7 @@ def start(cfg: DictConfig, folder: Path, spec: ModelSpec, loader: TrainLoader, r
     hooks = {GUARDS: Guards(guard_config(cfg), METRIC, checkpoints.advice), **make_hooks(cfg.hooks)}
     keeper = Keeper(trainer, hooks, checkpoints, often, sha256(records.idx))
     if saved:
-        keeper.restore(saved)
+        keeper.restore(saved, loader.steps)
     if resumed:
         log.info("going on after step %d of %d in %s", keeper.progress.step, cfg.epochs * loader.steps, folder)
     return keeper

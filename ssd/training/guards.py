@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ssd.checkpoint.store import CALMER
 from ssd.training.hook import Hook
 from ssd.training.losses import StepLosses
+from ssd.training.progress import count_of, real
 from ssd.utils.errors import DivergedError, UserError
 
 if TYPE_CHECKING:
@@ -142,9 +143,11 @@ class Guards(Hook):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.skipped, self._exploded = state["skipped"], state["exploded"]
-        self._losses.extend(state["losses"])
-        self._best, self._waited = state["best"], state["waited"]
+        """Errors: KeyError, TypeError, ValueError for what state_dict() never gives."""
+        self.skipped, self._exploded = count_of(state["skipped"]), count_of(state["exploded"])
+        self._losses.extend(real(loss) for loss in state["losses"])
+        self._best = None if state["best"] is None else real(state["best"])
+        self._waited = count_of(state["waited"])
 
 
 def _named(why: str, loop: "Fit", step: int) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ssd.checkpoint.store import Checkpoints, Position, Saved
 from ssd.training.hook import Hook, plain_state
-from ssd.training.progress import ARRAY, Progress, pack, unpack
+from ssd.training.progress import ARRAY, Progress, count_of, pack, unpack
 from ssd.training.state import random_state, restore_random
 from ssd.training.trainer import Trainer
 from ssd.utils.errors import UserError
@@ -101,10 +101,10 @@ class Keeper:
             if name in states:
                 hook.load_state_dict(states[name])
 
-    def restore(self, saved: Saved) -> None:
-        """Puts everything back but the parameters, which the trainer has started with.
+    def restore(self, saved: Saved, steps: int) -> None:
+        """Puts everything back but the parameters, which the trainer has started with. steps: of an epoch.
 
-        Errors: UserError for a checkpoint of other pictures, or of another version of this program.
+        Errors: UserError for a checkpoint of other images, of another version of this program, or that is damaged.
         """
         facts = unpack(saved.states[ARRAY]) if ARRAY in saved.states else {}
         groups: dict[str, dict[str, Any]] = {}
@@ -118,12 +118,16 @@ class Keeper:
                     f"{self.checkpoints.folder.parent}: the training pictures or their objects are no longer those "
                     "this run was trained on; start a new run"
                 )
-            self.progress = Progress.from_json(facts["progress"])
+            self.progress = progress = Progress.from_json(facts["progress"])
+            if not progress.epochs * steps <= progress.step <= (progress.epochs + 1) * steps:
+                raise ValueError(f"{progress.step} steps are not those of {progress.epochs} epochs")
             # Until version 0.2 guards were all that had a state.
             self._restore_states(facts["hooks"] if "hooks" in facts else {"guards": facts["guards"]})
-            self.trainer.restore(groups, facts["updates"], saved.params)
+            self.trainer.restore(groups, count_of(facts["updates"], progress.step), saved.params)
             restore_random(facts["random"])
             self._saved_step = (self.progress.epochs, self.progress.step)
             self.mark()
-        except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{self.checkpoints.folder}: its checkpoint is of another version ({error!r})") from error
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise UserError(
+                f"{self.checkpoints.folder}: its checkpoint is damaged, or of another version ({error!r})"
+            ) from error

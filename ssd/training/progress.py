@@ -1,6 +1,7 @@
 """How far a training is: everything that is no array and must survive an interruption."""
 
 import json
+import math
 import time
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -12,6 +13,21 @@ from ssd.training.losses import StepLosses
 from ssd.utils.errors import UserError
 
 ARRAY = "progress"  # its name in the states file
+MAX_COUNT = 2**53  # of steps and images; far beyond any training
+
+
+def count_of(value: Any, most: int = MAX_COUNT) -> int:
+    """A whole number out of a checkpoint, which somebody else may have written. Errors: ValueError unless 0..most."""
+    if type(value) is not int or not 0 <= value <= most:
+        raise ValueError(f"{str(value)[:40]!r} is not a number from 0 to {most}")
+    return value
+
+
+def real(value: Any) -> float:
+    """A number out of a checkpoint. Errors: ValueError for what is none, or is not finite."""
+    if type(value) not in (int, float) or not math.isfinite(value):
+        raise ValueError(f"{str(value)[:40]!r} is not a finite number")
+    return float(value)
 
 
 @dataclass
@@ -53,7 +69,15 @@ class Meter:
 
     @classmethod
     def from_json(cls, saved: dict[str, Any]) -> "Meter":
-        return cls(**{**saved, "losses": StepLosses(**saved["losses"])})
+        """Errors: KeyError, TypeError, ValueError for what to_json() never gives."""
+        losses = StepLosses(**saved["losses"])
+        for value in vars(losses).values():
+            if type(value) not in (int, float, bool):
+                raise ValueError(f"{str(value)[:40]!r} is not a number")
+        times = real(saved["waited"]), real(saved["seconds"])
+        if min(times) < 0:
+            raise ValueError("times are not negative")
+        return cls(losses, count_of(saved["images"]), *times)
 
 
 @dataclass
@@ -83,7 +107,7 @@ class Progress:
     @classmethod
     def from_json(cls, saved: dict[str, Any]) -> "Progress":
         meters = {name: Meter.from_json(saved[name]) for name in ("whole", "recent", "run")}
-        return cls(saved["epochs"], saved["step"], **meters)
+        return cls(count_of(saved["epochs"]), count_of(saved["step"]), **meters)
 
 
 def pack(facts: dict[str, Any]) -> Any:

@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 
 from ssd.mxnet_compat import mx
+from ssd.training.progress import count_of, real
+
+TWISTER, WORD = 624, 2**32 - 1  # words of the state of Python's and NumPy's generators, and the largest
 
 # Operators that draw random numbers, as the graph names them.
 DRAWING = re.compile(r"Dropout|LeakyReLU|.*(random|sample|shuffle|bernoulli)", re.IGNORECASE)
@@ -54,7 +57,12 @@ def random_state() -> dict[str, Any]:
 
 
 def restore_random(state: dict[str, Any]) -> None:
+    """Errors: KeyError, TypeError, ValueError for what random_state() never gives; then neither generator changes."""
     version, words, gauss = state["python"]
-    random.setstate((version, tuple(words), gauss))
     kind, keys, place, has_gauss, cached = state["numpy"]
-    np.random.set_state((kind, np.array(keys, np.uint32), place, has_gauss, cached))
+    if kind != "MT19937" or len(keys) != TWISTER or has_gauss not in (0, 1):
+        raise ValueError("not the state of a Mersenne Twister")
+    numbers = np.array([count_of(key, WORD) for key in keys], np.uint32)
+    place, cached = count_of(place, TWISTER), real(cached)
+    random.setstate((version, tuple(count_of(word, WORD) for word in words), gauss if gauss is None else real(gauss)))
+    np.random.set_state((kind, numbers, place, has_gauss, cached))

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 
 from ssd.data.datasets import voc_xml
 from ssd.data.datasets.voc import FOLDERS, SETS, VOC
-from ssd.utils.atomic_files import sweep, whole_folder
+from ssd.utils.atomic_files import require_space, sweep, whole_folder
 from ssd.utils.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -28,6 +28,7 @@ LEAST_VISIBLE = 0.8  # share of its pixels that an object keeps when others are 
 LEAST_CONTRAST = 60.0  # between an object and what it is drawn on, in the channel where they differ most
 NOISE = 4.0  # grey levels
 TRIES = 30  # places tried for one object before the picture goes without it
+BYTES_PER_FILE, BYTES_PER_PIXEL = 4096, 0.2  # on the disk, at least: an annotation, a JPEG
 JPEG_QUALITY = 95
 WHITE = (255,)
 
@@ -128,12 +129,15 @@ class Shapes(VOC):
         folder = self.parent / f"{self.name}_{digest}"
         sweep(self.parent)
         if not folder.is_dir():
-            log.info("drawing %d pictures of shapes into %s", sum(self.counts.values()), folder)
+            count = sum(self.counts.values())
+            needed = count * int(BYTES_PER_FILE + BYTES_PER_PIXEL * self.image_size**2)
+            require_space(folder, needed, f"{count} images of shapes", "dataset.train and dataset.val are how many")
+            log.info("drawing %d images of shapes into %s", count, folder)
             with whole_folder(folder) as draft:
                 for needed in FOLDERS:
                     (draft / needed).mkdir(parents=True)
-                for number, (split, count) in enumerate(self.counts.items()):
-                    ids = [f"{split}_{index:05d}" for index in range(count)]
+                for number, (split, images) in enumerate(self.counts.items()):
+                    ids = [f"{split}_{index:05d}" for index in range(images)]
                     for index, identifier in enumerate(ids):
                         # A generator per picture: more pictures, or fewer, leave the others as they are.
                         self._write(draft, identifier, np.random.default_rng([self.seed, number, index]))

@@ -139,3 +139,9 @@ def test_default_size_is_fast(tmp_path):
 def test_wrong_options(tmp_path, options, message):
     with pytest.raises(UserError, match=message):
         shapes(tmp_path, **options)
+
+
+def test_more_images_than_the_disk_holds_are_refused_before_any_is_drawn(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"2000000010 images of shapes need at least \d+ MB, the disk has"):
+        shapes(tmp_path, train=2_000_000_000, val=10).split("train")
+    assert not list(tmp_path.iterdir())
