@@ -275,7 +275,7 @@ LONG = "n" * 300
         (["hydra.run.dir=/dev/null"], "/dev/null: File exists"),
         ([b"hydra.run.dir=out\xff"], r"hydra.run.dir=out\xff: is not UTF-8 text"),
         ([b"dataset.root=\xff", "dataset=csv"], r"dataset.root=\xff: is not UTF-8 text"),
-        (["dataset=csv", "dataset.root='a\nb\x1b[2J'"], r"dataset.root a\nb\x1b[2J: no such folder"),
+        (["dataset=csv", "dataset.root='a\nb\x1b[2J'"], r"dataset.root a b\x1b[2J: no such folder"),
     ],
 )
 def test_paths_that_no_file_can_have_are_one_line(words: list[str], part: str, tmp_path: Path) -> None:
