@@ -130,8 +130,8 @@ class Shapes(VOC):
         sweep(self.parent)
         if not folder.is_dir():
             count = sum(self.counts.values())
-            needed = count * int(BYTES_PER_FILE + BYTES_PER_PIXEL * self.image_size**2)
-            require_space(folder, needed, f"{count} images of shapes", "dataset.train and dataset.val are how many")
+            size = count * int(BYTES_PER_FILE + BYTES_PER_PIXEL * self.image_size**2)
+            require_space(folder, size, f"{count} images of shapes", "dataset.train and dataset.val are how many")
             log.info("drawing %d images of shapes into %s", count, folder)
             with whole_folder(folder) as draft:
                 for needed in FOLDERS:
