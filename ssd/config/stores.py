@@ -134,7 +134,7 @@ def check_place(location: str, store: str, artifacts: str | None = None) -> None
     if is_typed(store):
         return
     allowed = [Path.cwd(), *([Path(artifacts)] if artifacts else [])]
-    if not all(any(path.is_relative_to(one.resolve()) for one in allowed) for path in _folders(location)):
+    if not any(_is_inside(_folder(location), one.resolve()) for one in allowed):
         shown = "".join(one if one.isprintable() else "?" for one in bare(location)[:60])
         raise UserError(
             f"this database sends artifacts to {shown}; if that is meant, name it with "
@@ -142,18 +142,23 @@ def check_place(location: str, store: str, artifacts: str | None = None) -> None
         )
 
 
-def _folders(location: str) -> list[Path]:
-    """The folder that MLflow may take a location for, [/] for what is no plain path or file: URI: it is stripped of
-    blanks and control characters before its scheme is looked for."""
+def _folder(location: str) -> Path:
+    """The folder that MLflow takes a location for, / for what is no plain path or file: URI: it is stripped of blanks
+    and control characters before its scheme is looked for."""
     scheme = urlsplit(location).scheme
     strange = location != location.strip() or not location.isprintable() or "\0" in unquote(location)
     path = location
     if scheme == "file" and location.startswith("file:") and not strange:
         parts = urlsplit(location)
-        strange, path, scheme = bool(parts.netloc or parts.query or parts.fragment), parts.path, ""
-    if strange or scheme or "://" in path:
-        return [Path("/")]
-    return [Path(text).resolve() for text in (path, unquote(path))]
+        strange, path, scheme = bool(parts.netloc or parts.query or parts.fragment), unquote(parts.path), ""
+    return Path("/" if strange or scheme or "://" in path else path).resolve()
+
+
+def _is_inside(path: Path, folder: Path) -> bool:
+    """Whether a path lies in a folder, also where what follows the folder is percent-decoded."""
+    if not path.is_relative_to(folder):
+        return False
+    return (folder / unquote(str(path.relative_to(folder))).lstrip("/")).resolve().is_relative_to(folder)
 
 
 def typed_stores() -> list[str]:

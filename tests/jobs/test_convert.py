@@ -20,8 +20,8 @@ FACES = "data/ultralight_face_ssd/RFB-320"
 
 @pytest.fixture(scope="session")
 def caffe_files(module_at: Callable[[Path], ModuleType]) -> ModuleType:
-    """The writer of Caffe's files that tests/interop/caffe uses."""
-    return module_at(Path(__file__).resolve().parents[1] / "interop" / "caffe" / "caffe_files.py")
+    """The writer of Caffe's files that tests/importers/caffe uses."""
+    return module_at(Path(__file__).resolve().parents[1] / "importers" / "caffe" / "caffe_files.py")
 
 
 @pytest.fixture

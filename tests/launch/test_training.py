@@ -106,7 +106,9 @@ def until_step(run: Path, process: "subprocess.Popen[str]", step: int) -> None:
 
 def worker(process: "subprocess.Popen[str]") -> int:
     """Its only child that trains, too: the last one that it has started."""
-    found = subprocess.run(["pgrep", "-P", str(process.pid), "-f", "ssd.launch.worker"], capture_output=True, text=True)
+    found = subprocess.run(
+        ["pgrep", "-P", str(process.pid), "-f", "ssd.jobs.worker_process"], capture_output=True, text=True
+    )
     return max(map(int, found.stdout.split()))
 
 
