@@ -17,7 +17,6 @@ from ssd.config.compose import compose
 from ssd.config.overrides import composable
 from ssd.config.schema import Config
 from ssd.config.targets import literal
-from ssd.data.loaders.base import Share
 from ssd.launch.channel import connect
 from ssd.launch.hosts import LOOPBACK, address_towards
 from ssd.launch.plan import SERVER, WORKER, Node, Plan, Task
@@ -50,7 +49,7 @@ def run(facts: dict[str, Any], patience: float) -> None:
                 OmegaConf.structured(Config), literal(parse_config(member.welcome["config"], "worker 0"))
             )
             assert isinstance(cfg, DictConfig)
-            _train(cfg, member, Share(node.rank, member.welcome["workers"]))
+            _train(cfg, member, node.rank)
         else:
             _serve()
     except UserError as error:
@@ -61,12 +60,13 @@ def run(facts: dict[str, Any], patience: float) -> None:
     threading.Event().wait()  # for worker 0 to say that it is over
 
 
-def _train(cfg: DictConfig, member: Member, share: Share) -> None:
+def _train(cfg: DictConfig, member: Member, rank: int) -> None:
     logging.basicConfig(level=logging.WARNING, format=f"{member.name}: %(message)s")
     os.environ["OMP_NUM_THREADS"] = str(cfg.device.threads)  # before MXNet is imported
+    from ssd.data.loaders.base import Share
     from ssd.jobs.train_worker import follow
 
-    follow(cfg, member, share)
+    follow(cfg, member, Share(rank, member.welcome["workers"]))
 
 
 def _serve() -> None:
