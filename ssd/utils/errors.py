@@ -3,10 +3,11 @@
 import difflib
 from collections.abc import Iterable
 
+from ssd.utils.logs import CONTROLS
+
 LONGEST = 10_000  # characters of a message
-# What ends a line, or is an instruction to a terminal: names out of files may hold anything.
-CONTROLS = {code: repr(chr(code))[1:-1] for code in (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)}
-CONTROLS |= dict.fromkeys(map(ord, "\t\n\r"), " ")
+# What one_line() escapes, but for the ends of lines in errors of other programs: they become blanks.
+REPLACED = CONTROLS | dict.fromkeys(map(ord, "\t\n\r"), " ")
 
 
 class UserError(Exception):
@@ -21,7 +22,7 @@ class UserError(Exception):
 
     def __init__(self, message: str) -> None:
         text = message if len(message) <= LONGEST else f"{message[:LONGEST]}…"
-        super().__init__(text.encode(errors="backslashreplace").decode().translate(CONTROLS))
+        super().__init__(text.encode(errors="backslashreplace").decode().translate(REPLACED))
 
 
 class InterruptedRun(UserError):  # noqa: N818 - not a mistake of anybody's

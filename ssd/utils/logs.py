@@ -4,6 +4,7 @@ import logging
 import sys
 from typing import TextIO
 
+# What ends a line, or is an instruction to a terminal: names out of files may hold anything.
 CONTROLS = {code: ascii(chr(code))[1:-1] for code in (*range(32), *range(127, 160), 0x2028, 0x2029) if code != 9}
 
 
