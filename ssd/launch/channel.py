@@ -19,25 +19,19 @@ from typing import Any
 from ssd.launch.handshake import prove
 from ssd.launch.secret import ADVICE, Secret
 from ssd.utils.errors import UserError
+from ssd.utils.process import Stopwatch
 
 SAVE = "save"
 FIRST_REPORT = 0.25  # of patience_s
-LONGEST_LOOK = 2.0  # seconds between two looks at a stopwatch; what is longer was no waiting
-
-
-class Stopwatch:
-    """Seconds that pass while this process runs. Those in which it is stopped, or its machine sleeps, do not count."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-        self._last = time.monotonic()
-
-    def look(self) -> float:
-        """The seconds so far. Call it at least every LONGEST_LOOK seconds."""
-        now = time.monotonic()
-        self.seconds += min(now - self._last, LONGEST_LOOK)
-        self._last = now
-        return self.seconds
+# Of silence before the system asks whether the other side is still there, between questions; and how many.
+SILENCE, INTERVAL, QUESTIONS = 10, 5, 4
+AGAIN = 0.2  # seconds between attempts to connect
+CONNECT = 10.0  # seconds that one of them may take
+REPORT = 20.0  # seconds of attempts, after which the reason is reported
+LENGTHS = struct.Struct("!IQ")  # of the message and of its bytes, before both
+MOST_MESSAGE, MOST_CONTENT = 16 << 20, 8 << 30  # bytes: a configuration; parameters and the optimizer's state
+PIECE = 1 << 20
+LOOK = 1.0  # seconds between two calls of receive's idle
 
 
 class Patience:
@@ -58,17 +52,6 @@ class Patience:
         while waited >= self._next:
             self._next *= 2
         return due
-
-
-# Of silence before the system asks whether the other side is still there, between questions; and how many.
-SILENCE, INTERVAL, QUESTIONS = 10, 5, 4
-AGAIN = 0.2  # seconds between attempts to connect
-CONNECT = 10.0  # seconds that one of them may take
-REPORT = 20.0  # seconds of attempts, after which the reason is reported
-LENGTHS = struct.Struct("!IQ")  # of the message and of its bytes, before both
-MOST_MESSAGE, MOST_CONTENT = 16 << 20, 8 << 30  # bytes: a configuration; parameters and the optimizer's state
-PIECE = 1 << 20
-LOOK = 1.0  # seconds between two calls of receive's idle
 
 
 class Line:

@@ -20,13 +20,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from ssd.config.validate import check_passes
 from ssd.data.loaders.base import Share
-from ssd.launch.channel import Line, Patience, Stopwatch
+from ssd.launch.channel import Line, Patience
 from ssd.launch.handshake import DEADLINE, Door
 from ssd.launch.hosts import free_port
 from ssd.launch.plan import WORKER, Plan, make_plan
 from ssd.launch.spawn import bootstrap, start_member
 from ssd.utils.errors import InterruptedRun, LostWorkerError, UserError
-from ssd.utils.process import died
+from ssd.utils.process import Stopwatch, died
 from ssd.utils.signals import StopSignals
 
 log = logging.getLogger(__name__)

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ssd.launch import channel
-from ssd.launch.channel import LENGTHS, LONGEST_LOOK, LOOK, Line, Patience, Stopwatch, connect
+from ssd.launch.channel import LENGTHS, LOOK, Line, Patience, connect
 from ssd.launch.secret import Secret
 from ssd.utils.errors import UserError
 
@@ -80,15 +79,6 @@ def test_a_key_that_does_not_come(tmp_path: Path) -> None:
     text = r"cluster\.timeout=0: after so many seconds .*/x\.key, in which task 0 leaves the key .* SSD_CLUSTER_KEY"
     with pytest.raises(UserError, match=text):
         connect("127.0.0.1", 1, Secret(None, tmp_path / "x.key"), 0)
-
-
-def test_the_time_in_which_this_process_was_stopped_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [0.0]
-    monkeypatch.setattr(channel.time, "monotonic", lambda: now[0])
-    watch = Stopwatch()
-    for now[0] in (1, 2, 3602, 3603):
-        watch.look()
-    assert watch.look() == 3 + LONGEST_LOOK
 
 
 def test_reports_come_at_a_quarter_and_whenever_that_doubles() -> None:

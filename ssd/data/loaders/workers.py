@@ -30,6 +30,7 @@ from ssd.data.base import BOX_COLUMNS
 from ssd.data.loaders.batch_builder import BatchMaker, Portion, Recipe
 from ssd.utils.cpu import end_with_parent
 from ssd.utils.errors import UserError
+from ssd.utils.process import Stopwatch
 from ssd.utils.signals import SIGNALS
 
 PAGE = 4096
@@ -229,13 +230,11 @@ class Worker:
 
     def _wait(self, patience: Patience, closing: threading.Event) -> None:
         """Until the worker has something to say, or has ended. Errors: as make()."""
-        waited, named, before = 0.0, False, time.monotonic()
+        named, watch = False, Stopwatch(2 * GLANCE)
         while not self._connection.poll(GLANCE):
             if closing.is_set():
                 raise UserError("the loader is closed")
-            now = time.monotonic()
-            # A process that was stopped as a whole, as by Ctrl-Z, must not take that time for its workers'.
-            waited, before = waited + min(now - before, 2 * GLANCE), now
+            waited = watch.look()
             if patience.timeout is None or waited < patience.timeout or named:
                 continue
             if patience.replace:
