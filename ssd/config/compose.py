@@ -27,8 +27,6 @@ from ssd.utils.flatten import leaves
 
 # Hydra looks for sweepers and launchers in the packages hydra_plugins.* of the path.
 sys.path.append(str(PACKAGE / "sweeps" / "plugins"))
-
-
 register()
 
 
@@ -104,7 +102,6 @@ def lacks_plugin(error: BaseException | None) -> bool:
 
 def known_keys() -> list[str]:
     """Every dotted key of the default configuration, and the names of the groups."""
-
     tree: Any = OmegaConf.to_container(compose([]), resolve=False)
     parts = [key.split(".") for key in leaves(tree)]
     return sorted({".".join(names[:end]) for names in parts for end in range(1, len(names) + 1)} | set(groups()))

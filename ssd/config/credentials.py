@@ -16,7 +16,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from types import NoneType, TracebackType
 from typing import Any
 from urllib.parse import unquote
@@ -25,6 +25,7 @@ from omegaconf import DictConfig, ListConfig, Node, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ssd.utils.errors import UserError
+from ssd.utils.flatten import map_texts
 
 KEPT = "SSD_CREDENTIALS"  # environment variable: bare address -> whole one, as JSON
 TRACKING = "MLFLOW_TRACKING_URI"  # environment variable of MLflow's
@@ -118,11 +119,7 @@ def _resolved(text: str) -> str | None:
 
 def take_values(node: Any) -> Any:
     """Plain data with the credentials taken out of every text."""
-    if isinstance(node, Mapping):
-        return {name: take_values(value) for name, value in node.items()}
-    if isinstance(node, list):
-        return [take_values(value) for value in node]
-    return take(node) if isinstance(node, str) else node
+    return map_texts(node, take)
 
 
 def take_config(cfg: Any) -> None:
@@ -157,20 +154,13 @@ def whole(address: str) -> str:
 
 def whole_values(node: Any) -> Any:
     """Plain data with the credentials in it again, for what connects by itself."""
-    if isinstance(node, Mapping):
-        return {name: whole_values(value) for name, value in node.items()}
-    if isinstance(node, list):
-        return [whole_values(value) for value in node]
-    return _kept().get(node, node) if isinstance(node, str) else node
+    known = _kept()
+    return map_texts(node, lambda text: known.get(text, text))
 
 
 def bare_values(node: Any) -> Any:
     """Plain data out of a file, without credentials; nothing is remembered of them."""
-    if isinstance(node, Mapping):
-        return {name: bare_values(value) for name, value in node.items()}
-    if isinstance(node, list):
-        return [bare_values(value) for value in node]
-    return _bare_text(node) if isinstance(node, str) and "://" in node else node
+    return map_texts(node, lambda text: _bare_text(text) if "://" in text else text)
 
 
 def environment() -> dict[str, str]:

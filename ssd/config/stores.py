@@ -16,11 +16,11 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from ssd.config.credentials import IN_TEXT, START, TRACKING, bare, take_values
-from ssd.config.overrides import config_folders
+from ssd.config.overrides import config_folders, key_of
 from ssd.config.paths import CONF
 from ssd.config.targets import said, said_keys
 from ssd.utils.errors import UserError
-from ssd.utils.flatten import leaves
+from ssd.utils.flatten import each_leaf, leaves
 
 LOGGER = "logger"
 SHOWN = 200  # characters of a path in a message
@@ -35,7 +35,7 @@ ROOT = re.compile(r"dataset\.(.+\.)?root")
 
 def is_named(address: str) -> bool:
     """Whether the user names this store, conf/ does, or the program is a Python program of the user's own."""
-    return is_typed(address) or "://" in address and _same(address) in {_same(one) for one in _addresses(_conf())}
+    return is_typed(address) or "://" in address and _same(address) in {_same(one) for one in _addresses(CONF / LOGGER)}
 
 
 def is_typed(address: str) -> bool:
@@ -76,8 +76,7 @@ def refused(value: Any, key: str, run: Path | None = None) -> str | None:
         )
     if key == ARTIFACTS and not is_below_here(Path(value)):
         return f"it leads out of the working directory; if that is meant, add {key}={value}"
-    outside = Path(value).is_absolute() or ".." in Path(value).parts
-    if outside and key != ARTIFACTS and "://" not in value and key.rpartition(".")[2] not in NAMES:
+    if _leads_out(value) and key != ARTIFACTS and "://" not in value and key.rpartition(".")[2] not in NAMES:
         return f"it leads out of the run directory; if that is meant, add {key}={value}"
     return None
 
@@ -104,7 +103,7 @@ def check_places(config: Mapping[str, Any], source: Path) -> None:
     words = said()
     if words is None:
         return
-    typed = {word.partition("=")[2].strip("'\"") for word in words if _may_be_place(word)}
+    typed = {_value_of(word) for word in words if _may_be_place(word)}
     for key, value in sorted(places(config), key=lambda place: place[0] != RECORDS):
         if not is_below_here(Path(value)) and value not in typed and key not in said_keys():
             raise UserError(
@@ -120,7 +119,7 @@ def _at(config: Any, key: str) -> Any:
 
 
 def _may_be_place(word: str) -> bool:
-    key = word.lstrip("+").partition("=")[0]
+    key = key_of(word)
     return key == RECORDS or any(pattern.fullmatch(key) for pattern in (CACHE, ROOT))
 
 
@@ -168,11 +167,19 @@ def typed_stores() -> list[str]:
 
 
 def _is_typed_store(word: str) -> bool:
-    value = word.partition("=")[2].strip("'\"")
-    outside = bool(value) and (Path(value).is_absolute() or ".." in Path(value).parts)
+    outside = _leads_out(_value_of(word))
     if word.startswith(f"{LOGGER}."):
         return "://" in word or outside
     return _may_be_place(word) and outside
+
+
+def _value_of(word: str) -> str:
+    return word.partition("=")[2].strip("'\"")
+
+
+def _leads_out(path: str) -> bool:
+    """Whether a path, as it is written, may be of elsewhere than below the directory that it is taken from."""
+    return Path(path).is_absolute() or ".." in Path(path).parts
 
 
 def _same(address: str) -> str:
@@ -191,10 +198,6 @@ def is_below_here(path: Path) -> bool:
     return path.resolve().is_relative_to(Path.cwd().resolve())
 
 
-def _conf() -> Path:
-    return CONF / LOGGER
-
-
 def _addresses(folder: Path) -> Iterator[str]:
     """The addresses that YAML files in a folder of the user's, or conf/, contain."""
     import yaml
@@ -205,15 +208,6 @@ def _addresses(folder: Path) -> Iterator[str]:
             content = yaml.load(file.read_text(encoding="utf-8"), get_yaml_loader())
         except (OSError, ValueError, yaml.YAMLError):  # Hydra reports what it reads of them
             continue
-        yield from _texts(take_values(content))
-
-
-def _texts(node: Any) -> Iterator[str]:
-    if isinstance(node, Mapping):
-        for value in node.values():
-            yield from _texts(value)
-    elif isinstance(node, list):
-        for value in node:
-            yield from _texts(value)
-    elif isinstance(node, str) and START.match(node):
-        yield node
+        for _, value in each_leaf(take_values(content), enters=lambda key: True):
+            if isinstance(value, str) and START.match(value):
+                yield value

@@ -20,9 +20,10 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from ssd.config.credentials import whole_values
-from ssd.config.overrides import config_folders
+from ssd.config.overrides import config_folders, key_of
 from ssd.config.paths import CONF
 from ssd.utils.errors import UserError
+from ssd.utils.flatten import map_texts
 
 SAID = "SSD_SAID"  # environment variable: what the user typed, as JSON, before words of files were added
 TARGET = "_target_"
@@ -50,14 +51,19 @@ def make(node: Any, group: str, where: str, **options: Any) -> Any:
     """What Hydra makes of `node` with these options, once its targets are known to be all right. Lists and dicts in it
     are handed over as such, texts as they are; classes of the user's own get addresses with their credentials.
 
-    Errors: as check_targets; else as hydra.utils.instantiate.
+    Errors: as check_targets; a UserError of what is called; else as hydra.utils.instantiate.
     """
     plain = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
     check_targets(plain, group, where)
     if isinstance(plain, Mapping) and not str(plain.get(TARGET)).startswith("ssd."):
         plain = whole_values(plain)  # the program's own request credentials where they connect
     # Twice: Hydra evaluates what it is given, and then what came of it.
-    return instantiate(literal(literal(plain)), **{"_convert_": "all", **options})
+    try:
+        return instantiate(literal(literal(plain)), **{"_convert_": "all", **options})
+    except InstantiationException as error:
+        if isinstance(error.__cause__, UserError):
+            raise error.__cause__ from None
+        raise
 
 
 def make_all(configured: Mapping[str, Any] | None, group: str, kind: type[Kind], complaint: str) -> dict[str, Kind]:
@@ -70,8 +76,6 @@ def make_all(configured: Mapping[str, Any] | None, group: str, kind: type[Kind],
         try:
             one = make(options, group, f"{group}.{name}")
         except InstantiationException as error:
-            if isinstance(error.__cause__, UserError):
-                raise error.__cause__ from None
             raise UserError(f"{group}.{name}: {str(error.__cause__ or error).splitlines()[0]}") from error
         if not isinstance(one, kind):
             raise UserError(f"{group}.{name} {complaint}")
@@ -82,11 +86,7 @@ def make_all(configured: Mapping[str, Any] | None, group: str, kind: type[Kind],
 def literal(node: Any) -> Any:
     """Plain data made into what OmegaConf reads as just that: no text in it is an interpolation. ??? stays what it is,
     a missing value: it has no such form."""
-    if isinstance(node, Mapping):
-        return {key: literal(value) for key, value in node.items()}
-    if isinstance(node, (list, tuple)):
-        return [literal(value) for value in node]
-    return re.sub(r"(\\*)\$\{", r"\1\1\\${", node) if isinstance(node, str) else node
+    return map_texts(node, lambda text: re.sub(r"(\\*)\$\{", r"\1\1\\${", text))
 
 
 def said() -> list[str] | None:
@@ -97,7 +97,7 @@ def said() -> list[str] | None:
 
 def said_keys() -> set[str]:
     """The keys that these words give values."""
-    return {word.lstrip("+~").partition("=")[0] for word in said() or []}
+    return {key_of(word) for word in said() or []}
 
 
 def said_targets() -> list[str]:

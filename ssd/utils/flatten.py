@@ -1,4 +1,4 @@
-"""Nested configurations as one dict of dotted keys."""
+"""Nested configurations: as one dict of dotted keys, and with all their texts changed."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -24,3 +24,12 @@ def each_leaf(
             yield from each_leaf(inner, key, enters)
     else:
         yield str(key), value
+
+
+def map_texts(node: Any, change: Callable[[str], Any]) -> Any:
+    """Plain data with `change` of every text in place of it; keys stay. Tuples become lists."""
+    if isinstance(node, Mapping):
+        return {name: map_texts(value, change) for name, value in node.items()}
+    if isinstance(node, (list, tuple)):
+        return [map_texts(value, change) for value in node]
+    return change(node) if isinstance(node, str) else node

@@ -18,6 +18,7 @@ from ssd.data.inspection.problems import ON_ERROR, REFUSE
 from ssd.utils.errors import UserError
 
 OTHERS = ("error", "drop")
+OFFERED = ("name", "classes", "holdout")  # keys of every dataset that a class need not take
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,6 @@ class Common:
         fetch_all(archives, Path(root).expanduser())
 
 
-OFFERED = ("name", "classes", "holdout")  # keys of every data set that a class need not take
-
-
 def make_dataset(cfg: DictConfig | Mapping[str, Any]) -> Dataset:
     """The data set that `cfg` (the group `dataset`: _target_, its options and the keys common to all) describes.
 
@@ -89,8 +87,6 @@ def _instantiate(node: dict[str, Any]) -> Dataset:
     try:
         dataset: Any = make(options, "dataset", "dataset", _convert_="all")
     except InstantiationException as error:
-        if isinstance(error.__cause__, UserError):
-            raise error.__cause__ from None
         if error.__cause__ is None or isinstance(error.__cause__, (TypeError, ImportError)):
             reason = " ".join(str(error.__cause__ or error).split())
             raise UserError(f"dataset {target!r}: {reason}") from error
