@@ -1,6 +1,5 @@
 """job=train: data to records, records to batches, batches to a network; then the best epoch measured and shown."""
 
-import json
 import logging
 import math
 import time
@@ -9,12 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from ssd.checkpoint.index import FOLDER, LOCK, epoch_of, sha256
 from ssd.checkpoint.model import Model, ModelSpec, load_model, stamp
 from ssd.checkpoint.store import Checkpoints, Keep
+from ssd.config.commands import task_overrides
 from ssd.data.base import Sample
 from ssd.data.datasets.fingerprint import same_images
 from ssd.data.loaders.base import Share, TrainLoader
@@ -51,7 +50,7 @@ from ssd.training.monitor import Monitor
 from ssd.training.precision import prepare
 from ssd.training.rescue import rescued
 from ssd.training.trainer import Trainer
-from ssd.utils.atomic_files import held, require_space, write_atomically
+from ssd.utils.atomic_files import held, require_space, write_json
 from ssd.utils.errors import InterruptedRun, LostWorkerError, UserError
 from ssd.utils.signals import StopSignals
 
@@ -94,7 +93,7 @@ def _train(cfg: DictConfig, folder: Path, lead: Lead | None) -> float:
     width = max(label_width(train), label_width(val))
     check_loader(cfg, len(train))
     records = packed(cfg, dataset, "train", admitted)
-    write_atomically(folder / RECORDS, json.dumps({"train": str(records.folder.resolve())}).encode())
+    write_json(folder / RECORDS, {"train": str(records.folder.resolve())})
     loader = make_train_loader(records, cfg, width, lead.share if lead else Share())
     spec = ModelSpec.from_config(cfg, gate.classes, dataset.category_ids)
     with in_use(records), loader, StopSignals() as signals:
@@ -200,7 +199,7 @@ def start(cfg: DictConfig, folder: Path, spec: ModelSpec, loader: TrainLoader, r
     resumed = is_resumed(cfg)
     keep, often = cfg.checkpoint.keep, Often(cfg.checkpoint.every_steps, cfg.checkpoint.every_minutes)
     checkpoints = Checkpoints(folder / FOLDER, METRIC, Keep(keep.last, keep.every))
-    words = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+    words = task_overrides()
     if resumed and checkpoints.complete(cfg.epochs):
         raise UserError(f"resume={folder}: finished, all {cfg.epochs} epochs are done; more of them go on: epochs=")
     saved = checkpoints.resume(words) if resumed else checkpoints.begin(words)

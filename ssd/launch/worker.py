@@ -1,6 +1,6 @@
-"""A process other than worker 0: `python -m ssd.launch.worker`, told by its standard input where worker 0 is.
+"""The side of a process other than worker 0: its line, and how long it waits for worker 0.
 
-It does as it is told by worker 0 and ends when that one says so, or is gone.
+It ends when worker 0 says so, or is gone.
 """
 
 import contextlib

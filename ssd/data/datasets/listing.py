@@ -24,6 +24,7 @@ COPIES = (  # folders of Synology, QNAP, macOS, Jupyter and Windows, in lower ca
     *("$recycle.bin", "system volume information", "lost+found"),
 )
 MOST_OF_PATH = 4096  # bytes
+SIZE_READERS = 16  # reading headers waits for the disk
 
 
 @dataclass
@@ -162,9 +163,6 @@ def _entries(folder: Path) -> Iterator["os.DirEntry[str]"]:
             yield from entries
     except OSError as error:
         raise UserError(f"{folder}: cannot list the folder: {error.strerror}") from error
-
-
-SIZE_READERS = 16  # reading headers waits for the disk
 
 
 def existing_root(root: str | None, holds: str, files: Sequence[str] = ()) -> Path:
