@@ -46,6 +46,7 @@ from ssd.tracking.graph_nodes import GraphNode
 from ssd.tracking.summaries import clean, counts_at_thresholds, histogram, session_end, session_start
 from ssd.utils.errors import UserError
 from ssd.utils.names import Tags
+from ssd.utils.patterns import compiled
 
 FINAL = (*HEADLINE, "f1", "mean_iou", "precision", "recall")  # what runs are compared by in HPARAMS
 
@@ -64,12 +65,7 @@ class Monitoring:
     def __post_init__(self) -> None:
         if self.interval < 0:
             raise UserError(f"logger.tensorboard.monitor.interval={self.interval}: expected steps, 0 for never")
-        try:
-            re.compile(self.pattern)
-        except re.error as error:
-            raise UserError(
-                f"logger.tensorboard.monitor.pattern={self.pattern}: not a regular expression ({error})"
-            ) from error
+        compiled(self.pattern, "logger.tensorboard.monitor.pattern")
 
     def at(self, step: int) -> re.Pattern[str] | None:
         return re.compile(self.pattern) if self.interval and step % self.interval == 0 else None

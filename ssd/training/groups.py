@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 
 from ssd.config.validate import BUT_HEADS, STAGE
 from ssd.utils.errors import UserError
+from ssd.utils.patterns import compiled
 
 BACKBONE, EXTRAS, HEADS = GROUPS = ("backbone", "extras", "heads")
 INPUTS = ("data", "label")
@@ -46,10 +47,7 @@ def frozen_names(symbol: Any, freeze: str | None, shapes: dict[str, tuple[int, .
         early = _until_stage(symbol, int(stage[1]), shapes)
         names = [name for name in arguments if name in early and group_of(name) == BACKBONE]
     else:
-        try:
-            expression = re.compile(freeze)
-        except re.error as error:
-            raise UserError(f"init.freeze={freeze}: not a regular expression ({error})") from error
+        expression = compiled(freeze, "init.freeze")
         names = [name for name in arguments if expression.match(name)]
     if not names:
         raise UserError(f"init.freeze={freeze}: matches no parameter; they are named like {arguments[0]!r}")

@@ -59,7 +59,8 @@ def test_freezing_all_but_the_heads() -> None:
     assert all("_pred_conv_" in name for name in rest)
 
 
-@pytest.mark.parametrize(("freeze", "part"), [("^nothing_", "matches no parameter"), ("(", "not a regular expression")])
+@pytest.mark.parametrize(("freeze", "part"), [("^nothing_", "matches no parameter"), ("(", "not a regular expression"),
+                         ("(a+)+$", "init.freeze=.* in too many ways")])  # fmt: skip
 def test_freezing_nothing_is_an_error(freeze: str, part: str) -> None:
     with pytest.raises(UserError, match=part):
         frozen_names(graph(), freeze, SHAPES)

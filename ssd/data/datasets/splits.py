@@ -6,7 +6,6 @@ together (the frames of a video, the images of a patient).
 
 import hashlib
 import logging
-import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, TypeVar
 from ssd.data.base import SPLITS, Sample
 from ssd.data.inspection import alike
 from ssd.utils.errors import UserError
+from ssd.utils.patterns import compiled
 
 log = logging.getLogger(__name__)
 
@@ -44,9 +44,8 @@ class HoldOut:
         try:
             held = cls(**node)
             fits = min(held.val, held.test) >= 0 and held.val + held.test < 1 and int(held.seed) == held.seed
-            re.compile("" if held.group_by is None else held.group_by)
-        except re.error as error:
-            raise UserError(f"dataset.group_by={node['group_by']}: not a regular expression ({error})") from error
+            if held.group_by is not None:
+                compiled(held.group_by, "dataset.group_by")
         except (TypeError, ValueError):
             fits = False
         if not fits:
@@ -117,7 +116,8 @@ class HoldOut:
     def _by_name(self, names: Sequence[str]) -> list[object]:
         if self.group_by is None:
             return list(range(len(names)))
-        found = [re.search(self.group_by, name) for name in names]
+        pattern = compiled(self.group_by, "dataset.group_by")
+        found = [pattern.search(name) for name in names]
         if not any(found):
             raise UserError(
                 f"dataset.group_by={self.group_by}: is found in none of {len(names)} file names such as {names[0]}"
