@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import DictConfig, OmegaConf
 
 from ssd.checkpoint.graph_file import SPEC_ATTRIBUTE, graph_errors, load_graph
 from ssd.checkpoint.index import FOLDER, NAME, check_file, read_index
 from ssd.checkpoint.param_file import read_arrays
-from ssd.data.transforms.resize import InputSpec, trains_with_averages
+from ssd.config.parts import InputSpec, network_config
 from ssd.ops.nms import DecodeParams
 from ssd.utils.errors import UserError
 
@@ -66,23 +65,22 @@ class ModelSpec:
     resize_mode: str = "force"  # the only one there was before this key
 
     @classmethod
-    def from_config(
-        cls, cfg: DictConfig, classes: Sequence[str], category_ids: Sequence[int] | None = None
-    ) -> "ModelSpec":
-        plain: Any = OmegaConf.to_container(cfg, resolve=True)
+    def from_config(cls, cfg: Any, classes: Sequence[str], category_ids: Sequence[int] | None = None) -> "ModelSpec":
+        """cfg: what ssd.config.compose() returns, or a NetworkConfig."""
+        network = network_config(cfg)
         return cls(
             classes=list(classes),
-            height=cfg.data_shape.height,
-            width=cfg.data_shape.width,
-            mean=plain["backbone"]["input"]["mean"],
-            std=plain["backbone"]["input"]["std"],
-            backbone=cfg.backbone.name,
-            variances=plain["head"]["variances"],
-            compat=cfg.compat,
-            detection=plain["detection"],
-            antialias=trains_with_averages(cfg),
+            height=network.input.height,
+            width=network.input.width,
+            mean=list(network.input.mean),
+            std=list(network.input.std),
+            backbone=network.backbone.name,
+            variances=list(network.head.variances),
+            compat=network.compat,
+            detection=asdict(network.detection),
+            antialias=network.input.antialias,
             category_ids=None if category_ids is None else list(category_ids),
-            resize_mode=cfg.resize_mode,
+            resize_mode=network.input.resize_mode,
         )
 
     @property

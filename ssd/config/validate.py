@@ -31,6 +31,7 @@ BUT_HEADS = "but_heads"
 STAGE = re.compile(r"stage:(\d+)")
 NUMPY = ".npz"
 
+PER_LAYER = ("num_filters", "strides", "pads", "kernels", "sizes", "ratios", "normalization")  # of the head
 COMPAT = (None, "mxnet_ssd")
 RESIZE_MODES = ("force", "fit")
 MAX_THREADS = 1024
@@ -98,10 +99,25 @@ def validate(cfg: DictConfig) -> None:
         raise UserError(f"batch_size={cfg.batch_size} is smaller than the number of devices ({len(cfg.device.ids)})")
     if any(value <= 0 for value in cfg.backbone.input.std):
         raise UserError(f"backbone.input.std={list(cfg.backbone.input.std)}: must be positive")
-    layers = len(cfg.head.from_layers)
-    for field in ("num_filters", "strides", "pads", "kernels", "sizes", "ratios", "normalization"):
-        if len(cfg.head[field]) != layers:
-            raise UserError(f"head.{field} has {len(cfg.head[field])} entries, head.from_layers {layers}")
+    check_head(cfg)
+
+
+def check_head(cfg: DictConfig) -> None:
+    """Errors: UserError when the lists of the head do not fit together."""
+    head = cfg.head
+    layers = head.from_layers
+    for field in PER_LAYER:
+        if len(head[field]) != len(layers):
+            raise UserError(f"head.{field} has {len(head[field])} entries, head.from_layers {len(layers)}")
+    if not layers or not layers[0].strip():
+        raise UserError("head.from_layers: the first one must be a layer of the backbone, not ''")
+    check_steps(head.steps, len(layers), (cfg.data_shape.height, cfg.data_shape.width))
+
+
+def check_steps(steps: Any, layers: int, shape: tuple[int, int]) -> None:
+    """steps: of the head, which hold for one shape (height, width). Errors: UserError when they are too few or many."""
+    if steps is not None and shape[0] == shape[1] == steps["at"] and len(steps["pixels"]) != layers:
+        raise UserError(f"head.steps.pixels has {len(steps['pixels'])} entries, head.from_layers {layers}")
 
 
 def check_recipe(cfg: DictConfig) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from ssd.checkpoint.model import ModelSpec, checked, earlier_antialias
-from ssd.data.transforms.resize import FACTORS, InputSpec
+from ssd.config.parts import InputSpec
+from ssd.data.transforms.resize import FACTORS
 from ssd.utils.errors import UserError
 
 VERSION = 1  # of this form

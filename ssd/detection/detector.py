@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from ssd.checkpoint.model import Model, Params
+from ssd.config.parts import InputSpec
 from ssd.data.base import Sample, Size
 from ssd.data.images import decode as decode_image
 from ssd.data.transforms.crop import clipped
 from ssd.data.transforms.preprocess import preprocess, preprocess_levels
-from ssd.data.transforms.resize import InputSpec, place_whole
+from ssd.data.transforms.resize import place_whole
 from ssd.detection.backends import open_backend
 from ssd.detection.backends.mxnet import MxnetBackend
 from ssd.detection.onnx_file import OnnxModel

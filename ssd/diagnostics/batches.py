@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
+from ssd.config.parts import InputSpec, input_spec
 from ssd.data.base import Sample
 from ssd.data.loaders.build import make_train_loader
 from ssd.data.recordio.cache import ensure_records
-from ssd.data.transforms.resize import InputSpec
 
 Batch = tuple[np.ndarray, np.ndarray]  # pixels uint8 [B, H, W, 3] RGB, label [B, M, 6] padded with -1
 
@@ -31,7 +31,7 @@ def augmented_batches(cfg: DictConfig, samples: Sequence[Sample], number: int, f
                 loader.reset()
                 batch = loader.next()
                 # MXNet reuses the memory of a batch: asnumpy() copies it.
-                batches.append((batch_pixels(batch, InputSpec.from_config(cfg)), batch.label[0].asnumpy()))
+                batches.append((batch_pixels(batch, input_spec(cfg)), batch.label[0].asnumpy()))
     return batches
 
 

@@ -3,8 +3,8 @@
 from typing import Any
 
 import numpy as np
-from omegaconf import DictConfig
 
+from ssd.config.parts import NetworkConfig
 from ssd.data.inspection.problems import ERROR, WARNING
 from ssd.diagnostics.examine import Examination
 from ssd.diagnostics.findings import Finding
@@ -34,16 +34,17 @@ SPLIT_ROWS = {  # title -> key of a split in the report; details are indented
 FEW_MATCHED = 0.9  # share of matched boxes below which other anchors are advised
 
 
-def make_report(cfg: DictConfig, found: Examination) -> dict[str, Any]:
+def make_report(network: NetworkConfig, found: Examination, dataset: str, augment: str) -> dict[str, Any]:
     """The contents of check.json; boxes of the training split against the anchors, of all splits if there is none.
+    dataset, augment: their names.
 
     Adds the finding that too few boxes meet an anchor. Errors: UserError of a head that does not fit its backbone.
     """
     boxes = found.boxes["train"] if len(found.boxes.get("train", ())) else join(list(found.boxes.values()))
-    width, height = cfg.data_shape.width, cfg.data_shape.height
-    grids = anchor_grids(cfg)
-    boxes = on_input(boxes, cfg.data_shape, cfg.resize_mode)
-    matched = match(grids, boxes, cfg.matching.overlap)
+    height, width = network.input.shape
+    grids = anchor_grids(network)
+    boxes = on_input(boxes, network.input)
+    matched = match(grids, boxes, network.matching.overlap)
     if matched.share < FEW_MATCHED:
         what = f"{matched.share:.1%} of {len(boxes)} boxes have an anchor with IoU {matched.overlap:g} or more"
         found.findings.add(Finding("anchors", WARNING, "train", "", None, what))
@@ -54,10 +55,10 @@ def make_report(cfg: DictConfig, found: Examination) -> dict[str, Any]:
         "errors": errors,
         "warnings": warnings,
         "summary": summary(found),
-        "dataset": cfg.dataset.get("name", ""),
-        "backbone": cfg.backbone.name,
+        "dataset": dataset,
+        "backbone": network.backbone.name,
         "input": [width, height],
-        "augment": cfg.augment.get("name", ""),
+        "augment": augment,
         "classes": list(found.classes),
         "splits": found.counts,
         "shared": found.shared,

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ssd.config.schema import DataShape
+from ssd.config.parts import InputSpec
 from ssd.data.base import Sample
 from ssd.symbol.anchors import AnchorGrid, best_ious
 
@@ -56,13 +56,13 @@ def gather(samples: Sequence[Sample]) -> Boxes:
     )
 
 
-def on_input(boxes: Boxes, shape: DataShape, resize_mode: str) -> Boxes:
+def on_input(boxes: Boxes, spec: InputSpec) -> Boxes:
     """The boxes with shares of the network's input: of the picture where it is stretched to the input; with "fit", of
     the canvas whose upper left corner the picture fills (in pixels of the picture)."""
-    if resize_mode == "force":
+    if spec.resize_mode == "force":
         return boxes
-    scale = (np.array([shape.width, shape.height]) / boxes.sizes).min(axis=1, keepdims=True)
-    return replace(boxes, sizes=(np.array([shape.width, shape.height]) / scale).astype(np.float32))
+    scale = (np.array([spec.width, spec.height]) / boxes.sizes).min(axis=1, keepdims=True)
+    return replace(boxes, sizes=(np.array([spec.width, spec.height]) / scale).astype(np.float32))
 
 
 def join(parts: Sequence[Boxes]) -> Boxes:

@@ -9,8 +9,9 @@ import cv2
 import numpy as np
 
 from ssd.checkpoint.model import Model
+from ssd.config.parts import InputSpec
 from ssd.data.base import Size
-from ssd.data.transforms.resize import FACTORS, InputSpec
+from ssd.data.transforms.resize import FACTORS
 from ssd.detection.detector import Detector
 from ssd.detection.onnx_file import FOUND, IMAGE, OnnxModel, open_whole
 from ssd.detection.open_model import open_model

@@ -6,13 +6,15 @@ convolution of multi_feat_2, relu8_2_cls_pred_conv the predictor on top of its s
 
 import logging
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from ssd.checkpoint.graph_file import load_graph
 from ssd.checkpoint.model import PARAMS_NAME, Model, ModelSpec, Params, load_params, stamped, symbol_file
+from ssd.config.parts import NetworkConfig
 from ssd.config.paths import CONF
 from ssd.mxnet_compat import mx
 from ssd.symbol.graphs import build_test
@@ -28,70 +30,72 @@ PREDICTOR = re.compile(r".+_cls_pred_conv_bias")
 PUBLISHED = "voc07"  # data set of the published networks
 
 
-def released_model(cfg: DictConfig) -> Model | None:
-    """The model behind cfg.model if its file needs the configuration to be understood; None if it speaks for itself.
+def released_model(model: str, network: NetworkConfig, classes: Sequence[str] | None) -> Model | None:
+    """The model behind `model` if its file needs the configuration to be understood; None if it speaks for itself.
 
     Its graph is that of the symbol file beside it (for training, testing or deployment alike), or else the one that
-    backbone=, data_shape= and compat=mxnet_ssd name. Errors: UserError when these are not given or do not fit.
+    backbone=, data_shape= and compat=mxnet_ssd name. classes: the configured ones, taken where it has as many.
+    Errors: UserError when these are not given or do not fit.
     """
-    path = Path(cfg.model)
+    path = Path(model)
     if not PARAMS_NAME.fullmatch(path.name) or not path.is_file():
         return None
     file = symbol_file(path)
-    symbol = load_graph(file, (cfg.data_shape.height, cfg.data_shape.width)) if file.is_file() else None
+    symbol = load_graph(file, network.input.shape) if file.is_file() else None
     if symbol is not None and stamped(symbol, file) is not None:
         return None
-    if cfg.compat != COMPAT:
+    if network.compat != COMPAT:
         raise UserError(
             f"model {path}: says nothing of its network, classes and input; for weights of the original mxnet-ssd add "
             "backbone=… data_shape=… compat=mxnet_ssd"
         )
     params = load_params(path)
     if symbol is None:
-        symbol, params = configured(cfg, params, path)
-        kind = f"network of backbone={cfg.backbone.name} data_shape={cfg.data_shape.name}"
+        symbol, params = configured(network, params, path)
+        kind = f"network of backbone={network.backbone.name} data_shape={network.input.name}"
     else:
         kind = f"{'training' if 'label' in symbol.list_arguments() else 'test or deploy'} graph of {file.name}"
-    classes = class_names(cfg, count_classes(symbol, cfg, path), path)
-    log.info("model %s: %s, %d classes", path, kind, len(classes))
-    return Model(ModelSpec.from_config(cfg, classes), symbol, *params)
+    names = class_names(classes, count_classes(symbol, network, path), path)
+    log.info("model %s: %s, %d classes", path, kind, len(names))
+    return Model(ModelSpec.from_config(network, names), symbol, *params)
 
 
-def configured(cfg: DictConfig, params: tuple[Params, Params], path: Path) -> tuple[Any, tuple[Params, Params]]:
+def configured(network: NetworkConfig, params: tuple[Params, Params], path: Path) -> tuple[Any, tuple[Params, Params]]:
     """The network that the configuration names, for as many classes as the parameters have, and these under its names.
 
     Errors: UserError when there is no predictor among them, or one of another number of anchors.
     """
-    first = next(name for name in build_test(cfg, 1).list_arguments() if PREDICTOR.fullmatch(name))
+    first = next(name for name in build_test(network, 1).list_arguments() if PREDICTOR.fullmatch(name))
     found = renamed_one(first, params[0])
     if found is None:
         raise UserError(
-            f"model {path}: has no {first}; it is no detector, or of another network than backbone={cfg.backbone.name}"
+            f"model {path}: has no {first}; it is no detector, or of another network than "
+            f"backbone={network.backbone.name}"
         )
-    filters, anchors = params[0][found].shape[0], head_layers(cfg)[0].anchors_per_cell
+    filters, anchors = params[0][found].shape[0], head_layers(network)[0].anchors_per_cell
     if filters % anchors or filters < 2 * anchors:
         raise UserError(f"model {path}: {found} has {filters} numbers, which {anchors} anchors per cell do not divide")
-    symbol = build_test(cfg, filters // anchors - 1)
+    symbol = build_test(network, filters // anchors - 1)
     return symbol, renamed(params, symbol)
 
 
-def count_classes(symbol: Any, cfg: DictConfig, path: Path) -> int:
+def count_classes(symbol: Any, network: NetworkConfig, path: Path) -> int:
     """Classes, without the background, that a graph tells apart. Errors: UserError when it is no detector's."""
     internals = symbol.get_internals()
     if "multibox_cls_pred_output" not in internals.list_outputs():
         raise UserError(f"model {path}: the symbol file beside it is no SSD network")
     try:
         scores = internals["multibox_cls_pred_output"]
-        _, shapes, _ = scores.infer_shape(data=(1, 3, cfg.data_shape.height, cfg.data_shape.width))
+        _, shapes, _ = scores.infer_shape(data=(1, 3, *network.input.shape))
     except mx.base.MXNetError as error:
-        raise UserError(f"model {path}: its graph does not take data_shape={cfg.data_shape.name}") from error
+        raise UserError(f"model {path}: its graph does not take data_shape={network.input.name}") from error
     return int(shapes[0][1]) - 1
 
 
-def class_names(cfg: DictConfig, count: int, path: Path) -> list[str]:
+def class_names(configured: Sequence[str] | None, count: int, path: Path) -> list[str]:
     """Those of the data set if it has as many; the published networks were trained on PASCAL VOC. Errors: UserError."""
     published: Any = OmegaConf.load(CONF / "dataset" / f"{PUBLISHED}.yaml").classes
-    for names in (cfg.dataset.get("classes"), published):
+    for names in (configured, published):
         if names is not None and len(names) == count:
             return list(names)
     raise UserError(f"model {path}: tells {count} classes apart; name them, e.g. with dataset= or dataset.classes=[…]")

@@ -10,6 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from ssd.config.commands import below, run_command, task_overrides
+from ssd.config.parts import network_config
 from ssd.diagnostics.fit import Network, Suggestion, suggest
 from ssd.diagnostics.statistics import Boxes, gather, on_input
 from ssd.jobs.common import open_gate
@@ -31,12 +32,13 @@ def run(cfg: DictConfig, folder: Path) -> float:
 
     Errors: UserError for a split without boxes.
     """
+    configured = network_config(cfg)
     boxes = gather(open_gate(cfg).admit([cfg.job.split], folder).samples[cfg.job.split])
     if not len(boxes):
         raise UserError(f"the {cfg.job.split} split has no boxes to fit anchors to")
-    boxes = drawn(on_input(boxes, cfg.data_shape, cfg.resize_mode), cfg.job.boxes, cfg.seed)
-    image = (cfg.data_shape.height, cfg.data_shape.width)
-    network = Network(feature_maps(cfg), head_layers(cfg), image, cfg.compat)
+    boxes = drawn(on_input(boxes, configured.input), cfg.job.boxes, cfg.seed)
+    layers = head_layers(configured)
+    network = Network(feature_maps(configured), layers, configured.input.shape, configured.compat)
     found = suggest(network, boxes, cfg.matching.overlap, cfg.seed)
     recipe = folder / "experiments" / f"{RECIPE}.yaml"
     recipe.parent.mkdir(parents=True)

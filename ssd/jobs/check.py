@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
+from ssd.config.parts import network_config
 from ssd.data.base import Sample
 from ssd.data.datasets.build import make_dataset
 from ssd.data.inspection.gate import Gate
@@ -46,7 +47,8 @@ def run(cfg: DictConfig, folder: Path) -> None:
     )
     cfg.dataset.classes = literal_names(found.classes)
     OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
-    report = make_report(cfg, found)
+    names = (group.get("name", "") for group in (cfg.dataset, cfg.augment))
+    report = make_report(network_config(cfg), found, *names)
     write_json(folder / "check.json", report)
     write_atomically(folder / "check.html", check_page(report, pictures(cfg, found, folder)))
     for line in tables(report, shutil.get_terminal_size((120, 40)).columns):

@@ -12,6 +12,7 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from ssd.checkpoint.model import Model, ModelSpec
+from ssd.config.parts import network_config
 from ssd.config.commands import task_overrides
 from ssd.config.overrides import key_of
 from ssd.config.paths import CONF
@@ -92,7 +93,7 @@ def open_detector(cfg: DictConfig) -> Detector:
 def asked_model(cfg: DictConfig) -> Model | OnnxModel:
     """cfg.model. It decodes as it says itself, but for what is asked otherwise (`asked_for`); cfg.detection then holds
     what it does. Errors: UserError, see open_model and check_fixed."""
-    model = released_model(cfg) or open_model(cfg.model)
+    model = released_model(cfg.model, network_config(cfg), cfg.dataset.get("classes")) or open_model(cfg.model)
     asked = asked_for(cfg)
     if isinstance(model, OnnxModel) or not has_heads(model.symbol):
         check_fixed(model.spec, asked, cfg.model)

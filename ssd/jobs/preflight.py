@@ -8,6 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from ssd.config.parts import network_config
 from ssd.data.loaders.build import check_loader
 from ssd.data.transforms.config import input_shapes, read_augment
 from ssd.export.calibration import check_method
@@ -51,12 +52,11 @@ def check_start(cfg: DictConfig) -> None:
 def _check_training(cfg: DictConfig) -> None:
     prepare(cfg)
     check_loader(cfg, cfg.batch_size)
-    height, width = cfg.data_shape.height, cfg.data_shape.width
+    network = network_config(cfg)
+    height, width = network.input.shape
     for shape in input_shapes(read_augment(cfg.augment), (height, width)):
-        other = cfg.copy()
-        other.data_shape.height, other.data_shape.width = shape
-        feature_maps(other)
-    graph, shapes = build_train(cfg, 1), {"data": (1, 3, height, width), "label": (1, 1, 6)}
+        feature_maps(network.at(shape))
+    graph, shapes = build_train(network, 1), {"data": (1, 3, height, width), "label": (1, 1, 6)}
     frozen_names(graph, frozen_by(cfg), shapes)
     if cfg.init.mode != "scratch" and cfg.resume in (None, "auto"):
         with _in_silence("ssd.training.start", "ssd.export"):

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from omegaconf import DictConfig
 
+from ssd.config.parts import NetworkConfig
 from ssd.symbol.features import FeatureMap, feature_maps
 from ssd.symbol.head import AUTO_STEP, HeadLayer, head_layers, square_in_pixels
 
@@ -42,18 +42,18 @@ class AnchorGrid:
         return np.concatenate([centres - self.shapes / 2, centres + self.shapes / 2], axis=-1).reshape(-1, 4)
 
 
-def anchor_grids(cfg: DictConfig) -> list[AnchorGrid]:
+def anchor_grids(network: NetworkConfig) -> list[AnchorGrid]:
     """One per feature map of the configured head, in the network's order. Errors: as ssd.symbol.feature_maps."""
-    maps = feature_maps(cfg)
-    return make_grids(maps, network_layers(cfg, maps))
+    maps = feature_maps(network)
+    return make_grids(maps, network_layers(network, maps))
 
 
-def network_layers(cfg: DictConfig, maps: Sequence[FeatureMap]) -> list[HeadLayer]:
+def network_layers(network: NetworkConfig, maps: Sequence[FeatureMap]) -> list[HeadLayer]:
     """The layers of the head with the sizes and ratios that the graph gives to MultiBoxPrior."""
-    layers = head_layers(cfg)
-    if cfg.compat:
+    layers = head_layers(network)
+    if network.compat:
         return layers
-    image = (cfg.data_shape.height, cfg.data_shape.width)
+    image = network.input.shape
     return [square_in_pixels(layer, (map_.height, map_.width), image) for map_, layer in zip(maps, layers, strict=True)]
 
 

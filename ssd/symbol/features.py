@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from omegaconf import DictConfig
-
+from ssd.config.parts import HeadConfig, NetworkConfig, network_config
 from ssd.config.targets import make
 from ssd.mxnet_compat import mx
 from ssd.symbol.head import HeadLayer, head_layers
@@ -35,37 +34,38 @@ class Feature(NamedTuple):
     width: int
 
 
-def build_features(cfg: DictConfig) -> list[Feature]:
+def build_features(network: NetworkConfig) -> list[Feature]:
     """One per layer of the head, on an input called `data` [B, 3, H, W].
 
     Errors: UserError when the backbone lacks a layer, or when a map vanishes at this data shape.
     """
     # Arguments first, call later: Hydra would copy the symbol.
-    network = make(cfg.backbone.network, "backbone", "backbone.network", _partial_=True, _convert_="all")
-    internals = network(mx.sym.Variable("data")).get_internals()
+    build = make(network.backbone.network, "backbone", "backbone.network", _partial_=True, _convert_="all")
+    internals = build(mx.sym.Variable("data")).get_internals()
     symbols: list[mx.sym.Symbol] = []
-    for number, layer in enumerate(head_layers(cfg)):
+    for number, layer in enumerate(head_layers(network)):
         if layer.source:
-            symbols.append(_tap(internals, layer.source, cfg.backbone.name))
+            symbols.append(_tap(internals, layer.source, network.backbone.name))
         else:
-            symbols.append(_extra_layer(symbols[-1], number, layer, cfg.head))
-    shapes = [_shape(symbol, cfg.data_shape.height, cfg.data_shape.width) for symbol in symbols]
+            symbols.append(_extra_layer(symbols[-1], number, layer, network.head))
+    shapes = [_shape(symbol, *network.input.shape) for symbol in symbols]
     coarse = CELLS * _stride(symbols[0])
-    if min(cfg.data_shape.height, cfg.data_shape.width) < coarse or not all(shapes):
-        raise UserError(_too_small(symbols, shapes, coarse, cfg))
+    if min(network.input.shape) < coarse or not all(shapes):
+        raise UserError(_too_small(symbols, shapes, coarse, network))
     return [Feature(symbol, *shape) for symbol, shape in zip(symbols, shapes, strict=True) if shape]
 
 
-def feature_maps(cfg: DictConfig) -> list[FeatureMap]:
+def feature_maps(cfg: Any) -> list[FeatureMap]:
     """Shapes and numbers of anchors, in the order in which the network joins them; computes nothing.
 
-    Errors: as build_features.
+    cfg: what ssd.config.compose() returns, or a NetworkConfig. Errors: as build_features.
     """
+    network = network_config(cfg)
     with mx.name.NameManager():
-        features = build_features(cfg)
+        features = build_features(network)
     return [
         FeatureMap(symbol.name, channels, height, width, height * width * layer.anchors_per_cell)
-        for (symbol, channels, height, width), layer in zip(features, head_layers(cfg), strict=True)
+        for (symbol, channels, height, width), layer in zip(features, head_layers(network), strict=True)
     ]
 
 
@@ -77,7 +77,7 @@ def _tap(internals: mx.sym.Symbol, source: str, backbone: str) -> mx.sym.Symbol:
     return internals[f"{source}_output"]
 
 
-def _extra_layer(data: mx.sym.Symbol, number: int, layer: HeadLayer, head: DictConfig) -> mx.sym.Symbol:
+def _extra_layer(data: mx.sym.Symbol, number: int, layer: HeadLayer, head: HeadConfig) -> mx.sym.Symbol:
     """A 1x1 convolution that narrows, then one that (mostly) halves the size; `number` is the place in the head."""
     prefix = f"multi_feat_{number}_conv"
     narrow = (f"{prefix}_1x1", max(head.min_filter, layer.filters // 2), 1, (1, 0))
@@ -90,13 +90,13 @@ def _extra_layer(data: mx.sym.Symbol, number: int, layer: HeadLayer, head: DictC
     return data
 
 
-def _too_small(symbols: list[mx.sym.Symbol], shapes: list[Any], coarse: int, cfg: DictConfig) -> str:
+def _too_small(symbols: list[mx.sym.Symbol], shapes: list[Any], coarse: int, network: NetworkConfig) -> str:
     """Why a data shape does not do, and which would. The last map vanishes first when the image shrinks."""
     least = max(coarse, _smallest_side(symbols[-1]))
     gone = next((symbol.name for symbol, shape in zip(symbols, shapes, strict=True) if shape is None), None)
     reason = f"nothing is left of feature map {gone}" if gone else f"too few cells are left of {symbols[0].name}"
     return (
-        f"backbone {cfg.backbone.name} at data shape {cfg.data_shape.height}x{cfg.data_shape.width}: {reason}; use a "
+        f"backbone {network.backbone.name} at data shape {network.input.height}x{network.input.width}: {reason}; use a "
         f"data shape of at least {least} pixels a side, or a backbone with fewer or finer maps such as small"
     )
 

@@ -1,10 +1,9 @@
 """The graphs to train and to test with: backbone, head, and what turns predictions into losses or boxes."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
-from omegaconf import DictConfig
-
+from ssd.config.parts import NetworkConfig, network_config
 from ssd.mxnet_compat import mx
 from ssd.symbol.features import build_features
 from ssd.symbol.head import head_layers, square_in_pixels
@@ -25,32 +24,36 @@ class DetectionSettings(Protocol):
     def topk(self) -> int: ...
 
 
-def build_train(cfg: DictConfig, num_classes: int | None = None) -> mx.sym.Symbol:
+def build_train(cfg: Any, num_classes: int | None = None) -> mx.sym.Symbol:
     """Train graph on `data` [B, 3, H, W] and `label` [B, M, 6] (class, xmin, ymin, xmax, ymax, difficult; normalised,
     padded with rows of -1). `num_classes` defaults to the number of cfg.dataset.classes.
+    cfg: what ssd.config.compose() returns, or a NetworkConfig.
 
     Outputs: cls_prob [B, C + 1, N]; loc_loss [B, 4 N], smooth L1 of positive anchors, 0 elsewhere; cls_label [B, N],
     0 background, c + 1 class c, -1 ignored. Gradients are sums over anchors and images: divide them by the number of
     positives. With compat the original's graph: gradients are divided by counts of their own, and det_out [B, N, 6]
     follows as a fourth output. Where the class loss is not the plain cross-entropy, cls_loss [B, N] is the last one.
     """
+    network = network_config(cfg)
     with mx.name.NameManager():
-        heads = _predictions(cfg, num_classes)
-        targets = build_targets(heads, cfg)
-        cls_prob, *cls_loss = class_losses(heads, targets.cls, cfg)
-        loc_loss = box_loss(heads, targets, cfg)
+        heads = _predictions(network, num_classes)
+        targets = build_targets(heads, network)
+        cls_prob, *cls_loss = class_losses(heads, targets.cls, network)
+        loc_loss = box_loss(heads, targets, network)
         cls_label = mx.sym.MakeLoss(targets.cls, grad_scale=0, name="cls_label")
         outputs = [cls_prob, loc_loss, cls_label]
-        if cfg.compat:
-            found = _multibox_detection(cls_prob, heads, cfg.detection, cfg.head.variances)
+        if network.compat:
+            found = _multibox_detection(cls_prob, heads, network.detection, network.head.variances)
             outputs.append(mx.sym.MakeLoss(found, grad_scale=0, name="det_out"))
         return mx.sym.Group([*outputs, *cls_loss])
 
 
-def build_test(cfg: DictConfig, num_classes: int | None = None) -> mx.sym.Symbol:
-    """Test graph on `data` [B, 3, H, W]; for outputs see attach_detection."""
+def build_test(cfg: Any, num_classes: int | None = None) -> mx.sym.Symbol:
+    """Test graph on `data` [B, 3, H, W]; for outputs see attach_detection, for cfg and num_classes build_train."""
+    network = network_config(cfg)
     with mx.name.NameManager():
-        return _test_outputs(_predictions(cfg, num_classes), cfg.detection, cfg.head.variances, cfg.compat)
+        heads = _predictions(network, num_classes)
+        return _test_outputs(heads, network.detection, network.head.variances, network.compat)
 
 
 def attach_detection(
@@ -90,17 +93,16 @@ def find_heads(symbol: mx.sym.Symbol) -> MultiBox:
     return MultiBox(*(internals[f"{name}_output"] for name in (CLS, LOC, ANCHORS)))
 
 
-def _predictions(cfg: DictConfig, num_classes: int | None) -> MultiBox:
+def _predictions(network: NetworkConfig, num_classes: int | None) -> MultiBox:
     if num_classes is None:
-        if not cfg.dataset.classes:
+        if not network.num_classes:
             raise UserError("dataset.classes is not set: name the classes, or pass num_classes")
-        num_classes = len(cfg.dataset.classes)
-    features, layers = build_features(cfg), head_layers(cfg)
-    if not cfg.compat:
-        image = (cfg.data_shape.height, cfg.data_shape.width)
-        pairs = zip(features, layers, strict=True)
+        num_classes = network.num_classes
+    features, layers = build_features(network), head_layers(network)
+    if not network.compat:
+        image, pairs = network.input.shape, zip(features, layers, strict=True)
         layers = [square_in_pixels(layer, (feature.height, feature.width), image) for feature, layer in pairs]
-    prior = cfg.loss.focal.prior if cfg.loss.classification == "focal" else None
+    prior = network.loss.focal.prior if network.loss.classification == "focal" else None
     return build_multibox([feature.symbol for feature in features], layers, num_classes, prior)
 
 

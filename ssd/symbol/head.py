@@ -2,11 +2,8 @@
 
 from dataclasses import dataclass, replace
 
-from omegaconf import DictConfig, OmegaConf
+from ssd.config.parts import NetworkConfig
 
-from ssd.utils.errors import UserError
-
-PER_LAYER = ("from_layers", "num_filters", "strides", "pads", "kernels", "sizes", "ratios", "normalization")
 AUTO_STEP = -1.0  # MultiBoxPrior: one cell of the feature map
 
 
@@ -37,19 +34,13 @@ class HeadLayer:
         return len(self.sizes) - 1 + len(self.ratios)
 
 
-def head_layers(cfg: DictConfig) -> list[HeadLayer]:
-    """The layers of cfg.head. Errors: UserError when its lists do not fit together."""
-    head = OmegaConf.to_container(cfg.head, resolve=True)
-    assert isinstance(head, dict)
-    count = len(head["from_layers"])
-    for field in PER_LAYER:
-        if len(head[field]) != count:
-            raise UserError(f"head.{field} has {len(head[field])} entries, head.from_layers {count}")
-    if not count or not head["from_layers"][0].strip():
-        raise UserError("head.from_layers: the first one must be a layer of the backbone, not ''")
-    rows = zip(*(head[field] for field in PER_LAYER), _steps(cfg, head["steps"], count), strict=True)
+def head_layers(network: NetworkConfig) -> list[HeadLayer]:
+    """The layers of the head, in the order of its lists."""
+    head = network.head
+    rows = zip(head.from_layers, head.num_filters, head.strides, head.pads, head.kernels, head.sizes, head.ratios,
+               head.normalization, _steps(network), strict=True)  # fmt: skip
     return [
-        HeadLayer(source.strip(), filters, stride, pad, kernel, tuple(sizes), tuple(ratios), _scale(number), step)
+        HeadLayer(source.strip(), filters, stride, pad, kernel, sizes, ratios, _scale(number), step)
         for source, filters, stride, pad, kernel, sizes, ratios, number, step in rows
     ]
 
@@ -66,12 +57,11 @@ def square_in_pixels(layer: HeadLayer, map_shape: tuple[int, int], image_shape: 
     return replace(layer, sizes=sizes, ratios=tuple(ratio * stretch for ratio in layer.ratios))
 
 
-def _steps(cfg: DictConfig, steps: dict | None, count: int) -> list[float]:
+def _steps(network: NetworkConfig) -> list[float]:
     """Pixels between anchor centres hold for the image side they were measured at; elsewhere one cell is one step."""
-    if steps is None or not cfg.data_shape.height == cfg.data_shape.width == steps["at"]:
-        return [AUTO_STEP] * count
-    if len(steps["pixels"]) != count:
-        raise UserError(f"head.steps.pixels has {len(steps['pixels'])} entries, head.from_layers {count}")
+    steps, (height, width) = network.head.steps, network.input.shape
+    if steps is None or not height == width == steps["at"]:
+        return [AUTO_STEP] * len(network.head.from_layers)
     return [pixels / steps["at"] for pixels in steps["pixels"]]
 
 

@@ -2,8 +2,7 @@
 
 from typing import NamedTuple
 
-from omegaconf import DictConfig
-
+from ssd.config.parts import NetworkConfig
 from ssd.mxnet_compat import mx
 from ssd.symbol.multibox import MultiBox
 
@@ -20,15 +19,15 @@ class Targets(NamedTuple):
     cls: mx.sym.Symbol
 
 
-def build_targets(heads: MultiBox, cfg: DictConfig) -> Targets:
+def build_targets(heads: MultiBox, network: NetworkConfig) -> Targets:
     """The targets of an input `label` [B, M, 6].
 
     Focal loss learns from every anchor. Otherwise negatives are mined: per image by MultiBoxTarget, or over the batch.
     Whichever it is, anchors that are not positive are ignored from an IoU of matching.negative_overlap with a box on.
     """
-    matching = cfg.matching
+    matching = network.matching
     label = mx.sym.Variable("label")
-    every = cfg.loss.classification == "focal"
+    every = network.loss.classification == "focal"
     band = matching.negative_overlap < matching.overlap
     # MultiBoxTarget's mining stops with an error where a band leaves fewer negatives than it wants.
     its_mining = not every and matching.mining == "image" and not band
@@ -37,20 +36,20 @@ def build_targets(heads: MultiBox, cfg: DictConfig) -> Targets:
         overlap_threshold=matching.overlap, ignore_label=IGNORE,
         negative_mining_ratio=matching.negative_ratio if its_mining else NO_MINING,
         # Only the GPU kernel knows minimum_negative_samples; _with_background works everywhere, and by itself.
-        minimum_negative_samples=matching.min_negatives if cfg.compat else 0,
-        negative_mining_thresh=matching.negative_overlap, variances=tuple(cfg.head.variances), name="multibox_target",
+        minimum_negative_samples=matching.min_negatives if network.compat else 0,
+        negative_mining_thresh=matching.negative_overlap, variances=network.head.variances, name="multibox_target",
     )  # fmt: skip
     if its_mining:
-        background = not cfg.compat and matching.min_negatives > 0
-        return Targets(loc, mask, _with_background(heads, cls, cfg) if background else cls)
+        background = not network.compat and matching.min_negatives > 0
+        return Targets(loc, mask, _with_background(heads, cls, network) if background else cls)
     cls = _all_background(cls)
     if band:
         cls = _without_near_misses(cls, _best_overlap(heads, label), matching.negative_overlap)
-    return Targets(loc, mask, cls if every else _hardest(heads, cls, cfg))
+    return Targets(loc, mask, cls if every else _hardest(heads, cls, network))
 
 
-def anchor_count(heads: MultiBox, cfg: DictConfig) -> int:
-    _, (shape,), _ = heads.anchors.infer_shape_partial(data=(1, 3, cfg.data_shape.height, cfg.data_shape.width))
+def anchor_count(heads: MultiBox, network: NetworkConfig) -> int:
+    _, (shape,), _ = heads.anchors.infer_shape_partial(data=(1, 3, *network.input.shape))
     return int(shape[1])
 
 
@@ -62,10 +61,10 @@ def background_log_prob(heads: MultiBox) -> mx.sym.Symbol:
     return mx.sym.Reshape(background, shape=(0, -1), name="negatives_background_flat")
 
 
-def _with_background(heads: MultiBox, target: mx.sym.Symbol, cfg: DictConfig) -> mx.sym.Symbol:
+def _with_background(heads: MultiBox, target: mx.sym.Symbol, network: NetworkConfig) -> mx.sym.Symbol:
     """Targets [B, N] in which images without a positive anchor, where MultiBoxTarget lets all anchors be ignored, have
     matching.min_negatives of background: those least believed to be it, as in the mining of the other images."""
-    count = min(cfg.matching.min_negatives, anchor_count(heads, cfg))
+    count = min(network.matching.min_negatives, anchor_count(heads, network))
     background = background_log_prob(heads)
     hardest = mx.sym.topk(background, axis=1, k=count, ret_typ="mask", is_ascend=True, name="negatives_hardest")
     positive = mx.sym.max(target, axis=1, keepdims=True, name="negatives_best")
@@ -93,11 +92,11 @@ def _without_near_misses(target: mx.sym.Symbol, overlap: mx.sym.Symbol, lowest: 
     return mx.sym.where(near, IGNORE * mx.sym.ones_like(target), target, name="overlap_target")
 
 
-def _hardest(heads: MultiBox, target: mx.sym.Symbol, cfg: DictConfig) -> mx.sym.Symbol:
+def _hardest(heads: MultiBox, target: mx.sym.Symbol, network: NetworkConfig) -> mx.sym.Symbol:
     """Targets [B, N] in which negative_ratio negatives per positive learn, those with the largest loss: of each image,
     where those without a positive have min_negatives; or of all images (of a device) together, wherever they are, at
     least min_negatives."""
-    matching = cfg.matching
+    matching = network.matching
     per_image = matching.mining == "image"
     rows = (0, -1) if per_image else (1, -1)  # that are ranked, each by itself
     positive = mx.sym.Reshape(target > 0, shape=rows, name="mining_positive")
@@ -109,7 +108,7 @@ def _hardest(heads: MultiBox, target: mx.sym.Symbol, cfg: DictConfig) -> mx.sym.
     rank = mx.sym.argsort(order, axis=1, is_ascend=True, name="mining_rank")
     positives = mx.sym.sum(positive, axis=1, keepdims=True, name="mining_positives")
     if per_image:  # where a ratio of 0 is MultiBoxTarget's for all of them
-        wanted = positives * (matching.negative_ratio or anchor_count(heads, cfg))
+        wanted = positives * (matching.negative_ratio or anchor_count(heads, network))
         wanted = wanted + (positives == 0) * matching.min_negatives
     else:
         wanted = mx.sym.maximum(positives * matching.negative_ratio, matching.min_negatives)

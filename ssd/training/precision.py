@@ -34,7 +34,7 @@ def prepare(cfg: DictConfig) -> None:
             f"{asked}: device={device} has no kernels for it, only device={DEVICES[precision]}; try {other}"
         )
     if precision == "float16":
-        if divides_itself(cfg):
+        if divides_itself(cfg.compat, cfg.loss.classification):
             raise UserError(
                 f"{asked}: with compat={cfg.compat} gradients are too small for 16 bits before they are sums"
             )

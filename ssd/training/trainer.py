@@ -62,7 +62,8 @@ class Trainer:
         prepare(cfg)
         self.exchange: Exchange | None = None  # with other workers
         self._seed = cfg.seed
-        self._batch_normalised = not divides_itself(cfg)  # else the graph divides, per device and pass
+        # Else the graph divides, per device and pass.
+        self._batch_normalised = not divides_itself(cfg.compat, cfg.loss.classification)
         # Of losses that learn from every anchor the positives alone are the measure.
         self._negative_ratio = cfg.matching.negative_ratio if cfg.loss.classification == "softmax" else 0.0
         graphs = Graphs(cfg, len(classes), data)

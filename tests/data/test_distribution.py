@@ -151,9 +151,9 @@ def test_area_and_shape_of_crops(ours, theirs):
 
 def test_our_views_are_found_in_our_pictures(records, make_cfg):
     """The measuring itself: the windows read off the pixels are those that were drawn."""
+    from ssd.config.parts import InputSpec
     from ssd.data.recordio.reader import RecordFile
     from ssd.data.transforms.augmenter import Painter
-    from ssd.data.transforms.resize import InputSpec
 
     augment = read_augment(make_cfg("ssd").augment)
     augment.mirror, augment.interpolation = 0, "bilinear"

@@ -5,9 +5,9 @@ import cv2
 import numpy as np
 import pytest
 
+from ssd.config.parts import InputSpec
 from ssd.data.images import check_header, decode, decode_reduced, read_image, reduced, verify
 from ssd.data.transforms.preprocess import preprocess
-from ssd.data.transforms.resize import InputSpec
 from ssd.utils.errors import UserError
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (20, 31, 3), dtype=np.uint8)

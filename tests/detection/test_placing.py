@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ssd.config.parts import InputSpec
 from ssd.data.base import Size
-from ssd.data.transforms.resize import InputSpec, place_whole
+from ssd.data.transforms.resize import place_whole
 from ssd.detection.detector import _on_picture
 
 sides = st.integers(20, 700)

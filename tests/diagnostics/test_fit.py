@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from ssd.config.compose import compose
+from ssd.config.parts import network_config
 from ssd.data.datasets.voc import VOC
 from ssd.diagnostics.fit import Network, anchors_of, fit_layer, layer_of, suggest, within_reach
 from ssd.diagnostics.statistics import Boxes, gather
@@ -14,7 +15,8 @@ from ssd.symbol.head import head_layers
 
 def network(*words: str) -> Network:
     cfg = compose(words)
-    return Network(feature_maps(cfg), head_layers(cfg), (cfg.data_shape.height, cfg.data_shape.width), cfg.compat)
+    network = network_config(cfg)
+    return Network(feature_maps(network), head_layers(network), network.input.shape, network.compat)
 
 
 def boxes_of(shapes: np.ndarray, size: tuple[int, int], seed: int = 0) -> Boxes:
@@ -67,7 +69,7 @@ def test_odd_boxes_get_anchors_and_the_network_keeps_its_shape(words):
         assert new.anchors_per_cell == old.anchors_per_cell
     cfg = compose([*words, f"head.sizes={[list(layer.sizes) for layer in found.layers]}".replace(" ", ""),
                    f"head.ratios={[list(layer.ratios) for layer in found.layers]}".replace(" ", "")])  # fmt: skip
-    for grid, wanted in zip(anchor_grids(cfg), given.grids(found.layers), strict=True):
+    for grid, wanted in zip(anchor_grids(network_config(cfg)), given.grids(found.layers), strict=True):
         np.testing.assert_allclose(grid.shapes, wanted.shapes, rtol=1e-6)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ssd.config.compose import compose
+from ssd.config.parts import network_config
 from ssd.data.inspection.gate import Gate
 from ssd.diagnostics.boxes import Input
 from ssd.diagnostics.examine import examine
@@ -16,6 +17,7 @@ from ssd.diagnostics.report import make_report
 from ssd.diagnostics.table import tables
 
 VOID = {"meta", "img", "br"}
+NETWORK = network_config(compose([]))
 
 
 @pytest.fixture
@@ -24,7 +26,10 @@ def report(folder) -> dict:
     folder.objects("t1", [("dog", 11, 11, 50, 40), ("cat", 61, 31, 180, 50)])
     dataset = folder.dataset(classes=["cat", "dog", "<i>elk</i>"])
     return make_report(
-        compose(["dataset=voc"]), examine(Gate(lambda: dataset, "refuse"), ("train", "val"), Input(128, 128, 4), 100)
+        NETWORK,
+        examine(Gate(lambda: dataset, "refuse"), ("train", "val"), Input(128, 128, 4), 100),
+        "voc",
+        "mild",
     )
 
 
@@ -136,7 +141,10 @@ def test_too_few_matched_boxes_are_a_warning(folder):
     for identifier in ("t0", "t1", "t2", "t3"):
         folder.objects(identifier, [("dog", 1, 1, 90, 8), ("cat", 61, 31, 80, 50)])
     report = make_report(
-        compose([]), examine(Gate(folder.dataset, "refuse"), ("train", "val"), Input(128, 128, 4), 100)
+        NETWORK,
+        examine(Gate(folder.dataset, "refuse"), ("train", "val"), Input(128, 128, 4), 100),
+        "",
+        "",
     )
     assert (report["safe"], report["warnings"]) == (True, 1)
     assert report["findings"]["list"][0]["what"] == "50.0% of 8 boxes have an anchor with IoU 0.5 or more"
@@ -144,6 +152,6 @@ def test_too_few_matched_boxes_are_a_warning(folder):
 
 
 def test_a_page_without_findings_and_without_train(folder):
-    report = make_report(compose([]), examine(Gate(folder.dataset, "refuse"), ("val",), Input(128, 128, 4), 100))
+    report = make_report(NETWORK, examine(Gate(folder.dataset, "refuse"), ("val",), Input(128, 128, 4), 100), "", "")
     assert report["anchors"]["boxes"] == 4
     assert "nothing was found" in check_page(report, {}).decode()

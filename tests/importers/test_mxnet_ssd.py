@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ssd.checkpoint.model import Model
 from ssd.config.compose import compose
+from ssd.config.parts import network_config
 from ssd.detection import Detector
 from ssd.importers.mxnet_ssd import class_names, released_model, renamed, to_current, to_legacy
 from ssd.mxnet_compat import mx
@@ -39,6 +41,10 @@ def oracle(shared: Path, module_at: Callable[[Path], ModuleType]) -> ModuleType:
 
 def config(path: Path, *words: str) -> Any:
     return compose([f"model={path}", "compat=mxnet_ssd", "device=cpu", *words])
+
+
+def opened(cfg: Any) -> Model | None:
+    return released_model(cfg.model, network_config(cfg), cfg.dataset.get("classes"))
 
 
 def random_params(symbol: Any, size: int, values: Callable[[str, tuple[int, ...]], np.ndarray]) -> dict[str, Any]:
@@ -84,7 +90,7 @@ def test_every_parameter_of_the_network_for_300_has_a_legacy_name() -> None:
 @pytest.mark.parametrize("symbol", [None, "train", "test"])
 def test_classes_and_network_are_found_out(symbol: str | None, tmp_path: Path) -> None:
     files = {"symbol": symbol} if symbol else {}
-    model = released_model(config(small_file(tmp_path, **files), *NARROW))
+    model = opened(config(small_file(tmp_path, **files), *NARROW))
     assert model is not None
     assert model.spec.classes == list(VOC)
     assert (model.spec.height, model.spec.compat) == (128, "mxnet_ssd")
@@ -97,7 +103,7 @@ def test_all_graphs_of_a_network_give_the_same_boxes(tmp_path: Path) -> None:
     for symbol in (None, "train", "test"):
         folder = tmp_path / str(symbol)
         folder.mkdir()
-        model = released_model(config(small_file(folder, **({"symbol": symbol} if symbol else {})), *NARROW))
+        model = opened(config(small_file(folder, **({"symbol": symbol} if symbol else {})), *NARROW))
         assert model is not None
         picture = np.random.default_rng(0).integers(0, 256, (128, 128, 3), dtype=np.uint8)
         found.append(Detector(model, mx.cpu(), 1).predict([picture])[0])
@@ -107,24 +113,24 @@ def test_all_graphs_of_a_network_give_the_same_boxes(tmp_path: Path) -> None:
 
 def test_other_numbers_of_classes_need_names(tmp_path: Path) -> None:
     file = small_file(tmp_path, classes=3)
-    model = released_model(config(file, *NARROW, "dataset.classes=[a,b,c]"))
+    model = opened(config(file, *NARROW, "dataset.classes=[a,b,c]"))
     assert model is not None
     assert model.spec.classes == ["a", "b", "c"]
     with pytest.raises(UserError, match="tells 3 classes apart; name them"):
-        class_names(compose(["dataset=voc07"]), 3, file)
+        class_names(compose(["dataset=voc07"]).dataset.classes, 3, file)
 
 
 def test_files_that_speak_for_themselves_are_left_alone(tmp_path: Path) -> None:
-    assert released_model(config(tmp_path)) is None
-    assert released_model(config(tmp_path / "x.onnx")) is None
+    assert opened(config(tmp_path)) is None
+    assert opened(config(tmp_path / "x.onnx")) is None
 
 
 def test_what_does_not_fit_is_told_in_one_line(tmp_path: Path) -> None:
     file = small_file(tmp_path)
     with pytest.raises(UserError, match="add backbone=… data_shape=… compat=mxnet_ssd"):
-        released_model(compose([f"model={file}"]))
+        opened(compose([f"model={file}"]))
     with pytest.raises(UserError, match="has no relu4_3_cls_pred_conv_bias; it is no detector, or of another network"):
-        released_model(config(file, "backbone=vgg16_reduced", "data_shape=300"))
+        opened(config(file, "backbone=vgg16_reduced", "data_shape=300"))
     arrays = mx.nd.load(str(file))
     removed = [name for name in arrays if "conv_7_" in name]
     for name in removed:
@@ -132,7 +138,7 @@ def test_what_does_not_fit_is_told_in_one_line(tmp_path: Path) -> None:
     wrong = next(name for name in arrays if "multi_feat_3_conv_3x3_conv_weight" in name)
     arrays[wrong] = mx.nd.zeros((2, 2))
     mx.nd.save(str(file), arrays)
-    model = released_model(config(file, *NARROW))
+    model = opened(config(file, *NARROW))
     assert model is not None
     with pytest.raises(UserError) as caught:
         Detector(model, mx.cpu(), 1, str(file))
@@ -174,7 +180,7 @@ def check_detections(backbone: str, size: int, places: tuple[Path, ModuleType, P
         assert "arg:conv11_2_weight" in arrays
     file = folder / f"ssd_{backbone}-0000.params"
     mx.nd.save(str(file), arrays)
-    model = released_model(config(file, *words))
+    model = opened(config(file, *words))
     assert model is not None
     found = Detector(model, mx.cpu(), 1).predict_batch(oracle.make_input((1, 3, size, size)))[0]
     wanted = dict(np.load(shared / "oracle" / f"{backbone}_{size}.npz"))["valid_det"]

@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ssd.config.parts import network_config
 from ssd.ops.boxes import iou_matrix
 from ssd.symbol import build_test, build_train
 from ssd.symbol.anchors import AnchorGrid, anchor_grids, best_ious
@@ -25,9 +26,9 @@ from ssd.symbol.anchors import AnchorGrid, anchor_grids, best_ious
 def test_equal_to_the_anchors_of_the_network(configure, anchors_of, backbone, shape, compat):
     cfg = configure(backbone, shape, compat)
     network = anchors_of(build_train(cfg, 3) if compat else build_test(cfg, 3), cfg)
-    ours = np.concatenate([grid.boxes() for grid in anchor_grids(cfg)])
+    ours = np.concatenate([grid.boxes() for grid in anchor_grids(network_config(cfg))])
     np.testing.assert_allclose(ours, network, atol=1e-6)
-    assert len(ours) == sum(grid.count for grid in anchor_grids(cfg))
+    assert len(ours) == sum(grid.count for grid in anchor_grids(network_config(cfg)))
 
 
 def test_by_hand():

@@ -1,6 +1,7 @@
 import pytest
 
 from ssd.config.compose import compose
+from ssd.config.parts import network_config
 from ssd.mxnet_compat import mx
 from ssd.symbol import build_train
 from ssd.symbol.features import FeatureMap, build_features, feature_maps
@@ -18,11 +19,11 @@ def test_shapes_and_anchors_of_the_maps(configure):
 def test_extra_layer_narrows_first_but_not_below_the_minimum(configure):
     cfg = configure("small", 128)
     cfg.head.num_filters = [-1, -1, 512]
-    shapes = dict(zip(*_argument_shapes(build_features(cfg)[-1].symbol), strict=True))
+    shapes = dict(zip(*_argument_shapes(build_features(network_config(cfg))[-1].symbol), strict=True))
     assert shapes["multi_feat_2_conv_1x1_conv_weight"] == (256, 128, 1, 1)
     assert shapes["multi_feat_2_conv_3x3_conv_weight"] == (512, 256, 3, 3)
     cfg.head.num_filters = [-1, -1, 64]
-    shapes = dict(zip(*_argument_shapes(build_features(cfg)[-1].symbol), strict=True))
+    shapes = dict(zip(*_argument_shapes(build_features(network_config(cfg))[-1].symbol), strict=True))
     assert shapes["multi_feat_2_conv_1x1_conv_weight"] == (128, 128, 1, 1)
 
 
@@ -43,10 +44,10 @@ def test_unknown_layer_suggests_a_known_one(configure):
     cfg = configure("small", 128)
     cfg.head.from_layers = ["stage3_2_relu", "stage4_relu", ""]
     with pytest.raises(UserError, match="backbone small has no layer 'stage4_relu'; did you mean 'stage4_"):
-        build_features(cfg)
+        build_features(network_config(cfg))
     cfg.head.from_layers = ["stage3_2_relu", "zzz", ""]
     with pytest.raises(UserError, match="its last one is stage4_2_relu"):
-        build_features(cfg)
+        build_features(network_config(cfg))
 
 
 def _argument_shapes(symbol):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from omegaconf import DictConfig
 
+from ssd.config.parts import network_config
 from ssd.mxnet_compat import mx
 from ssd.symbol import build_train
 from ssd.symbol.losses import class_losses
@@ -21,7 +22,7 @@ def run(cfg: DictConfig, scores: np.ndarray = SCORES) -> tuple[list[np.ndarray],
     origin = mx.sym.sum(mx.sym.Variable("data"), axis=(1, 2, 3), keepdims=False).reshape((-1, 1, 1))
     anchors = mx.sym.broadcast_add(origin, mx.sym.zeros((1, ANCHORS, 4)))
     heads = MultiBox(mx.sym.Variable("scores"), mx.sym.Variable("loc"), anchors)
-    losses = mx.sym.Group(class_losses(heads, mx.sym.Variable("target"), cfg))
+    losses = mx.sym.Group(class_losses(heads, mx.sym.Variable("target"), network_config(cfg)))
     executor = losses.simple_bind(mx.cpu(), scores=SCORES.shape, target=LABEL.shape)
     executor.arg_dict["scores"][:] = scores
     executor.arg_dict["target"][:] = LABEL

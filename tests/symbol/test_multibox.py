@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ssd.config.parts import network_config
 from ssd.mxnet_compat import mx
 from ssd.symbol import build_test, feature_maps
 from ssd.symbol.head import head_layers
@@ -32,7 +33,7 @@ def test_anchors_have_their_shape_in_pixels_whatever_the_image(configure, anchor
     cfg = configure(backbone, shape)
     height, width = cfg.data_shape.height, cfg.data_shape.width
     anchors = anchors_of(build_test(cfg, 3), cfg) * [width, height, width, height]
-    maps, layers = feature_maps(cfg), head_layers(cfg)
+    maps, layers = feature_maps(cfg), head_layers(network_config(cfg))
     assert len(anchors) == sum(layer.anchors for layer in maps)
     parts = np.split(anchors, np.cumsum([layer.anchors for layer in maps])[:-1])
     for part, layer in zip(parts, layers, strict=True):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
+from ssd.config.parts import network_config
 from ssd.mxnet_compat import mx
 from ssd.symbol.losses import class_losses
 from ssd.symbol.multibox import MultiBox
@@ -39,7 +40,7 @@ def targets(cfg: DictConfig, label: np.ndarray | None = None) -> np.ndarray:
     anchors, own, scores = example()
     label = own if label is None else label
     values = {"scores": scores, "anchors": anchors, "label": label, "data": np.zeros((1, 3, 128, 128))}
-    executor = build_targets(example_heads(), cfg).cls.simple_bind(
+    executor = build_targets(example_heads(), network_config(cfg)).cls.simple_bind(
         mx.cpu(), grad_req="null", **{name: array.shape for name, array in values.items()}
     )
     return executor.forward(**{name: mx.nd.array(array) for name, array in values.items()})[0].asnumpy()
@@ -179,8 +180,8 @@ def test_nothing_flows_back_through_what_is_ignored(configure, mode: str) -> Non
         OmegaConf.update(cfg, key, value)
     cfg.matching.negative_overlap = 0.2
     heads = example_heads()
-    target = build_targets(heads, cfg).cls
-    graph = mx.sym.Group([*class_losses(heads, target, cfg), mx.sym.BlockGrad(target)])
+    target = build_targets(heads, network_config(cfg)).cls
+    graph = mx.sym.Group([*class_losses(heads, target, network_config(cfg)), mx.sym.BlockGrad(target)])
     anchors, label, scores = example()
     values = {"scores": scores, "anchors": anchors, "label": label, "data": np.zeros((1, 3, 128, 128))}
     grads = {name: "write" if name == "scores" else "null" for name in values}

@@ -13,6 +13,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from ssd.config.parts import input_spec
 from ssd.config.validate import REPLACE
 from ssd.data.base import BOX_COLUMNS
 from ssd.data.loaders.base import Share, TrainLoader, describe, label_rows
@@ -20,7 +21,6 @@ from ssd.data.loaders.batch_builder import BatchMaker, Recipe
 from ssd.data.loaders.workers import GLANCE, Crew, Memory, OneThread, Patience, Processes
 from ssd.data.recordio.cache import Records
 from ssd.data.transforms.config import read_augment
-from ssd.data.transforms.resize import InputSpec
 from ssd.mxnet_compat import mx
 from ssd.utils.cpu import usable_cores
 
@@ -149,4 +149,4 @@ def _recipe(records: Records, cfg: DictConfig, rows: int, share: Share) -> Recip
     if augment.mosaic.probability or augment.mixup.probability:
         rows = max(rows, MOSAIC_ROWS)
     mixed = round(augment.mix_until * cfg.epochs) * (records.count // cfg.batch_size)
-    return Recipe(records, augment, InputSpec.from_config(cfg), cfg.seed, cfg.batch_size, rows, mixed, share)
+    return Recipe(records, augment, input_spec(cfg), cfg.seed, cfg.batch_size, rows, mixed, share)

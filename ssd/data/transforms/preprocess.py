@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from ssd.config.parts import InputSpec
 from ssd.data.base import Size
 from ssd.data.images import reduced
-from ssd.data.transforms.resize import InputSpec, place_whole
+from ssd.data.transforms.resize import place_whole
 from ssd.utils.errors import UserError
 
 LEVELS = np.arange(256, dtype=np.float32)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from omegaconf import DictConfig
 
+from ssd.config.parts import InputSpec
 from ssd.data.base import Size
 from ssd.data.transforms.crop import WHOLE
 
@@ -30,41 +30,6 @@ class Rectangle(NamedTuple):
     @property
     def size(self) -> Size:
         return Size(self.right - self.left, self.bottom - self.top)
-
-
-@dataclass(frozen=True)
-class InputSpec:
-    """What a network eats: RGB of height x width, (x - mean) / std of 0..255.
-
-    resize_mode: "force" stretches a picture to the input; "fit" keeps its proportions: it lies in the upper left
-    corner and the rest has the colour `mean` (in whole levels), which the network sees as about zero.
-    antialias: images at least twice as large as the input are averaged to a half, quarter or eighth first, in training
-    as in inference. Otherwise resizing interpolates between four pixels and skips the others, as mxnet-ssd does.
-    """
-
-    height: int
-    width: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    resize_mode: str
-    antialias: bool
-
-    @classmethod
-    def from_config(cls, cfg: DictConfig) -> "InputSpec":
-        shape, normal = cfg.data_shape, cfg.backbone.input
-        mean, std = tuple(normal.mean), tuple(normal.std)
-        return cls(shape.height, shape.width, mean, std, cfg.resize_mode, trains_with_averages(cfg))
-
-    @property
-    def border(self) -> tuple[int, ...]:
-        """RGB of what no picture covers."""
-        return tuple(min(255, max(0, round(level))) for level in self.mean)
-
-
-def trains_with_averages(cfg: DictConfig) -> bool:
-    """InputSpec.antialias of what is trained by this configuration: MXNet's iterator cannot average, and with compat
-    images are resized as mxnet-ssd resized them."""
-    return cfg.compat is None and cfg.loader.name == "fast"
 
 
 @dataclass(frozen=True)

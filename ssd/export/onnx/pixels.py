@@ -12,7 +12,8 @@ import numpy as np
 import onnx as onnx_format
 from onnx import TensorProto, helper
 
-from ssd.data.transforms.resize import FACTORS, InputSpec
+from ssd.config.parts import InputSpec
+from ssd.data.transforms.resize import FACTORS
 from ssd.detection.onnx_file import FOUND, IMAGE, LEVELS, PLACED
 from ssd.export.onnx.builder import Builder
 

@@ -6,12 +6,12 @@ import cv2
 import numpy as np
 import pytest
 
+from ssd.config.parts import input_spec
 from ssd.data.base import Sample
 from ssd.data.images import read_image
 from ssd.data.loaders.build import make_train_loader
 from ssd.data.recordio.cache import ensure_records
 from ssd.data.transforms.preprocess import preprocess
-from ssd.data.transforms.resize import InputSpec
 from ssd.utils.errors import UserError
 
 
@@ -74,7 +74,7 @@ def test_batches(packed, cfg_of):
 def test_pixels_equal_preprocess_of_the_file(packed, cfg_of):
     """The decoder inside MXNet may round JPEG differently by a grey level or two; the resizing is the same."""
     cfg = cfg_of()
-    spec = InputSpec.from_config(cfg)
+    spec = input_spec(cfg)
     for data, _, indices in epoch(loader_of(packed, cfg), cfg):
         images = [read_image(packed.samples[index].path) for index in indices]
         difference = np.abs(data - preprocess(images, spec))
@@ -89,7 +89,7 @@ def test_lossless_pixels_equal_preprocess_exactly(voc, tmp_path, cfg_of):
     samples = voc.dataset(classes=["cat"]).split("train")
     cfg = cfg_of(batch_size=1)
     loader = make_train_loader(ensure_records(samples, tmp_path / "r", "train", 0), cfg, 20)
-    expected = preprocess([read_image(samples[0].path)], InputSpec.from_config(cfg))
+    expected = preprocess([read_image(samples[0].path)], input_spec(cfg))
     np.testing.assert_allclose(floats(loader.next(), cfg), expected, atol=1e-6)
 
 
@@ -116,7 +116,7 @@ def test_large_images_are_the_same_in_training_and_inference(suffix, compat, mod
     sample = Sample("a", file, *size, np.array([[0, 0, 0, 9, 9, 0]], np.float32))
     with make_train_loader(ensure_records([sample], tmp_path / "r", "train", 0), cfg, 20) as loader:
         data = floats(loader.next(), cfg)
-    difference = np.abs(data - preprocess([read_image(file)], InputSpec.from_config(cfg))) * 57
+    difference = np.abs(data - preprocess([read_image(file)], input_spec(cfg))) * 57
     if suffix == ".png":
         assert difference.max() < 0.01
     assert difference.mean() < 1.5
@@ -158,7 +158,7 @@ def test_the_seed_decides_the_batches(packed, cfg_of):
 def test_mirror(packed, cfg_of):
     cfg = cfg_of("none")
     cfg.augment.mirror = 1.0
-    spec = InputSpec.from_config(cfg)
+    spec = input_spec(cfg)
     for data, labels, indices in epoch(loader_of(packed, cfg), cfg):
         images = [read_image(packed.samples[index].path)[:, ::-1].copy() for index in indices]
         assert np.abs(data - preprocess(images, spec)).max() < 3 / 56

@@ -270,7 +270,7 @@ from pathlib import Path
 from ssd.data.loaders.workers import Memory, Patience, Processes
 from ssd.data.loaders.batch_builder import Recipe
 from ssd.data.transforms.config import Augment, MultiScale
-from ssd.data.transforms.resize import InputSpec
+from ssd.config.parts import InputSpec
 from ssd.data.recordio.cache import Records
 records = Records(*(Path(path) for path in {[str(packed.rec), str(packed.idx), str(packed.lst)]}), {COUNT}, 20)
 augment = Augment(multi_scale=MultiScale([], 1))

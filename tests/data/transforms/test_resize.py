@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ssd.config.parts import InputSpec
 from ssd.data.base import Size
 from ssd.data.transforms.preprocess import preprocess
-from ssd.data.transforms.resize import InputSpec, Rectangle, place, place_whole, region_of
+from ssd.data.transforms.resize import Rectangle, place, place_whole, region_of
 
 sizes = st.builds(Size, st.integers(1, 3000), st.integers(1, 3000))
 modes = st.sampled_from(["force", "fit"])

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ssd.config.parts import InputSpec
 from ssd.data.transforms.preprocess import preprocess_levels
-from ssd.data.transforms.resize import InputSpec
 from ssd.detection import Detector
 from ssd.export.agreement import compare_whole, resized
 from ssd.export.formats import FORMATS, Calibration

@@ -1,0 +1,169 @@
+"""What the rooms below the jobs get of the configuration: small frozen records, read from cfg here and nowhere else."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar
+
+from omegaconf import OmegaConf
+
+from ssd.config.validate import check_head, check_steps
+
+Part = TypeVar("Part")
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What a network eats: RGB of height x width, (x - mean) / std of 0..255.
+
+    resize_mode: "force" stretches an image to the input; "fit" keeps its proportions: it lies in the upper left
+    corner and the rest has the color `mean` (in whole levels), which the network sees as about zero.
+    antialias: images at least twice as large as the input are averaged to a half, quarter or eighth first, in training
+    as in inference. Otherwise resizing interpolates between four pixels and skips the others, as mxnet-ssd does.
+    """
+
+    height: int
+    width: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    resize_mode: str
+    antialias: bool
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width)."""
+        return self.height, self.width
+
+    @property
+    def name(self) -> str:
+        """As data_shape= says it."""
+        return str(self.height) if self.height == self.width else f"{self.height}x{self.width}"
+
+    @property
+    def border(self) -> tuple[int, ...]:
+        """RGB of what no image covers."""
+        return tuple(min(255, max(0, round(level))) for level in self.mean)
+
+
+@dataclass(frozen=True)
+class BackboneConfig:
+    """network: `_target_` and options of what builds it."""
+
+    name: str
+    network: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    """The group `head`: lists with one entry per feature map, and what holds for all of them."""
+
+    from_layers: tuple[str, ...]
+    num_filters: tuple[int, ...]
+    strides: tuple[int, ...]
+    pads: tuple[int, ...]
+    kernels: tuple[int, ...]
+    sizes: tuple[tuple[float, ...], ...]
+    ratios: tuple[tuple[float, ...], ...]
+    normalization: tuple[float, ...]
+    steps: Mapping[str, Any] | None
+    batch_norm: bool
+    min_filter: int
+    variances: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class FocalConfig:
+    alpha: float
+    gamma: float
+    prior: float
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    classification: str
+    label_smoothing: float
+    focal: FocalConfig
+
+
+@dataclass(frozen=True)
+class MatchingConfig:
+    overlap: float
+    negative_ratio: float
+    negative_overlap: float
+    mining: str
+    min_negatives: int
+
+
+@dataclass(frozen=True)
+class DetectionConfig:
+    score: float
+    nms: float
+    topk: int
+    keep: int
+    soft_nms: str | None
+    sigma: float
+    flip: bool
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """A network, its losses and its decoding. num_classes: of dataset.classes; None where it names none."""
+
+    backbone: BackboneConfig
+    input: InputSpec
+    head: HeadConfig
+    loss: LossConfig
+    matching: MatchingConfig
+    detection: DetectionConfig
+    compat: str | None
+    num_classes: int | None
+
+    def at(self, shape: tuple[int, int]) -> "NetworkConfig":
+        """With another input (height, width) and everything else, such as the layers of the head, as it is.
+
+        Errors: UserError when the steps of the head do not fit."""
+        check_steps(self.head.steps, len(self.head.from_layers), shape)
+        return replace(self, input=replace(self.input, height=shape[0], width=shape[1]))
+
+
+def network_config(cfg: Any) -> NetworkConfig:
+    """cfg: what ssd.config.compose() returns; a NetworkConfig is returned as it is.
+
+    Errors: UserError when the lists of the head do not fit together.
+    """
+    if isinstance(cfg, NetworkConfig):
+        return cfg
+    check_head(cfg)
+    loss, classes = plain(cfg.loss), cfg.dataset.get("classes")
+    return NetworkConfig(
+        backbone=BackboneConfig(cfg.backbone.name, plain(cfg.backbone.network)),
+        input=input_spec(cfg),
+        head=read(HeadConfig, cfg.head),
+        loss=LossConfig(loss["classification"], loss["label_smoothing"], FocalConfig(**loss["focal"])),
+        matching=read(MatchingConfig, cfg.matching),
+        detection=read(DetectionConfig, cfg.detection),
+        compat=cfg.compat,
+        num_classes=len(classes) if classes else None,
+    )
+
+
+def input_spec(cfg: Any) -> InputSpec:
+    """Of what is trained by this configuration: MXNet's iterator cannot average, and with compat images are resized as
+    mxnet-ssd resized them."""
+    shape, normal = cfg.data_shape, cfg.backbone.input
+    antialias = cfg.compat is None and cfg.loader.name == "fast"
+    return InputSpec(shape.height, shape.width, tuple(normal.mean), tuple(normal.std), cfg.resize_mode, antialias)
+
+
+def read(kind: type[Part], node: Any) -> Part:
+    """The record `kind` of a group whose keys are its fields, with tuples for lists."""
+    values = plain(node)
+    return kind(**{field.name: _tuples(values[field.name]) for field in fields(kind)})  # type: ignore[arg-type]
+
+
+def plain(node: Any) -> Any:
+    """A node of the configuration as dicts, lists and values; anything else as it is."""
+    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
