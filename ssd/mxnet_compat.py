@@ -3,12 +3,11 @@
 import ctypes
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-from omegaconf import DictConfig
 
 from ssd.utils.cpu import physical_cores
 from ssd.utils.errors import UserError
@@ -61,7 +60,16 @@ except ImportError as error:
 __all__ = ["mx"]
 
 
-def contexts(device: DictConfig) -> list[Any]:
+class Device(Protocol):
+    """name: "cpu" or "gpu"; ids: which of them."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def ids(self) -> Sequence[int]: ...
+
+
+def contexts(device: Device) -> list[Any]:
     """MXNet contexts of `device`. Errors: UserError for GPUs that are not there."""
     if device.name == "gpu":
         found = mx.context.num_gpus()

@@ -1,6 +1,7 @@
 """The layers of ssd/: a room imports from rooms below it, without circles, and says what it is for."""
 
 import ast
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,6 +51,13 @@ LATE = {
     "data.datasets": "only a download needs pooch",
     "runs": "run.py imports it for every --help; PyYAML is read by those that have a saved run",
 }
+
+# Rooms that work with the whole configuration; the others get small frozen dataclasses out of ssd/config/parts.py.
+WHOLE = ("run", "sweeps", "jobs", "runs", "config", "training")
+# What users call with what compose() returns, and converts it.
+PUBLIC = {"build_train", "build_test", "feature_maps", "make_dataset", "from_config"}
+# The only ones that change a configuration: before it is resolved, and to resolve it.
+WRITERS = {"config.credentials", "jobs.runtime"}
 
 
 def modules() -> dict[str, Path]:
@@ -140,3 +148,46 @@ def test_every_room_says_what_it_is_for() -> None:
             package = path.parent / "__init__.py"
             assert package.is_file(), f"{path.parent} is no package"
             assert ast.get_docstring(ast.parse(package.read_text())), f"{package} has no docstring"
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if module and room_of(module) not in WHOLE])
+def test_no_function_below_the_jobs_takes_the_whole_configuration(module: str) -> None:
+    assert list(takers(ast.parse(MODULES[module].read_text()))) == []
+
+
+def takers(tree: ast.Module) -> Iterator[str]:
+    """Functions with a parameter of the type DictConfig, or, but for the public ones, of the name cfg."""
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            for given in [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]:
+                kind = ast.unparse(given.annotation) if given.annotation else ""
+                if "DictConfig" in kind or (given.arg == "cfg" and node.name not in PUBLIC):
+                    yield node.name
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if module not in WRITERS])
+def test_nobody_changes_the_configuration(module: str) -> None:
+    assert list(changes(ast.parse(MODULES[module].read_text()))) == []
+
+
+def changes(tree: ast.Module) -> Iterator[str]:
+    """Statements that assign into cfg, or call what does."""
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Attribute, ast.Subscript)) and isinstance(node.ctx, (ast.Store, ast.Del)):
+            root: ast.AST = node
+            while isinstance(root, (ast.Attribute, ast.Subscript)):
+                root = root.value
+            if isinstance(root, ast.Name) and root.id == "cfg":
+                yield ast.unparse(node)
+        elif isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            if re.fullmatch(r"OmegaConf\.(update|set_readonly)|open_dict|cfg(\.\w+)*\.(update|pop|merge_with)", called):
+                yield called
+
+
+def test_what_takes_or_changes_a_configuration_is_found() -> None:
+    code = "def f(cfg): cfg.a.b = 1; cfg['a'] += 1; del cfg.a; cfg.a.update(b=1); OmegaConf.update(cfg, 'a', 1)"
+    assert list(takers(ast.parse(code))) == ["f"]
+    assert list(takers(ast.parse("def f(group: DictConfig | None): ..."))) == ["f"]
+    assert set(changes(ast.parse(code))) == {"cfg.a.b", "cfg['a']", "cfg.a", "cfg.a.update", "OmegaConf.update"}
+    assert not list(changes(ast.parse("cfg = resolved(cfg, {}); x.a = cfg.b")))

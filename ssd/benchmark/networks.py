@@ -1,12 +1,13 @@
 """The networks that are measured, in the forms of `ssd.export.formats`."""
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from omegaconf import DictConfig
 
 from ssd.checkpoint.model import Model, ModelSpec
+from ssd.config.parts import DeviceConfig, NetworkConfig
 from ssd.detection.detector import Detector
 from ssd.detection.onnx_file import OnnxModel
 from ssd.detection.open_model import KINDS, open_model
@@ -26,19 +27,32 @@ def check_format(name: str) -> None:
         raise UserError(f"job.formats: {name!r} is no format, choose from {', '.join(NAMES)}")
 
 
-def write_network(cfg: DictConfig, format_: str, folder: Path) -> str:
-    """The network of cfg (cfg.model, or one with random weights) in a format, in a folder; returns what `model=` takes.
+@dataclass(frozen=True)
+class Subject:
+    """What is measured: `model`, as model= takes it, or with None the network with random weights, for `classes` (a
+    number of them, as text)."""
+
+    network: NetworkConfig
+    model: str | None
+    classes: str
+    device: DeviceConfig
+
+
+def write_network(subject: Subject, format_: str, folder: Path) -> str:
+    """The network in a format, in a folder; returns what `model=` takes.
 
     Errors: UserError when it cannot be built or has no such form.
     """
     check_format(format_)
     if format_ == AS_IS:
-        if cfg.model is None:
+        if subject.model is None:
             raise UserError(f"job.formats: {AS_IS} needs model=: {KINDS}")
-        return str(cfg.model)
-    model = random_model(cfg) if cfg.model is None else open_model(cfg.model)
+        return subject.model
+    model = random_model(subject) if subject.model is None else open_model(subject.model)
     if isinstance(model, OnnxModel):
-        raise UserError(f"model {cfg.model} is exported already and can only be measured with job.formats=[{AS_IS}]")
+        raise UserError(
+            f"model {subject.model} is exported already and can only be measured with job.formats=[{AS_IS}]"
+        )
     path = folder / FORMATS[format_].name
     logging.disable(logging.INFO)  # of MXNet's quantisation, about every layer
     shape = (1, 3, model.spec.height, model.spec.width)
@@ -47,14 +61,14 @@ def write_network(cfg: DictConfig, format_: str, folder: Path) -> str:
     return str(path)
 
 
-def random_model(cfg: DictConfig) -> Model:
-    """An untrained network for cfg.job.classes classes. Errors: UserError for anything but a number of them."""
-    count = str(cfg.job.classes)  # other jobs' key of this name is text, names
+def random_model(subject: Subject) -> Model:
+    """An untrained network. Errors: UserError for anything but a number of them."""
+    count = subject.classes
     if not count.isdecimal() or int(count) < 1:
         raise UserError(f"job.classes={count}: expected how many classes the network has, 1 or more")
     classes = [f"class {number}" for number in range(int(count))]
-    spec = ModelSpec.from_config(cfg, classes)
-    graph = build_test(cfg, len(classes))
+    spec = ModelSpec.from_config(subject.network, classes)
+    graph = build_test(subject.network, len(classes))
     module = mx.mod.Module(graph, data_names=["data"], label_names=None)
     module.bind([("data", (1, 3, spec.height, spec.width))], for_training=False)
     mx.random.seed(0)
@@ -63,6 +77,6 @@ def random_model(cfg: DictConfig) -> Model:
     return Model(spec, graph, *module.get_params())
 
 
-def open_network(cfg: DictConfig, path: str, batch: int) -> Detector:
-    """What `write_network` wrote, on cfg.device."""
-    return Detector(open_model(path), contexts(cfg.device)[0], batch, path)
+def open_network(device: DeviceConfig, path: str, batch: int) -> Detector:
+    """What `write_network` wrote."""
+    return Detector(open_model(path), contexts(device)[0], batch, path)

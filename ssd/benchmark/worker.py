@@ -11,47 +11,53 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from ssd.config.compose import compose
+from ssd.config.parts import device_config, network_config
 from ssd.config.targets import literal
 from ssd.utils.atomic_files import write_json
 from ssd.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from ssd.benchmark.networks import Subject
 
 STAGES = ("forward", "boxes", "pictures")
 WARM_UP = 2  # batches: the first binds, the second finds weights in the layout they are needed in
 LEAST = 3  # batches measured, however slow
 
 
-def configured(task: dict[str, Any]) -> DictConfig:
+def configured(task: dict[str, Any]) -> "Subject":
     """The run's configuration, with another network if the task has words that choose one."""
-    cfg = OmegaConf.create(literal(task["cfg"]))
+    from ssd.benchmark.networks import Subject
+
+    cfg = task["cfg"]
     if task["words"]:
-        chosen = compose(task["words"])
-        plain: Any = OmegaConf.to_container(chosen, resolve=True)
-        for group in ("backbone", "data_shape", "head"):
-            cfg[group] = literal(plain[group])
-    return cfg
+        chosen: Any = OmegaConf.to_container(compose(task["words"]), resolve=True)
+        cfg = {**cfg, **{group: chosen[group] for group in ("backbone", "data_shape", "head")}}
+    whole = OmegaConf.create(literal(cfg))
+    # Other jobs' key of the name job.classes is text, names.
+    return Subject(network_config(whole), whole.model, str(whole.job.classes), device_config(whole))
 
 
-def make(cfg: DictConfig, task: dict[str, Any]) -> dict[str, Any]:
+def make(subject: "Subject", task: dict[str, Any]) -> dict[str, Any]:
     """{"path"} of the network, ready to be measured."""
     from ssd.benchmark.networks import write_network
 
-    return {"path": write_network(cfg, task["format"], Path(task["folder"]))}
+    return {"path": write_network(subject, task["format"], Path(task["folder"]))}
 
 
-def measure(cfg: DictConfig, task: dict[str, Any]) -> dict[str, Any]:
+def measure(subject: "Subject", task: dict[str, Any]) -> dict[str, Any]:
     """{"threads", "batches": {batch: {"seconds": of every call, "memory_mb": most so far} or {"error"}}}."""
     from ssd.benchmark.networks import open_network
 
     batches: dict[int, Any] = {}
     for batch in sorted(task["batches"]):
         try:
-            call = prepared(open_network(cfg, task["path"], batch), task["stage"])
+            call = prepared(open_network(subject.device, task["path"], batch), task["stage"])
             batches[batch] = {"seconds": list(timed(call, task["seconds"])), "memory_mb": memory_mb()}
         except Exception as error:
             batches[batch] = {"error": one_line(error)}

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from omegaconf import OmegaConf
 
+from ssd.config.augment import Augment, read_augment
 from ssd.config.validate import check_head, check_steps
 
 Part = TypeVar("Part")
@@ -125,6 +126,56 @@ class NetworkConfig:
         return replace(self, input=replace(self.input, height=shape[0], width=shape[1]))
 
 
+@dataclass(frozen=True)
+class LoaderConfig:
+    """Training batches and what makes them. batch_size: images of a batch, over all workers. workers: that make them;
+    None = the cores. prefetch: batches. device: "cpu" or "gpu", of the network. patience_s, on_hung: see
+    conf/loader/fast.yaml."""
+
+    name: str
+    workers: int | None
+    prefetch: int
+    patience_s: float | None
+    on_hung: str | None
+    batch_size: int
+    epochs: int
+    seed: int
+    device: str
+    augment: Augment
+    input: InputSpec
+
+
+@dataclass(frozen=True)
+class DeviceConfig:
+    """name: "cpu" or "gpu". threads: of OpenMP; None before the job has settled them."""
+
+    name: str
+    ids: tuple[int, ...]
+    threads: int | None
+
+
+@dataclass(frozen=True)
+class ClusterConfig:
+    """The group `cluster`, see conf/cluster, and what several workers share. batch_size: of all of them together.
+    accumulate: passes of a step. devices: of each worker. config: of the run, as YAML, that the others get."""
+
+    name: str
+    workers: int | None
+    servers: int | None
+    hosts: str | tuple[str, ...] | None
+    ssh: str | None
+    address: str | None
+    port: int | None
+    folder: str | None
+    timeout: float
+    patience_s: float | None
+    on_hung: str | None
+    batch_size: int
+    accumulate: int
+    devices: int
+    config: str
+
+
 def network_config(cfg: Any) -> NetworkConfig:
     """cfg: what ssd.config.compose() returns; a NetworkConfig is returned as it is.
 
@@ -152,6 +203,33 @@ def input_spec(cfg: Any) -> InputSpec:
     shape, normal = cfg.data_shape, cfg.backbone.input
     antialias = cfg.compat is None and cfg.loader.name == "fast"
     return InputSpec(shape.height, shape.width, tuple(normal.mean), tuple(normal.std), cfg.resize_mode, antialias)
+
+
+def loader_config(cfg: Any) -> LoaderConfig:
+    """Errors: UserError naming a wrong, unknown or missing key of the augmentation."""
+    return LoaderConfig(
+        **plain(cfg.loader),
+        batch_size=cfg.batch_size,
+        epochs=cfg.epochs,
+        seed=cfg.seed,
+        device=cfg.device.name,
+        augment=read_augment(cfg.augment),
+        input=input_spec(cfg),
+    )
+
+
+def device_config(cfg: Any) -> DeviceConfig:
+    return read(DeviceConfig, cfg.device)
+
+
+def cluster_config(cfg: Any) -> ClusterConfig:
+    return ClusterConfig(
+        **{**plain(cfg.cluster), "hosts": _tuples(plain(cfg.cluster.hosts))},
+        batch_size=cfg.batch_size,
+        accumulate=cfg.training.accumulate,
+        devices=len(cfg.device.ids),
+        config="" if cfg.cluster.name == "none" else OmegaConf.to_yaml(cfg, resolve=True),
+    )
 
 
 def read(kind: type[Part], node: Any) -> Part:

@@ -180,15 +180,14 @@ def _check_accumulate(cfg: DictConfig) -> None:
     if passes < 1:
         raise UserError(f"training.accumulate={passes}: must be at least 1")
     if devices and cfg.job.name == "train":
-        check_passes(cfg, devices, f" on {devices} devices each" if devices > 1 else "")
+        check_passes(passes, cfg.batch_size, devices, f" on {devices} devices each" if devices > 1 else "")
 
 
-def check_passes(cfg: DictConfig, devices: int, where: str) -> None:
+def check_passes(passes: int, batch_size: int, devices: int, where: str) -> None:
     """Errors: UserError when the passes of a step on so many devices would leave pictures over. where: said of them."""
-    passes = cfg.training.accumulate
-    if passes > 1 and cfg.batch_size % (passes * devices):
+    if passes > 1 and batch_size % (passes * devices):
         raise UserError(
-            f"training.accumulate={passes}: batch_size={cfg.batch_size} cannot be shared evenly by {passes} passes"
+            f"training.accumulate={passes}: batch_size={batch_size} cannot be shared evenly by {passes} passes"
             f"{where}, take a multiple of {passes * devices}"
         )
 

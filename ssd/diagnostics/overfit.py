@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-
-from omegaconf import DictConfig, OmegaConf
+from typing import Any
 
 from ssd.checkpoint.model import Model, ModelSpec
-from ssd.config.paths import CONF
+from ssd.config.parts import LoaderConfig, NetworkConfig
 from ssd.data.base import Sample
 from ssd.data.loaders.build import make_train_loader
 from ssd.data.recordio.cache import ensure_records
@@ -36,44 +35,44 @@ class Learned:
         return self.mean >= FOUND
 
 
-def overfit(cfg: DictConfig, samples: Sequence[Sample], classes: Sequence[str], folder: Path) -> Learned:
-    """Trains on one batch of all the samples, as they are, by Adam at cfg.check.learning_rate, until mAP 1.0 on them or
-    cfg.check.steps are over.
+@dataclass(frozen=True)
+class SelfTest:
+    """How the network is tested. loader: one batch of all images, and as many epochs as there are steps at most.
+    trainer: the settings of the Trainer. measure_every: steps. metric: see ssd.evaluation.measure."""
 
-    Everything else is as in training: records, loader, network, matching, decoding. folder: where to pack the pictures;
+    loader: LoaderConfig
+    network: NetworkConfig
+    trainer: Any
+    measure_every: int
+    metric: Any
+
+
+def overfit(test: SelfTest, samples: Sequence[Sample], classes: Sequence[str], folder: Path) -> Learned:
+    """Trains on one batch of all the samples until mAP 1.0 on them or test.loader.epochs steps are over.
+
+    Everything else is as in training: records, loader, network, matching, decoding. folder: where to pack the images;
     nothing stays there. Errors: UserError of any of these.
     """
-    cfg = _by_heart(cfg, len(samples))
+    steps = test.loader.epochs
     with TemporaryDirectory(dir=folder) as records:
         packed = ensure_records(samples, Path(records), "train", seed=0)
-        with make_train_loader(packed, cfg, packed.label_width) as loader:
-            trainer = Trainer(cfg, classes, loader, cfg.epochs)
-            spec = ModelSpec.from_config(cfg, classes)
+        with make_train_loader(packed, test.loader, packed.label_width) as loader:
+            trainer = Trainer(test.trainer, classes, loader, steps)
+            spec = ModelSpec.from_config(test.network, classes)
             detector = Detector(Model(spec, trainer.symbol, *trainer.params()), trainer.devices[0], len(samples))
             best = Learned(0, 0.0, {})
-            for step in range(1, cfg.epochs + 1):
+            for step in range(1, steps + 1):
                 loader.reset()
                 losses = trainer.step(loader.next(), step)
-                if step % cfg.check.measure_every and step < cfg.epochs:
+                if step % test.measure_every and step < steps:
                     continue
                 detector.set_params(*trainer.params())
-                values = measure(detector, samples, cfg.metric).values()
+                values = measure(detector, samples, test.metric).values()
                 best = max(best, _learned(step, values), key=lambda each: each.mean)
                 log.info("step %4d  loss %.4f  mAP %.4f", step, losses.loss, values["map_area"])
                 if best.everything or not losses.finite:
                     break
     return best
-
-
-def _by_heart(cfg: DictConfig, batch_size: int) -> DictConfig:
-    cfg = cfg.copy()
-    cfg.augment = OmegaConf.load(CONF / "augment" / "none.yaml")
-    cfg.optimizer = OmegaConf.load(CONF / "optimizer" / "adam.yaml")
-    cfg.optimizer.learning_rate = cfg.check.learning_rate
-    cfg.schedule = OmegaConf.load(CONF / "schedule" / "constant.yaml")
-    cfg.schedule.warmup = min(1.0, cfg.check.warmup / cfg.check.steps)
-    cfg.batch_size, cfg.training.accumulate, cfg.epochs = batch_size, 1, cfg.check.steps
-    return cfg
 
 
 def _learned(step: int, values: dict[str, float]) -> Learned:

@@ -8,20 +8,20 @@ from pathlib import Path
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from ssd.config.parts import network_config
+from ssd.config.parts import loader_config, network_config
 from ssd.data.base import Sample
 from ssd.data.datasets.build import make_dataset
 from ssd.data.inspection.gate import Gate
 from ssd.diagnostics.batches import augmented_batches
 from ssd.diagnostics.boxes import Input
 from ssd.diagnostics.examine import Examination, examine
-from ssd.diagnostics.overfit import overfit
+from ssd.diagnostics.overfit import SelfTest, overfit
 from ssd.diagnostics.page import check_page
 from ssd.diagnostics.report import make_report
 from ssd.diagnostics.sheet import draw_batch, draw_sample, grid
 from ssd.diagnostics.table import tables
 from ssd.jobs.common import open_gate, seed_everything
-from ssd.runs.saved import literal_names
+from ssd.jobs.runtime import overfitting, with_classes
 from ssd.utils.atomic_files import write_atomically, write_json
 from ssd.utils.errors import UnsafeDataError, UserError
 from ssd.utils.sequences import spread
@@ -45,7 +45,7 @@ def run(cfg: DictConfig, folder: Path) -> None:
     found = examine(
         Gate(lambda: make_dataset(cfg.dataset), cfg.dataset.on_error), cfg.job.splits, target, cfg.job.findings
     )
-    cfg.dataset.classes = literal_names(found.classes)
+    cfg = with_classes(cfg, found.classes)
     OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
     names = (group.get("name", "") for group in (cfg.dataset, cfg.augment))
     report = make_report(network_config(cfg), found, *names)
@@ -64,6 +64,7 @@ def self_test(cfg: DictConfig, folder: Path) -> None:
     """Errors: UnsafeDataError when the pictures cannot be learned by heart."""
     seed_everything(cfg.seed)
     gate = open_gate(cfg)
+    cfg = with_classes(cfg, gate.classes)
     OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
     train = gate.admit(["train"], folder).samples["train"]
     with_objects = [sample for sample in train if len(sample.boxes) and not sample.boxes[:, 5].all()]
@@ -72,7 +73,9 @@ def self_test(cfg: DictConfig, folder: Path) -> None:
         raise UserError(f"check.overfit={cfg.check.overfit}: there is no training picture with an object")
     log.info("learning %d pictures by heart: %s", len(samples), ", ".join(sample.path.name for sample in samples))
     started = time.perf_counter()
-    learned = overfit(cfg, samples, gate.classes, folder)
+    alone = overfitting(cfg, len(samples))
+    test = SelfTest(loader_config(alone), network_config(alone), alone, cfg.check.measure_every, cfg.metric)
+    learned = overfit(test, samples, gate.classes, folder)
     seconds = time.perf_counter() - started
     numbers = {"map_area": learned.mean, "steps": learned.steps, "seconds": round(seconds, 1), **learned.by_class}
     write_json(folder / "check.json", numbers)
@@ -97,7 +100,7 @@ def pictures(cfg: DictConfig, found: Examination, folder: Path) -> dict[str, np.
             title = f"{split}: {len(chosen)} of {found.counts[split]['images']} pictures as annotated"
             shown[title] = contact(chosen, found.classes)
         if chosen and split == "train":
-            batches = augmented_batches(cfg, chosen, BATCHES, folder)
+            batches = augmented_batches(loader_config(cfg), chosen, BATCHES, folder)
             title = f"train: the same pictures as the network gets them, augment={cfg.augment.name}"
             for number, (pixels, label) in enumerate(batches, start=1):
                 shown[f"{title}, pass {number}"] = draw_batch(pixels, label, found.classes)

@@ -16,7 +16,6 @@ from ssd.config.parts import network_config
 from ssd.config.commands import task_overrides
 from ssd.config.overrides import key_of
 from ssd.config.paths import CONF
-from ssd.config.targets import literal
 from ssd.data.base import Dataset, Sample
 from ssd.data.datasets.build import make_dataset
 from ssd.data.datasets.fingerprint import fingerprint
@@ -38,7 +37,6 @@ from ssd.importers.mxnet_ssd import released_model
 from ssd.jobs.provenance import facts, sweep
 from ssd.mxnet_compat import contexts, mx
 from ssd.runs.results import Conditions, Results, named
-from ssd.runs.saved import literal_names
 from ssd.symbol.graphs import has_heads
 from ssd.tracking.events import Events, RunInfo, make_writers
 from ssd.tracking.files import RunFiles
@@ -61,11 +59,9 @@ def seed_everything(seed: int) -> None:
 
 
 def open_gate(cfg: DictConfig) -> Gate:
-    """What every job gets its samples from; the class names go into cfg.dataset.classes. Errors: UserError of the data
-    set."""
+    """What every job gets its samples from. Errors: UserError of the dataset."""
     known = Known(Path(cfg.training.records) / file_name(str(cfg.dataset.name)) / SOUND)
     gate = Gate(lambda: make_dataset(cfg.dataset), cfg.dataset.on_error, known)
-    cfg.dataset.classes = literal_names(gate.classes)
     if pair := nearly_equal(gate.classes):
         log.warning("classes %r and %r are two classes; if they are one, write them alike", *pair)
     return gate
@@ -91,8 +87,8 @@ def open_detector(cfg: DictConfig) -> Detector:
 
 
 def asked_model(cfg: DictConfig) -> Model | OnnxModel:
-    """cfg.model. It decodes as it says itself, but for what is asked otherwise (`asked_for`); cfg.detection then holds
-    what it does. Errors: UserError, see open_model and check_fixed."""
+    """cfg.model. It decodes as it says itself, but for what is asked otherwise (`asked_for`).
+    Errors: UserError, see open_model and check_fixed."""
     model = released_model(cfg.model, network_config(cfg), cfg.dataset.get("classes")) or open_model(cfg.model)
     asked = asked_for(cfg)
     if isinstance(model, OnnxModel) or not has_heads(model.symbol):
@@ -100,7 +96,6 @@ def asked_model(cfg: DictConfig) -> Model | OnnxModel:
     detection = {**model.spec.detection}
     detection |= {key: value for key, value in asked.items() if key != "compat"}
     spec = replace(model.spec, detection=detection, compat=asked.get("compat", model.spec.compat))
-    cfg.detection.update(literal(detection))
     return replace(model, spec=spec)
 
 

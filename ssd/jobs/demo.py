@@ -26,6 +26,7 @@ from ssd.detection.sources import DAMAGED, Frame, find, frames
 from ssd.detection.stages import Stages, predict
 from ssd.detection.video import suffix_of
 from ssd.jobs.common import log_places, open_detector
+from ssd.jobs.runtime import with_decoding
 from ssd.runs.results import write_metrics
 from ssd.utils.errors import UserError
 
@@ -52,6 +53,7 @@ def run(cfg: DictConfig, folder: Path) -> None:
     check(job)
     source = find(cfg.source)  # a wrong source is told before the model is loaded
     detector = open_detector(cfg)
+    cfg = with_decoding(cfg, detector.spec.detection)
     selection = Selection.of(job["threshold"], job["classes"], detector.classes)
     OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
     stages, teller = Stages(), Teller(detector.classes)

@@ -23,6 +23,7 @@ from ssd.evaluation.measure import Measured, by_rules, difference_intervals, mea
 from ssd.export.agreement import LIMIT, Agreement, Answers, agreement, compare_whole, resized
 from ssd.export.formats import FORMATS, Calibration, Format, onnx_export
 from ssd.jobs.common import asked_model, open_gate
+from ssd.jobs.runtime import with_classes, with_decoding
 from ssd.mxnet_compat import contexts
 from ssd.utils.atomic_files import write_json
 from ssd.utils.errors import DifferentModelError, UserError
@@ -68,6 +69,9 @@ def run(cfg: DictConfig, folder: Path) -> None:
         raise UserError(f"model {cfg.model}: an ONNX file is exported already; name the checkpoint it came from")
     device = contexts(cfg.device)[0]  # one that is not there is told before any work
     material = gather(cfg, folder, model, any(format_.quantized for format_ in formats.values()))
+    cfg = with_decoding(cfg, model.spec.detection)
+    if material.classes is not None:
+        cfg = with_classes(cfg, material.classes)
     OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
     trained = Detector(model, device, cfg.batch_size, cfg.model)
     if material.samples:
@@ -117,12 +121,14 @@ def with_input(format_: Format, kind: str) -> Format:
 
 @dataclass(frozen=True)
 class Material:
-    """images: that outputs are compared on. samples: that mAP is measured on, none without a dataset; of this split."""
+    """images: that outputs are compared on. samples: that mAP is measured on, none without a dataset; of this split.
+    classes: of the dataset, if there is one."""
 
     images: list[np.ndarray]
     samples: Sequence[Sample]
     split: str
     calibration: Calibration
+    classes: Sequence[str] | None = None
 
 
 def gather(cfg: DictConfig, folder: Path, model: Model, quantized: bool) -> Material:
@@ -130,6 +136,7 @@ def gather(cfg: DictConfig, folder: Path, model: Model, quantized: bool) -> Mate
     deploy = cfg.deploy
     measured: list[Sample] = []
     calibrating: list[Sample] = []
+    classes: Sequence[str] | None = None
     split = deploy.split
     if deploy.measure or quantized or cfg.source is None:
         gate = open_gate(cfg)
@@ -139,6 +146,7 @@ def gather(cfg: DictConfig, folder: Path, model: Model, quantized: bool) -> Mate
                 f"{', '.join(gate.classes)}; choose the data set that fits the model, or source= a folder "
                 "of pictures and deploy.measure=false"
             )
+        classes = gate.classes
         split = _available(gate.dataset, deploy.split)
         splits = [split]
         if quantized:
@@ -158,7 +166,7 @@ def gather(cfg: DictConfig, folder: Path, model: Model, quantized: bool) -> Mate
 
     images += resized(images, model.spec.input)
     calibration = Calibration(pictures, deploy.calibration.method)
-    return Material(images, measured if deploy.measure else [], split, calibration)
+    return Material(images, measured if deploy.measure else [], split, calibration, classes)
 
 
 def _available(dataset: Dataset, split: str) -> str:

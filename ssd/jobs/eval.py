@@ -25,6 +25,7 @@ from ssd.jobs.common import (
     start_events,
     tell_results,
 )
+from ssd.jobs.runtime import with_classes, with_decoding
 from ssd.runs.results import FINISHED, HEADLINE, Results
 from ssd.utils.errors import UserError
 
@@ -38,6 +39,7 @@ def run(cfg: DictConfig, folder: Path) -> float:
     log.info("job=eval on the %s split of %s", cfg.job.split, cfg.dataset.name)
     detector = open_detector(cfg)
     gate = open_gate(cfg)
+    cfg = with_decoding(with_classes(cfg, gate.classes), detector.spec.detection)
     dataset = gate.dataset
     if list(gate.classes) != detector.classes:
         raise UserError(

@@ -8,9 +8,9 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from ssd.config.parts import network_config
+from ssd.config.augment import input_shapes
+from ssd.config.parts import loader_config, network_config
 from ssd.data.loaders.build import check_loader
-from ssd.data.transforms.config import input_shapes, read_augment
 from ssd.export.calibration import check_method
 from ssd.mxnet_compat import contexts, mx
 from ssd.symbol.features import feature_maps
@@ -51,12 +51,12 @@ def check_start(cfg: DictConfig) -> None:
 
 def _check_training(cfg: DictConfig) -> None:
     prepare(cfg)
-    check_loader(cfg, cfg.batch_size)
+    loader = loader_config(cfg)
+    check_loader(loader, loader.batch_size)
     network = network_config(cfg)
-    height, width = network.input.shape
-    for shape in input_shapes(read_augment(cfg.augment), (height, width)):
+    for shape in input_shapes(loader.augment, network.input.shape):
         feature_maps(network.at(shape))
-    graph, shapes = build_train(network, 1), {"data": (1, 3, height, width), "label": (1, 1, 6)}
+    graph, shapes = build_train(network, 1), {"data": (1, 3, *network.input.shape), "label": (1, 1, 6)}
     frozen_names(graph, frozen_by(cfg), shapes)
     if cfg.init.mode != "scratch" and cfg.resume in (None, "auto"):
         with _in_silence("ssd.training.start", "ssd.export"):

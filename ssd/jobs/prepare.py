@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from ssd.data.base import SPLITS, Dataset, Sample
 from ssd.data.inspection.gate import Admitted
 from ssd.jobs.common import open_gate, packed
+from ssd.jobs.runtime import with_classes
 from ssd.utils.atomic_files import write_json
 from ssd.utils.errors import UserError
 from ssd.utils.text_table import text_table
@@ -34,6 +35,7 @@ class Packed:
 def run(cfg: DictConfig, folder: Path) -> None:
     """Packs cfg.job.splits; writes prepare.json into the run directory. UserError for a bad picture or annotation."""
     gate = open_gate(cfg)
+    cfg = with_classes(cfg, gate.classes)
     dataset = gate.dataset
     splits = list(cfg.job.splits or dataset.available)
     if unknown := [name for name in splits if name not in SPLITS]:

@@ -14,6 +14,7 @@ from ssd.checkpoint.index import FOLDER, LOCK, epoch_of, sha256
 from ssd.checkpoint.model import Model, ModelSpec, load_model, stamp
 from ssd.checkpoint.store import Checkpoints, Keep
 from ssd.config.commands import task_overrides
+from ssd.config.parts import cluster_config, loader_config
 from ssd.data.base import Sample
 from ssd.data.datasets.fingerprint import same_images
 from ssd.data.loaders.base import Share, TrainLoader
@@ -35,6 +36,7 @@ from ssd.jobs.common import (
     tell_results,
     training_splits,
 )
+from ssd.jobs.runtime import with_classes
 from ssd.launch.coordinator import Lead, leading
 from ssd.mxnet_compat import contexts
 from ssd.runs.results import BEST, FINISHED, Conditions, Results, named
@@ -70,7 +72,7 @@ def run(cfg: DictConfig, folder: Path) -> float:
         folder = Path(cfg.resume)
     with held(folder / LOCK, f"resume={folder}"):
         try:
-            with leading(cfg) as lead:
+            with leading(cluster_config(cfg)) as lead:
                 return _train(cfg, folder, lead)
         except (InterruptedRun, LostWorkerError) as error:
             raise type(error)(f"{error}; go on with: {command(folder)}") from error
@@ -81,6 +83,7 @@ def _train(cfg: DictConfig, folder: Path, lead: Lead | None) -> float:
     contexts(cfg.device)  # a device that is not there, or lacks the precision, is told before any work
     prepare(cfg)
     gate = open_gate(cfg)
+    cfg = with_classes(cfg, gate.classes)
     dataset = gate.dataset
     resumed = is_resumed(cfg)
     if resumed:
@@ -91,10 +94,11 @@ def _train(cfg: DictConfig, folder: Path, lead: Lead | None) -> float:
     measured_at_end = {"val": val, "test": test} if test else {"val": val}
     # One width for both splits: a Module is bound to one shape, whichever split it is fed.
     width = max(label_width(train), label_width(val))
-    check_loader(cfg, len(train))
+    batches = loader_config(cfg)
+    check_loader(batches, len(train))
     records = packed(cfg, dataset, "train", admitted)
     write_json(folder / RECORDS, {"train": str(records.folder.resolve())})
-    loader = make_train_loader(records, cfg, width, lead.share if lead else Share())
+    loader = make_train_loader(records, batches, width, lead.share if lead else Share())
     spec = ModelSpec.from_config(cfg, gate.classes, dataset.category_ids)
     with in_use(records), loader, StopSignals() as signals:
         keeper = start(cfg, folder, spec, loader, records)

@@ -3,10 +3,12 @@
 from omegaconf import DictConfig
 
 from ssd.checkpoint.index import sha256
+from ssd.config.parts import loader_config
 from ssd.data.loaders.base import Share
 from ssd.data.loaders.build import make_train_loader
 from ssd.data.recordio.cache import in_use, label_width
 from ssd.jobs.common import open_gate, packed, seed_everything, training_splits
+from ssd.jobs.runtime import with_classes
 from ssd.launch.worker import Member
 from ssd.training.allreduce import Exchange
 from ssd.training.broadcast import read_beginning
@@ -17,12 +19,13 @@ from ssd.training.trainer import Trainer
 def follow(cfg: DictConfig, member: Member, share: Share) -> None:
     """Takes steps until worker 0 says that it is over, or until there are no more. Errors: UserError of the data."""
     seed_everything(cfg.seed)
-    cfg.training.ema = 0.0  # worker 0 keeps the averages
     gate = open_gate(cfg)
+    cfg = with_classes(cfg, gate.classes)
     admitted = gate.admit(training_splits(cfg, gate.dataset), None, may_be_empty=["test"])
     train, val = admitted.samples["train"], admitted.samples["val"]
     records = packed(cfg, gate.dataset, "train", admitted)
-    with in_use(records), make_train_loader(records, cfg, max(label_width(train), label_width(val)), share) as loader:
+    width = max(label_width(train), label_width(val))
+    with in_use(records), make_train_loader(records, loader_config(cfg), width, share) as loader:
         start = read_beginning(*member.receive(), sha256(records.idx))
         params = start.group("arg"), start.group("aux")
         trainer = Trainer(cfg, gate.classes, loader, cfg.epochs * loader.steps, params)

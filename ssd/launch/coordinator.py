@@ -16,8 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-
+from ssd.config.parts import ClusterConfig
 from ssd.config.validate import check_passes
 from ssd.data.loaders.base import Share
 from ssd.launch.channel import Line, Patience
@@ -43,20 +42,22 @@ MOST_NAME = 255  # characters
 
 
 @contextmanager
-def leading(cfg: DictConfig) -> Iterator["Lead | None"]:
-    """The members of cfg.cluster, ready, as long as the block lasts; None with cluster=none.
+def leading(cluster: ClusterConfig) -> Iterator["Lead | None"]:
+    """The members of the cluster, ready, as long as the block lasts; None with cluster=none.
 
     Errors: UserError when they do not all start.
     """
-    if cfg.cluster.name == "none":
+    if cluster.name == "none":
         yield None
         return
-    plan = make_plan(cfg.cluster)
-    devices = plan.workers * len(cfg.device.ids)
-    if cfg.batch_size < devices:
-        raise UserError(f"batch_size={cfg.batch_size} is smaller than the number of devices of all workers ({devices})")
-    check_passes(cfg, devices, f" on {devices} devices of all workers")
-    lead, code = Lead(cfg, plan), 1
+    plan = make_plan(cluster)
+    devices = plan.workers * cluster.devices
+    if cluster.batch_size < devices:
+        raise UserError(
+            f"batch_size={cluster.batch_size} is smaller than the number of devices of all workers ({devices})"
+        )
+    check_passes(cluster.accumulate, cluster.batch_size, devices, f" on {devices} devices of all workers")
+    lead, code = Lead(cluster, plan), 1
     try:
         lead.gather()
         yield lead
@@ -85,10 +86,10 @@ class Peer:
 class Lead:
     """signal: gives the name of a signal that has come, for which all waiting is given up."""
 
-    def __init__(self, cfg: DictConfig, plan: Plan) -> None:
+    def __init__(self, cluster: ClusterConfig, plan: Plan) -> None:
         self.share = Share(0, plan.workers)
         self.signal: Callable[[], str | None] = lambda: None
-        self._cluster = cfg.cluster
+        self._cluster = cluster
         self._plan = plan
         self._names = {node.name for node in [*plan.starts, *plan.comes]}
         self._peers: dict[str, Peer] = {}
@@ -104,9 +105,9 @@ class Lead:
             "DMLC_NUM_WORKER": str(plan.workers),
             "DMLC_NUM_SERVER": str(plan.servers),
         }
-        patience = {name: self._cluster[name] for name in ("patience_s", "on_hung")}
-        self._welcome = {"settings": self.settings, "workers": plan.workers, "patience": patience,
-                         "config": OmegaConf.to_yaml(cfg, resolve=True)}  # fmt: skip
+        self._patience = {"patience_s": cluster.patience_s, "on_hung": cluster.on_hung}
+        self._welcome = {"settings": self.settings, "workers": plan.workers, "patience": self._patience,
+                         "config": cluster.config}  # fmt: skip
 
     def gather(self) -> None:
         """Starts the members and waits until all have said that they are there. Nobody is listened to after that.
@@ -187,7 +188,7 @@ class Lead:
         outcome: list[Any] = []
         done = threading.Event()
         self._work.put((function, outcome, done))
-        waited, patience = Stopwatch(), Patience(self._cluster)
+        waited, patience = Stopwatch(), Patience(self._patience)
         stop = math.inf
         while not done.wait(GLANCE):
             seconds = waited.look()

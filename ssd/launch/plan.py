@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from omegaconf import DictConfig
-
+from ssd.config.parts import ClusterConfig
 from ssd.launch.hosts import LOOPBACK, address_towards, free_port, host_list, own_address, slurm_hosts
 from ssd.launch.secret import KEY, Secret
 from ssd.utils.errors import UserError
@@ -114,19 +113,23 @@ class Task:
         return self.node if self.place == 0 and self.node < self.servers(wanted) else None
 
 
-def make_plan(cluster: DictConfig) -> Plan:
-    """cluster: cfg.cluster, not none. Errors: UserError for machines or tasks that are not there."""
+def make_plan(cluster: ClusterConfig) -> Plan:
+    """cluster: not none. Errors: UserError for machines or tasks that are not there."""
     return {"local": _local, "ssh": _ssh, "slurm": _slurm}[cluster.name](cluster)
 
 
-def _local(cluster: DictConfig) -> Plan:
-    starts = [Node(SCHEDULER, 0), *(Node(SERVER, number) for number in range(cluster.servers)),
-              *(Node(WORKER, number) for number in range(1, cluster.workers))]  # fmt: skip
+def _local(cluster: ClusterConfig) -> Plan:
+    workers, servers = cluster.workers, cluster.servers
+    if workers is None or servers is None:
+        key = "workers" if workers is None else "servers"
+        raise UserError(f"cluster.{key}=null: expected how many, with cluster=local")
+    starts = [Node(SCHEDULER, 0), *(Node(SERVER, number) for number in range(servers)),
+              *(Node(WORKER, number) for number in range(1, workers))]  # fmt: skip
     port = cluster.port or free_port()
-    return Plan(cluster.workers, cluster.servers, LOOPBACK, port, Secret(secrets.token_hex()), starts, [])
+    return Plan(workers, servers, LOOPBACK, port, Secret(secrets.token_hex()), starts, [])
 
 
-def _ssh(cluster: DictConfig) -> Plan:
+def _ssh(cluster: ClusterConfig) -> Plan:
     if cluster.hosts is None:
         raise UserError("cluster=ssh: needs cluster.hosts, such as [node1,node2] or a file; this machine first")
     hosts = host_list(cluster.hosts)
@@ -141,7 +144,7 @@ def _ssh(cluster: DictConfig) -> Plan:
     return Plan(len(hosts), servers, address, port, Secret(secrets.token_hex()), starts, [])
 
 
-def _slurm(cluster: DictConfig) -> Plan:
+def _slurm(cluster: ClusterConfig) -> Plan:
     task = Task.here(os.environ)
     if task.rank:
         raise UserError(f"task {task.rank} of a Slurm job: say cluster=slurm on the command line, so that it is known")
@@ -149,5 +152,6 @@ def _slurm(cluster: DictConfig) -> Plan:
     starts = [Node(SCHEDULER, 0), Node(SERVER, 0)]
     comes = [Node(SERVER, number) for number in range(1, servers)]
     comes += [Node(WORKER, number) for number in range(1, task.tasks)]
+    assert cluster.folder is not None  # as validate() has seen to
     secret = task.secret(cluster.folder, os.environ)
     return Plan(task.tasks, servers, task.address(cluster.address), task.port(cluster.port), secret, starts, comes)

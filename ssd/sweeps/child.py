@@ -59,8 +59,8 @@ def attempt(cfg: DictConfig, folder: Path, sweep: Path) -> Outcome:
     """Runs the job; whatever happens becomes its outcome."""
     begun = read(folder)
     try:
-        with take(cfg, sweep, places(cfg)):
-            value = jobs.run(cfg, folder)
+        with take(cfg, sweep, places(cfg)) as own:
+            value = jobs.run(own, folder)
         return replace(begun.ended(FINISHED), value=value, parameters=count_parameters(folder))
     except Pruned as verdict:
         log.info("pruned: %s", verdict)

@@ -5,10 +5,10 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from ssd.utils.atomic_files import try_lock
 from ssd.utils.cpu import cores_by_thread, physical_cores
@@ -30,14 +30,14 @@ def one_by_one(launcher: Mapping[str, Any]) -> bool:
 
 
 @contextmanager
-def take(cfg: DictConfig, sweep: Path, count: int) -> Iterator[None]:
+def take(cfg: DictConfig, sweep: Path, count: int) -> Iterator[DictConfig]:
     """Takes one of `count` places on this machine, as long as the block or the process lasts.
 
-    Cuts cfg.device.ids (GPUs only: on the CPU they are no hardware) and this process's cores to its part; threads
-    follow from the cores unless device.threads names a number. Errors: UserError for fewer GPUs than places.
+    Gives cfg with its part of device.ids (GPUs only: on the CPU they are no hardware) and cuts this process's cores;
+    threads follow from the cores unless device.threads names a number. Errors: UserError for fewer GPUs than places.
     """
     if count == 1:
-        yield
+        yield cfg
         return
     if cfg.device.name == "gpu" and len(cfg.device.ids) < count:
         raise UserError(
@@ -46,11 +46,11 @@ def take(cfg: DictConfig, sweep: Path, count: int) -> Iterator[None]:
     index, handle = _free_place(sweep / FOLDER, count)
     try:
         if cfg.device.name == "gpu":
-            cfg.device.ids = part(cfg.device.ids, index, count)
+            cfg = cast(DictConfig, OmegaConf.merge(cfg, {"device": {"ids": part(cfg.device.ids, index, count)}}))
         if hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, [cpu for core in part(cores_by_thread(), index, count) for cpu in core])
             os.environ["OMP_NUM_THREADS"] = str(physical_cores())  # the launcher may have set its own guess
-        yield
+        yield cfg
     finally:
         os.close(handle)
 

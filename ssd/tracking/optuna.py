@@ -1,12 +1,13 @@
 """A training as a trial of an Optuna study: tells the study how each epoch went, and asks whether to go on."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
 
 from ssd.config.credentials import whole
+from ssd.config.parts import plain
 from ssd.config.targets import make
 from ssd.tracking.events import Pruned, RunInfo, Values, Writer
 
@@ -14,8 +15,8 @@ from ssd.tracking.events import Pruned, RunInfo, Values, Writer
 class TrialWriter(Writer):
     """Reports `metric` after every epoch that measured it; raises Pruned when the study's pruner sees no hope."""
 
-    def __init__(self, settings: DictConfig, number: int, metric: str) -> None:
-        """settings: hydra.sweeper, see conf/hydra/sweeper/optuna.yaml; number: of the trial."""
+    def __init__(self, settings: Mapping[str, Any], number: int, metric: str) -> None:
+        """settings: the keys of hydra.sweeper, see conf/hydra/sweeper/optuna.yaml; number: of the trial."""
         self.settings = settings
         self.number = number
         self.metric = metric
@@ -24,10 +25,10 @@ class TrialWriter(Writer):
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.pruner: Any = make(self.settings.pruner, "hydra/sweeper", "hydra.sweeper.pruner")
+        self.pruner: Any = make(self.settings["pruner"], "hydra/sweeper", "hydra.sweeper.pruner")
         study = optuna.load_study(
-            study_name=self.settings.study_name,
-            storage=whole(self.settings.storage),
+            study_name=self.settings["study_name"],
+            storage=whole(self.settings["storage"]),
             sampler=optuna.samplers.RandomSampler(),  # never asked here: the sweep has chosen the values
             pruner=self.pruner,
         )
@@ -50,4 +51,4 @@ def trial_writers(metric: str) -> dict[str, Writer]:
     hydra = HydraConfig.get()
     if not (hydra.sweeper or {}).get("pruner") or hydra.mode is None or hydra.mode.name != "MULTIRUN":
         return {}
-    return {"study": TrialWriter(hydra.sweeper, hydra.job.num, metric)}
+    return {"study": TrialWriter(plain(hydra.sweeper), hydra.job.num, metric)}

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
+from ssd.config.augment import input_shapes, read_augment
 from ssd.config.targets import literal
-from ssd.data.transforms.config import input_shapes, read_augment
 from ssd.graph_passes.fuse import fused
 from ssd.graph_passes.mixed_precision import FULL, lowered
 from ssd.mxnet_compat import mx

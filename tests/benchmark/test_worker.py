@@ -16,13 +16,17 @@ def cfg():
     return compose(["job=benchmark", "backbone=small", "job.classes=5"])
 
 
+def subject(cfg):
+    return configured({"cfg": OmegaConf.to_container(cfg, resolve=True), "words": []})
+
+
 @pytest.fixture(scope="module")
 def path(cfg, tmp_path_factory):
-    return write_network(cfg, "mxnet", tmp_path_factory.mktemp("network"))
+    return write_network(subject(cfg), "mxnet", tmp_path_factory.mktemp("network"))
 
 
 def test_random_weights_answer_numbers(cfg):
-    model = random_model(cfg)
+    model = random_model(subject(cfg))
     assert len(model.spec.classes) == 5
     assert all(np.isfinite(array.asnumpy()).all() for array in model.arg_params.values())
 
@@ -31,7 +35,7 @@ def test_random_weights_answer_numbers(cfg):
 def test_random_weights_keep_activations_in_range(backbone):
     """Neither infinite nor so small that processors slow down."""
     cfg = compose(["job=benchmark", f"backbone={backbone}", "data_shape=256"])
-    model = random_model(cfg)
+    model = random_model(subject(cfg))
     inside = model.symbol.get_internals()
     names = [name for name in inside.list_outputs() if name.endswith("_pred_conv_output")]
     graph = mx.sym.Group([inside[name] for name in names])
@@ -43,7 +47,7 @@ def test_random_weights_keep_activations_in_range(backbone):
 
 
 def test_stages(cfg, path):
-    detector = open_network(cfg, path, 2)
+    detector = open_network(subject(cfg).device, path, 2)
     forward, boxes, pictures = (prepared(detector, stage)() for stage in STAGES)
     assert forward[0].shape[:2] == (2, 6)
     assert np.isfinite(forward[0]).all()
@@ -59,7 +63,7 @@ def test_times(clock_of):
 
 
 def test_measuring(cfg, path):
-    answer = measure(cfg, {"path": path, "batches": [2, 1], "stage": "forward", "seconds": 0.01})
+    answer = measure(subject(cfg), {"path": path, "batches": [2, 1], "stage": "forward", "seconds": 0.01})
     assert list(answer["batches"]) == [1, 2], "from the smallest on, for the memory"
     assert answer["threads"] >= 1
     for found in answer["batches"].values():
@@ -68,15 +72,15 @@ def test_measuring(cfg, path):
 
 
 def test_a_batch_that_fails_is_told(cfg, path):
-    answer = measure(cfg, {"path": path, "batches": [1], "stage": "nothing", "seconds": 0.01})
+    answer = measure(subject(cfg), {"path": path, "batches": [1], "stage": "nothing", "seconds": 0.01})
     assert answer["batches"][1] == {"error": "KeyError: 'nothing'"}
 
 
 def test_another_network_in_the_same_configuration(cfg):
     plain = OmegaConf.to_container(cfg, resolve=True)
-    assert configured({"cfg": plain, "words": []}).backbone.name == "small"
+    assert configured({"cfg": plain, "words": []}).network.backbone.name == "small"
     other = configured({"cfg": plain, "words": ["backbone=mobilenet_025", "data_shape=[160,320]"]})
-    assert (other.backbone.name, other.data_shape.height, other.data_shape.width) == ("mobilenet_025", 160, 320)
+    assert (other.network.backbone.name, other.network.input.shape) == ("mobilenet_025", (160, 320))
     assert len(random_model(other).spec.classes) == 5
     assert random_model(other).spec.backbone == "mobilenet_025"
 
@@ -85,9 +89,9 @@ def test_forms(cfg, tmp_path):
     with pytest.raises(UserError, match=r"job.formats: 'caffe' is no format, choose from mxnet, .*as_is"):
         check_format("caffe")
     with pytest.raises(UserError, match="as_is needs model=: a run directory, .* or an .onnx file"):
-        write_network(cfg, "as_is", tmp_path)
+        write_network(subject(cfg), "as_is", tmp_path)
     with_model = OmegaConf.merge(cfg, {"model": "some/where.onnx"})
-    assert write_network(with_model, "as_is", tmp_path) == "some/where.onnx"
+    assert write_network(subject(with_model), "as_is", tmp_path) == "some/where.onnx"
 
 
 def test_reasons_are_one_line():
@@ -102,4 +106,4 @@ def test_reasons_are_one_line():
 @pytest.mark.parametrize("classes", ["0", "cat", "[1,2]"])
 def test_what_is_not_a_number_of_classes(classes):
     with pytest.raises(UserError, match="job.classes=.*: expected how many classes the network has, 1 or more"):
-        random_model(compose(["job=benchmark", "backbone=small", f"job.classes={classes}"]))
+        random_model(subject(compose(["job=benchmark", "backbone=small", f"job.classes={classes}"])))

@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 from zlib import crc32
 
 import cv2
 import numpy as np
 import pytest
+from omegaconf import DictConfig, OmegaConf
 
 from ssd.data.datasets import voc_xml
 from ssd.data.datasets.voc import VOC
@@ -73,11 +75,19 @@ def voc(tmp_path: Path) -> VOCFolder:
     return folder
 
 
+FAST = SimpleNamespace(name="fast", workers=0, prefetch=2, patience_s=None, on_hung="wait")
+
+
 @pytest.fixture
-def make_cfg() -> Callable[..., SimpleNamespace]:
+def make_cfg() -> Callable[..., DictConfig]:
     """The parts of the configuration that the loader reads."""
 
-    def make(augment: str = "none", **values) -> SimpleNamespace:
+    def plain(value: Any) -> Any:
+        if isinstance(value, SimpleNamespace):
+            return {key: plain(each) for key, each in vars(value).items()}
+        return value
+
+    def make(augment: str = "none", loader: SimpleNamespace = FAST, **values) -> DictConfig:
         from hydra import compose, initialize_config_dir
 
         conf = str(Path(__file__).resolve().parents[2] / "conf")
@@ -89,14 +99,12 @@ def make_cfg() -> Callable[..., SimpleNamespace]:
             "seed": 0,
             "compat": None,
             "resize_mode": "force",
-            "loader": SimpleNamespace(name="fast", workers=0, prefetch=2, patience_s=None, on_hung="wait"),
+            "loader": {**vars(FAST), **vars(loader)},
             "augment": group,
             "data_shape": SimpleNamespace(height=32, width=48),
             "backbone": SimpleNamespace(input=SimpleNamespace(mean=[123.0, 117.0, 104.0], std=[58.0, 57.0, 56.0])),
             "device": SimpleNamespace(name="cpu"),
         }
-        if loader := values.get("loader"):  # the keys that a test does not name
-            values["loader"] = SimpleNamespace(**vars(defaults["loader"]) | vars(loader))
-        return SimpleNamespace(**{**defaults, **values})
+        return OmegaConf.create({key: plain(value) for key, value in {**defaults, **values}.items()})
 
     return make

@@ -8,10 +8,11 @@ import cv2
 import numpy as np
 import pytest
 
+from ssd.config.augment import read_augment
+from ssd.config.parts import loader_config
 from ssd.data.loaders.base import Share
 from ssd.data.loaders.mxnet_iter import RecordLoader
 from ssd.data.recordio.cache import Records
-from ssd.data.transforms.config import read_augment
 from ssd.data.transforms.crop import centres_inside, clipped, relative_to, sample_windows
 from ssd.mxnet_compat import mx
 
@@ -75,7 +76,7 @@ def theirs(records) -> dict[str, np.ndarray]:
                    "batch_size=48", "augment.mirror=0", "augment.hue.probability=0", "augment.contrast.probability=0",
                    "augment.saturation.probability=0", "augment.illumination.probability=0",
                    "backbone.input.mean=[0,0,0]", "backbone.input.std=[1,1,1]"])  # fmt: skip
-    loader = RecordLoader(records, cfg, records.label_width, Share())
+    loader = RecordLoader(records, loader_config(cfg), records.label_width, Share())
     windows, counts, sizes = [], [], []
     for _ in range(THEIR_EPOCHS):
         loader.reset()

@@ -5,10 +5,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from ssd.config.augment import input_shapes, read_augment
+from ssd.config.parts import loader_config
 from ssd.data.loaders.build import make_train_loader
 from ssd.data.loaders.fast import FastLoader
 from ssd.data.recordio.cache import ensure_records
-from ssd.data.transforms.config import input_shapes, read_augment
 from ssd.utils.errors import UserError
 
 BASE = (64, 96)
@@ -34,7 +35,7 @@ def make(records, make_cfg):
                        data_shape=SimpleNamespace(height=base[0], width=base[1]), **values)  # fmt: skip
         cfg.augment.multi_scale = {"factors": FACTORS, "every": every}
         cfg.augment.mix_until = mix_until
-        return make_train_loader(records, cfg, records.label_width)
+        return make_train_loader(records, loader_config(cfg), records.label_width)
 
     return loader
 

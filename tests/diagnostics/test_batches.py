@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ssd.config.compose import compose
-from ssd.config.parts import input_spec
+from ssd.config.parts import input_spec, loader_config
 from ssd.data.images import read_image
 from ssd.data.transforms.preprocess import preprocess
 from ssd.diagnostics.batches import augmented_batches
@@ -15,7 +15,7 @@ def test_batches_are_what_the_training_loader_gives(loader, folder, tmp_path):
     cfg = compose(["augment=none", "data_shape=[64,96]", f"loader={loader}"])
     cfg.dataset.classes = ["cat", "dog"]
     samples = folder.dataset().split("train")
-    batches = augmented_batches(cfg, samples, 2, tmp_path)
+    batches = augmented_batches(loader_config(cfg), samples, 2, tmp_path)
     spec = replace(input_spec(cfg), mean=(0.0,) * 3, std=(1.0,) * 3)
     wanted = preprocess([read_image(sample.path) for sample in samples], spec).transpose(0, 2, 3, 1)
     for pixels, label in batches:

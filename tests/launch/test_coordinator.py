@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ssd.config.compose import compose
+from ssd.config.parts import cluster_config
 from ssd.launch.channel import Line, connect
 from ssd.launch.coordinator import Lead, _introduction, leading
 from ssd.launch.handshake import Door
@@ -36,7 +37,7 @@ def _alive(monkeypatch: pytest.MonkeyPatch) -> None:
 def lead() -> Iterator[Lead]:
     """One that waits for worker 1 and server 0."""
     plan = Plan(2, 1, "127.0.0.1", free_port(), SECRET, [], [Node(WORKER, 1), Node(SERVER, 0)])
-    lead = Lead(compose(WORDS), plan)
+    lead = Lead(cluster_config(compose(WORDS)), plan)
     yield lead
     lead.end(0)
 
@@ -139,7 +140,7 @@ def test_nobody_is_listened_to_once_all_have_come(lead: Lead, lines: dict[str, L
 def test_the_key_of_a_slurm_job_lies_in_its_folder_only_until_all_have_come(tmp_path: Path) -> None:
     secret = Secret(None, tmp_path / "shared" / "x.key")
     plan = Plan(2, 1, "127.0.0.1", free_port(), secret, [], [Node(WORKER, 1)])
-    lead = Lead(compose(WORDS), plan)
+    lead = Lead(cluster_config(compose(WORDS)), plan)
 
     def come() -> None:
         line = connect("127.0.0.1", plan.port, secret, 600)
@@ -156,7 +157,7 @@ def test_the_key_of_a_slurm_job_lies_in_its_folder_only_until_all_have_come(tmp_
 
 def test_a_signal_while_members_are_waited_for_leaves_no_key_behind(tmp_path: Path) -> None:
     secret = Secret(None, tmp_path / "shared" / "x.key")
-    lead = Lead(compose(WORDS), Plan(2, 1, "127.0.0.1", free_port(), secret, [], [Node(WORKER, 1)]))
+    lead = Lead(cluster_config(compose(WORDS)), Plan(2, 1, "127.0.0.1", free_port(), secret, [], [Node(WORKER, 1)]))
 
     def interrupt() -> None:
         while not secret.file or not secret.file.exists():
@@ -174,7 +175,7 @@ def test_a_member_that_has_the_key_of_an_earlier_start_comes_in_with_the_present
     secret = Secret(None, tmp_path / "x.key")
     secret.publish()
     plan = Plan(2, 1, "127.0.0.1", free_port(), secret, [], [Node(WORKER, 1)])
-    lead = Lead(compose(WORDS), plan)
+    lead = Lead(cluster_config(compose(WORDS)), plan)
     door = Door("127.0.0.1", plan.port, "of another run", lambda connection: connection.close())
     found = []
 
@@ -277,17 +278,23 @@ def test_members_that_do_not_come_are_named(monkeypatch: pytest.MonkeyPatch) -> 
     plan = Plan(2, 1, "127.0.0.1", free_port(), SECRET, [], [Node(WORKER, 1)])
     monkeypatch.setattr("ssd.launch.coordinator.make_plan", lambda cluster: plan)
     text = "cluster.timeout=0.5: after so many seconds worker 1 had not reached worker 0 at 127.0.0.1"
-    with pytest.raises(LostWorkerError, match=text), leading(compose(["cluster=local", "cluster.timeout=0.5"])):
+    with (
+        pytest.raises(LostWorkerError, match=text),
+        leading(cluster_config(compose(["cluster=local", "cluster.timeout=0.5"]))),
+    ):
         pass
 
 
 def test_a_member_that_cannot_start(monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["cluster=ssh", "cluster.hosts=[localhost,127.0.0.1]", "cluster.ssh=/bin/false"]
-    with pytest.raises(LostWorkerError, match="did not start: its process ended with code 1"), leading(compose(words)):
+    with (
+        pytest.raises(LostWorkerError, match="did not start: its process ended with code 1"),
+        leading(cluster_config(compose(words))),
+    ):
         pass
     with (
         pytest.raises(UserError, match="no-such-program cannot be started"),
-        leading(compose([*words[:2], "cluster.ssh=no-such-program"])),
+        leading(cluster_config(compose([*words[:2], "cluster.ssh=no-such-program"]))),
     ):
         pass
 
@@ -295,7 +302,7 @@ def test_a_member_that_cannot_start(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_more_workers_than_pictures() -> None:
     with (
         pytest.raises(UserError, match="smaller than the number of devices of all workers"),
-        leading(compose(["cluster=local", "batch_size=1"])),
+        leading(cluster_config(compose(["cluster=local", "batch_size=1"]))),
     ):
         pass
 
@@ -303,7 +310,7 @@ def test_more_workers_than_pictures() -> None:
 def test_a_port_in_use() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         words = ["cluster=local", f"cluster.port={taken.getsockname()[1]}"]
-        with pytest.raises(UserError, match="cannot be listened on"), leading(compose(words)):
+        with pytest.raises(UserError, match="cannot be listened on"), leading(cluster_config(compose(words))):
             pass
 
 
@@ -316,6 +323,6 @@ def test_passes_that_do_not_share_a_batch_evenly() -> None:
     words = ["cluster=local", "cluster.workers=2", "training.accumulate=4", "batch_size=4"]
     with (
         pytest.raises(UserError, match="4 passes on 2 devices of all workers, take a multiple of 8"),
-        leading(compose(words)),
+        leading(cluster_config(compose(words))),
     ):
         pass

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from ssd.config.compose import compose
+from ssd.config.parts import cluster_config
 from ssd.launch.plan import Task, make_plan
 from ssd.launch.secret import Secret
 from ssd.utils.errors import UserError
@@ -20,17 +21,17 @@ def names(nodes: list) -> list[tuple[str, str | None]]:
 
 
 def test_local_starts_everybody_here() -> None:
-    plan = make_plan(compose(["cluster=local", "cluster.workers=3", "cluster.servers=2"]).cluster)
+    plan = make_plan(cluster_config(compose(["cluster=local", "cluster.workers=3", "cluster.servers=2"])))
     assert (plan.workers, plan.servers, plan.address) == (3, 2, "127.0.0.1")
     expected = ["scheduler", "server 0", "server 1", "worker 1", "worker 2"]
     assert names(plan.starts) == [(name, None) for name in expected]
     assert plan.comes == []
     assert plan.secret.file is None
-    assert plan.secret.key != make_plan(compose(["cluster=local"]).cluster).secret.key
+    assert plan.secret.key != make_plan(cluster_config(compose(["cluster=local"]))).secret.key
 
 
 def test_ssh_starts_a_worker_per_host_and_a_server_per_machine() -> None:
-    plan = make_plan(compose(["cluster=ssh", "cluster.hosts=[localhost,127.0.0.1,127.0.0.1]"]).cluster)
+    plan = make_plan(cluster_config(compose(["cluster=ssh", "cluster.hosts=[localhost,127.0.0.1,127.0.0.1]"])))
     assert (plan.workers, plan.servers, plan.address) == (3, 2, "127.0.0.1")
     away = "127.0.0.1"
     assert names(plan.starts) == [
@@ -40,7 +41,7 @@ def test_ssh_starts_a_worker_per_host_and_a_server_per_machine() -> None:
 
 def test_ssh_needs_hosts() -> None:
     with pytest.raises(UserError, match=r"cluster\.hosts"):
-        make_plan(compose(["cluster=ssh"]).cluster)
+        make_plan(cluster_config(compose(["cluster=ssh"])))
 
 
 def test_slurm_starts_only_what_belongs_to_task_0(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,15 +49,15 @@ def test_slurm_starts_only_what_belongs_to_task_0(monkeypatch: pytest.MonkeyPatc
     monkeypatch.delenv("SSD_CLUSTER_KEY", raising=False)
     for name, value in SLURM.items():
         monkeypatch.setenv(name, value)
-    plan = make_plan(compose(["cluster=slurm"]).cluster)
+    plan = make_plan(cluster_config(compose(["cluster=slurm"])))
     assert (plan.workers, plan.servers, plan.address, plan.port) == (4, 2, "node1 towards node2", 21234)
     assert plan.secret == Secret(None, Path.cwd() / "outputs" / ".cluster-31234.0-0.key")
-    assert make_plan(compose(["cluster=slurm", "cluster.address=10.0.0.1"]).cluster).address == "10.0.0.1"
+    assert make_plan(cluster_config(compose(["cluster=slurm", "cluster.address=10.0.0.1"]))).address == "10.0.0.1"
     assert [node.name for node in plan.starts] == ["scheduler", "server 0"]
     assert [node.name for node in plan.comes] == ["server 1", "worker 1", "worker 2", "worker 3"]
     monkeypatch.setenv("SLURM_PROCID", "2")
     with pytest.raises(UserError, match="task 2 of a Slurm job: say cluster=slurm on the command line"):
-        make_plan(compose(["cluster=slurm"]).cluster)
+        make_plan(cluster_config(compose(["cluster=slurm"])))
 
 
 def test_tasks_of_a_slurm_job() -> None:

@@ -28,8 +28,8 @@ def test_gpus_are_dealt_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(os, "sched_setaffinity", lambda pid, cpus: None)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     configs = [compose(["device=gpu", "device.ids=[0,1,2,3]"]) for _ in range(2)]
-    with take(configs[0], tmp_path, 2), take(configs[1], tmp_path, 2):
-        assert [list(cfg.device.ids) for cfg in configs] == [[0, 1], [2, 3]]
+    with take(configs[0], tmp_path, 2) as first, take(configs[1], tmp_path, 2) as second:
+        assert [list(cfg.device.ids) for cfg in (first, second)] == [[0, 1], [2, 3]]
     with pytest.raises(UserError, match=r"sweep\.parallel=2"), take(compose(["device=gpu"]), tmp_path, 2):
         pass
 
@@ -47,8 +47,8 @@ def test_a_place_is_free_again_when_its_process_is_gone(tmp_path: Path, monkeypa
 
 def test_alone_a_job_keeps_everything(tmp_path: Path) -> None:
     cfg = compose(["device=gpu", "device.ids=[0,1]"])
-    with take(cfg, tmp_path, 1):
-        assert list(cfg.device.ids) == [0, 1]
+    with take(cfg, tmp_path, 1) as own:
+        assert list(own.device.ids) == [0, 1]
     assert not list(tmp_path.iterdir())
 
 

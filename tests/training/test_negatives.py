@@ -8,6 +8,7 @@ import pytest
 
 from ssd.checkpoint.model import Model, ModelSpec
 from ssd.config.compose import compose
+from ssd.config.parts import loader_config
 from ssd.data.base import Sample, no_boxes
 from ssd.data.datasets.build import make_dataset
 from ssd.data.loaders.build import make_train_loader
@@ -42,7 +43,7 @@ def textured(folder: Path, count: int, seed: int) -> list[Sample]:
 def trained(min_negatives: int, epochs: int, train: list[Sample], folder: Path) -> Detector:
     cfg = compose([f"matching.min_negatives={min_negatives}", "augment=none", f"epochs={epochs}"])
     seed_everything(3)
-    loader = make_train_loader(ensure_records(train, folder, "train", seed=0), cfg, label_width(train))
+    loader = make_train_loader(ensure_records(train, folder, "train", seed=0), loader_config(cfg), label_width(train))
     trainer = Trainer(cfg, cfg.dataset.classes, loader, epochs * loader.steps)
     for _ in range(epochs):
         loader.reset()

@@ -22,14 +22,15 @@ import cv2
 import numpy as np
 from omegaconf import DictConfig
 
+from ssd.config.augment import Augment, read_augment
 from ssd.config.compose import compose
+from ssd.config.parts import loader_config
 from ssd.data.base import Sample
 from ssd.data.datasets.build import make_dataset
 from ssd.data.loaders.build import make_train_loader
 from ssd.data.recordio.cache import Records, ensure_records
 from ssd.data.transforms.augmenter import INTERPOLATIONS
 from ssd.data.transforms.color import sample_shifts, shifted
-from ssd.data.transforms.config import Augment, read_augment
 from ssd.data.transforms.crop import centres_inside, clipped, relative_to, sample_windows
 from ssd.utils.cpu import usable_cores
 
@@ -102,7 +103,7 @@ def raw_decoding(samples: list[Sample], threads: int) -> Iterator[Epoch]:
 
 @contextmanager
 def batches(records: Records, cfg: DictConfig) -> Iterator[Epoch]:
-    with make_train_loader(records, cfg, records.label_width) as loader:
+    with make_train_loader(records, loader_config(cfg), records.label_width) as loader:
 
         def epoch() -> int:
             loader.reset()
@@ -117,7 +118,7 @@ def batches(records: Records, cfg: DictConfig) -> Iterator[Epoch]:
 def normalised(records: Records, cfg: DictConfig) -> Iterator[Epoch]:
     """Ours, and here what the device does otherwise: float32, minus mean, divided by std."""
     mean, std = (np.float32(cfg.backbone.input[key]).reshape(3, 1, 1) for key in ("mean", "std"))
-    with make_train_loader(records, cfg, records.label_width) as loader:
+    with make_train_loader(records, loader_config(cfg), records.label_width) as loader:
 
         def epoch() -> int:
             loader.reset()

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from hydra.errors import InstantiationException
-from omegaconf import DictConfig, OmegaConf
 
+from ssd.config.parts import plain
 from ssd.config.targets import check_targets, make
 from ssd.data.base import Dataset
 from ssd.data.datasets.wrappers import ClassSubset, Fewer
@@ -58,12 +58,13 @@ class Common:
         fetch_all(archives, Path(root).expanduser())
 
 
-def make_dataset(cfg: DictConfig | Mapping[str, Any]) -> Dataset:
-    """The data set that `cfg` (the group `dataset`: _target_, its options and the keys common to all) describes.
+def make_dataset(cfg: Mapping[Any, Any]) -> Dataset:
+    """The data set that `cfg` (the group `dataset`, as composed or plain: _target_, its options and the keys common to
+    all) describes.
 
     Errors of the class itself come out as they are; a wrong `_target_` or option is a UserError.
     """
-    node: Any = OmegaConf.to_container(cfg, resolve=True) if isinstance(cfg, DictConfig) else dict(cfg)
+    node: dict[str, Any] = dict(plain(cfg))
     common = Common.out_of(node)
     common.fetch(node.get("root"))
     if common.group_by is not None and isinstance(node.get("holdout"), Mapping):

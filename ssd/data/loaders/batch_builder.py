@@ -11,13 +11,13 @@ import cv2
 import numpy as np
 from numpy.random.bit_generator import ISeedSequence
 
+from ssd.config.augment import Augment, input_shapes
 from ssd.config.parts import InputSpec
 from ssd.data.base import Picture
 from ssd.data.loaders.base import Share
 from ssd.data.recordio.cache import Records
 from ssd.data.recordio.reader import RecordFile
 from ssd.data.transforms.augmenter import Painted, Painter
-from ssd.data.transforms.config import Augment, input_shapes
 
 ORDER_KEYS = 1 << 63  # keys of the passes' orders begin here, those of the pictures at 0
 SHAPE_KEYS = 1 << 62  # and those of the batches' shapes here

@@ -11,16 +11,13 @@ from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from typing import Any
 
-from omegaconf import DictConfig
-
-from ssd.config.parts import input_spec
+from ssd.config.parts import LoaderConfig
 from ssd.config.validate import REPLACE
 from ssd.data.base import BOX_COLUMNS
 from ssd.data.loaders.base import Share, TrainLoader, describe, label_rows
 from ssd.data.loaders.batch_builder import BatchMaker, Recipe
 from ssd.data.loaders.workers import GLANCE, Crew, Memory, OneThread, Patience, Processes
 from ssd.data.recordio.cache import Records
-from ssd.data.transforms.config import read_augment
 from ssd.mxnet_compat import mx
 from ssd.utils.cpu import usable_cores
 
@@ -38,24 +35,24 @@ class Pending:
 
 
 class FastLoader(TrainLoader):
-    def __init__(self, records: Records, cfg: DictConfig, label_width: int, share: Share) -> None:
-        super().__init__(cfg.batch_size)
-        self.steps = records.count // cfg.batch_size
-        recipe = _recipe(records, cfg, label_rows(label_width, records), share)
+    def __init__(self, records: Records, loader: LoaderConfig, label_width: int, share: Share) -> None:
+        super().__init__(loader.batch_size)
+        self.steps = records.count // loader.batch_size
+        recipe = _recipe(records, loader, label_rows(label_width, records), share)
         self._maker = BatchMaker(recipe)
-        workers = usable_cores() if cfg.loader.workers is None else cfg.loader.workers
+        workers = usable_cores() if loader.workers is None else loader.workers
         # Ahead at least by so much that nobody is without work.
-        self._ahead = max(cfg.loader.prefetch, -(-workers // len(self._maker.portions(0))))
+        self._ahead = max(loader.prefetch, -(-workers // len(self._maker.portions(0))))
         slots = self._ahead + 1 + HELD
         self._free = deque(range(slots))
         self._memory = Memory(recipe, slots)
-        patience = Patience(cfg.loader.patience_s, cfg.loader.on_hung == REPLACE)
+        patience = Patience(loader.patience_s, loader.on_hung == REPLACE)
         self._crew: Crew = (
             Processes(recipe, self._memory, slots, workers, patience, self._maker.names)
             if workers
             else OneThread(self._maker, self._memory)
         )
-        self._batches = cfg.epochs * self.steps
+        self._batches = loader.epochs * self.steps
         self._next = 0  # number of the batch that next() gives
         self._end = self.steps  # of the epoch
         shape = (len(self._maker.part), 3, recipe.spec.height, recipe.spec.width)
@@ -144,9 +141,9 @@ class FastLoader(TrainLoader):
             self._pending.append(Pending(number, slot, work))
 
 
-def _recipe(records: Records, cfg: DictConfig, rows: int, share: Share) -> Recipe:
-    augment = read_augment(cfg.augment)
+def _recipe(records: Records, loader: LoaderConfig, rows: int, share: Share) -> Recipe:
+    augment = loader.augment
     if augment.mosaic.probability or augment.mixup.probability:
         rows = max(rows, MOSAIC_ROWS)
-    mixed = round(augment.mix_until * cfg.epochs) * (records.count // cfg.batch_size)
-    return Recipe(records, augment, input_spec(cfg), cfg.seed, cfg.batch_size, rows, mixed, share)
+    mixed = round(augment.mix_until * loader.epochs) * (records.count // loader.batch_size)
+    return Recipe(records, augment, loader.input, loader.seed, loader.batch_size, rows, mixed, share)

@@ -6,12 +6,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import cv2
-from omegaconf import DictConfig
 
+from ssd.config.augment import Augment, Crop
+from ssd.config.parts import InputSpec, LoaderConfig
 from ssd.data.loaders.base import Share, TrainLoader, describe, label_rows
 from ssd.data.recordio.cache import HEADER, Records
 from ssd.data.recordio.reader import read_list
-from ssd.data.transforms.config import Augment, Crop, read_augment
 from ssd.mxnet_compat import mx
 from ssd.utils.cpu import usable_cores
 from ssd.utils.errors import UserError
@@ -30,13 +30,13 @@ class RecordLoader(TrainLoader):
     Of several workers each reads its own part of the file; their batches together are none that one alone would read.
     """
 
-    def __init__(self, records: Records, cfg: DictConfig, label_width: int, share: Share) -> None:
+    def __init__(self, records: Records, loader: LoaderConfig, label_width: int, share: Share) -> None:
         """Errors: UserError for what the C++ iterator cannot do."""
-        super().__init__(cfg.batch_size)
+        super().__init__(loader.batch_size)
         rows = label_rows(label_width, records)
-        check_iterator(cfg)
-        size = (cfg.data_shape.height, cfg.data_shape.width)
-        count = len(share.of(cfg.batch_size))
+        check_iterator(loader)
+        size = loader.input.shape
+        count = len(share.of(loader.batch_size))
         options = dict(
             path_imgrec=str(records.rec),
             data_shape=(3, *size),
@@ -47,24 +47,24 @@ class RecordLoader(TrainLoader):
             label_pad_width=len(HEADER) + records.object_width * rows,
             label_pad_value=-1.0,
             shuffle=True,
-            seed=cfg.seed,
+            seed=loader.seed,
             shuffle_chunk_size=_shuffle_piece(records, size),
-            shuffle_chunk_seed=cfg.seed,
+            shuffle_chunk_seed=loader.seed,
             round_batch=True,
-            prefetch_buffer=cfg.loader.prefetch,
-            preprocess_threads=cfg.loader.workers or usable_cores(),
+            prefetch_buffer=loader.prefetch,
+            preprocess_threads=loader.workers or usable_cores(),
             resize_mode="force",
             verbose=False,
-            ctx=cfg.device.name,
-            **_normalisation(cfg.backbone.input),
-            **iterator_options(read_augment(cfg.augment)),
+            ctx=loader.device,
+            **_normalisation(loader.input),
+            **iterator_options(loader.augment),
         )
         with _damage_named(records):  # MXNet decodes a first batch at once
             self._iterator = mx.io.ImageDetRecordIter(**options)
         self._records = records
         self._step = 0
         self._given = 0  # batches, of all epochs
-        self.steps = records.count // cfg.batch_size
+        self.steps = records.count // loader.batch_size
         self.provide_data, self.provide_label = describe((count, 3, *size), (rows, records.object_width), "float32")
 
     def reset(self) -> None:
@@ -112,11 +112,11 @@ class RecordLoader(TrainLoader):
         return found
 
 
-def check_iterator(cfg: DictConfig) -> None:
+def check_iterator(loader: LoaderConfig) -> None:
     """Errors: UserError for what the C++ iterator cannot do."""
-    if cfg.resize_mode != "force":
-        raise UserError(f"resize_mode={cfg.resize_mode}: MXNet's iterator leaves the labels unscaled; use loader=fast")
-    iterator_options(read_augment(cfg.augment))
+    if (mode := loader.input.resize_mode) != "force":
+        raise UserError(f"resize_mode={mode}: MXNet's iterator leaves the labels unscaled; use loader=fast")
+    iterator_options(loader.augment)
 
 
 def iterator_options(augment: Augment) -> dict[str, Any]:
@@ -198,7 +198,7 @@ def _damage_named(records: Records) -> Iterator[None]:
         ) from error
 
 
-def _normalisation(spec: Any) -> dict[str, float]:
+def _normalisation(spec: InputSpec) -> dict[str, float]:
     values: dict[str, float] = {}
     for channel, mean, std in zip("rgb", spec.mean, spec.std, strict=True):
         values |= {f"mean_{channel}": mean, f"std_{channel}": std}

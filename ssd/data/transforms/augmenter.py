@@ -13,11 +13,11 @@ from functools import partial
 import cv2
 import numpy as np
 
+from ssd.config.augment import Augment
 from ssd.config.parts import InputSpec
 from ssd.data.base import Picture, Size, no_boxes
 from ssd.data.images import decode_reduced
 from ssd.data.transforms.color import Shift, sample_shifts, shifted
-from ssd.data.transforms.config import Augment
 from ssd.data.transforms.crop import centres_inside, sample_windows
 from ssd.data.transforms.resize import Placement, Rectangle, Window, place, region_of
 from ssd.utils.errors import UserError

@@ -6,7 +6,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ssd.data.transforms.config import Augment
+from ssd.config.augment import Augment
 
 HIGHEST: Any = (180, 255, 255, 0)  # of OpenCV's H, L and S in 8 bits; values stop there, hues do not wrap around
 

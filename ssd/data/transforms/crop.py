@@ -8,7 +8,7 @@ as one picture's, calling numpy takes longer than computing.
 
 import numpy as np
 
-from ssd.data.transforms.config import Augment, Crop
+from ssd.config.augment import Augment, Crop
 
 WHOLE = (0.0, 0.0, 1.0, 1.0)
 LEAST_EXPANSION = 1.05  # below it a canvas is not worth its border: the picture stays as it is

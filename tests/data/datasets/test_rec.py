@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
+from ssd.config.parts import loader_config
 from ssd.data.coverage import UNNAMED
 from ssd.data.datasets.rec import Rec
 from ssd.data.inspection.problems import collecting
@@ -112,7 +113,7 @@ def test_the_originals_files_train_as_they_lie(put, tmp_path, make_cfg, width, k
     assert [mx.recordio.unpack(reader.read_idx(key))[0].id for key in (10, 11, 12)] == [10, 11, 12]
     for name, columns in (("fast", 6), ("record", width)):
         cfg = make_cfg(batch_size=3, loader=SimpleNamespace(name=name, workers=1, prefetch=1))
-        with make_train_loader(records, cfg, label_width(samples)) as loader:
+        with make_train_loader(records, loader_config(cfg), label_width(samples)) as loader:
             batch = loader.next()
             assert batch.label[0].shape == (3, 3, columns)
             labels = zip(loader.names(batch), batch.label[0].asnumpy(), strict=True)

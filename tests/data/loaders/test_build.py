@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from ssd.config.parts import input_spec
+from ssd.config.parts import input_spec, loader_config
 from ssd.data.base import Sample
 from ssd.data.images import read_image
 from ssd.data.loaders.build import make_train_loader
@@ -35,7 +35,7 @@ def cfg_of(request, make_cfg):
 
 
 def loader_of(packed, cfg):
-    return make_train_loader(packed.records, cfg, packed.records.label_width)
+    return make_train_loader(packed.records, loader_config(cfg), packed.records.label_width)
 
 
 def floats(batch, cfg) -> np.ndarray:
@@ -88,7 +88,7 @@ def test_lossless_pixels_equal_preprocess_exactly(voc, tmp_path, cfg_of):
     voc.sets(train=["a"])
     samples = voc.dataset(classes=["cat"]).split("train")
     cfg = cfg_of(batch_size=1)
-    loader = make_train_loader(ensure_records(samples, tmp_path / "r", "train", 0), cfg, 20)
+    loader = make_train_loader(ensure_records(samples, tmp_path / "r", "train", 0), loader_config(cfg), 20)
     expected = preprocess([read_image(samples[0].path)], input_spec(cfg))
     np.testing.assert_allclose(floats(loader.next(), cfg), expected, atol=1e-6)
 
@@ -114,7 +114,7 @@ def test_large_images_are_the_same_in_training_and_inference(suffix, compat, mod
     file = tmp_path / f"a{suffix}"
     file.write_bytes(cv2.imencode(suffix, picture, [cv2.IMWRITE_JPEG_QUALITY, 100])[1].tobytes())
     sample = Sample("a", file, *size, np.array([[0, 0, 0, 9, 9, 0]], np.float32))
-    with make_train_loader(ensure_records([sample], tmp_path / "r", "train", 0), cfg, 20) as loader:
+    with make_train_loader(ensure_records([sample], tmp_path / "r", "train", 0), loader_config(cfg), 20) as loader:
         data = floats(loader.next(), cfg)
     difference = np.abs(data - preprocess([read_image(file)], input_spec(cfg))) * 57
     if suffix == ".png":
@@ -182,16 +182,16 @@ def test_augmented_labels_stay_valid(packed, cfg_of, augment):
 
 
 def test_a_wider_label(packed, cfg_of):
-    loader = make_train_loader(packed.records, cfg_of(), 2 + 9 * 6)
+    loader = make_train_loader(packed.records, loader_config(cfg_of()), 2 + 9 * 6)
     assert loader.next().label[0].shape == (2, 9, 6)
     with pytest.raises(UserError, match="label_width 14 must be 2"):
-        make_train_loader(packed.records, cfg_of(), 14)
+        make_train_loader(packed.records, loader_config(cfg_of()), 14)
     with pytest.raises(UserError, match="label_width 22 must be 2"):
-        make_train_loader(packed.records, cfg_of(), 22)
+        make_train_loader(packed.records, loader_config(cfg_of()), 22)
 
 
 def test_batch_larger_than_the_data_set(packed, cfg_of):
-    with pytest.raises(UserError, match="batch_size is 11 but there are only 10 pictures to train on: batch_size=10"):
+    with pytest.raises(UserError, match="batch_size=11: there are only 10 images to train on; take batch_size=10"):
         loader_of(packed, cfg_of(batch_size=11))
 
 
@@ -202,7 +202,7 @@ def test_names(packed, cfg_of):
 
 
 def test_an_unknown_loader(packed, make_cfg):
-    with pytest.raises(UserError, match="loader.name is 'quick', it must be one of fast, record"):
+    with pytest.raises(UserError, match="loader.name=quick: expected fast or record"):
         loader_of(packed, make_cfg(loader=SimpleNamespace(name="quick")))
 
 

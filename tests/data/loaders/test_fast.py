@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from ssd.config.parts import loader_config
 from ssd.data.loaders.base import Share
 from ssd.data.loaders.batch_builder import BatchMaker
 from ssd.data.loaders.fast import MOSAIC_ROWS, FastLoader
@@ -49,7 +50,7 @@ def make(packed, make_cfg):
     ) -> FastLoader:
         group = SimpleNamespace(name="fast", workers=workers, prefetch=prefetch, patience_s=timeout, on_hung=hung)
         cfg = make_cfg(augment, loader=group, **values)
-        return FastLoader(packed, cfg, packed.label_width, share)
+        return FastLoader(packed, loader_config(cfg), packed.label_width, share)
 
     return loader
 
@@ -269,8 +270,8 @@ import os, signal, sys, time
 from pathlib import Path
 from ssd.data.loaders.workers import Memory, Patience, Processes
 from ssd.data.loaders.batch_builder import Recipe
-from ssd.data.transforms.config import Augment, MultiScale
 from ssd.config.parts import InputSpec
+from ssd.config.augment import Augment, MultiScale
 from ssd.data.recordio.cache import Records
 records = Records(*(Path(path) for path in {[str(packed.rec), str(packed.idx), str(packed.lst)]}), {COUNT}, 20)
 augment = Augment(multi_scale=MultiScale([], 1))
@@ -330,7 +331,9 @@ def test_the_whole_file_is_shuffled(voc, tmp_path, make_cfg, jpeg):
         voc.add(name, [], picture)
     voc.sets(train=names)
     records = ensure_records(voc.dataset(classes=["cat"]).split("train"), tmp_path / "r", "train", 0)
-    orders = np.array([index for _, _, index in epochs(FastLoader(records, make_cfg(batch_size=200), 20, Share()), 3)])
+    orders = np.array(
+        [index for _, _, index in epochs(FastLoader(records, loader_config(make_cfg(batch_size=200)), 20, Share()), 3)]
+    )
     assert (np.sort(orders) == np.arange(200)).all()
     places = np.argsort(orders)
     # Of two random orders of n, places differ by n / 3 on average.

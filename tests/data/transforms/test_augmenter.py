@@ -4,10 +4,10 @@ import cv2
 import numpy as np
 import pytest
 
+from ssd.config.augment import read_augment
 from ssd.config.parts import InputSpec
 from ssd.data.base import Picture, Size
 from ssd.data.transforms.augmenter import Painter
-from ssd.data.transforms.config import read_augment
 from ssd.utils.errors import UserError
 
 RED, FILL, BORDER = 250, 127, 60

@@ -2,8 +2,8 @@ import cv2
 import numpy as np
 import pytest
 
+from ssd.config.augment import read_augment
 from ssd.data.transforms.color import Shift, sample_shifts, shifted
-from ssd.data.transforms.config import read_augment
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (24, 31, 3), dtype=np.uint8)
 

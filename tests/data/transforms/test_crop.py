@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssd.data.transforms.config import Augment, Crop, Pad
+from ssd.config.augment import Augment, Crop, Pad
 from ssd.data.transforms.crop import (
     WHOLE,
     centres_inside,

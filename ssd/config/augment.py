@@ -1,9 +1,10 @@
 """The `augment` group: names, types and ranges of its keys. Both loaders read it; conf/augment/ says what they mean."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ssd.utils.errors import UserError
@@ -63,10 +64,10 @@ class Augment:
     mix_until: float = MISSING  # share of the run after which there is no mosaic, no mixup, and one shape
 
 
-def read_augment(cfg: DictConfig) -> Augment:
+def read_augment(group: Mapping[Any, Any]) -> Augment:
     """The group `augment` as plain Python values. Errors: UserError naming a wrong, unknown or missing key."""
     try:
-        merged: Any = OmegaConf.merge(OmegaConf.structured(Augment), cfg)
+        merged: Any = OmegaConf.merge(OmegaConf.structured(Augment), group)
         missing = OmegaConf.missing_keys(merged)
     except OmegaConfBaseException as error:
         raise UserError(f"augment: {str(error).splitlines()[0]}") from error

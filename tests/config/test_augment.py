@@ -1,28 +1,29 @@
 import pytest
 from omegaconf import OmegaConf
 
+from ssd.config.augment import read_augment
+from ssd.config.compose import compose
 from ssd.config.overrides import groups
-from ssd.data.transforms.config import read_augment
 from ssd.utils.errors import UserError
 
 
 @pytest.mark.parametrize("name", groups()["augment"])
-def test_every_group_is_valid(make_cfg, name):
-    augment = read_augment(make_cfg(name).augment)
+def test_every_group_is_valid(name):
+    augment = read_augment(compose([f"augment={name}"]).augment)
     assert augment.name == name
     assert isinstance(augment.crop.scales, list)
 
 
-def test_none_changes_nothing(make_cfg):
-    augment = read_augment(make_cfg("none").augment)
+def test_none_changes_nothing():
+    augment = read_augment(compose(["augment=none"]).augment)
     assert augment.mirror == augment.contrast_first == 0
     for name in ("crop", "pad", "hue", "saturation", "illumination", "contrast", "mosaic", "mixup"):
         assert getattr(augment, name).probability == 0
     assert augment.interpolation == "bilinear"
 
 
-def test_ssd_plus_is_ssd_and_more(make_cfg):
-    ssd, plus = (read_augment(make_cfg(name).augment) for name in ("ssd", "ssd_plus"))
+def test_ssd_plus_is_ssd_and_more():
+    ssd, plus = (read_augment(compose([f"augment={name}"]).augment) for name in ("ssd", "ssd_plus"))
     assert (ssd.mosaic.probability, ssd.mixup.probability, ssd.contrast_first) == (0, 0, 0)
     assert min(plus.mosaic.probability, plus.mixup.probability, plus.contrast_first) > 0
     assert plus.mix_until < 1
@@ -48,8 +49,8 @@ def test_ssd_plus_is_ssd_and_more(make_cfg):
         ({"contrast": {"amount": 1.5}}, "augment.contrast.amount is 1.5, it must lie between 0 and 1"),
     ],
 )
-def test_wrong_values(make_cfg, change, message):
-    group = make_cfg("none").augment
+def test_wrong_values(change, message):
+    group = compose(["augment=none"]).augment
     OmegaConf.set_struct(group, False)
     with pytest.raises(UserError, match=message) as error:
         read_augment(OmegaConf.merge(group, change))
