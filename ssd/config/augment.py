@@ -99,30 +99,28 @@ def _check(augment: Augment) -> None:
     shares |= {f"crop.overlaps[{number}]": value for number, value in enumerate(augment.crop.overlaps)}
     for key, value in shares.items():
         if not 0 <= value <= 1:
-            raise UserError(f"augment.{key} is {value}, it must lie between 0 and 1")
+            raise UserError(f"augment.{key}={value}: expected 0 to 1")
     if augment.interpolation not in INTERPOLATIONS:
-        raise UserError(
-            f"augment.interpolation is {augment.interpolation!r}, it must be one of {', '.join(INTERPOLATIONS)}"
-        )
+        raise UserError(f"augment.interpolation={augment.interpolation}: expected {' or '.join(INTERPOLATIONS)}")
     crop = augment.crop
     if len(crop.scales) != 2 or len(crop.aspect_ratios) != 2:
         raise UserError("augment.crop.scales and augment.crop.aspect_ratios must each be [lowest, highest]")
     if not 0 < crop.scales[0] <= crop.scales[1] <= 1:
-        raise UserError(f"augment.crop.scales is {crop.scales}, it must be [lowest, highest] of 0..1")
+        raise UserError(f"augment.crop.scales={crop.scales}: expected [lowest, highest] of 0..1")
     if not 0 < crop.aspect_ratios[0] <= crop.aspect_ratios[1]:
-        raise UserError(f"augment.crop.aspect_ratios is {crop.aspect_ratios}, it must be [lowest, highest], positive")
+        raise UserError(f"augment.crop.aspect_ratios={crop.aspect_ratios}: expected [lowest, highest], positive")
     if crop.trials < 1:
-        raise UserError(f"augment.crop.trials is {crop.trials}, it must be at least 1")
+        raise UserError(f"augment.crop.trials={crop.trials}: expected at least 1")
     if augment.pad.max_scale < 1:
-        raise UserError(f"augment.pad.max_scale is {augment.pad.max_scale}, it must be at least 1")
+        raise UserError(f"augment.pad.max_scale={augment.pad.max_scale}: expected at least 1")
     if not 0 <= augment.pad.fill <= 255:
-        raise UserError(f"augment.pad.fill is {augment.pad.fill}, it must be a grey level 0..255")
+        raise UserError(f"augment.pad.fill={augment.pad.fill}: expected a grey level 0..255")
     for factor in augment.multi_scale.factors:
         if not 0.25 <= factor <= 4:
-            raise UserError(f"augment.multi_scale.factors: {factor} must lie between 0.25 and 4")
+            raise UserError(f"augment.multi_scale.factors={augment.multi_scale.factors}: expected each from 0.25 to 4")
     if augment.multi_scale.every < 1:
-        raise UserError(f"augment.multi_scale.every is {augment.multi_scale.every}, it must be at least 1")
+        raise UserError(f"augment.multi_scale.every={augment.multi_scale.every}: expected at least 1")
     for name, highest in (("hue", 180), ("saturation", 255), ("illumination", 255), ("contrast", 1)):
         amount = getattr(augment, name).amount
         if not 0 <= amount <= highest:
-            raise UserError(f"augment.{name}.amount is {amount}, it must lie between 0 and {highest}")
+            raise UserError(f"augment.{name}.amount={amount}: expected 0 to {highest}")

@@ -50,7 +50,7 @@ def _check_text(cfg: DictConfig) -> None:
         if "\0" in str(value):
             raise UserError(f"{key}: holds a NUL character, which no name has")
     if cfg.dataset.get("name") is None:
-        raise UserError("dataset.name=null: needs a name, which the directories of runs and records have")
+        raise UserError("dataset.name=null: expected a name, which the directories of runs and records have")
     own = str(cfg.dataset.get("_target_")).startswith("ssd.")
     for key in NAMES if own else ():
         if not isinstance(value := cfg.dataset.get(key), (str, NoneType)):
@@ -75,7 +75,7 @@ def validate(cfg: DictConfig) -> None:
     _check_text(cfg)
     for key in ("compat", "metric.compat"):
         if (value := OmegaConf.select(cfg, key)) not in COMPAT:
-            raise UserError(f"{key}={value}: choose null or mxnet_ssd")
+            raise UserError(f"{key}={value}: expected null or mxnet_ssd")
     if not 0.1 < cfg.metric.iou < 1:
         raise UserError(f"metric.iou={cfg.metric.iou}: expected more than 0.1 and less than 1")
     if cfg.metric.gallery < 0:
@@ -83,22 +83,22 @@ def validate(cfg: DictConfig) -> None:
     if not 0 <= cfg.threshold <= 1:
         raise UserError(f"threshold={cfg.threshold}: expected a score from 0 to 1")
     if cfg.resize_mode not in RESIZE_MODES:
-        raise UserError(f"resize_mode={cfg.resize_mode}: choose {' or '.join(RESIZE_MODES)}")
+        raise UserError(f"resize_mode={cfg.resize_mode}: expected {' or '.join(RESIZE_MODES)}")
     _check_data_shape(cfg)
     for key in ("batch_size", "epochs", "training.log_every", "training.validate_every", "sweep.parallel"):
         if (value := OmegaConf.select(cfg, key)) < 1:
-            raise UserError(f"{key}={value}: must be at least 1")
+            raise UserError(f"{key}={value}: expected at least 1")
     check_training(cfg)
     check_recipe(cfg)
     check_loader(cfg.loader)
     if not cfg.device.ids:
-        raise UserError("device.ids=[]: name at least one device, e.g. device.ids=[0]")
+        raise UserError("device.ids=[]: expected at least one device, e.g. device.ids=[0]")
     if len(set(cfg.device.ids)) < len(cfg.device.ids):
-        raise UserError(f"device.ids={list(cfg.device.ids)}: a device is named twice")
+        raise UserError(f"device.ids={list(cfg.device.ids)}: expected each device once")
     if cfg.batch_size < len(cfg.device.ids):
-        raise UserError(f"batch_size={cfg.batch_size} is smaller than the number of devices ({len(cfg.device.ids)})")
+        raise UserError(f"batch_size={cfg.batch_size}: expected at least the number of devices ({len(cfg.device.ids)})")
     if any(value <= 0 for value in cfg.backbone.input.std):
-        raise UserError(f"backbone.input.std={list(cfg.backbone.input.std)}: must be positive")
+        raise UserError(f"backbone.input.std={list(cfg.backbone.input.std)}: expected positive numbers")
     check_head(cfg)
 
 
@@ -124,15 +124,15 @@ def check_recipe(cfg: DictConfig) -> None:
     """Errors: UserError naming the key."""
     for key, choices in CHOICES.items():
         if (value := OmegaConf.select(cfg, key)) not in choices:
-            raise UserError(f"{key}={value}: choose {' or '.join(choices)}")
+            raise UserError(f"{key}={value}: expected {' or '.join(choices)}")
     for key in ("training.ema", "loss.label_smoothing"):
         if not 0 <= (value := OmegaConf.select(cfg, key)) < 1:
             raise UserError(f"{key}={value}: expected 0 (off) or more, and less than 1")
     for key in ("loss.focal.alpha", "loss.focal.prior"):
         if not 0 < (value := OmegaConf.select(cfg, key)) < 1:
-            raise UserError(f"{key}={value}: must lie between 0 and 1")
+            raise UserError(f"{key}={value}: expected more than 0 and less than 1")
     if cfg.loss.focal.gamma < 0:
-        raise UserError(f"loss.focal.gamma={cfg.loss.focal.gamma}: must be at least 0")
+        raise UserError(f"loss.focal.gamma={cfg.loss.focal.gamma}: expected at least 0")
     if cfg.loss.label_smoothing and cfg.loss.classification != "softmax":
         raise UserError(f"loss.label_smoothing={cfg.loss.label_smoothing}: is of loss.classification=softmax")
     _check_optimizer(cfg.optimizer)
@@ -149,9 +149,9 @@ def _check_optimizer(optimizer: DictConfig) -> None:
             continue
         _check_number(f"optimizer.{key}", value)
         if key in DECAYS and not 0 <= value < 1:
-            raise UserError(f"optimizer.{key}={value}: must be at least 0 and less than 1")
+            raise UserError(f"optimizer.{key}={value}: expected at least 0 and less than 1")
         if value < 0 or (key in ("clip_gradient", "epsilon") and value == 0):
-            raise UserError(f"optimizer.{key}={value}: must be {'at least' if value < 0 else 'more than'} 0")
+            raise UserError(f"optimizer.{key}={value}: expected {'at least' if value < 0 else 'more than'} 0")
 
 
 def _check_schedule(schedule: DictConfig) -> None:
@@ -169,16 +169,16 @@ def _check_number(key: str, value: Any) -> None:
 def _check_matching(matching: DictConfig) -> None:
     for key in ("overlap", "negative_overlap"):
         if not 0 < matching[key] <= 1:
-            raise UserError(f"matching.{key}={matching[key]}: is an IoU, more than 0 and at most 1")
+            raise UserError(f"matching.{key}={matching[key]}: expected an IoU, more than 0 and at most 1")
     for key in ("negative_ratio", "min_negatives"):
         if matching[key] < 0:
-            raise UserError(f"matching.{key}={matching[key]}: must be at least 0")
+            raise UserError(f"matching.{key}={matching[key]}: expected at least 0")
 
 
 def _check_accumulate(cfg: DictConfig) -> None:
     passes, devices = cfg.training.accumulate, len(cfg.device.ids)
     if passes < 1:
-        raise UserError(f"training.accumulate={passes}: must be at least 1")
+        raise UserError(f"training.accumulate={passes}: expected at least 1")
     if devices and cfg.job.name == "train":
         check_passes(passes, cfg.batch_size, devices, f" on {devices} devices each" if devices > 1 else "")
 
@@ -206,7 +206,7 @@ def _check_init(init: DictConfig) -> None:
         raise UserError("init.statistics=frozen: a network from scratch has none yet")
     for group, rate in init.rates.items():
         if rate < 0:
-            raise UserError(f"init.rates.{group}={rate}: must be at least 0")
+            raise UserError(f"init.rates.{group}={rate}: expected at least 0")
 
 
 def check_training(cfg: DictConfig) -> None:
@@ -214,29 +214,29 @@ def check_training(cfg: DictConfig) -> None:
     for key in ("checkpoint.keep.last", "checkpoint.keep.every", "checkpoint.every_steps", "guard.patience",
                 "guard.explode.steps", "deploy.request_pixels"):  # fmt: skip
         if (value := OmegaConf.select(cfg, key)) is not None and value < 1:
-            raise UserError(f"{key}={value}: must be at least 1")
+            raise UserError(f"{key}={value}: expected at least 1")
     if cfg.check is not None:
         for key in ("check.overfit", "check.steps", "check.measure_every"):
             if (value := OmegaConf.select(cfg, key)) is not None and (type(value) is not int or value < 1):
-                raise UserError(f"{key}={value}: must be a number of at least 1")
+                raise UserError(f"{key}={value}: expected a number of at least 1")
     for key in ("checkpoint.every_minutes", "max_hours"):
         if (value := OmegaConf.select(cfg, key)) is not None and value <= 0:
-            raise UserError(f"{key}={value}: must be more than 0, or null")
+            raise UserError(f"{key}={value}: expected more than 0, or null")
     cluster = cfg.cluster
     if cluster.name != "none" and cfg.job.name != "train":
         raise UserError(f"cluster={cluster.name}: only job=train has several workers, job={cfg.job.name} has not")
     for key, least in (("cluster.workers", 1), ("cluster.servers", 0 if cluster.name == "none" else 1)):
         if (value := OmegaConf.select(cfg, key)) is not None and value < least:
-            raise UserError(f"{key}={value}: must be at least {least}")
+            raise UserError(f"{key}={value}: expected at least {least}")
     _check_cluster(cluster)
     _check_how_many(cfg)
     if cfg.guard.non_finite not in NON_FINITE:
-        raise UserError(f"guard.non_finite={cfg.guard.non_finite}: choose {' or '.join(NON_FINITE)}")
+        raise UserError(f"guard.non_finite={cfg.guard.non_finite}: expected {' or '.join(NON_FINITE)}")
     explode = cfg.guard.explode
     if explode.factor is not None and explode.factor <= 1:
-        raise UserError(f"guard.explode.factor={explode.factor}: must be more than 1, or null")
+        raise UserError(f"guard.explode.factor={explode.factor}: expected more than 1, or null")
     if explode.steps > explode.window:
-        raise UserError(f"guard.explode.steps={explode.steps}: must be at most guard.explode.window={explode.window}")
+        raise UserError(f"guard.explode.steps={explode.steps}: expected at most guard.explode.window={explode.window}")
 
 
 def _check_how_many(cfg: DictConfig) -> None:
@@ -254,9 +254,9 @@ def _check_how_many(cfg: DictConfig) -> None:
 def _check_cluster(cluster: DictConfig) -> None:
     """Errors: UserError naming the key."""
     if cluster.name != "none" and not (cluster.patience_s or 0) > 0:
-        raise UserError(f"cluster.patience_s={cluster.patience_s}: must be more than 0")
+        raise UserError(f"cluster.patience_s={cluster.patience_s}: expected more than 0")
     if cluster.name != "none" and cluster.on_hung not in ON_HUNG:
-        raise UserError(f"cluster.on_hung={cluster.on_hung}: choose {' or '.join(ON_HUNG)}")
+        raise UserError(f"cluster.on_hung={cluster.on_hung}: expected {' or '.join(ON_HUNG)}")
     if cluster.address is not None and cluster.name in ("none", "local"):
         raise UserError(f"cluster.address={cluster.address}: cluster={cluster.name} needs none, nobody reaches it from "
                         "elsewhere; cluster=ssh and cluster=slurm listen on it")  # fmt: skip
@@ -264,21 +264,21 @@ def _check_cluster(cluster: DictConfig) -> None:
         raise UserError(f"cluster.address={cluster.address}: is no address that others can reach; name one of this "
                         "machine's")  # fmt: skip
     if cluster.name == "slurm" and cluster.folder is None:
-        raise UserError("cluster.folder=null: name a folder that all tasks share, for the key of the run")
+        raise UserError("cluster.folder=null: expected a folder that all tasks share, for the key of the run")
 
 
 def check_loader(loader: DictConfig) -> None:
     """Errors: UserError naming the key."""
     own = loader.name == "fast"
     if loader.prefetch < 1:
-        raise UserError(f"loader.prefetch={loader.prefetch}: must be at least 1")
+        raise UserError(f"loader.prefetch={loader.prefetch}: expected at least 1")
     least = 0 if own else 1
     if loader.workers is not None and loader.workers < least:
-        raise UserError(f"loader.workers={loader.workers}: must be at least {least}, or null for the cores")
+        raise UserError(f"loader.workers={loader.workers}: expected at least {least}, or null for the cores")
     for key in ("patience_s", "on_hung"):
         if not own and loader[key] is not None:
             raise UserError(f"loader.{key}={loader[key]}: MXNet's iterator cannot be replaced; use loader=fast")
     if loader.patience_s is not None and not 0 < loader.patience_s < float("inf"):
-        raise UserError(f"loader.patience_s={loader.patience_s}: must be more than 0, or null")
+        raise UserError(f"loader.patience_s={loader.patience_s}: expected more than 0, or null")
     if own and loader.on_hung not in (REPLACE, WAIT):
-        raise UserError(f"loader.on_hung={loader.on_hung}: choose {REPLACE} or {WAIT}")
+        raise UserError(f"loader.on_hung={loader.on_hung}: expected {REPLACE} or {WAIT}")

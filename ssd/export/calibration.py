@@ -20,7 +20,7 @@ Range = tuple[float, float]
 def check_method(method: str) -> None:
     """Errors: UserError for an unknown one."""
     if method not in METHODS:
-        raise UserError(f"deploy.calibration.method={method}: choose from {', '.join(METHODS)}")
+        raise UserError(f"deploy.calibration.method={method}: expected {', '.join(METHODS)}")
 
 
 class Histogram:

@@ -58,10 +58,10 @@ def planned(cfg: DictConfig, job: dict[str, Any]) -> Plan:
             if not (type(value) is int and value >= least) and not (key == "threads" and value is None):
                 raise UserError(f"job.{key}: {value} must be a whole number from {least} on")
     if job["stage"] not in STAGES:
-        raise UserError(f"job.stage={job['stage']}: choose {', '.join(STAGES)}")
+        raise UserError(f"job.stage={job['stage']}: expected {', '.join(STAGES)}")
     for key in ("classes", "rounds", "seconds", "timeout"):
         if type(job[key]) not in (int, float) or not job[key] > 0:
-            raise UserError(f"job.{key}={job[key]}: must be more than 0")
+            raise UserError(f"job.{key}={job[key]}: expected more than 0")
     plain = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
     axes = (job["formats"], sorted(set(job["batches"])), job["threads"])
     return Plan(plain, networks(cfg, job), *axes, job["stage"], job["rounds"], job["seconds"], job["timeout"])

@@ -68,7 +68,7 @@ def check(cfg: DictConfig) -> None:
         if not Path(job[key]).is_file():
             raise UserError(f"job.{key}={job[key]}: there is no such file")
     if job.channels not in ("BGR", "RGB"):
-        raise UserError(f"job.channels={job.channels}: choose BGR or RGB")
+        raise UserError(f"job.channels={job.channels}: expected BGR or RGB")
     if not isfinite(job.scale) or job.scale <= 0:
         raise UserError(f"job.scale={job.scale}: expected a positive number")
     if cfg.source is not None:

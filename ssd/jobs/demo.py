@@ -77,7 +77,7 @@ def check(job: dict[str, Any]) -> None:
     if unknown := [name for name in job["save"] if name not in (IMAGES, *LISTS)]:
         raise UserError(f"job.save: {unknown[0]!r} is none of {', '.join((IMAGES, *LISTS))}")
     if job["damaged"] not in DAMAGED:
-        raise UserError(f"job.damaged={job['damaged']}: choose {' or '.join(DAMAGED)}")
+        raise UserError(f"job.damaged={job['damaged']}: expected {' or '.join(DAMAGED)}")
     if job["frames"] is not None and (type(job["frames"]) is not int or job["frames"] < 1):
         raise UserError(f"job.frames={job['frames']}: expected a number of at least 1, or null for all")
     suffix_of(job["codec"])

@@ -100,15 +100,15 @@ def chosen(deploy: DictConfig) -> dict[str, Format]:
     unknown one, or one that needs what is not installed, and for other keys of deploy that make no sense."""
     value = deploy.format
     if deploy.input not in INPUTS:
-        raise UserError(f"deploy.input={deploy.input}: choose {' or '.join(INPUTS)}")
+        raise UserError(f"deploy.input={deploy.input}: expected {' or '.join(INPUTS)}")
     if not deploy.max_map_loss >= 0:
         raise UserError(f"deploy.max_map_loss={deploy.max_map_loss}: expected a difference of mAP, 0 or more")
     names = list(value) if isinstance(value, (list, ListConfig)) else [value]
     if not names:
-        raise UserError(f"deploy.format=[]: choose from {', '.join(FORMATS)}")
+        raise UserError(f"deploy.format=[]: expected {', '.join(FORMATS)}")
     for name in names:
         if name not in FORMATS:
-            raise UserError(f"deploy.format={name}: no such format, choose from {', '.join(FORMATS)}")
+            raise UserError(f"deploy.format={name}: expected {', '.join(FORMATS)}")
     if any("onnx" in name for name in names):
         onnx_export()  # says what is missing before anything is written
     return {name: with_input(FORMATS[name], deploy.input) for name in names}

@@ -54,7 +54,7 @@ def leading(cluster: ClusterConfig) -> Iterator["Lead | None"]:
     devices = plan.workers * cluster.devices
     if cluster.batch_size < devices:
         raise UserError(
-            f"batch_size={cluster.batch_size} is smaller than the number of devices of all workers ({devices})"
+            f"batch_size={cluster.batch_size}: expected at least the number of devices of all workers ({devices})"
         )
     check_passes(cluster.accumulate, cluster.batch_size, devices, f" on {devices} devices of all workers")
     lead, code = Lead(cluster, plan), 1

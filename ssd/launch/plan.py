@@ -105,7 +105,7 @@ class Task:
         """Errors: UserError for more than machines."""
         machines = len(dict.fromkeys(self.hosts))
         if wanted is not None and not 1 <= wanted <= machines:
-            raise UserError(f"cluster.servers={wanted}: choose 1 to {machines}, one per machine at most")
+            raise UserError(f"cluster.servers={wanted}: expected 1 to {machines}, one per machine at most")
         return machines if wanted is None else wanted
 
     def server(self, wanted: int | None) -> int | None:

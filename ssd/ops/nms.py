@@ -39,15 +39,16 @@ class DecodeParams:
     def __post_init__(self) -> None:
         """Raises UserError naming the value that makes no sense."""
         if not 0 <= self.score < 1:
-            raise UserError(f"detection.score is {self.score}: expected at least 0 and less than 1")
+            raise UserError(f"detection.score={self.score}: expected at least 0 and less than 1")
         if not 0 <= self.nms <= 1:
-            raise UserError(f"detection.nms is {self.nms}: expected an IoU from 0 to 1 (1 switches suppression off)")
-        if self.topk < 1 or self.keep < 1:
-            raise UserError(f"detection.topk is {self.topk} and detection.keep {self.keep}: expected 1 or more")
+            raise UserError(f"detection.nms={self.nms}: expected an IoU from 0 to 1 (1 switches suppression off)")
+        for key, count in (("topk", self.topk), ("keep", self.keep)):
+            if count < 1:
+                raise UserError(f"detection.{key}={count}: expected 1 or more")
         if self.soft_nms not in (None, *SOFT_NMS):
-            raise UserError(f"detection.soft_nms is {self.soft_nms}: expected null, {' or '.join(SOFT_NMS)}")
+            raise UserError(f"detection.soft_nms={self.soft_nms}: expected null, {' or '.join(SOFT_NMS)}")
         if self.sigma <= 0:
-            raise UserError(f"detection.sigma is {self.sigma}: expected more than 0")
+            raise UserError(f"detection.sigma={self.sigma}: expected more than 0")
 
 
 def decode(cls_prob: np.ndarray, boxes: np.ndarray, params: DecodeParams) -> list[np.ndarray]:

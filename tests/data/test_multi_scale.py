@@ -101,7 +101,9 @@ def test_mxnets_iterator_has_one_shape(make) -> None:
         make(workers=1, kind="record")
 
 
-@pytest.mark.parametrize(("change", "part"), [({"factors": [5.0]}, "between 0.25 and 4"), ({"every": 0}, "at least 1")])
+@pytest.mark.parametrize(
+    ("change", "part"), [({"factors": [5.0]}, "each from 0.25 to 4"), ({"every": 0}, "at least 1")]
+)
 def test_wrong_values(make_cfg, change: dict, part: str) -> None:
     cfg = make_cfg("none").augment
     cfg.multi_scale.update(change)

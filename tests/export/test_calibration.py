@@ -44,7 +44,7 @@ def test_what_cannot_be_calibrated():
         ranges({}, "minmax")
     with pytest.raises(UserError, match="not finite"):
         histogram([np.nan])
-    with pytest.raises(UserError, match="median: choose from"):
+    with pytest.raises(UserError, match="median: expected"):
         check_method("median")
 
 

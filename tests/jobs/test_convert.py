@@ -89,7 +89,7 @@ def test_a_difference_to_opencv_is_an_error(ssd, tmp_path: Path, caffe_files: Mo
     [
         ([], "job=convert needs job.prototxt="),
         (["job.prototxt=nowhere"], "job.prototxt=nowhere: there is no such file"),
-        (["job.prototxt=a", "job.caffemodel=a", "job.channels=GBR"], "choose BGR or RGB"),
+        (["job.prototxt=a", "job.caffemodel=a", "job.channels=GBR"], "expected BGR or RGB"),
         (["job.prototxt=a", "job.caffemodel=a", "job.scale=0"], "job.scale=0"),
         (["job.prototxt=a", "job.caffemodel=a", "source=nowhere"], "source=nowhere: not found"),
     ],

@@ -216,7 +216,7 @@ def test_frames_are_let_go_once_they_are_written(
     [
         (["source=7777"], "there is no camera 7777 here"),
         (["source=photos", "job.save=[images,txt]"], "job.save: 'txt' is none of images, json, csv, yolo, voc, coco"),
-        (["source=photos", "job.damaged=maybe"], "job.damaged=maybe: choose skip or error"),
+        (["source=photos", "job.damaged=maybe"], "job.damaged=maybe: expected skip or error"),
         (["source=photos", "job.frames=0"], "job.frames=0"),
         (["source=photos", "job.codec=x"], "job.codec=x"),
         (["source=photos", "job.classes=[squirrel]"], "job.classes: 'squirrel' is no class of this model"),

@@ -92,7 +92,7 @@ def test_formats_are_a_name_or_a_list() -> None:
     assert list(chosen(deploy("format=onnx"))) == ["onnx"]
     assert list(chosen(deploy("format=[int8,mxnet]"))) == ["int8", "mxnet"]
     for wrong in ("tensorrt", "[onnx,tensorrt]", "[]"):
-        with pytest.raises(UserError, match="choose from mxnet, onnx, int8, onnx_int8"):
+        with pytest.raises(UserError, match="expected mxnet, onnx, int8, onnx_int8"):
             chosen(deploy(f"format={wrong}"))
 
 
@@ -101,7 +101,7 @@ def test_the_input_of_onnx_files() -> None:
     fixed = chosen(deploy("format=[onnx,mxnet]", "input=fixed"))
     assert fixed["onnx"].write == FORMATS["onnx"].fixed
     assert fixed["mxnet"] == FORMATS["mxnet"]
-    with pytest.raises(UserError, match=r"deploy.input=any: choose image or fixed"):
+    with pytest.raises(UserError, match=r"deploy.input=any: expected image or fixed"):
         chosen(deploy("input=any"))
 
 

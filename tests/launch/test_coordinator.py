@@ -301,7 +301,7 @@ def test_a_member_that_cannot_start(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_more_workers_than_pictures() -> None:
     with (
-        pytest.raises(UserError, match="smaller than the number of devices of all workers"),
+        pytest.raises(UserError, match="expected at least the number of devices of all workers"),
         leading(cluster_config(compose(["cluster=local", "batch_size=1"]))),
     ):
         pass

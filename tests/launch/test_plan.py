@@ -72,7 +72,7 @@ def test_tasks_of_a_slurm_job() -> None:
     assert [task.address(None) for task in tasks[2:]] == ["node1", "node1"]
     assert Task.here(SLURM | {"SLURM_NODELIST": "node1"}).address(None) == "127.0.0.1"
     assert Task.here(SLURM | {"SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NODELIST": "a"}).hosts == ["a"]
-    with pytest.raises(UserError, match=r"cluster\.servers=3: choose 1 to 2"):
+    with pytest.raises(UserError, match=r"cluster\.servers=3: expected 1 to 2"):
         tasks[0].servers(3)
 
 
@@ -111,10 +111,10 @@ def test_without_srun(change: dict[str, str | None], part: str) -> None:
     ("words", "part"),
     [
         (["cluster=local", "job=eval"], "only job=train has several workers, job=eval has not"),
-        (["cluster=local", "cluster.workers=0"], "cluster.workers=0: must be at least 1"),
-        (["cluster=local", "cluster.servers=0"], "cluster.servers=0: must be at least 1"),
-        (["cluster=local", "cluster.patience_s=0"], "cluster.patience_s=0.0: must be more than 0"),
-        (["cluster=local", "cluster.on_hung=kill"], "cluster.on_hung=kill: choose save or wait"),
+        (["cluster=local", "cluster.workers=0"], "cluster.workers=0: expected at least 1"),
+        (["cluster=local", "cluster.servers=0"], "cluster.servers=0: expected at least 1"),
+        (["cluster=local", "cluster.patience_s=0"], "cluster.patience_s=0.0: expected more than 0"),
+        (["cluster=local", "cluster.on_hung=kill"], "cluster.on_hung=kill: expected save or wait"),
         (["cluster=local", "cluster.address=10.0.0.1"], "cluster=local needs none"),
         (["cluster=slurm", "cluster.address=0.0.0.0"], "is no address that others can reach"),
         (["cluster=slurm", "cluster.folder=null"], "cluster.folder=null: name a folder"),

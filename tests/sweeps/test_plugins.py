@@ -47,7 +47,7 @@ def test_gpus_are_asked_for() -> None:
         (["hydra/sweeper=optun", "seed=0,1"], "did you mean 'optuna'?"),
         (["hydra/launcher=jobli", "seed=0,1"], "basic, joblib, submitit_local, submitit_slurm"),
         (["hydra/sweeper=optuna"], "nothing to search"),
-        (["sweep.parallel=0", "seed=0,1"], "sweep.parallel=0: must be at least 1"),
+        (["sweep.parallel=0", "seed=0,1"], "sweep.parallel=0: expected at least 1"),
         (["rerun=nowhere", "seed=0,1"], "rerun=nowhere: no run directory"),
     ],
 )

@@ -39,11 +39,11 @@ class Common:
         """Takes these keys out of `node`; absent ones (in the parts of a concatenation) mean "nothing special"."""
         common = cls(**{field.name: node.pop(field.name) for field in fields(cls) if field.name in node})
         if common.others not in OTHERS:
-            raise UserError(f"dataset.others is {common.others!r}, it must be one of {', '.join(OTHERS)}")
+            raise UserError(f"dataset.others={common.others}: expected {' or '.join(OTHERS)}")
         if common.on_error not in ON_ERROR:
-            raise UserError(f"dataset.on_error is {common.on_error!r}, it must be one of {', '.join(ON_ERROR)}")
+            raise UserError(f"dataset.on_error={common.on_error}: expected {' or '.join(ON_ERROR)}")
         if common.images is not None and (type(common.images) is not int or common.images < 1):
-            raise UserError(f"dataset.images is {common.images!r}, it must be a number of pictures or null")
+            raise UserError(f"dataset.images={common.images}: expected a number of pictures or null")
         return common
 
     def fetch(self, root: str | None) -> None:

@@ -53,7 +53,7 @@ class CSV(Dataset):
         self.form = Form(columns or {}, header, delimiter)
         self.form.check()
         if units not in UNITS:
-            raise UserError(f"dataset.units is {units!r}, it must be one of {', '.join(UNITS)}")
+            raise UserError(f"dataset.units={units}: expected {' or '.join(UNITS)}")
         self.units = units
         self.out_of_range = out_of_range
         self.holdout = HoldOut.from_config(holdout)

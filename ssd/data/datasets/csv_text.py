@@ -48,7 +48,7 @@ class Form:
             )
         delimiter = self.delimiter
         if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n\0 '):
-            raise UserError(f"dataset.delimiter is {delimiter!r}, it must be one character such as , ; or a tab")
+            raise UserError(f"dataset.delimiter={delimiter!r}: expected one character such as , ; or a tab")
         if not self.header:
             self.positions()
 

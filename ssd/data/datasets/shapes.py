@@ -111,7 +111,7 @@ class Shapes(VOC):
             ("seed", seed, 0),
         ):  # fmt: skip
             if value < least:
-                raise UserError(f"dataset.{option} is {value}, it must be {least} or more")
+                raise UserError(f"dataset.{option}={value}: expected {least} or more")
         self.parent = Path(root).expanduser()
         self.image_size = image_size
         self.counts = {"train": train, "val": val}

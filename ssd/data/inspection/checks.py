@@ -130,7 +130,7 @@ class BoxChecker:
 
     def __init__(self, out_of_range: str) -> None:
         if out_of_range not in OUT_OF_RANGE:
-            raise UserError(f"dataset.out_of_range is {out_of_range!r}, it must be one of {', '.join(OUT_OF_RANGE)}")
+            raise UserError(f"dataset.out_of_range={out_of_range}: expected {' or '.join(OUT_OF_RANGE)}")
         self.out_of_range = out_of_range
         self.dropped: list[str] = []
 

@@ -130,8 +130,8 @@ def test_default_size_is_fast(tmp_path):
     [
         ({"classes": ["circle", "hexagon"]}, "dataset.classes has 'hexagon', shapes are circle, rectangle, triangle"),
         ({"classes": None}, "dataset.classes is null"),
-        ({"image_size": 8}, "dataset.image_size is 8, it must be 32 or more"),
-        ({"train": 0}, "dataset.train is 0, it must be 1 or more"),
+        ({"image_size": 8}, "dataset.image_size=8: expected 32 or more"),
+        ({"train": 0}, "dataset.train=0: expected 1 or more"),
         ({"max_objects": 0}, "dataset.max_objects is 0"),
         ({"seed": -1}, "dataset.seed is -1"),
     ],

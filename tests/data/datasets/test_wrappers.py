@@ -107,9 +107,9 @@ def test_fewer_pictures_are_spread_over_the_split():
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"others": "ignore"}, "dataset.others is 'ignore'"),
-        ({"images": 0}, "dataset.images is 0"),
-        ({"images": 2.5}, "dataset.images is 2.5"),
+        ({"others": "ignore"}, "dataset.others=ignore"),
+        ({"images": 0}, "dataset.images=0"),
+        ({"images": 2.5}, "dataset.images=2.5"),
         ({"download": True}, "names no archives"),
     ],
 )

@@ -51,7 +51,7 @@ def test_out_of_range():
     drop = BoxChecker("drop")
     np.testing.assert_array_equal(drop.check(rows, (100, 50), "a.xml"), [[0, 10, 10, 20, 20, 0]])
     assert len(drop.dropped) == 2
-    with pytest.raises(UserError, match="out_of_range is 'ignore', it must be one of error, clip, drop"):
+    with pytest.raises(UserError, match="out_of_range=ignore: expected error or clip or drop"):
         BoxChecker("ignore")
 
 
