@@ -12,9 +12,9 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from ssd.checkpoint.model import Model, ModelSpec
-from ssd.config.parts import network_config
 from ssd.config.commands import task_overrides
 from ssd.config.overrides import key_of
+from ssd.config.parts import network_config
 from ssd.config.paths import CONF
 from ssd.data.base import Dataset, Sample
 from ssd.data.datasets.build import make_dataset

@@ -94,7 +94,7 @@ def test_a_run_can_be_repeated_from_its_own_configuration(trained: Callable[...,
     ("words", "message"),
     [
         (["device=gpu"], "GPU 0 is not there"),
-        (["batch_size=9"], "there are only 8 pictures to train on"),
+        (["batch_size=9"], "there are only 8 images to train on"),
         (["loader=record", "resize_mode=fit"], "MXNet's iterator leaves the labels unscaled"),
         (["loader=record", "augment=ssd_plus"], "MXNet's iterator has none"),
         (["training.precision=float16"], "training.precision=float16"),

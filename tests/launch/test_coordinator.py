@@ -214,7 +214,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_worker_that_hangs_is_named_and_then_given_up(
     lead: Lead, soon: None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    lead._cluster.patience_s = 0.4
+    lead._patience["patience_s"] = 0.4
     lines = gathered(lead, "worker 1", "server 0")
     answer(lines["server 0"])
     text = r"cluster.patience_s=0.4: waited so long for worker 1 \(here, process 7\): no sign of life"
@@ -224,7 +224,7 @@ def test_a_worker_that_hangs_is_named_and_then_given_up(
 
 
 def test_a_server_that_hangs_is_named(lead: Lead, soon: None) -> None:
-    lead._cluster.patience_s = 0.4
+    lead._patience["patience_s"] = 0.4
     lines = gathered(lead, "worker 1", "server 0")
     answer(lines["worker 1"])
     with pytest.raises(LostWorkerError, match=r"for server 0 \(here, process 7\): no sign of life"):
@@ -232,7 +232,7 @@ def test_a_server_that_hangs_is_named(lead: Lead, soon: None) -> None:
 
 
 def test_a_worker_that_lives_but_does_not_come_is_named(lead: Lead, soon: None) -> None:
-    lead._cluster.patience_s = 0.4
+    lead._patience["patience_s"] = 0.4
     lines = gathered(lead, "worker 1", "server 0")
     for line in lines.values():
         answer(line)
@@ -243,7 +243,7 @@ def test_a_worker_that_lives_but_does_not_come_is_named(lead: Lead, soon: None) 
 def test_with_on_hung_wait_it_is_waited_for_without_end(
     lead: Lead, soon: None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    lead._cluster.patience_s, lead._cluster.on_hung = 0.01, "wait"
+    lead._patience["patience_s"], lead._patience["on_hung"] = 0.01, "wait"
     lines = gathered(lead, "worker 1", "server 0")
 
     def until_reported_often() -> int:
@@ -262,7 +262,7 @@ def test_a_signal_ends_the_waiting(lead: Lead, lines: dict[str, Line], soon: Non
 
 
 def test_parameters_for_a_worker_that_takes_nothing_in(lead: Lead, soon: None) -> None:
-    lead._cluster.patience_s = 0.4
+    lead._patience["patience_s"] = 0.4
     lines = gathered(lead, "worker 1", "server 0")
     with pytest.raises(LostWorkerError, match=r"waited so long for worker 1 \(here, process 7\)"):
         lead.tell({}, bytes(64 << 20))
@@ -315,7 +315,7 @@ def test_a_port_in_use() -> None:
 
 
 def test_alone() -> None:
-    with leading(compose([])) as nobody:
+    with leading(cluster_config(compose([]))) as nobody:
         assert nobody is None
 
 
