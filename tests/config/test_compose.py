@@ -145,7 +145,7 @@ def test_anchor_scales_are_the_papers() -> None:
         (["loader.workers=-1"], ["at least 0"]),
         (["loader=record", "loader.workers=0"], ["at least 1"]),
         (["loader.prefetch=0"], ["at least 1"]),
-        (["device.ids=[0,0]"], ["twice"]),
+        (["device.ids=[0,0]"], ["once"]),
         (["device.ids=[]"], ["at least one"]),
         (["batch_size=1", "device.ids=[0,1]"], ["expected at least the number of devices"]),
         (["head.sizes=[[0.1,0.2]]"], ["head.sizes has 1 entries"]),
