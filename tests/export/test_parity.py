@@ -13,7 +13,8 @@ from ssd.export.formats import FORMATS, Calibration, open_graph
 from ssd.mxnet_compat import mx
 
 NONE = Calibration(lambda: [], "minmax")
-SMALL = {"small", "mobilenet_025", "mobilenet_050"}  # fast ones; the others are the slow tests
+# Fast ones; the others are the slow tests.
+SMALL = {"small", "mobilenet_025", "mobilenet_050", "mobilenetv2_0.25", "squeezenet1.1", "resnet18_v2"}
 SHAPES = {"resnet101": "512"}
 ROUNDING = {"resnet101": 2e-4}  # MXNet itself is 1.3e-4 from what it answers in float64, with random weights
 
