@@ -18,6 +18,7 @@ from ssd.utils.errors import UserError
 
 COMMAND = "SSD_COMMAND"  # environment variable: the words as JSON, for the processes that run a sweep's jobs
 OVERRIDE = re.compile(r"(?P<sign>\+{0,2})(?P<key>[A-Za-z_][\w.@/-]*)=(?P<value>.*)", re.DOTALL)
+REMOVAL = re.compile(r"~\w+(\.\w+)+")
 NUMBER = re.compile(r"\d+")
 CONFIG_DIR = {"-cd", "--config-dir"}  # flags for a folder of one's own beside conf/
 SEARCH_PATH = "hydra.searchpath"
@@ -127,10 +128,22 @@ def override(key: str, text: str) -> str:
 
 def still_said(earlier: Sequence[str], words: Sequence[str], fresh: Collection[str]) -> list[str]:
     """Of a saved command line what new overrides leave: not what they say otherwise, nor keys of one of the groups
-    `fresh` that they choose anew, which its choice may not have."""
+    `fresh` that they choose anew, which its choice may not have. What they remove stays, as it must be there for that.
+    """
     new = {key_of(word) for word in words}
+    removed = {key for word in words if (key := removed_key(word))}
     chosen = tuple(f"{key}." for key in new.intersection(fresh))
-    return [word for word in earlier if key_of(word) not in new and not key_of(word).startswith(chosen)]
+    return [
+        word
+        for word in earlier
+        if (key_of(word) not in new or (key_of(word) in removed and not word.startswith("~")))
+        and not key_of(word).startswith(chosen)
+    ]
+
+
+def removed_key(word: str) -> str | None:
+    """The key below a group that an override removes, with all below it: logger.mine of ~logger.mine; else None."""
+    return word[1:] if REMOVAL.fullmatch(word) else None
 
 
 def key_of(word: str) -> str:

@@ -6,7 +6,7 @@ unless the user repeats them on the command line.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,10 @@ from hydra.errors import HydraException
 
 from ssd.config import stores
 from ssd.config.credentials import bare_values
-from ssd.config.overrides import groups, normalise
+from ssd.config.overrides import groups, normalise, removed_key
 from ssd.config.renamed import current_config, current_override
 from ssd.config.schema import Config
-from ssd.config.targets import SPECIAL, TARGET, is_known, literal, refusal, said_keys
+from ssd.config.targets import SPECIAL, TARGET, is_known, literal, refusal, said, said_keys
 from ssd.utils.atomic_files import read_limited
 from ssd.utils.errors import UserError
 from ssd.utils.flatten import each_leaf
@@ -90,8 +90,35 @@ def allowed_words(words: Sequence[Any], where: str) -> list[str]:
 
     Errors: UserError naming the first that is damaged, or does what only the user may ask for and does not.
     """
-    anew = said_keys()
-    return [settled for word in words for settled in _settled(word, where) if _is_allowed(settled, where, anew)]
+    gone = _replaced(said() or [])
+    anew = said_keys() - {removed_key(word) for word in said() or []}
+    allowed: list[str] = []
+    # From the last one on: what a later one removes is not used, whatever it is.
+    for settled in reversed([settled for word in words for settled in _settled(word, where)]):
+        if _is_allowed(settled, where, anew, gone):
+            allowed.append(settled)
+            gone.update(filter(None, [removed_key(settled)]))
+    return allowed[::-1]
+
+
+def _replaced(words: Sequence[str]) -> set[str]:
+    """The keys of which a command line leaves nothing of what stands before it: those that it removes, or gives another
+    value. Mappings are merged: what counts is the keys in them."""
+    found = {key for word in words if (key := removed_key(word))}
+    for word in words:
+        try:
+            override = OverridesParser.create().parse_override(normalise([word])[0])
+        except (HydraException, UserError, ValueError):  # a flag
+            continue
+        if not override.is_delete() and not override.is_sweep_override():
+            values = each_leaf(override.value(), str(override.key_or_group))
+            found |= {key for key, value in values if "." in key and value != {}}
+    return found
+
+
+def _is_gone(key: str, gone: Collection[str]) -> bool:
+    names = key.split(".")
+    return any(".".join(names[: number + 1]) in gone for number in range(len(names)))
 
 
 def _settled(word: Any, where: str) -> list[str]:
@@ -103,7 +130,7 @@ def _settled(word: Any, where: str) -> list[str]:
         raise UserError(f"{where}: its saved override {str(word)[:SHOWN]!r} cannot be read: {error}") from error
 
 
-def _is_allowed(word: str, where: str, anew: set[str]) -> bool:
+def _is_allowed(word: str, where: str, anew: set[str], gone: set[str]) -> bool:
     try:
         override = OverridesParser.create().parse_override(word)
         if override.is_sweep_override():
@@ -114,14 +141,14 @@ def _is_allowed(word: str, where: str, anew: set[str]) -> bool:
     key = override.key_or_group
     if re.match(r"hydra\b", key) or FETCHED.fullmatch(key):
         return False
-    if reason := _refused(override):
-        if key in anew or (stores.LOGGER in anew and key.startswith(f"{stores.LOGGER}.")):
-            return False
+    if _refused(override) and (key in anew or (stores.LOGGER in anew and key.startswith(f"{stores.LOGGER}."))):
+        return False
+    if reason := _refused(override, gone):
         raise UserError(f"{where}: its saved override {word[:SHOWN]!r} is not used; {reason}")
     return True
 
 
-def _refused(override: Override) -> str | None:
+def _refused(override: Override, gone: Collection[str] = ()) -> str | None:
     """Why a word of a run is not used."""
     key, package, value = override.key_or_group, override.package, override.value()
     known = {field.name for field in fields(Config)} | set(groups())
@@ -130,17 +157,20 @@ def _refused(override: Override) -> str | None:
     if override.is_delete():
         return None
     if key not in groups():
-        return refused(value, key)
+        return refused(value, key, gone)
     choices = value if isinstance(value, list) else [value]
     strange = [one for one in choices if one is not None and not CHOICE.fullmatch(str(one))]
     return f"{key} has no choice {str(strange[0])[:SHOWN]!r}" if strange else None
 
 
-def refused(value: Any, key: str) -> str | None:
-    """Why the saved value of a key is not used: it would be evaluated, or call, fetch or reach something; or None."""
-    if problem := called(value, key):
+def refused(value: Any, key: str, gone: Collection[str] = ()) -> str | None:
+    """Why the saved value of a key is not used: it would be evaluated, or call, fetch or reach something; or None.
+    gone: keys that are removed or replaced behind it."""
+    if problem := called(value, key, gone):
         return problem
     for name, leaf in each_leaf(value, key, _is_open):
+        if _is_gone(name, gone):
+            continue
         if reason := stores.refused(leaf, name):
             return reason
         if FETCHED.fullmatch(name):
@@ -152,9 +182,12 @@ def refused(value: Any, key: str) -> str | None:
     return None
 
 
-def called(value: Any, key: str) -> str | None:
-    """Why the saved value of a key is not used that would make Hydra call what is not known; or None."""
+def called(value: Any, key: str, gone: Collection[str] = ()) -> str | None:
+    """Why the saved value of a key is not used that would make Hydra call what is not known; or None. gone: keys that
+    are removed or replaced behind it."""
     for name, leaf in each_leaf(value, key, _is_open):
+        if _is_gone(name, gone):
+            continue
         last = name.rpartition(".")[2]
         if last == TARGET and leaf is not None and not is_known(leaf, name.partition(".")[0]):
             return refusal(name, leaf)

@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 from ssd.config.compose import compose
 from ssd.config.targets import confined, literal, make, own
 from ssd.data import make_dataset
+from ssd.run import again as again_words
 from ssd.runs.inherit import inherit
 from ssd.runs.rerun import as_saved, saved_words
 from ssd.runs.resume import resume_words
@@ -250,3 +251,40 @@ def test_labels_are_no_interpolations(run_in: Callable[..., Any], jpeg: Callable
     files = [file for file in (tmp_path / "out").rglob("*") if file.is_file()]
     assert not [file for file in files if b"tok-s3cr3t" in file.read_bytes()]
     assert "tok-s3cr3t" not in done.stderr
+
+
+MINE = ["+logger.mine={_target_: mine.Writer}", "+logger.mine._target_=mine.Writer"]
+
+
+@pytest.mark.parametrize("saved", MINE)
+@pytest.mark.parametrize("again", [resumed, rerun], ids=["resume", "rerun"])
+def test_what_the_user_takes_out_may_name_anything(run: Path, saved: str, again: Callable[..., Any]) -> None:
+    say(run, ["logger=[csv]", saved])
+    key = "rerun" if again is rerun else "resume"
+    for typed in ([], ["~logger.min"], ["~logger.mine.inner"], ["++logger.mine.a=1"]):
+        with confined([f"{key}={run}", *typed]), pytest.raises(UserError, match="mine.Writer"):
+            again(run, *typed)
+    with confined([f"{key}={run}", "~logger.mine"]):
+        assert "mine" not in written(run, again, "~logger.mine")
+    for typed in ("++logger.mine._target_=ssd.tracking.files.CSV", "+logger.mine={_target_: ssd.tracking.files.CSV}"):
+        with confined([f"{key}={run}", typed]):
+            assert written(run, again, typed).mine._target_ == "ssd.tracking.files.CSV"
+
+
+def written(run: Path, again: Callable[..., Any], *typed: str) -> Any:
+    """The loggers of a run that is gone on with or made again."""
+    if again is resumed:
+        words = [word for word in resumed(run, *typed) if not word.startswith("hydra.")]
+        return compose(words).logger
+    said = [f"rerun={run}", *typed]
+    front = [word for word in again_words(said) if not word.startswith("hydra.")]
+    return as_saved(compose([*front, *said])).logger
+
+
+def test_what_was_taken_out_before_stays_out(run: Path) -> None:
+    say(run, ["logger=[csv]", MINE[0], "~logger.mine"])
+    with confined([f"resume={run}"]):
+        assert list(written(run, resumed)) == ["csv"]
+    say(run, ["logger=[csv]", "~logger.mine", MINE[0]])
+    with confined([f"resume={run}"]), pytest.raises(UserError, match="mine.Writer"):
+        resumed(run)
