@@ -27,7 +27,7 @@ from ssd.config.targets import confined
 from ssd.runs.inherit import inherit
 from ssd.runs.rerun import saved_words
 from ssd.runs.resume import resume_words
-from ssd.sweeps.job import Sweep, run_apart
+from ssd.sweeps.job import Sweep, close_unfinished, end_if_asked, run_apart
 from ssd.utils.errors import InterruptedRun, UserError
 from ssd.utils.logs import one_line
 from ssd.utils.versions import version_line
@@ -94,8 +94,12 @@ def _main() -> None:
             follow_slurm(sys.argv[1:])
         try:
             run_job()
+        except Exception:
+            end_if_asked()  # whatever the interruption has become on its way
+            raise
         finally:
             failed = conclude()
+        end_if_asked()
         if failed:
             sys.exit(1)
     except KeyboardInterrupt:
@@ -148,6 +152,7 @@ def conclude() -> int:
         return 0
     from ssd.sweeps.leaderboard import make_leaderboard
 
+    close_unfinished()
     return make_leaderboard(Sweep.folder)
 
 

@@ -30,6 +30,7 @@ from ssd.sweeps.share import places, take
 from ssd.tracking.events import Pruned
 from ssd.utils.errors import InterruptedRun, UserError
 from ssd.utils.logs import OneLine, StderrHandler
+from ssd.utils.signals import StopSignals
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +100,8 @@ def _speak_among_others(number: int) -> None:
 
 def _end_with_the_parent() -> None:
     while os.read(sys.stdin.fileno(), 64):
-        os.kill(os.getpid(), signal.SIGINT)  # the same request to a training that has had its own signal
+        if not StopSignals.come:  # a training that has had its own signal may be at its end already
+            os.kill(os.getpid(), signal.SIGINT)
     os.kill(os.getpid(), signal.SIGKILL)
 
 

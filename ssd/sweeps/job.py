@@ -22,7 +22,8 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from ssd.config.commands import task_overrides
-from ssd.sweeps.outcome import FAILED, FINISHED, INTERRUPTED, RUNNING, Outcome, read
+from ssd.sweeps.outcome import FAILED, FINISHED, INTERRUPTED, RUNNING, Outcome, read, read_all
+from ssd.utils.atomic_files import write_atomically
 from ssd.utils.cpu import end_with_parent
 from ssd.utils.process import died
 from ssd.utils.signals import Request, heeded
@@ -30,10 +31,13 @@ from ssd.utils.signals import Request, heeded
 
 class Sweep(Callback):
     folder: Path | None = None  # of the sweep that this process runs, once it has begun
-    terminated = False  # by a signal of which its jobs know nothing, unlike of Ctrl-C
+    ended_by: str | None = None  # the signal that ends it
+    parallel = False  # its jobs are begun by joblib's processes
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         Sweep.folder = Path(config.hydra.sweep.dir)
+        Sweep.parallel = _is_joblib(config.hydra.launcher)
+        (Sweep.folder / ENDING).unlink(missing_ok=True)  # of an earlier one
         if threading.current_thread() is threading.main_thread():
             request = Request()
             for number in heeded():
@@ -44,11 +48,45 @@ def _end_as_by_ctrl_c(request: Request, number: int, frame: FrameType | None) ->
     """The first signal ends the sweep, which waits for its jobs to be saved; one that insists ends that, too."""
     first, insists = not request.come, request.insists(number)
     if first:
-        Sweep.terminated = number != signal.SIGINT
+        Sweep.ended_by = signal.Signals(number).name
+        # joblib would kill its processes, and with them all jobs, at once. They end theirs and come back by themselves.
+        if Sweep.parallel and Sweep.folder and _asks_to_end(Sweep.folder, Sweep.ended_by):
+            return
     if first or insists:
         raise KeyboardInterrupt
 
 
+def _asks_to_end(sweep: Path, reason: str) -> bool:
+    """Leaves the name of the signal where joblib's processes look; whether that could be written."""
+    try:
+        write_atomically(sweep / ENDING, reason.encode())
+    except OSError:
+        return False
+    return True
+
+
+def end_if_asked() -> None:
+    """Errors: KeyboardInterrupt in a sweep that a signal ends, wherever it is."""
+    if Sweep.ended_by:
+        raise KeyboardInterrupt
+
+
+def close_unfinished() -> None:
+    """Of a sweep that a signal has ended, marks the jobs that could not say so themselves."""
+    if Sweep.folder is None or Sweep.ended_by is None:
+        return
+    (Sweep.folder / ENDING).unlink(missing_ok=True)
+    for folder, outcome in read_all(Sweep.folder).items() if Sweep.parallel else ():
+        if outcome.state == RUNNING:
+            outcome.ended(INTERRUPTED, "interrupted").write(folder)
+
+
+def _is_joblib(launcher: Any) -> bool:
+    return "joblib" in launcher._target_
+
+
+ENDING = ".ending"  # a file in the folder of a sweep by joblib, that names the signal which ends it
+LOOK = 0.2  # seconds between two looks for it
 PATIENCE = 30.0  # seconds that an interrupted job has to close its files
 
 
@@ -58,10 +96,14 @@ def run_apart(cfg: DictConfig, folder: Path) -> float | None:
     It raises nothing but KeyboardInterrupt: what went wrong is in job.json.
     """
     hydra = HydraConfig.get()
-    if (
-        Sweep.folder is None and "joblib" in hydra.launcher._target_
-    ):  # one of its processes, which would outlive the sweep
+    ending = None
+    if Sweep.folder is None and _is_joblib(hydra.launcher):  # one of its processes, which would outlive the sweep
         end_with_parent()
+        for number in heeded():  # which the sweep itself heeds; not ignored: that the job would inherit
+            signal.signal(number, lambda number, frame: None)
+        ending = Path(hydra.sweep.dir) / ENDING
+        if ending.exists():
+            return None
     begun = Outcome(hydra.job.num, task_overrides())
     begun.write(folder)
     # Resolved, because ${now:} would be another time over there.
@@ -73,9 +115,9 @@ def run_apart(cfg: DictConfig, folder: Path) -> float | None:
         with contextlib.suppress(BrokenPipeError):  # it died at once; the code tells
             process.stdin.write(pickle.dumps(plain))
             process.stdin.flush()
-        code = process.wait()
-    except KeyboardInterrupt:  # by Ctrl-C the terminal has told the child, too
-        if Sweep.terminated:
+        code = _wait(process, ending)
+    except KeyboardInterrupt:
+        if Sweep.ended_by != signal.SIGINT.name:  # by Ctrl-C the terminal has told the child, too
             with contextlib.suppress(BrokenPipeError):
                 process.stdin.write(b"end")
                 process.stdin.flush()
@@ -86,6 +128,8 @@ def run_apart(cfg: DictConfig, folder: Path) -> float | None:
             process.wait()
         if read(folder).state == RUNNING:
             begun.ended(INTERRUPTED, "interrupted").write(folder)
+        if ending:
+            return None
         raise
     finally:
         with contextlib.suppress(BrokenPipeError):  # of what was not read, which would hide that the sweep is to end
@@ -96,3 +140,16 @@ def run_apart(cfg: DictConfig, folder: Path) -> float | None:
     outcome = replace(outcome, seconds=round(time.monotonic() - started, 1))
     outcome.write(folder)
     return outcome.value if outcome.state == FINISHED else None
+
+
+def _wait(process: "subprocess.Popen[bytes]", ending: Path | None) -> int:
+    """The exit code of a job. Errors: KeyboardInterrupt once the sweep is to end, which the file `ending` says."""
+    if ending is None:
+        return process.wait()
+    while True:
+        try:
+            return process.wait(LOOK)
+        except subprocess.TimeoutExpired:
+            if ending.exists():
+                Sweep.ended_by = ending.read_text()
+                raise KeyboardInterrupt from None

@@ -19,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from ssd.config.credentials import scrubbed, whole
 from ssd.config.targets import make
 from ssd.runs.results import Conditions, measured_of, read_metrics, unlike
+from ssd.sweeps.job import Sweep, end_if_asked
 from ssd.sweeps.outcome import FINISHED, INTERRUPTED, PRUNED, RUNNING, read, read_all
 from ssd.sweeps.share import one_by_one
 from ssd.utils.atomic_files import held
@@ -62,7 +63,10 @@ def search(config: DictConfig, launcher: Launcher, words: Sequence[str]) -> None
             launcher.launch(jobs, initial_job_idx=trials[0].number)
             folders = {outcome.number: folder for folder, outcome in read_all(sweep).items()}
             for trial in trials:
-                tell(study, trial.number, folders.get(trial.number))
+                folder = folders.get(trial.number)
+                if Sweep.ended_by is None or (folder and read(folder).state in (FINISHED, PRUNED)):
+                    tell(study, trial.number, folder)  # else the next call replaces it
+            end_if_asked()
 
 
 @contextmanager

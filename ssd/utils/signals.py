@@ -41,6 +41,8 @@ class StopSignals:
     Others are the same request, until one insists: that ends the process.
     """
 
+    come = False  # one of them, to whichever training of this process
+
     def __init__(self) -> None:
         self.name: str | None = None  # of the signal that came
         self._before: dict[int, Any] = {}
@@ -49,6 +51,7 @@ class StopSignals:
     def _note(self, number: int, frame: FrameType | None) -> None:
         if not self._request.insists(number):
             self.name = self.name or signal.Signals(number).name
+            StopSignals.come = True
             return
         # Not through logging: what was interrupted may hold its lock.
         os.write(2, f"{signal.Signals(number).name} again: ended at once, the latest steps are not saved\n".encode())

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ssd.sweeps.job import ENDING
 from ssd.sweeps.outcome import read_all
 
 SPACE = "optimizer.learning_rate=tag(log,interval(0.001,0.1))"
@@ -60,25 +61,42 @@ def test_ctrl_c_ends_the_job_and_makes_the_leaderboard(
     assert "- interrupted: " in (tmp_path / "sweep" / "leaderboard.md").read_text()
 
 
+JOBLIB = ["hydra/launcher=joblib", "sweep.parallel=2"]
+OPTUNA = ["hydra/sweeper=optuna", "hydra.sweeper.study_name=ended", "hydra.sweeper.n_trials=9", SPACE]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("group", [False, True], ids=["the sweep alone", "its jobs, too"])
-def test_sigterm_saves_the_job_and_makes_the_leaderboard(
-    group: bool, start: Callable[..., "subprocess.Popen[str]"], tmp_path: Path
+@pytest.mark.parametrize(
+    "words",
+    [["seed=0,1"], [*JOBLIB, "seed=0,1,2"], OPTUNA, [*OPTUNA, *JOBLIB]],
+    ids=["plain", "joblib", "optuna", "optuna with joblib"],
+)
+def test_sigterm_saves_the_jobs_and_makes_the_leaderboard(
+    words: list[str], group: bool, start: Callable[..., "subprocess.Popen[str]"], tmp_path: Path
 ) -> None:
-    process = start("hydra.sweep.dir=sweep", "seed=0,1", "epochs=5000")
-    job = tmp_path / "sweep" / "0_small_128_shapes"
+    """However the jobs are launched: all that were begun are interrupted and saved, and no other one is begun."""
+    process = start("hydra.sweep.dir=sweep", *words, "epochs=5000")
+    count = 2 if set(JOBLIB) <= set(words) else 1
     try:
-        wait_for(lambda: (job / "metrics.csv").is_file())
-        for pid in [*children(process.pid) * group, process.pid]:
+        wait_for(lambda: len(list(tmp_path.glob("sweep/*/metrics.csv"))) == count)
+        for pid in [*descendants(process.pid) * group, process.pid]:
             os.kill(pid, signal.SIGTERM)
         said = process.communicate(timeout=900)[1]
     finally:
         process.kill()
-    assert process.returncode == 1
+    assert process.returncode == 1, said
     assert said.splitlines()[-1] == "interrupted"
-    assert [outcome.state for outcome in read_all(tmp_path / "sweep").values()] == ["interrupted"]
-    assert "resume=" in json.loads((job / "job.json").read_text())["reason"]
+    assert [outcome.state for outcome in read_all(tmp_path / "sweep").values()] == ["interrupted"] * count
+    for job in tmp_path.glob("sweep/*/job.json"):
+        assert "resume=" in json.loads(job.read_text())["reason"]
     assert "- interrupted: " in (tmp_path / "sweep" / "leaderboard.md").read_text()
+    assert "running" not in (tmp_path / "sweep" / "leaderboard.md").read_text()
+    assert not (tmp_path / "sweep" / ENDING).exists()
+
+
+def descendants(pid: int) -> list[int]:
+    return [below for child in children(pid) for below in [*descendants(child), child]]
 
 
 def wait_for(happened: Callable[[], bool]) -> None:
