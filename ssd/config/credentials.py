@@ -40,13 +40,14 @@ START = re.compile(SCHEME)
 # In text: up to white space or a quote, and to a comma behind which another one starts. "]" and "}" end a list.
 IN_TEXT = re.compile(rf"{SCHEME}(?:\$\{{[^}}\s]*\}}|(?!,\s*{SCHEME})[^\s'\"<>\]}}])*")
 IN_LIST = re.compile(rf"{SCHEME}(?:\$\{{[^}}\s]*\}}|[^\s'\"<>\]}},])*")  # of an override, or a mapping
-FILES = ("sqlite:///", "sqlite+pysqlite:///", "file:///")  # names of files, in which any character may be
+DATABASES = ("sqlite:///", "sqlite+pysqlite:///")
+FILES = (*DATABASES, "file:///")  # names of files, in which any character may be; in those of databases but ?
 HOST = re.compile(r"(\[[^\]]*\]|[^:\[\]]*)(:\d+)?")
 USER = re.compile(r"[^:/]*(?::[^?]*|:.*)?@", re.DOTALL)  # as SQLAlchemy reads it: a password may contain / and ?
 INTERPOLATED = re.compile(r"\$\{[^}]*\}")
 SECRET = re.compile(
-    r"(pass(word|wd|phrase|code)?|pwd|token|secret|api_?key|access_?key(_?id)?|credentials?|signature|authorization)$"
-    r"|(^|[^a-z])(key|auth|sig|pat)$"
+    r"(pass(word|wd|phrase|code)?|pwd|token|secret|api_?key|access_?key(_?id)?|credentials?|signature|authorization|jwt|session_?id)$"
+    r"|(^|[^a-z])(key|auth|sig|pat|sid)$|^(code|session)$"
 )
 SECRET_INSIDE = re.compile(r"(?i)(pwd|password|token|secret)\s*=")  # of a parameter that holds others (odbc_connect)
 
@@ -56,19 +57,40 @@ def bare(address: str) -> str:
 
     A user alone stays in the address of a database, where it is no secret: postgresql://bob@host/runs.
     """
-    if not (scheme := START.match(address)) or address.startswith(FILES):
+    if not (scheme := START.match(address)):
         return address
+    if address.startswith(FILES):
+        path, mark, parameters = address.partition("?")
+        kept = _harmless(parameters, "&") if address.startswith(DATABASES) else parameters
+        return path + (mark if kept else "") + kept
     rest = address[scheme.end() :]
     user = _user(rest, scheme[0].lower().startswith("http"))
     if ":" in user or scheme[0].lower() in ("http://", "https://"):
         rest = rest[len(user) :]
+    path = re.split("[?#]", rest, maxsplit=1)[0]
+    rest = _harmless(path, ";") + rest[len(path) :]
     for mark in "?#":
         front, found, parameters = rest.partition(mark)
         if found:
             parameters, other, tail = parameters.partition("#") if mark == "?" else (parameters, "", "")
-            kept = "&".join(one for one in parameters.split("&") if not _is_secret(one))
+            kept = _harmless(parameters, "&")
             rest = front + (mark if kept else "") + kept + other + tail
     return scheme[0] + rest
+
+
+def _harmless(parameters: str, separator: str) -> str:
+    """Those parameters that are no secrets."""
+    return separator.join(one for one in parameters.split(separator) if not _is_secret(one))
+
+
+def is_cut_short(address: str) -> bool:
+    """Whether an address out of a text seems to end within its password, at a character that it did not have to end
+    at: it has something behind a colon that is no port, and no @."""
+    scheme = START.match(address)
+    if scheme is None or address.startswith(FILES) or "${" in address:
+        return False
+    authority = re.split(r"[/?#]", address[scheme.end() :], maxsplit=1)[0]
+    return ":" in authority and "@" not in authority and not HOST.fullmatch(authority)
 
 
 def _user(rest: str, web: bool) -> str:
@@ -206,12 +228,14 @@ def _secrets(addresses: Any) -> Iterator[str]:
 
 
 def _secrets_in(address: str) -> Iterator[str]:
-    if (scheme := START.match(address)) and not address.startswith(FILES):
+    if address.startswith(DATABASES):
+        yield from (one.partition("=")[2] for one in re.split("[?&]", address)[1:] if _is_secret(one))
+    elif (scheme := START.match(address)) and not address.startswith(FILES):
         rest = address[scheme.end() :]
         user = _user(rest, scheme[0].lower().startswith("http"))
         name, colon, password = user[:-1].partition(":")
         yield password if colon else name
-        yield from (one.partition("=")[2] for one in re.split("[?&#]", rest[len(user) :]) if _is_secret(one))
+        yield from (one.partition("=")[2] for one in re.split("[?&#;]", rest[len(user) :]) if _is_secret(one))
 
 
 def _kept() -> dict[str, str]:

@@ -11,9 +11,9 @@ from hydra.errors import HydraException
 from omegaconf import ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ssd.config.credentials import IN_LIST, IN_TEXT, SIGNS, take
+from ssd.config.credentials import IN_LIST, IN_TEXT, SIGNS, is_cut_short, take
 from ssd.config.paths import CONF
-from ssd.config.text import as_text, is_text, quoted
+from ssd.config.text import as_text, in_quotes, is_text, quoted
 from ssd.utils.errors import UserError
 
 COMMAND = "SSD_COMMAND"  # environment variable: the words as JSON, for the processes that run a sweep's jobs
@@ -22,6 +22,7 @@ REMOVAL = re.compile(r"~\w+(\.\w+)+")
 NUMBER = re.compile(r"\d+")
 CONFIG_DIR = {"-cd", "--config-dir"}  # flags for a folder of one's own beside conf/
 SEARCH_PATH = "hydra.searchpath"
+QUOTED = r"""'(?P<single>(?:[^'\\]|\\.)*)'|"(?P<double>(?:[^"\\]|\\.)*)\""""  # a text in a list or a mapping
 PLAIN = re.compile(r"/[A-Za-z0-9_./-]*")  # a path that needs no quotes
 WITH_VALUE = {"-c", "--cfg", "-p", "--package", "-cp", "--config-path", "-cn", "--config-name", *CONFIG_DIR}
 PARTS = re.compile(r"\[[^\]]*\]|[^,\s]+")  # of a sweep over data shapes
@@ -232,18 +233,31 @@ def take_overrides(overrides: Sequence[str]) -> list[str]:
 
 
 def _take_override(word: str) -> str:
-
     key, equals, value = word.partition("=")
     if not equals or word.startswith("-"):
         return word
     plain = _plain(word)
-    if plain is None:  # a sweep, a list, or what is no override
+    if plain is None or plain.startswith(("[", "{")):  # a sweep, a list, or what is no override
         pattern = IN_LIST if value.startswith(("[", "{")) else IN_TEXT
-        return f"{key}={pattern.sub(lambda match: take(match[0]), value)}"
+        return f"{key}={re.sub(f'{QUOTED}|{pattern.pattern}', partial(_taken, key), value)}"
     if key.endswith("tracking_uri") and "@" in plain and "://" not in plain:
         raise UserError(f"{key}: expected the address of a store, sqlite:///path/mlflow.db or http://server:5000")
     address = take(plain)
     return word if address == plain else override(key, address)
+
+
+def _taken(key: str, found: re.Match[str]) -> str:
+    """An address of a list or a sweep, or a text in quotes, without credentials."""
+    text = found["single"] if found["single"] is not None else found["double"]
+    if text is not None:
+        plain = re.sub(r"\\([\\'\"])", r"\1", text)
+        address = take(plain)
+        return found[0] if address == plain else in_quotes(address)
+    if is_cut_short(found[0]):
+        raise UserError(
+            f"{key}: the password of an address in it has a character that ends the address; put it in quotes"
+        )
+    return take(found[0])
 
 
 def _plain(override: str) -> str | None:

@@ -62,7 +62,13 @@ def nothing_kept(monkeypatch: pytest.MonkeyPatch) -> None:
         ("postgresql://bob@host/runs", "postgresql://bob@host/runs"),
         ("mysql+pymysql://bob:pw@host:3306/runs", "mysql+pymysql://host:3306/runs"),
         ("mssql+pyodbc:///?odbc_connect=DRIVER%3Dx%3BPWD%3Dpw", "mssql+pyodbc:///"),
-        ("sqlite:///runs/a:b@c?password=1.db", "sqlite:///runs/a:b@c?password=1.db"),
+        ("sqlite:///runs/a:b@c;token=1.db", "sqlite:///runs/a:b@c;token=1.db"),
+        ("sqlite:///a.db?mode=ro&password=pw", "sqlite:///a.db?mode=ro"),
+        ("sqlite:///a.db?key=pw", "sqlite:///a.db"),
+        ("file:///runs/a?password=1", "file:///runs/a?password=1"),
+        ("https://host/x?jwt=a&session=b&code=c&session_id=d&page=2", "https://host/x?page=2"),
+        ("https://host/x;token=abc;v=1/y?a=b", "https://host/x;v=1/y?a=b"),
+        ("https://host/;jsessionid=abc", "https://host/"),
         ("http://host:5000", "http://host:5000"),
         ("no address", "no address"),
     ],
@@ -107,6 +113,24 @@ def test_overrides_with_several_addresses() -> None:
     expected = ["a=http://h1,http://h2", "+b=[http://h3]", "+c={uri: 'http://h4'}", "+d={uri:http://h5,experiment:e}"]
     assert take_overrides(given) == expected
     assert [whole(f"http://h{number}") for number in range(1, 6)] == [f"http://b:c{n}@h{n}" for n in range(1, 6)]
+
+
+@pytest.mark.parametrize("mark", [",", " ", "]", "}", ">", ":", "\\'", '"', "\\\\", "/", "?"])
+def test_passwords_in_quotes_within_lists_and_mappings(mark: str) -> None:
+    address = f"'http://bob:x{mark}{SECRET}@h{mark * (mark == '?')}'"
+    for word in (f"+x=[{address},b]", f"+x={{uri: {address}}}", f"+x={address},http://other"):
+        (taken,) = take_overrides([word])
+        assert SECRET not in taken
+        assert "'http://h" in taken
+    assert take_overrides(["+x=['a,b', \"c\", 'http://h/x y']"]) == ["+x=['a,b', \"c\", 'http://h/x y']"]
+
+
+@pytest.mark.parametrize("mark", [",", " ", "]", "}"])
+def test_a_password_that_needs_quotes_is_refused_without_them(mark: str) -> None:
+    with pytest.raises(UserError, match="put it in quotes") as error:
+        take_overrides([f"+x=[http://bob:{SECRET}{mark}x@h]"])
+    assert SECRET not in str(error.value)
+    assert take_overrides(["+x=[http://h:5000/a,s3://bucket/x]"]) == ["+x=[http://h:5000/a,s3://bucket/x]"]
 
 
 def test_overrides_without_credentials_stay_letter_for_letter() -> None:
