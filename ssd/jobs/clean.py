@@ -25,6 +25,7 @@ PACKED = re.compile(rf"(?:{'|'.join(SPLITS)})-[0-9a-f]{{12}}")  # a folder of re
 DRAFT = re.compile(rf"\.{PACKED.pattern}\.(?:part|[0-9a-f]{{12}}(?:[0-9a-f]{{8}})?\.(?:tmp|gone))")
 PREPARED = "prepare.json"
 MAX_BYTES = 64_000_000  # of records.json and prepare.json
+UNKNOWN = "which records its run needs is not known, so nothing is removed; mend or delete that file"
 STILL_WRITTEN = 3600.0  # seconds since its last change for which a draft without a lock is left alone
 
 
@@ -63,21 +64,35 @@ def run(cfg: DictConfig, folder: Path) -> None:
 
 
 def references(runs: Path) -> Iterator[tuple[tuple[str, str], str]]:
-    """((dataset, folder), run) of all records that run directories refer to, wherever the files have been moved."""
-    for place, _, names in os.walk(runs):
-        for name in {RECORDS, PREPARED} & set(names):
-            try:
-                yield from [(_name(Path(folder)), place) for folder in _folders_of(Path(place) / name)]
-            except (OSError, UserError, TypeError, AttributeError, KeyError) as error:
-                log.warning("%s: which records its run needs is not known (%s)", Path(place) / name, error)
+    """((dataset, folder), run) of all records that run directories refer to, wherever the files have been moved.
+
+    Errors: UserError for what cannot be read: the records of that run are not known.
+    """
+    for place, _, names in os.walk(runs, onerror=_unreadable):
+        for name in sorted({RECORDS, PREPARED} & set(names)):
+            for folder in _folders_of(Path(place) / name):
+                yield _name(Path(folder)), place
+
+
+def _unreadable(error: OSError) -> None:
+    raise UserError(f"{error.filename}: {error.strerror}, so the records that runs in it need are not known") from error
 
 
 def _folders_of(file: Path) -> list[str]:
-    """The folders of records that records.json, or prepare.json, names."""
-    content = read_json(file, MAX_BYTES, "a list of records")
-    if file.name == RECORDS:
-        return list(content.values())
-    return [os.path.dirname(split["file"]) for split in content["splits"].values()]
+    """The folders of records that records.json, or prepare.json, names. Errors: UserError for one that is damaged."""
+    try:
+        content = read_json(file, MAX_BYTES, "a list of records")
+        if file.name == RECORDS:
+            folders = list(content.values())
+        else:
+            folders = [os.path.dirname(split["file"]) for split in content["splits"].values()]
+        if not all(Path(folder).name for folder in folders):
+            raise ValueError("it names no folders")
+    except UserError as error:
+        raise UserError(f"{error}; {UNKNOWN}") from error
+    except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
+        raise UserError(f"{file}: damaged ({type(error).__name__}: {error}); {UNKNOWN}") from error
+    return folders
 
 
 def record_folders(place: Path) -> list[Path]:

@@ -95,3 +95,18 @@ def test_without_runs_or_records_nothing_is_guessed(tmp_path):
     (tmp_path / "records").mkdir()
     with pytest.raises(UserError, match=r"job.runs=.*outputs: no such folder"):
         cleaned(tmp_path)
+
+
+@pytest.mark.parametrize("name", [RECORDS, "prepare.json"])
+@pytest.mark.parametrize(
+    "text", ["{", "[]", "7", '{"train": 5}', '{"train": ""}', '{"splits": {"train": {}}}', "\0", '"x"']
+)
+def test_nothing_goes_while_it_is_not_known_what_a_run_needs(tmp_path, pack, name, text):
+    records = pack(0)
+    place = tmp_path / "outputs" / "train" / "x"
+    place.mkdir(parents=True)
+    (place / name).write_text(text)
+    with pytest.raises(UserError, match=f"{name}.*so nothing is removed") as error:
+        cleaned(tmp_path, "job.delete=true")
+    assert "\n" not in str(error.value)
+    assert records.rec.is_file()
