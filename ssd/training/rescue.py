@@ -1,6 +1,8 @@
 """What ends a training without being its end: whatever it is, the last whole step is saved before."""
 
+import gc
 import logging
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
@@ -10,6 +12,8 @@ from ssd.tracking.events import Pruned
 from ssd.utils.errors import DivergedError, InterruptedRun, LostWorkerError, UserError
 
 log = logging.getLogger(__name__)
+
+RESERVE = 128 << 20  # bytes
 
 # What MXNet says when there is no more memory, on a CPU and on a GPU.
 NO_MEMORY = ("out of memory", "bad_alloc", "Failed to allocate", "Memory allocation failed", "Cannot allocate memory")
@@ -31,12 +35,19 @@ def rescued(training: Rescuer, command: Callable[[], str]) -> Iterator[None]:
     A UserError stays one line, of the same class; memory that is short becomes one. Any other error is one of a bug or
     of a user's own code: it keeps its type and traceback, and a line of the log says what is saved. When saving fails,
     too, that is said behind the first error. Not saved is what a guard has found to have diverged.
+
+    Where memory is short, saving has RESERVE bytes of it, and what the failed step held.
     """
+    reserve = _reserve()
     try:
         yield
     except DivergedError:
         raise
     except BaseException as error:
+        reserve.clear()
+        if _is_memory(error):
+            traceback.clear_frames(error.__traceback__)
+            gc.collect()
         outcome = _save(training, error, command)
         if isinstance(error, Pruned):
             raise
@@ -48,6 +59,14 @@ def rescued(training: Rescuer, command: Callable[[], str]) -> Iterator[None]:
             raise UserError(f"memory is exhausted ({_first_line(error)}); {outcome}") from error
         log.error("%s; %s", _first_line(error), outcome)
         raise
+
+
+def _reserve() -> bytearray:
+    """Addresses that nobody else gets. Never written to, they take no memory; there may be none to have."""
+    try:
+        return bytearray(RESERVE)
+    except MemoryError:
+        return bytearray()
 
 
 def _save(training: Rescuer, error: BaseException, command: Callable[[], str]) -> str:
