@@ -119,6 +119,8 @@ def unpack(array: Any) -> dict[str, Any]:
     """Errors: UserError when it holds something else."""
     try:
         facts = json.loads(array.asnumpy().astype(np.uint8).tobytes())
-    except ValueError as error:
+        if not isinstance(facts, dict):
+            raise ValueError("it is no object")
+    except (ValueError, RecursionError) as error:
         raise UserError(f"the checkpoint's progress cannot be read ({error})") from error
-    return dict(facts)
+    return facts

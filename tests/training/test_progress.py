@@ -6,10 +6,12 @@ import random
 import numpy as np
 import pytest
 
+from ssd.mxnet_compat import mx
 from ssd.training.guards import GuardConfig, Guards
 from ssd.training.losses import StepLosses
-from ssd.training.progress import Progress, count_of, real
+from ssd.training.progress import Progress, count_of, real, unpack
 from ssd.training.state import random_state, restore_random
+from ssd.utils.errors import UserError
 
 
 def test_progress_comes_back() -> None:
@@ -91,3 +93,9 @@ def test_numbers() -> None:
     for wrong in ("1", None, float("inf"), True):
         with pytest.raises(ValueError, match="number"):
             real(wrong)
+
+
+@pytest.mark.parametrize("text", [b"[1]", b"7", b"null", b"{", b"[" * 100_000, b"\xff"])
+def test_facts_that_are_none_are_refused(text: bytes) -> None:
+    with pytest.raises(UserError, match="progress cannot be read"):
+        unpack(mx.nd.array(np.frombuffer(text, np.uint8), dtype=np.uint8))

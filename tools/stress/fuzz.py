@@ -34,6 +34,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -42,6 +43,7 @@ from omegaconf import OmegaConf
 
 from ssd.checkpoint.index import NAME
 from ssd.checkpoint.model import SPEC_ATTRIBUTE, Model, ModelSpec, load_model, load_params, stamp
+from ssd.checkpoint.store import Checkpoints, Keep
 from ssd.config.compose import compose
 from ssd.config.paths import CONF
 from ssd.data.datasets import download, voc_xml, yolo_text
@@ -66,12 +68,13 @@ from ssd.importers.caffe.wire import read_weights
 from ssd.importers.npz import load_npz
 from ssd.jobs import clean
 from ssd.jobs.compare import lines_of, table_of
+from ssd.jobs.train import guard_config
 from ssd.mxnet_compat import mx
 from ssd.runs.inherit import inherit
 from ssd.runs.rerun import as_saved, saved_words
 from ssd.runs.results import Conditions, Results
 from ssd.runs.resume import check_same, resume_words
-from ssd.sweeps import leaderboard
+from ssd.sweeps import leaderboard, study
 from ssd.sweeps.outcome import FINISHED, Outcome
 from ssd.symbol import build_train
 from ssd.symbol.backbones import mobilenet
@@ -81,12 +84,16 @@ from ssd.tracking.events import RunInfo
 from ssd.tracking.files import Table
 from ssd.tracking.mlflow.outbox import Entry
 from ssd.tracking.mlflow.store import Settings
+from ssd.training.guards import Guards
+from ssd.training.keeper import Keeper, Often
+from ssd.training.trainer import Trainer
 from ssd.utils.errors import UserError
 
 SIDE = 64
 CLASSES = ["circle", "rectangle", "traffic light"]
 SECONDS = 20.0  # for one case, on a machine that does other things as well
 MEMORY = 4 << 30  # bytes beyond what the process has when it begins
+LABELS = (2, 3, 6)  # of a batch of two images
 BATCH = 100  # cases of one process
 HOLD_OUT = {"val": 0.25, "test": 0.0, "seed": 0}
 NUMBERS = [
@@ -263,6 +270,15 @@ def setting_changed(data: bytes, rng: random.Random) -> bytes:
     return json.dumps(content).encode()
 
 
+def facts_changed(data: bytes, rng: random.Random) -> bytes:
+    """The JSON within a .states file, which stays as long as it is where blanks can fill it up."""
+    begin = data.index(b'{"progress"')
+    facts, end = json.JSONDecoder().raw_decode(data[begin:].decode("latin-1"))
+    for _ in range(rng.choice([1, 1, 2])):
+        facts = value_changed(facts, rng)
+    return data[:begin] + json.dumps(facts).encode().ljust(end)[:end] + data[begin + end :]
+
+
 BINARY = (bytes_changed,)
 TEXT = (words_changed, words_changed, bytes_changed)
 JSON = (values_changed, values_changed, words_changed, bytes_changed)
@@ -303,6 +319,83 @@ def make_index(folder: Path) -> None:
              "value": 0.5, "values": {"val/map": 0.5}}  # fmt: skip
     index = {"last": entry, "best": entry, "kept": [entry], "finished": True, "words": ["epochs=1"]}
     (folder / NAME).write_text(json.dumps(index))
+
+
+def keeper(folder: Path, *, resumed: bool) -> Keeper:
+    """A training of two steps an epoch, at its beginning or where its checkpoint is."""
+    cfg, batch = (
+        compose([f"data_shape={SIDE}", "backbone=small", "batch_size=2", "training.ema=0.9"]),
+        (2, 3, SIDE, SIDE),
+    )
+    data = SimpleNamespace(
+        provide_data=[mx.io.DataDesc("data", batch)], provide_label=[mx.io.DataDesc("label", LABELS)]
+    )
+    checkpoints = Checkpoints(folder, "val/map_11pt", Keep(1, None))
+    saved = checkpoints.resume([]) if resumed else checkpoints.begin([])
+    trainer = Trainer(cfg, CLASSES, data, 4, saved.start if saved else None)
+    hooks = {"guards": Guards(guard_config(cfg), "val/map_11pt", checkpoints.advice), "ema": trainer.ema}
+    made = Keeper(trainer, hooks, checkpoints, Often(None, None), "images")
+    if saved:
+        made.restore(saved, 2)
+    return made
+
+
+def step(training: Keeper) -> None:
+    label = np.full(LABELS, -1, np.float32)
+    label[:, 0] = 0, 0.2, 0.2, 0.6, 0.6, 0
+    noise = np.random.default_rng(0).normal(0, 1, (2, 3, SIDE, SIDE)).astype(np.float32)
+    batch = mx.io.DataBatch([mx.nd.array(noise)], [mx.nd.array(label)], pad=0)
+    training.progress.count(training.trainer.step(batch), 2, 0.1)
+
+
+def make_states(folder: Path) -> None:
+    """A checkpoint without checksums, as of the first version: with them, no damaged byte is looked at."""
+    training = keeper(folder, resumed=False)
+    step(training)
+    training.save(2)
+    index = json.loads((folder / NAME).read_text())
+    for entry in [index["last"], *index["kept"]]:
+        entry["sha256"] = {}
+    (folder / NAME).write_text(json.dumps(index))
+
+
+def read_states(folder: Path) -> None:
+    index = (folder / NAME).read_bytes()
+    try:
+        step(keeper(folder, resumed=True))
+    finally:
+        (folder / NAME).write_bytes(index)  # which resuming writes anew
+
+
+SPACE = ["lr=interval(0.1,0.5)", "augment=mild,ssd", "epochs=1"]
+
+
+def sweep_config(folder: Path) -> Any:
+    sweeper = OmegaConf.load(CONF / "hydra" / "sweeper" / "optuna.yaml")
+    sweeper.storage = f"sqlite:///{folder}/study.db"
+    hydra = {"sweeper": sweeper, "sweep": {"dir": str(folder)}, "launcher": {"_target_": "x.BasicLauncher"}}
+    return OmegaConf.create({"hydra": hydra, "seed": 0, "sweep": {"parallel": 1}})
+
+
+def make_study(folder: Path) -> None:
+    """One whose trials have failed, but for one that is running."""
+    cfg = sweep_config(folder)
+    cfg.hydra.sweeper.n_trials = 2
+    study.search(cfg, SimpleNamespace(launch=lambda jobs, initial_job_idx: []), SPACE)  # type: ignore[arg-type]
+    space, fixed = study.split(SPACE)
+    study.ask(study.open_study(cfg.hydra.sweeper, fixed), cfg.hydra.sweeper, 0, space)
+
+
+def read_study(folder: Path) -> None:
+    """Searches on, with jobs that leave nothing. What it adds does not stay."""
+    before = (folder / "study.db").read_bytes()
+    cfg = sweep_config(folder)
+    cfg.hydra.sweeper.n_trials = 4
+    try:
+        study.search(cfg, SimpleNamespace(launch=lambda jobs, initial_job_idx: []), SPACE)  # type: ignore[arg-type]
+    finally:
+        (folder / "study.db").write_bytes(before)
+        (folder / "study.db-journal").unlink(missing_ok=True)
 
 
 def make_bundle(folder: Path) -> None:
@@ -696,6 +789,8 @@ KINDS = {
     "events": Kind(make_events, read_events, {"events/*": BINARY}),
     "voc-lists": Kind(make_voc, read_voc, {"ImageSets/Main/train.txt": TEXT, "Annotations/1.xml": TEXT}),
     "yolo-lists": Kind(make_lists, read_lists, {"train.txt": TEXT, "obj.names": TEXT}),
+    "states": Kind(make_states, read_states, {"*.states": (bytes_changed, facts_changed, facts_changed)}),
+    "study": Kind(make_study, read_study, {"study.db": (bytes_changed, words_changed)}),
     "videos": Kind(make_videos, read_videos, {"a.*": BINARY}),
     "archives": Kind(make_archive, read_archive, {"a.*": BINARY}),
 }
