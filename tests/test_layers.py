@@ -53,7 +53,7 @@ LATE = {
 }
 
 # Rooms that work with the whole configuration; the others get small frozen dataclasses out of ssd/config/parts.py.
-WHOLE = ("run", "sweeps", "jobs", "runs", "config", "training")
+WHOLE = ("run", "sweeps", "jobs", "runs", "config")
 # What users call with what compose() returns, and converts it.
 PUBLIC = {"build_train", "build_test", "feature_maps", "make_dataset", "from_config"}
 # The only ones that change a configuration: before it is resolved, and to resolve it.

@@ -6,8 +6,8 @@ from typing import Any, TypeVar
 
 from omegaconf import OmegaConf
 
-from ssd.config.augment import Augment, read_augment
-from ssd.config.validate import check_head, check_steps
+from ssd.config.augment import Augment, input_shapes, read_augment
+from ssd.config.validate import SCHEDULES, check_head, check_steps
 
 Part = TypeVar("Part")
 
@@ -176,6 +176,73 @@ class ClusterConfig:
     config: str
 
 
+@dataclass(frozen=True)
+class InitConfig:
+    """What a network starts from, see conf/config.yaml. weight_names: what an .npz calls its parameters. freeze: as
+    configured, else that of the backbone, which a network from scratch does not have. freeze_bn: of the backbone.
+    lr_mult: by group of parameters."""
+
+    mode: str
+    weights: str | None
+    weight_names: Mapping[str, Any] | None
+    freeze: str | None
+    freeze_bn: bool
+    lr_mult: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """options: of the optimizer of that name, all but the learning rate."""
+
+    name: str
+    learning_rate: float
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """warmup: fraction of the run. options: of the policy of that name."""
+
+    name: str
+    warmup: float
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class TrainerConfig:
+    """How a network is trained. shapes: (height, width) that batches may have, the configured one first. accumulate:
+    passes of a step. weight_decay: "weights" or "all". ema: decay per step, 0 = none. distributed: by several workers.
+    """
+
+    network: NetworkConfig
+    shapes: tuple[tuple[int, int], ...]
+    init: InitConfig
+    optimizer: OptimizerConfig
+    schedule: ScheduleConfig
+    device: DeviceConfig
+    precision: str
+    accumulate: int
+    weight_decay: str
+    ema: float
+    seed: int
+    distributed: bool
+
+
+@dataclass(frozen=True)
+class GuardConfig:
+    """What ends a training early. max_skipped, explode_steps (in a row), explode_window (the median is of): steps.
+    explode_factor: of the median loss; None = never. patience: validations; None = never."""
+
+    non_finite: str  # stop | skip
+    max_skipped: int
+    explode_factor: float | None
+    explode_steps: int
+    explode_window: int
+    patience: int | None
+    min_delta: float
+    max_hours: float | None
+
+
 def network_config(cfg: Any) -> NetworkConfig:
     """cfg: what ssd.config.compose() returns; a NetworkConfig is returned as it is.
 
@@ -229,6 +296,65 @@ def cluster_config(cfg: Any) -> ClusterConfig:
         accumulate=cfg.training.accumulate,
         devices=len(cfg.device.ids),
         config="" if cfg.cluster.name == "none" else OmegaConf.to_yaml(cfg, resolve=True),
+    )
+
+
+def trainer_config(cfg: Any) -> TrainerConfig:
+    """Errors: UserError when the lists of the head do not fit together, or of a key of the augmentation."""
+    network, training = network_config(cfg), cfg.training
+    return TrainerConfig(
+        network=network,
+        shapes=tuple(input_shapes(read_augment(cfg.augment), network.input.shape)),
+        init=_init_config(cfg),
+        optimizer=_optimizer_config(cfg.optimizer),
+        schedule=_schedule_config(cfg.schedule),
+        device=device_config(cfg),
+        precision=training.precision,
+        accumulate=training.accumulate,
+        weight_decay=training.weight_decay,
+        ema=training.ema,
+        seed=cfg.seed,
+        distributed=cfg.cluster.name != "none",
+    )
+
+
+def _init_config(cfg: Any) -> InitConfig:
+    init = plain(cfg.init)
+    return InitConfig(
+        mode=init["mode"],
+        weights=init["weights"],
+        weight_names=init["names"],
+        freeze=init["freeze"] or (cfg.backbone.freeze if init["mode"] != "scratch" else None),
+        freeze_bn=init["statistics"] == "frozen",
+        lr_mult=init["rates"],
+    )
+
+
+def _optimizer_config(optimizer: Any) -> OptimizerConfig:
+    options = plain(optimizer)
+    name, rate = options.pop("name"), options.pop("learning_rate")
+    if options.get("clip_gradient") is None:  # which MXNet's optimizers are not given
+        options.pop("clip_gradient", None)
+    return OptimizerConfig(name, rate, options)
+
+
+def _schedule_config(schedule: Any) -> ScheduleConfig:
+    values = plain(schedule)
+    name = values["name"]
+    return ScheduleConfig(name, values["warmup"], {key: values[key] for key in SCHEDULES[name]})
+
+
+def guard_config(cfg: Any) -> GuardConfig:
+    guard = cfg.guard
+    return GuardConfig(
+        non_finite=guard.non_finite,
+        max_skipped=guard.max_skipped,
+        explode_factor=guard.explode.factor,
+        explode_steps=guard.explode.steps,
+        explode_window=guard.explode.window,
+        patience=guard.patience,
+        min_delta=guard.min_gain,
+        max_hours=cfg.max_hours,
     )
 
 

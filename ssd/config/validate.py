@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import fields
 from types import NoneType
 from typing import Any
@@ -26,6 +27,7 @@ CHOICES = {
     "training.precision": ("float32", "bfloat16", "float16"),
     "training.weight_decay": ("weights", "all"),
 }
+SCHEDULES = {"constant": (), "step": ("milestones", "factor"), "cosine": ("final",)}  # keys of each policy
 DECAYS = ("momentum", "beta1", "beta2", "rho", "gamma1", "gamma2")  # of averages
 BUT_HEADS = "but_heads"
 STAGE = re.compile(r"stage:(\d+)")
@@ -143,6 +145,7 @@ def check_recipe(cfg: DictConfig) -> None:
 
 
 def _check_optimizer(optimizer: DictConfig) -> None:
+    _check_keys("optimizer", optimizer, ("name", "learning_rate"))
     options: Any = optimizer.items()
     for key, value in options:
         if key == "name" or (value is None and key == "clip_gradient"):
@@ -155,10 +158,23 @@ def _check_optimizer(optimizer: DictConfig) -> None:
 
 
 def _check_schedule(schedule: DictConfig) -> None:
-    for key in ("milestones", "factor", "warmup", "final"):
-        values = schedule[key] if key in schedule else ListConfig([])
+    _check_keys("schedule", schedule, ("name", "warmup"))
+    if schedule.name not in SCHEDULES:
+        raise UserError(f"schedule.name={schedule.name}: expected {' or '.join(SCHEDULES)}")
+    _check_keys(f"schedule.name={schedule.name}", schedule, SCHEDULES[schedule.name])
+    for key in ("warmup", *SCHEDULES[schedule.name]):
+        values = schedule[key]
         for value in values if isinstance(values, ListConfig) else [values]:
             _check_number(f"schedule.{key}", value)
+            if key in ("milestones", "warmup") and not 0 <= value <= 1:
+                raise UserError(
+                    f"schedule.{key}={value}: expected a fraction of the run, 0 to 1; epoch 80 of 240 is 0.333"
+                )
+
+
+def _check_keys(group: str, node: DictConfig, keys: Sequence[str]) -> None:
+    if missing := [key for key in keys if key not in node]:
+        raise UserError(f"{group}: needs {missing[0]}, which has no value")
 
 
 def _check_number(key: str, value: Any) -> None:

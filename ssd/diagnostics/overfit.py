@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from ssd.checkpoint.model import Model, ModelSpec
-from ssd.config.parts import LoaderConfig, NetworkConfig
+from ssd.config.parts import LoaderConfig, NetworkConfig, TrainerConfig
 from ssd.data.base import Sample
 from ssd.data.loaders.build import make_train_loader
 from ssd.data.recordio.cache import ensure_records
@@ -38,11 +38,11 @@ class Learned:
 @dataclass(frozen=True)
 class SelfTest:
     """How the network is tested. loader: one batch of all images, and as many epochs as there are steps at most.
-    trainer: the settings of the Trainer. measure_every: steps. metric: see ssd.evaluation.measure."""
+    measure_every: steps. metric: see ssd.evaluation.measure."""
 
     loader: LoaderConfig
     network: NetworkConfig
-    trainer: Any
+    trainer: TrainerConfig
     measure_every: int
     metric: Any
 

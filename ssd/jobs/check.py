@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from ssd.config.parts import loader_config, network_config
+from ssd.config.parts import loader_config, network_config, trainer_config
 from ssd.data.base import Sample
 from ssd.data.datasets.build import make_dataset
 from ssd.data.inspection.gate import Gate
@@ -74,7 +74,9 @@ def self_test(cfg: DictConfig, folder: Path) -> None:
     log.info("learning %d pictures by heart: %s", len(samples), ", ".join(sample.path.name for sample in samples))
     started = time.perf_counter()
     alone = overfitting(cfg, len(samples))
-    test = SelfTest(loader_config(alone), network_config(alone), alone, cfg.check.measure_every, cfg.metric)
+    test = SelfTest(
+        loader_config(alone), network_config(alone), trainer_config(alone), cfg.check.measure_every, cfg.metric
+    )
     learned = overfit(test, samples, gate.classes, folder)
     seconds = time.perf_counter() - started
     numbers = {"map_area": learned.mean, "steps": learned.steps, "seconds": round(seconds, 1), **learned.by_class}

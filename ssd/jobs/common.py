@@ -16,14 +16,13 @@ from ssd.config.commands import task_overrides
 from ssd.config.overrides import key_of
 from ssd.config.parts import network_config
 from ssd.config.paths import CONF
-from ssd.data.base import Dataset, Sample
+from ssd.data.base import Sample
 from ssd.data.datasets.build import make_dataset
 from ssd.data.datasets.fingerprint import fingerprint
 from ssd.data.inspection.checks import nearly_equal
-from ssd.data.inspection.gate import Admitted, Gate
+from ssd.data.inspection.gate import Gate
 from ssd.data.inspection.looking import Known
 from ssd.data.inspection.problems import Problem
-from ssd.data.recordio.cache import Records, ensure_records
 from ssd.detection.detector import Detector
 from ssd.detection.onnx_file import OnnxModel
 from ssd.detection.open_model import open_model
@@ -65,20 +64,6 @@ def open_gate(cfg: DictConfig) -> Gate:
     if pair := nearly_equal(gate.classes):
         log.warning("classes %r and %r are two classes; if they are one, write them alike", *pair)
     return gate
-
-
-def training_splits(cfg: DictConfig, dataset: Dataset) -> list[str]:
-    """What a training uses of a dataset."""
-    return ["train", "val", *(["test"] if cfg.training.test and "test" in dataset.available else [])]
-
-
-def packed(cfg: DictConfig, dataset: Dataset, split: str, admitted: Admitted) -> Records:
-    """The records of a split: those that the data set consists of if they can be used, else packed on first use."""
-    folder = Path(cfg.training.records) / file_name(str(cfg.dataset.name))
-    samples, whole = admitted.samples[split], split not in admitted.skipped
-    as_they_are = dataset.records(split, folder) if whole and cfg.training.max_side is None else None
-    # Packed in one order for all seeds, so that a sweep over them shares the files; the loader shuffles by cfg.seed.
-    return as_they_are or ensure_records(samples, folder, split, seed=0, max_side=cfg.training.max_side)
 
 
 def open_detector(cfg: DictConfig) -> Detector:

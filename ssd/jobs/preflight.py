@@ -4,23 +4,21 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from ssd.config.augment import input_shapes
-from ssd.config.parts import loader_config, network_config
+from ssd.config.parts import OptimizerConfig, loader_config, trainer_config
 from ssd.data.loaders.build import check_loader
 from ssd.export.calibration import check_method
 from ssd.mxnet_compat import contexts, mx
 from ssd.symbol.features import feature_maps
 from ssd.symbol.graphs import build_train
 from ssd.tracking.events import make_writers
-from ssd.training.groups import frozen_by, frozen_names
+from ssd.training.groups import frozen_names
 from ssd.training.hook import make_hooks
 from ssd.training.precision import prepare
-from ssd.training.schedules import Schedule
 from ssd.training.start import read_source, take_over
+from ssd.training.trainer import optimizer_errors
 from ssd.utils.atomic_files import unwritable
 from ssd.utils.errors import UserError
 
@@ -50,32 +48,25 @@ def check_start(cfg: DictConfig) -> None:
 
 
 def _check_training(cfg: DictConfig) -> None:
-    prepare(cfg)
-    loader = loader_config(cfg)
+    config, loader = trainer_config(cfg), loader_config(cfg)
+    prepare(config)
     check_loader(loader, loader.batch_size)
-    network = network_config(cfg)
-    for shape in input_shapes(loader.augment, network.input.shape):
+    network, init = config.network, config.init
+    for shape in config.shapes:
         feature_maps(network.at(shape))
     graph, shapes = build_train(network, 1), {"data": (1, 3, *network.input.shape), "label": (1, 1, 6)}
-    frozen_names(graph, frozen_by(cfg), shapes)
-    if cfg.init.mode != "scratch" and cfg.resume in (None, "auto"):
+    frozen_names(graph, init.freeze, shapes)
+    if init.mode != "scratch" and cfg.resume in (None, "auto"):
         with _in_silence("ssd.training.start", "ssd.export"):
-            take_over(graph, shapes, source := read_source(cfg.init, graph), [], by_class=False)
-        if cfg.init.mode == "finetune" and source.classes is None:
+            take_over(graph, shapes, source := read_source(init, graph), [], by_class=False)
+        if init.mode == "finetune" and source.classes is None:
             raise UserError(f"init.weights={source.path}: says nothing of its classes; use init.mode=pretrained")
-    _check_optimizer(cfg)
+    _check_optimizer(config.optimizer)
 
 
-def _check_optimizer(cfg: DictConfig) -> None:
-    options: Any = OmegaConf.to_container(cfg.optimizer, resolve=True)
-    name = options.pop("name")
-    Schedule(cfg.schedule, options["learning_rate"], 1)
-    if options.get("clip_gradient") is None:
-        options.pop("clip_gradient", None)
-    try:
-        mx.optimizer.create(name, **options)
-    except (ValueError, TypeError) as error:
-        raise UserError(f"optimizer {name}: {str(error).splitlines()[0]}") from error
+def _check_optimizer(optimizer: OptimizerConfig) -> None:
+    with optimizer_errors(optimizer.name):
+        mx.optimizer.create(optimizer.name, learning_rate=optimizer.learning_rate, **optimizer.options)
 
 
 @contextmanager

@@ -9,8 +9,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from ssd.data.base import SPLITS, Dataset, Sample
 from ssd.data.inspection.gate import Admitted
-from ssd.jobs.common import open_gate, packed
+from ssd.jobs.common import open_gate
 from ssd.jobs.runtime import with_classes
+from ssd.jobs.training_data import make_records
 from ssd.utils.atomic_files import write_json
 from ssd.utils.errors import UserError
 from ssd.utils.text_table import text_table
@@ -61,7 +62,7 @@ def run(cfg: DictConfig, folder: Path) -> None:
 
 def pack(cfg: DictConfig, dataset: Dataset, split: str, admitted: Admitted) -> Packed:
     started = time.monotonic()
-    records = packed(cfg, dataset, split, admitted)
+    records = make_records(cfg, dataset, split, admitted)
     return Packed(
         **count(admitted.samples[split]),
         megabytes=round(records.rec.stat().st_size / 1e6, 1),

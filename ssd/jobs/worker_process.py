@@ -17,7 +17,6 @@ from ssd.config.compose import compose
 from ssd.config.overrides import composable
 from ssd.config.schema import Config
 from ssd.config.targets import literal
-from ssd.jobs.runtime import resolved
 from ssd.launch.channel import connect
 from ssd.launch.hosts import LOOPBACK, address_towards
 from ssd.launch.plan import SERVER, WORKER, Node, Plan, Task
@@ -67,8 +66,7 @@ def _train(cfg: DictConfig, member: Member, rank: int) -> None:
     from ssd.data.loaders.base import Share
     from ssd.jobs.train_worker import follow
 
-    averaged_by_worker_0 = {"training.ema": 0.0}
-    follow(resolved(cfg, averaged_by_worker_0), member, Share(rank, member.welcome["workers"]))
+    follow(cfg, member, Share(rank, member.welcome["workers"]))
 
 
 def _serve() -> None:

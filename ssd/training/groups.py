@@ -4,8 +4,6 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from omegaconf import DictConfig
-
 from ssd.config.validate import BUT_HEADS, STAGE
 from ssd.utils.errors import UserError
 from ssd.utils.patterns import compiled
@@ -26,12 +24,6 @@ def group_of(name: str) -> str:
 
 def is_class_predictor(name: str) -> bool:
     return CLASS_PREDICTOR.fullmatch(name) is not None
-
-
-def frozen_by(cfg: DictConfig) -> str | None:
-    """What says which parameters stay fixed: init.freeze, or the backbone, unless it starts from scratch."""
-    freeze: str | None = cfg.init.freeze or (cfg.backbone.freeze if cfg.init.mode != "scratch" else None)
-    return freeze
 
 
 def frozen_names(symbol: Any, freeze: str | None, shapes: dict[str, tuple[int, ...]]) -> list[str]:

@@ -5,10 +5,10 @@ import math
 import statistics
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ssd.checkpoint.store import CALMER
+from ssd.config.parts import GuardConfig
 from ssd.training.hook import Hook
 from ssd.training.losses import StepLosses
 from ssd.training.progress import count_of, real
@@ -20,20 +20,6 @@ if TYPE_CHECKING:
 SKIPPING = f"{CALMER}; guard.non_finite=skip leaves such steps out"
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class GuardConfig:
-    """As conf/config.yaml has it, guard and max_hours."""
-
-    non_finite: str  # stop | skip
-    max_skipped: int  # steps
-    explode_factor: float | None  # of the median loss; None = never
-    explode_steps: int  # in a row
-    explode_window: int  # steps of which the median is
-    patience: int | None  # validations
-    min_gain: float
-    max_hours: float | None
 
 
 class Guards(Hook):
@@ -114,7 +100,7 @@ class Guards(Hook):
         """value: the metric of a validation, None when it was not measured."""
         if value is None or math.isnan(value):
             return
-        if self._best is None or value > self._best + self._config.min_gain:
+        if self._best is None or value > self._best + self._config.min_delta:
             self._best, self._waited = value, 0
         else:
             self._waited += 1

@@ -1,5 +1,6 @@
 """The hooks that connect a training with the rest of a run: validation, loggers, checkpoints and signals."""
 
+import logging
 from collections.abc import Callable
 
 from ssd.tracking.events import Pruned
@@ -10,8 +11,10 @@ from ssd.training.progress import Meter
 from ssd.utils.errors import InterruptedRun
 from ssd.utils.signals import StopSignals
 
-# Called with (epoch, step) after an epoch; returns what it measured, named val/….
-Validate = Callable[[int, int], dict[str, float]]
+# Called after an epoch; returns what it measured, named val/….
+Validate = Callable[[Fit], dict[str, float]]
+
+log = logging.getLogger(__name__)
 
 
 class Validation(Hook):
@@ -23,7 +26,18 @@ class Validation(Hook):
 
     def end_epoch(self, loop: Fit) -> None:
         if loop.epoch % self._every == 0 or loop.epoch == loop.epochs or loop.stopping:
-            loop.metrics |= self._validate(loop.epoch, loop.progress.step)
+            loop.metrics |= self._validate(loop)
+
+
+class JointSpeed(Hook):
+    """Logs how fast all workers are together, after every epoch."""
+
+    def __init__(self, workers: int) -> None:
+        self._workers = workers
+
+    def end_epoch(self, loop: Fit) -> None:
+        speed = loop.metrics["train/images_per_second"]
+        log.info("epoch %d: %.1f images/s by %d workers together", loop.epoch, speed, self._workers)
 
 
 class Tracking(Hook):

@@ -5,10 +5,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from omegaconf import DictConfig, OmegaConf
 
-from ssd.config.augment import input_shapes, read_augment
-from ssd.config.targets import literal
+from ssd.config.parts import NetworkConfig, TrainerConfig
 from ssd.graph_passes.fuse import fused
 from ssd.graph_passes.mixed_precision import FULL, lowered
 from ssd.mxnet_compat import mx
@@ -22,19 +20,18 @@ Shape = tuple[int, int]  # height, width
 
 
 class Graphs:
-    """The train graph for every shape that the augmentation makes; `base` is that of evaluation, which is saved."""
+    """The train graph for every shape that batches may have; `base` is that of evaluation, which is saved."""
 
-    def __init__(self, cfg: DictConfig, num_classes: int, data: Any) -> None:
+    def __init__(self, config: TrainerConfig, num_classes: int, data: Any) -> None:
         """data: anything with provide_data. Errors: UserError when nothing is left of a feature map at some shape."""
         self._bytes = np.dtype(data.provide_data[0].dtype) == np.uint8
-        self._input = cfg.backbone.input
-        self._frozen_statistics = cfg.init.statistics == "frozen"
-        self._precision = cfg.training.precision
-        self._by_onednn = cfg.device.name == "cpu" and mx.runtime.Features().is_enabled("MKLDNN")
-        augment, shape = read_augment(cfg.augment), (cfg.data_shape.height, cfg.data_shape.width)
-        self._graphs = {each: _graph(_at(cfg, each), num_classes) for each in input_shapes(augment, shape)}
-        self.base = self._graphs[shape]
-        self._shape = shape
+        self._input = config.network.input
+        self._freeze_bn = config.init.freeze_bn
+        self._precision = config.precision
+        self._by_onednn = config.device.name == "cpu" and mx.runtime.Features().is_enabled("MKLDNN")
+        self._graphs = {shape: _graph(config.network.at(shape), num_classes) for shape in config.shapes}
+        self._shape = self._input.shape
+        self.base = self._graphs[self._shape]
 
     def largest(self, shape: Shape) -> Shape:
         """Of the shapes that batches may have; `shape` is that of the data, which may be another than configured."""
@@ -47,16 +44,16 @@ class Graphs:
         The saved one has float input as evaluation gives it; the parameters are the same.
         """
         symbol = self._graphs.get(shape, self.base)
-        if self._frozen_statistics:
-            symbol = with_frozen_statistics(symbol)
+        if self._freeze_bn:
+            symbol = with_frozen_bn(symbol)
         if self._by_onednn:
             symbol = fused(symbol, shape)
         if self._precision != FULL:
             symbol = lowered(symbol, self._precision, shape)
         if not self._bytes:
             return symbol
-        mean, std = (tuple(self._input[key]) for key in ("mean", "std"))
         pixels = mx.sym.Cast(mx.sym.Variable("data"), dtype="float32", name="data_float")
+        mean, std = self._input.mean, self._input.std
         return symbol(data=mx.sym.image.normalize(pixels, mean=mean, std=std, name="data_normalised"))
 
 
@@ -111,7 +108,7 @@ def _divided(described: Any, passes: int) -> Any:
     return mx.io.DataDesc(described.name, (pictures // passes, *rest), dtype=described.dtype)
 
 
-def with_frozen_statistics(symbol: Any) -> Any:
+def with_frozen_bn(symbol: Any) -> Any:
     """The graph whose backbone normalises by the running means and variances, in training too, and leaves them."""
     graph = json.loads(symbol.tojson())
     for node in graph["nodes"]:
@@ -120,15 +117,6 @@ def with_frozen_statistics(symbol: Any) -> Any:
     return mx.sym.load_json(json.dumps(graph))
 
 
-def _graph(cfg: DictConfig, num_classes: int) -> Any:
-    graph = build_train(cfg, num_classes)
+def _graph(network: NetworkConfig, num_classes: int) -> Any:
+    graph = build_train(network, num_classes)
     return mx.sym.Group([output for output, name in zip(graph, graph.list_outputs(), strict=True) if name != NMS])
-
-
-def _at(cfg: DictConfig, shape: Shape) -> DictConfig:
-    """The configuration with another input shape and everything else, such as the layers of the head, as it is."""
-    if shape == (cfg.data_shape.height, cfg.data_shape.width):
-        return cfg
-    plain: Any = OmegaConf.to_container(cfg, resolve=True)
-    plain["data_shape"] |= {"height": shape[0], "width": shape[1]}
-    return OmegaConf.create(literal(plain))

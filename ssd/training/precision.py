@@ -6,8 +6,7 @@ import os
 import platform
 from pathlib import Path
 
-from omegaconf import DictConfig
-
+from ssd.config.parts import TrainerConfig
 from ssd.graph_passes.mixed_precision import FULL
 from ssd.mxnet_compat import mx
 from ssd.symbol.losses import divides_itself
@@ -22,9 +21,9 @@ WITH_KERNELS = ("", "ALL", "DEFAULT", "AVX512_CORE_BF16", "AVX512_CORE_AMX")  # 
 ARCH_PRCTL, REQUEST_PERMISSION, TILE_DATA = 158, 0x1023, 18  # Linux on x86-64
 
 
-def prepare(cfg: DictConfig) -> None:
+def prepare(config: TrainerConfig) -> None:
     """Call before the first network is bound. Errors: UserError saying what is missing."""
-    precision, device = cfg.training.precision, cfg.device.name
+    precision, device, network = config.precision, config.device.name, config.network
     if precision == FULL:
         return
     asked = f"training.precision={precision}"
@@ -34,9 +33,9 @@ def prepare(cfg: DictConfig) -> None:
             f"{asked}: device={device} has no kernels for it, only device={DEVICES[precision]}; try {other}"
         )
     if precision == "float16":
-        if divides_itself(cfg.compat, cfg.loss.classification):
+        if divides_itself(network.compat, network.loss.classification):
             raise UserError(
-                f"{asked}: with compat={cfg.compat} gradients are too small for 16 bits before they are sums"
+                f"{asked}: with compat={network.compat} gradients are too small for 16 bits before they are sums"
             )
         return
     if not mx.runtime.Features().is_enabled("MKLDNN"):

@@ -6,10 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
-
 from ssd.checkpoint.graph_file import load_graph
 from ssd.checkpoint.model import PARAMS_NAME, Params, find_params, load_params, spec_of, stamped
+from ssd.config.parts import InitConfig
 from ssd.config.validate import NUMPY
 from ssd.importers.mxnet_ssd import renamed
 from ssd.importers.npz import load_npz
@@ -46,7 +45,7 @@ class Start:
             arg_params[name][:] = mx.nd.array(array)
 
 
-def read_source(init: DictConfig, symbol: Any) -> Source:
+def read_source(init: InitConfig, symbol: Any) -> Source:
     """What init.weights names, under the names of the graph `symbol`. Errors: UserError when it cannot be read."""
     path = init.weights
     if path is None:
@@ -54,7 +53,7 @@ def read_source(init: DictConfig, symbol: Any) -> Source:
     if path.endswith(NUMPY):
         if not Path(path).is_file():
             raise UserError(f"init.weights={path}: there is no such file")
-        return Source(path, *load_npz(path, init.names, symbol), None)
+        return Source(path, *load_npz(path, init.weight_names, symbol), None)
     try:
         return Source(path, *renamed(load_params(path), symbol), _classes(find_params(path)))
     except UserError as error:

@@ -7,19 +7,17 @@ from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-
 from ssd.checkpoint.model import Params
+from ssd.config.parts import InitConfig, TrainerConfig
 from ssd.mxnet_compat import contexts, mx
 from ssd.symbol.losses import divides_itself
 from ssd.training import adadelta, sgd
 from ssd.training.allreduce import Exchange
 from ssd.training.ema import Ema
-from ssd.training.groups import frozen_by, frozen_names, learning_rates, weight_decays
+from ssd.training.groups import frozen_names, learning_rates, weight_decays
 from ssd.training.losses import StepLosses, loss_divisor, read_losses
 from ssd.training.module_adapter import ModuleAdapter
 from ssd.training.modules import Graphs, Modules
-from ssd.training.precision import prepare
 from ssd.training.schedules import Schedule
 from ssd.training.start import Start, read_source, take_over, tell, wanted_shapes
 from ssd.training.state import all_finite, draws
@@ -46,58 +44,66 @@ class Probe:
     show: Callable[[list[list[Any]]], None]
 
 
+@contextlib.contextmanager
+def optimizer_errors(name: str) -> Iterator[None]:
+    """While MXNet makes an optimizer. Errors: UserError for a name or an option that it does not know."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        raise UserError(f"optimizer {name}: {str(error).splitlines()[0]}") from error
+
+
 class Trainer:
-    """A bound, initialised Module with its optimizer."""
+    """A bound, initialised Module with its optimizer. Of 16 bits, ssd.training.precision.prepare() is called before."""
 
     def __init__(
         self,
-        cfg: DictConfig,
+        config: TrainerConfig,
         classes: Sequence[str],
         data: Any,
         total_steps: int,
         start: tuple[Params, Params] | None = None,
     ) -> None:
         """data: anything with provide_data and provide_label, the shapes of one batch. start: the parameters of a run
-        that is gone on with; None = those that cfg says."""
-        prepare(cfg)
+        that is resumed; None = those that config.init names."""
+        network = config.network
         self.exchange: Exchange | None = None  # with other workers
-        self._seed = cfg.seed
+        self._seed = config.seed
         # Else the graph divides, per device and pass.
-        self._batch_normalised = not divides_itself(cfg.compat, cfg.loss.classification)
+        self._batch_normalised = not divides_itself(network.compat, network.loss.classification)
         # Of losses that learn from every anchor the positives alone are the measure.
-        self._negative_ratio = cfg.matching.negative_ratio if cfg.loss.classification == "softmax" else 0.0
-        graphs = Graphs(cfg, len(classes), data)
+        self._negative_ratio = network.matching.negative_ratio if network.loss.classification == "softmax" else 0.0
+        graphs = Graphs(config, len(classes), data)
         self.symbol = graphs.base
         self.outputs = len(self.symbol.list_outputs())
-        self.devices = contexts(cfg.device)
+        self.devices = contexts(config.device)
         self._draws = draws(self.symbol)
         shapes = dict([*data.provide_data, *data.provide_label])
-        freeze = frozen_by(cfg)
-        frozen = frozen_names(self.symbol, freeze, shapes)
+        frozen = frozen_names(self.symbol, config.init.freeze, shapes)
         if frozen:
             log.info("frozen: %d parameters: %s", len(frozen), ", ".join(frozen))
-        self._passes = cfg.training.accumulate
+        self._passes = config.accumulate
         self._modules = Modules(graphs, data, self.devices, frozen, self._passes)
         self.module = self._modules.owner
         if start is None:
-            self._begin(cfg, classes, shapes, frozen)
+            self._begin(config.init, classes, shapes, frozen)
         else:
             self._set_params(*start)
-        self._init_optimizer(cfg, total_steps)
-        self.ema = Ema(self.module, cfg.training.ema) if cfg.training.ema else None
+        self._init_optimizer(config, total_steps)
+        self.ema = Ema(self.module, config.ema) if config.ema else None
         # A step that is skipped, or that fails, must leave no trace in BatchNorm's running statistics either, which its
         # forward pass changes.
         self._statistics = [array.copy() for array in self._statistic_arrays()]
         self._stage = Stage.BETWEEN
 
-    def _begin(self, cfg: DictConfig, classes: Sequence[str], shapes: dict[str, Any], frozen: Sequence[str]) -> None:
-        """First parameters, as cfg.init says."""
+    def _begin(self, init: InitConfig, classes: Sequence[str], shapes: dict[str, Any], frozen: Sequence[str]) -> None:
+        """The first parameters."""
         start = Start()
-        if cfg.init.mode != "scratch":
-            source = read_source(cfg.init, self.symbol)
-            start = take_over(self.symbol, shapes, source, classes, by_class=cfg.init.mode == "finetune")
-        if cfg.init.mode != "scratch" or frozen:
-            tell(wanted_shapes(self.symbol, shapes), start, frozen, dict(cfg.init.rates))
+        if init.mode != "scratch":
+            source = read_source(init, self.symbol)
+            start = take_over(self.symbol, shapes, source, classes, by_class=init.mode == "finetune")
+        if init.mode != "scratch" or frozen:
+            tell(wanted_shapes(self.symbol, shapes), start, frozen, init.lr_mult)
         self._set_params(start.arg_params, start.aux_params)
         if start.rows:
             arg_params, aux_params = self.module.get_params()
@@ -107,27 +113,27 @@ class Trainer:
     def _set_params(self, arg_params: Params, aux_params: Params) -> None:
         self.module.init_params(mx.init.Xavier(), arg_params, aux_params)
 
-    def _init_optimizer(self, cfg: DictConfig, total_steps: int) -> None:
-        options: Any = OmegaConf.to_container(cfg.optimizer, resolve=True)
-        name, rate = options.pop("name"), options["learning_rate"]
-        if options["clip_gradient"] is None:
-            del options["clip_gradient"]
-        options["lr_scheduler"] = self.schedule = Schedule(cfg.schedule, rate, total_steps)
-        options["rescale_grad"] = 1.0 / len(self.devices)
-        ours = {"adadelta": adadelta.NAME} | ({"sgd": sgd.NAME} if cfg.device.name == "cpu" else {})
+    def _init_optimizer(self, config: TrainerConfig, total_steps: int) -> None:
+        name, rate, factors = config.optimizer.name, config.optimizer.learning_rate, config.init.lr_mult
+        self.schedule = Schedule(config.schedule, rate, total_steps)
+        options = {
+            **config.optimizer.options,
+            "learning_rate": rate,
+            "lr_scheduler": self.schedule,
+            "rescale_grad": 1.0 / len(self.devices),
+        }
+        ours = {"adadelta": adadelta.NAME} | ({"sgd": sgd.NAME} if config.device.name == "cpu" else {})
         # Of several workers the exchange sums gradients, over the devices of each, too.
-        kvstore = "local" if len(self.devices) > 1 and cfg.cluster.name == "none" else None
-        try:
+        kvstore = "local" if len(self.devices) > 1 and not config.distributed else None
+        with optimizer_errors(name):
             self.module.init_optimizer(kvstore, ours.get(name, name), options)
-        except (ValueError, TypeError) as error:
-            raise UserError(f"optimizer {name}: {str(error).splitlines()[0]}") from error
         self.module.set_factors(
-            learning_rates(self.symbol, dict(cfg.init.rates)), weight_decays(self.symbol, cfg.training.weight_decay)
+            learning_rates(self.symbol, factors), weight_decays(self.symbol, config.weight_decay)
         )
-        factors = "".join(f", times {factor:g} for {group}" for group, factor in cfg.init.rates.items() if factor != 1)
+        other = "".join(f", times {factor:g} for {group}" for group, factor in factors.items() if factor != 1)
         log.info(
             "optimizer: %s, learning rate %g by schedule=%s%s, weight decay %g on %s",
-            name, rate, cfg.schedule.name, factors, options.get("wd", 0), cfg.training.weight_decay,
+            name, rate, config.schedule.name, other, options.get("wd", 0), config.weight_decay,
         )  # fmt: skip
 
     def step(self, batch: Any, number: int = 0) -> StepLosses:

@@ -11,6 +11,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from ssd.config.compose import compose
+from ssd.config.parts import trainer_config
 from ssd.config.paths import CONF
 from ssd.importers.npz import load_npz
 from ssd.mxnet_compat import mx
@@ -101,7 +102,7 @@ def test_a_training_starts_from_it(file: Path) -> None:
         provide_label = [mx.io.DataDesc("label", (2, 2, 6))]
 
     words = ["backbone=mobilenet_025", "init.mode=pretrained", f"init.weights={file}", "names=mobilenet_torch"]
-    trainer = Trainer(compose(words), ["a"], Data(), 10)
+    trainer = Trainer(trainer_config(compose(words)), ["a"], Data(), 10)
     given = state_dict()
     np.testing.assert_array_equal(trainer.params()[0]["conv_1_conv2d_weight"].asnumpy(), given["stage1.0.0.weight"])
 

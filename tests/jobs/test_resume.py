@@ -19,6 +19,7 @@ import pytest
 from ssd.checkpoint.index import read_index
 from ssd.checkpoint.store import Checkpoints
 from ssd.config.compose import compose
+from ssd.config.parts import trainer_config
 from ssd.data.loaders.fast import FastLoader
 from ssd.evaluation.measure import measure
 from ssd.jobs import train
@@ -115,7 +116,7 @@ def test_an_interrupted_run_ends_like_any_other(words: list[str], stops: list[in
 def test_interrupted_in_bfloat16(run: Train) -> None:
     words = ["training.precision=bfloat16", "training.accumulate=2", "training.ema=0.9"]
     try:
-        prepare(compose(words))
+        prepare(trainer_config(compose(words)))
     except UserError as error:
         pytest.skip(str(error))
     whole = run("whole", *words)

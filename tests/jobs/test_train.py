@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ssd import jobs
 from ssd.config.compose import compose
 from ssd.detection import Detector
 from ssd.jobs import train
@@ -100,11 +101,12 @@ def test_a_run_can_be_repeated_from_its_own_configuration(trained: Callable[...,
         (["training.precision=float16"], "training.precision=float16"),
     ],
 )
-def test_what_cannot_work_is_told_before_anything_is_packed(tmp_path, words, message):
+def test_what_cannot_work_is_reported_before_anything_is_packed(tmp_path, monkeypatch, words, message):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # which the job sets
     common = ["dataset.train=8", "dataset.val=4", "dataset.image_size=32", f"dataset.root={tmp_path}/drawn",
               f"training.records={tmp_path}/records", "data_shape=64", "batch_size=4", "logger=[]"]  # fmt: skip
     (tmp_path / "run").mkdir()
     with pytest.raises(UserError, match=message):
-        train.run(compose([*common, *words]), tmp_path / "run")
+        jobs.run(compose([*common, *words]), tmp_path / "run")
     assert not list((tmp_path / "records").glob("*/*-*"))
     assert not list((tmp_path / "records").glob("*/.*"))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from omegaconf import DictConfig
 
+from ssd.config.parts import trainer_config
 from ssd.mxnet_compat import mx
 from ssd.tracking import Events, Writer
 from ssd.training.monitor import Monitor
@@ -26,7 +27,7 @@ def without_batch_statistics(cfg: DictConfig, passes: int) -> DictConfig:
 
 def trained(cfg: DictConfig, batches: Any, steps: int = 4) -> tuple[list[float], Trainer]:
     mx.random.seed(7)
-    trainer = Trainer(cfg, CLASSES, batches, 100)
+    trainer = Trainer(trainer_config(cfg), CLASSES, batches, 100)
     return [trainer.step(batches.batch(seed), seed).loss for seed in range(steps)], trainer
 
 
@@ -55,7 +56,7 @@ def test_several_passes_are_one_step(settings, noise, words: list[str], devices:
 
 
 def test_a_pass_holds_its_part_of_the_pictures(settings, noise) -> None:
-    trainer = Trainer(settings("training.accumulate=2", "device.ids=[0,1]"), CLASSES, noise(64), 100)
+    trainer = Trainer(trainer_config(settings("training.accumulate=2", "device.ids=[0,1]")), CLASSES, noise(64), 100)
     module = trainer.module.module
     assert [described.shape[0] for described in module.data_shapes + module.label_shapes] == [2, 2]
     assert {executor.arg_dict["data"].shape[0] for executor in module._exec_group.execs} == {1}
@@ -73,7 +74,7 @@ def test_compat_averages_over_passes_as_over_devices(settings, noise, devices: s
     trainers = []
     for passes in (1, 2):
         mx.random.seed(7)
-        trainers.append(Trainer(without_batch_statistics(cfg, passes), CLASSES, batches, 100))
+        trainers.append(Trainer(trainer_config(without_batch_statistics(cfg, passes)), CLASSES, batches, 100))
         assert trainers[-1].step(batch).finite
     assert_same(trainers[1], trainers[0])
     assert trainers[1].module.gradient_scale == pytest.approx(0.5 / len(trainers[1].devices))
@@ -122,7 +123,7 @@ def test_histograms_are_of_all_passes(settings, noise, loop_steps, devices: str)
     for passes in (1, 2):
         mx.random.seed(7)
         cfg = without_batch_statistics(settings(f"device.ids={devices}"), passes)
-        trainer, curious = Trainer(cfg, CLASSES, noise(64), 100), Curious()
+        trainer, curious = Trainer(trainer_config(cfg), CLASSES, noise(64), 100), Curious()
         events = Events({"curious": curious})
         loop_steps(trainer, [Monitor(trainer, events)], events, [noise(64).batch(number) for number in range(2)])
         heard.append(curious.heard)

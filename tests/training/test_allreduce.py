@@ -11,6 +11,7 @@ import pytest
 from omegaconf import DictConfig
 
 from ssd.config.compose import compose
+from ssd.config.parts import trainer_config
 from ssd.data.loaders.base import Share
 from ssd.mxnet_compat import mx
 from ssd.training.broadcast import _packed, read_beginning
@@ -50,7 +51,7 @@ def trainer_of(cfg: DictConfig, share: Share) -> Trainer:
         provide_label=[mx.io.DataDesc("label", (count, 4, 6))],
     )
     mx.random.seed(7)
-    return Trainer(cfg, CLASSES, shapes, 100)
+    return Trainer(trainer_config(cfg), CLASSES, shapes, 100)
 
 
 class Partner:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from ssd.config.parts import trainer_config
 from ssd.mxnet_compat import mx
 from ssd.training.trainer import Trainer
 
@@ -17,7 +18,8 @@ def arrays(params) -> dict[str, np.ndarray]:
 def test_equals_the_recursion(settings, noise, devices: str) -> None:
     """Weights and running statistics, those of several devices by their mean; decay (1 + t) / (10 + t) at first."""
     decay = 0.3
-    trainer = Trainer(settings(f"training.ema={decay}", f"device.ids={devices}"), CLASSES, noise(64), 100)
+    config = trainer_config(settings(f"training.ema={decay}", f"device.ids={devices}"))
+    trainer = Trainer(config, CLASSES, noise(64), 100)
     wanted = arrays(trainer.raw_params())
     for step in range(1, 6):
         trainer.step(noise(64).batch(step))
@@ -33,7 +35,7 @@ def test_equals_the_recursion(settings, noise, devices: str) -> None:
 
 
 def test_off_the_last_weights_count(settings, noise) -> None:
-    trainer = Trainer(settings(), CLASSES, noise(64), 100)
+    trainer = Trainer(trainer_config(settings()), CLASSES, noise(64), 100)
     trainer.step(noise(64).batch(0))
     assert trainer.ema is None
     assert "weights" not in trainer.state()
@@ -42,7 +44,7 @@ def test_off_the_last_weights_count(settings, noise) -> None:
 
 
 def test_a_step_that_is_not_finite_is_not_averaged(settings, noise) -> None:
-    trainer = Trainer(settings("training.ema=0.9"), CLASSES, noise(64), 100)
+    trainer = Trainer(trainer_config(settings("training.ema=0.9")), CLASSES, noise(64), 100)
     before = arrays(trainer.params())
     batch = noise(64).batch(0)
     batch.data[0][0] = 3e38
@@ -56,14 +58,14 @@ def test_goes_on_exactly_from_its_named_arrays(settings, noise, devices: str) ->
     """As checkpoints store them: averages as the parameters, what training goes on with among the states."""
     cfg = settings("training.ema=0.9", "optimizer.momentum=0.9", f"device.ids={devices}")
     mx.random.seed(1)
-    whole = Trainer(cfg, CLASSES, noise(64), 100)
+    whole = Trainer(trainer_config(cfg), CLASSES, noise(64), 100)
     for step in range(3):
         whole.step(noise(64).batch(step))
     params, state, updates = whole.params(), whole.state(), whole.updates
     copies = {group: {name: array.copy() for name, array in part.items()} for group, part in state.items()}
     weights = copies["weights"]
     start = tuple({name[4:]: array for name, array in weights.items() if name[:4] == kind} for kind in ("arg:", "aux:"))
-    second = Trainer(cfg, CLASSES, noise(64), 100, start)
+    second = Trainer(trainer_config(cfg), CLASSES, noise(64), 100, start)
     second.restore(copies, updates, params)
     for step in range(3, 6):
         for trainer in (whole, second):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from ssd.config.compose import compose
+from ssd.config.parts import trainer_config
 from ssd.symbol import build_train
 from ssd.training.groups import frozen_names, group_of, learning_rates, weight_decays
 from ssd.training.trainer import Trainer
@@ -90,7 +91,7 @@ def test_decay_reaches_the_optimizer(settings, noise, optimizer: str, which: str
     """Of a batch without objects and without negatives nothing moves but by decay."""
     cfg = settings(f"optimizer={optimizer}", "optimizer.wd=0.5", f"training.weight_decay={which}",
                    "matching.min_negatives=0", "init.rates.heads=0", f"device.ids={devices}")  # fmt: skip
-    trainer = Trainer(cfg, ["a", "b", "c"], noise(64), 100)
+    trainer = Trainer(trainer_config(cfg), ["a", "b", "c"], noise(64), 100)
     before = {name: array.asnumpy().copy() for name, array in trainer.params()[0].items()}
     batch = noise(64).batch(0)
     batch.label[0][:] = -1
@@ -106,7 +107,7 @@ def test_a_rate_is_a_factor_on_the_step(settings, noise, caplog: pytest.LogCaptu
     steps = []
     for rate in (1.0, 0.25):
         cfg = settings(f"init.rates.backbone={rate}", "optimizer.momentum=0", "optimizer.wd=0", "seed=1")
-        trainer = Trainer(cfg, ["a", "b", "c"], noise(64), 100, steps[0][0] if steps else None)
+        trainer = Trainer(trainer_config(cfg), ["a", "b", "c"], noise(64), 100, steps[0][0] if steps else None)
         before = tuple({name: array.copy() for name, array in part.items()} for part in trainer.params())
         trainer.step(noise(64).batch(0))
         name = "stage1_2_conv2d_weight"

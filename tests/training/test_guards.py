@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from ssd.config.compose import compose
-from ssd.jobs.train import guard_config
+from ssd.config.parts import guard_config
 from ssd.training.guards import Guards
 from ssd.training.losses import StepLosses
 from ssd.utils.errors import UserError

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from ssd.config.parts import trainer_config
 from ssd.symbol import build_train
 from ssd.training.trainer import Trainer
 from ssd.utils.errors import UserError
@@ -16,12 +17,13 @@ SCALES = "augment.multi_scale.factors=[1.5]"  # 64 and 96 pixels
 def test_every_shape_trains_the_same_parameters(settings, noise, devices: str, compat: str, capfd) -> None:
     """A step on another shape is that of a network made for it."""
     words = [f"device.ids={devices}", f"compat={compat}", "optimizer.momentum=0.9"]
-    trainer = Trainer(settings(SCALES, *words), CLASSES, noise(64), 100)
+    trainer = Trainer(trainer_config(settings(SCALES, *words)), CLASSES, noise(64), 100)
     trainer.step(noise(64).batch(0))
     start = tuple({name: array.copy() for name, array in part.items()} for part in trainer.params())
     state, updates = trainer.state(), trainer.updates
     copies = {group: {name: array.copy() for name, array in part.items()} for group, part in state.items()}
-    alone = Trainer(settings("data_shape=96", "data_shape.tier=small", *words), CLASSES, noise(96), 100, start)
+    config = trainer_config(settings("data_shape=96", "data_shape.tier=small", *words))
+    alone = Trainer(config, CLASSES, noise(96), 100, start)
     alone.restore(copies, updates, start)
     for seed in (1, 2):
         losses = [each.step(noise(96).batch(seed)).loss for each in (trainer, alone)]
@@ -35,26 +37,26 @@ def test_every_shape_trains_the_same_parameters(settings, noise, devices: str, c
 
 
 def test_the_saved_graph_is_that_of_the_base_shape(settings, noise) -> None:
-    with_scales = Trainer(settings(SCALES, "init.freeze=stage:1"), CLASSES, noise(64), 100)
-    assert with_scales.symbol.tojson() == Trainer(settings(), CLASSES, noise(64), 100).symbol.tojson()
+    with_scales = Trainer(trainer_config(settings(SCALES, "init.freeze=stage:1")), CLASSES, noise(64), 100)
+    assert with_scales.symbol.tojson() == Trainer(trainer_config(settings()), CLASSES, noise(64), 100).symbol.tojson()
 
 
 def test_a_shape_that_is_too_small_is_told_at_once(settings, noise) -> None:
     cfg = settings("backbone=vgg16_reduced", "data_shape=320", "augment.multi_scale.factors=[1.0,0.25]")
     with pytest.raises(UserError, match="at data shape 64x64: nothing is left"):
-        Trainer(cfg, CLASSES, noise(320), 100)
+        Trainer(trainer_config(cfg), CLASSES, noise(320), 100)
 
 
 @pytest.mark.parametrize("devices", ["[0]", "[0,1]"])
 def test_frozen_statistics(settings, noise, devices: str) -> None:
     """The backbone's stay, and its normalisations use them in training; those of extra layers learn on."""
     cfg = settings("head=ssd_bn", f"device.ids={devices}")
-    first = Trainer(cfg, CLASSES, noise(64), 100)
+    first = Trainer(trainer_config(cfg), CLASSES, noise(64), 100)
     for seed in range(3):
         first.step(noise(64).batch(seed))
     start = tuple({name: array.copy() for name, array in part.items()} for part in first.params())
     cfg.init.statistics = "frozen"
-    trainer = Trainer(cfg, CLASSES, noise(64), 100, start)
+    trainer = Trainer(trainer_config(cfg), CLASSES, noise(64), 100, start)
     losses = [trainer.step(noise(64).batch(seed)).loss for seed in range(6, 9)]
     assert np.isfinite(losses).all()
     for name, array in trainer.params()[1].items():

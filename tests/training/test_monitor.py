@@ -9,6 +9,7 @@ import pytest
 from omegaconf import DictConfig
 
 from ssd.config.compose import compose
+from ssd.config.parts import trainer_config
 from ssd.mxnet_compat import mx
 from ssd.tracking import Events, Writer
 from ssd.training.monitor import ENOUGH, Monitor, sample
@@ -69,7 +70,7 @@ def trained(loop_steps) -> Trained:
 
     def run(cfg: DictConfig, pattern: str | None, steps: int = 4) -> tuple[Curious, Trainer, list[float]]:
         mx.random.seed(7)
-        trainer = Trainer(cfg, CLASSES, Batches, 100)
+        trainer = Trainer(trainer_config(cfg), CLASSES, Batches, 100)
         curious = Curious(pattern or "")
         events = Events({"curious": curious} if pattern else {})
         batches = [Batches.batch(step) for step in range(steps)]
@@ -137,7 +138,7 @@ def test_frozen_parameters_have_no_gradient(trained: Trained) -> None:
 
 
 def test_a_loss_that_is_not_finite_is_told_all_the_same(loop_steps) -> None:
-    trainer = Trainer(config(), CLASSES, Batches, 100)
+    trainer = Trainer(trainer_config(config()), CLASSES, Batches, 100)
     curious = Curious("loc_pred")
     trainer.module.weights[f"{FEATURE}_loc_pred_conv_bias"][0][:] = np.inf
     before = state(trainer)

@@ -8,7 +8,7 @@ import pytest
 
 from ssd.checkpoint.model import Model, ModelSpec
 from ssd.config.compose import compose
-from ssd.config.parts import loader_config
+from ssd.config.parts import loader_config, trainer_config
 from ssd.data.base import Sample, no_boxes
 from ssd.data.datasets.build import make_dataset
 from ssd.data.loaders.build import make_train_loader
@@ -44,7 +44,7 @@ def trained(min_negatives: int, epochs: int, train: list[Sample], folder: Path) 
     cfg = compose([f"matching.min_negatives={min_negatives}", "augment=none", f"epochs={epochs}"])
     seed_everything(3)
     loader = make_train_loader(ensure_records(train, folder, "train", seed=0), loader_config(cfg), label_width(train))
-    trainer = Trainer(cfg, cfg.dataset.classes, loader, epochs * loader.steps)
+    trainer = Trainer(trainer_config(cfg), cfg.dataset.classes, loader, epochs * loader.steps)
     for _ in range(epochs):
         loader.reset()
         for _ in range(loader.steps):

@@ -10,6 +10,7 @@ import pytest
 from omegaconf import DictConfig
 
 from ssd.config.overrides import groups
+from ssd.config.parts import trainer_config
 from ssd.mxnet_compat import mx
 from ssd.training.groups import group_of, learning_rates, weight_decays
 from ssd.training.schedules import Schedule
@@ -92,12 +93,12 @@ def test_every_key_applies_in_every_step(settings, noise, name: str, which: str,
     words = [f"optimizer={name}", *WORDS, f"optimizer.learning_rate={RATES[name]}", f"training.weight_decay={which}"]
     cfg = settings(*words, f"device.ids={devices}")
     mx.random.seed(3)
-    trainer = Trainer(cfg, CLASSES, noise(64), STEPS)
+    trainer = Trainer(trainer_config(cfg), CLASSES, noise(64), STEPS)
     rates = learning_rates(trainer.symbol, cfg.init.rates)
     decays = weight_decays(trainer.symbol, which)
     assert len(set(rates.values())) > 3
     assert set(decays.values()) == {0.0, 1.0} if which == "weights" else {1.0}
-    schedule = Schedule(cfg.schedule, RATES[name], STEPS)
+    schedule = Schedule(trainer_config(cfg).schedule, RATES[name], STEPS)
     states: dict[str, dict[str, Any]] = {parameter: {} for parameter in rates}
     used, clips = [], 0
     for step in range(1, STEPS + 1):
@@ -131,12 +132,12 @@ def test_going_on_is_bit_for_bit_the_same(settings, noise, name: str) -> None:
     """Also where warm-up, schedule and the optimizer's own count of steps depend on how far the run is."""
     cfg = settings(f"optimizer={name}", *WORDS)
     mx.random.seed(3)
-    whole = Trainer(cfg, CLASSES, noise(64), STEPS)
+    whole = Trainer(trainer_config(cfg), CLASSES, noise(64), STEPS)
     for step in range(3):
         whole.step(noise(64).batch(step), step)
     params = tuple({name: array.copy() for name, array in part.items()} for part in whole.params())
     state = {group: {key: array.copy() for key, array in arrays.items()} for group, arrays in whole.state().items()}
-    rest = Trainer(cfg, CLASSES, noise(64), STEPS, params)
+    rest = Trainer(trainer_config(cfg), CLASSES, noise(64), STEPS, params)
     rest.restore(state, whole.updates, params)
     for step in range(3, STEPS):
         losses = [trainer.step(noise(64).batch(step), step).loss for trainer in (whole, rest)]
@@ -148,7 +149,8 @@ def test_going_on_is_bit_for_bit_the_same(settings, noise, name: str) -> None:
 
 def test_what_applies_is_logged(settings, noise, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    Trainer(settings("optimizer=adadelta", "optimizer.learning_rate=0.5", *WORDS), CLASSES, noise(64), STEPS)
+    config = trainer_config(settings("optimizer=adadelta", "optimizer.learning_rate=0.5", *WORDS))
+    Trainer(config, CLASSES, noise(64), STEPS)
     assert (
         "optimizer: adadelta, learning rate 0.5 by schedule=step, times 0.5 for backbone, times 2 for extras, "
         "weight decay 0.05 on weights"
@@ -159,7 +161,7 @@ def test_what_applies_is_logged(settings, noise, caplog: pytest.LogCaptureFixtur
 def test_a_rate_of_zero_moves_nothing(settings, noise, name: str) -> None:
     """Not by weight decay either."""
     cfg = settings(f"optimizer={name}", "optimizer.wd=0.5", "optimizer.learning_rate=0")
-    trainer = Trainer(cfg, CLASSES, noise(64), STEPS)
+    trainer = Trainer(trainer_config(cfg), CLASSES, noise(64), STEPS)
     before = weights_of(trainer)
     assert trainer.step(noise(64).batch(0)).finite
     for each, array in weights_of(trainer).items():
@@ -184,9 +186,9 @@ def test_a_step_is_mxnet_ssds_gradient_and_decay(settings, noise) -> None:
     mx.random.seed(3)
     cfgs = [settings(*MXNET_SSD, f"compat={compat}") for compat in ("null", "mxnet_ssd")]
     assert [cfg.optimizer.learning_rate for cfg in cfgs] == [0.001, 0.004]
-    ours = Trainer(cfgs[0], CLASSES, noise(64), STEPS)
+    ours = Trainer(trainer_config(cfgs[0]), CLASSES, noise(64), STEPS)
     start = tuple({name: array.copy() for name, array in part.items()} for part in ours.params())
-    theirs = Trainer(cfgs[1], CLASSES, noise(64), STEPS, start)
+    theirs = Trainer(trainer_config(cfgs[1]), CLASSES, noise(64), STEPS, start)
     for step in range(3):
         losses = [trainer.step(noise(64).batch(step)) for trainer in (ours, theirs)]
         assert losses[0].anchors == 4 * losses[0].positives > 0  # three negatives each
@@ -199,7 +201,7 @@ def test_a_step_is_mxnet_ssds_gradient_and_decay(settings, noise) -> None:
 @pytest.mark.parametrize("compat", ["null", "mxnet_ssd"])
 def test_decay_alone_is_mxnet_ssds(settings, noise, compat: str) -> None:
     """Of images without objects nothing else moves: 0.004 x 0.0005 of every weight a step, before momentum."""
-    trainer = Trainer(settings(*MXNET_SSD, f"compat={compat}"), CLASSES, noise(64), STEPS)
+    trainer = Trainer(trainer_config(settings(*MXNET_SSD, f"compat={compat}")), CLASSES, noise(64), STEPS)
     name = "stage2_2_conv2d_weight"
     before = trainer.params()[0][name].asnumpy().astype(np.float64)
     batch = noise(64).batch(0)
@@ -212,4 +214,4 @@ def test_decay_alone_is_mxnet_ssds(settings, noise, compat: str) -> None:
 @pytest.mark.parametrize("key", ["momentum", "learning_rat"])
 def test_a_key_that_the_optimizer_does_not_know(settings, noise, key: str) -> None:
     with pytest.raises(UserError, match=f"optimizer adadelta: .*{key}"):
-        Trainer(settings("optimizer=adadelta", f"+optimizer.{key}=0.9"), CLASSES, noise(64), STEPS)
+        Trainer(trainer_config(settings("optimizer=adadelta", f"+optimizer.{key}=0.9")), CLASSES, noise(64), STEPS)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from omegaconf import DictConfig
 
+from ssd.config.parts import trainer_config
 from ssd.mxnet_compat import mx
 from ssd.tracking import Events, Writer
 from ssd.training import precision
@@ -27,14 +28,14 @@ BFLOAT16 = "training.precision=bfloat16"
 def able(settings) -> None:
     """Skips where bfloat16 cannot run."""
     try:
-        precision.prepare(settings(BFLOAT16))
+        precision.prepare(trainer_config(settings(BFLOAT16)))
     except UserError as error:
         pytest.skip(str(error))
 
 
 def trained(cfg: DictConfig, batches: Any, steps: int) -> tuple[list[float], Trainer]:
     mx.random.seed(7)
-    trainer = Trainer(cfg, CLASSES, batches, 100)
+    trainer = Trainer(trainer_config(cfg), CLASSES, batches, 100)
     return [trainer.step(batches.batch(step % 3), step).loss for step in range(steps)], trainer
 
 
@@ -93,9 +94,10 @@ def test_nothing_of_it_reaches_child_processes(settings, monkeypatch: pytest.Mon
     """AMX is allowed to a process, not to those it starts: told to use it, oneDNN would end them."""
     monkeypatch.delenv(precision.ISA, raising=False)
     code = (
-        "import os; from ssd.config import compose; from ssd.utils.errors import UserError\n"
+        "import os; from ssd.config import compose; from ssd.config.parts import trainer_config\n"
+        "from ssd.utils.errors import UserError\n"
         "from ssd.training import precision\n"
-        f"try: precision.prepare(compose(['{BFLOAT16}']))\n"
+        f"try: precision.prepare(trainer_config(compose(['{BFLOAT16}'])))\n"
         "except UserError: pass\n"
         "print(precision.ISA in os.environ)"
     )
@@ -123,7 +125,7 @@ def test_nothing_of_it_reaches_child_processes(settings, monkeypatch: pytest.Mon
 def test_what_is_missing_is_told_in_one_line(settings, monkeypatch, words: list[str], flags: str, part: str) -> None:
     monkeypatch.setattr(precision, "cpu_flags", lambda: set(flags.split()))
     with pytest.raises(UserError) as caught:
-        precision.prepare(settings(*words))
+        precision.prepare(trainer_config(settings(*words)))
     assert part in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -135,13 +137,13 @@ def test_onednn_held_to_fewer_instructions(settings, monkeypatch, held: str, ref
     monkeypatch.setenv(precision.ISA, held)
     monkeypatch.setattr(precision, "cpu_flags", lambda: {"avx512_bf16"})
     with pytest.raises(UserError, match=f"DNNL_MAX_CPU_ISA={held}.*use float32") if refused else nullcontext():
-        precision.prepare(settings(BFLOAT16))
+        precision.prepare(trainer_config(settings(BFLOAT16)))
 
 
 def test_an_mxnet_without_onednn(settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mx.runtime.Features, "is_enabled", lambda self, name: False)
     with pytest.raises(UserError, match="built without oneDNN"):
-        precision.prepare(settings(BFLOAT16))
+        precision.prepare(trainer_config(settings(BFLOAT16)))
 
 
 def test_a_system_that_does_not_allow_amx(settings, monkeypatch, caplog: pytest.LogCaptureFixture) -> None:
@@ -149,7 +151,7 @@ def test_a_system_that_does_not_allow_amx(settings, monkeypatch, caplog: pytest.
     monkeypatch.delenv(precision.ISA, raising=False)
     monkeypatch.setattr(precision, "cpu_flags", lambda: {"avx512_bf16", "amx_bf16"})
     monkeypatch.setattr(precision.platform, "system", lambda: "Darwin")
-    precision.prepare(settings(BFLOAT16))
+    precision.prepare(trainer_config(settings(BFLOAT16)))
     assert "without AMX" in caplog.text
 
 

@@ -6,8 +6,9 @@ import random
 import numpy as np
 import pytest
 
+from ssd.config.parts import GuardConfig
 from ssd.mxnet_compat import mx
-from ssd.training.guards import GuardConfig, Guards
+from ssd.training.guards import Guards
 from ssd.training.losses import StepLosses
 from ssd.training.progress import Progress, count_of, real, unpack
 from ssd.training.state import random_state, restore_random
@@ -55,7 +56,7 @@ def test_damaged_progress(place: list[str], value: object) -> None:
 def test_damaged_guards(key: str, value: object) -> None:
     made = GuardConfig(
         non_finite="stop", max_skipped=1, explode_factor=None, explode_steps=1, explode_window=5, patience=None,
-        min_gain=0.0, max_hours=None,
+        min_delta=0.0, max_hours=None,
     )  # fmt: skip
     guards = Guards(made, "map", str)
     state = guards.state_dict()

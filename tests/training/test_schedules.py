@@ -1,17 +1,19 @@
 import math
+import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from omegaconf import OmegaConf
 
 from ssd.config.compose import compose
-from ssd.training.schedules import Schedule
+from ssd.config.parts import ScheduleConfig, trainer_config
+from ssd.config.validate import SCHEDULES
+from ssd.training.schedules import POLICIES, Schedule
 from ssd.utils.errors import UserError
 
 
 def rates(words: list[str], base: float, total: int) -> list[float]:
-    schedule = Schedule(compose(words).schedule, base, total)
+    schedule = Schedule(trainer_config(compose(words)).schedule, base, total)
     return [schedule(update) for update in range(1, total + 1)]
 
 
@@ -35,19 +37,30 @@ def test_warmup_rises_linearly_to_the_policy() -> None:
 
 @given(st.sampled_from(["constant", "step", "cosine"]), st.integers(1, 500), st.floats(0, 1))
 def test_rates_are_finite_and_never_above_the_base(name: str, total: int, warmup: float) -> None:
-    schedule = Schedule(
-        OmegaConf.create({"name": name, "warmup": warmup, "milestones": [0.3], "factor": 0.1, "final": 0.0}),
-        1.0,
-        total,
-    )
+    options = {"milestones": [0.3], "factor": 0.1, "final": 0.0}
+    schedule = Schedule(ScheduleConfig(name, warmup, {key: options[key] for key in SCHEDULES[name]}), 1.0, total)
     for update in range(1, total + 2):
         assert 0 <= schedule(update) <= 1
         assert math.isfinite(schedule(update))
 
 
+def test_every_policy_is_known_to_the_validation() -> None:
+    assert POLICIES.keys() == SCHEDULES.keys()
+
+
 @pytest.mark.parametrize(
-    "words", [["schedule=step", "schedule.milestones=[80,160]"], ["schedule.warmup=500"], ["schedule.name=linear"]]
+    ("overrides", "message"),
+    [
+        (["schedule=step", "schedule.milestones=[80,160]"], "schedule.milestones=80: expected a fraction of the run"),
+        (["schedule.warmup=500"], "schedule.warmup=500: expected a fraction of the run"),
+        (["schedule.name=linear"], "schedule.name=linear: expected constant or step or cosine"),
+        (["schedule.name=step"], "schedule.name=step: needs milestones"),
+        (["schedule=constant", "schedule.name=cosine"], "schedule.name=cosine: needs final"),
+        (["~schedule.warmup"], "schedule: needs warmup"),
+        (["~optimizer.learning_rate"], "optimizer: needs learning_rate"),
+        (["~optimizer.name"], "optimizer: needs name"),
+    ],
 )
-def test_positions_are_shares(words: list[str]) -> None:
-    with pytest.raises(UserError, match="schedule"):
-        Schedule(compose(words).schedule, 1.0, 10)
+def test_what_no_schedule_can_use_is_refused(overrides: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=re.escape(message)):
+        compose(overrides)

@@ -8,6 +8,7 @@ import pytest
 
 from ssd.checkpoint.model import ModelSpec, stamp
 from ssd.config.compose import compose
+from ssd.config.parts import trainer_config
 from ssd.mxnet_compat import mx
 from ssd.symbol import build_train
 from ssd.training.start import Source, take_over
@@ -23,7 +24,7 @@ CLASSES = ["dog", "cat", "bird"]
 def saved(tmp_path: Path, settings, noise) -> Path:
     """A checkpoint of a detector of CLASSES, on disk with its symbol; every number in it is another."""
     mx.random.seed(5)
-    trainer = Trainer(settings(), CLASSES, noise(64), 100)
+    trainer = Trainer(trainer_config(settings()), CLASSES, noise(64), 100)
     spec = ModelSpec.from_config(settings(), CLASSES)
     (tmp_path / "x-symbol.json").write_text(stamp(trainer.symbol, spec).tojson())
     arg_params, aux_params = trainer.params()
@@ -36,7 +37,7 @@ def saved(tmp_path: Path, settings, noise) -> Path:
 
 def started(saved: Path, settings, noise, classes: list[str], *words: str) -> tuple[dict, dict]:
     """(parameters of the new network, those of the file), as arrays."""
-    trainer = Trainer(settings(f"init.weights={saved}", *words), classes, noise(64), 100)
+    trainer = Trainer(trainer_config(settings(f"init.weights={saved}", *words)), classes, noise(64), 100)
     have = {name[4:]: array.asnumpy() for name, array in mx.nd.load(str(saved)).items()}
     return {name: array.asnumpy() for part in trainer.params() for name, array in part.items()}, have
 
@@ -118,12 +119,12 @@ def test_nothing_to_take_is_an_error(source: Source, by_class: bool, part: str) 
 
 def test_weights_must_be_named(settings, noise) -> None:
     with pytest.raises(UserError, match=r"init.mode=finetune: needs init.weights"):
-        Trainer(settings("init.mode=finetune"), CLASSES, noise(64), 100)
+        Trainer(trainer_config(settings("init.mode=finetune")), CLASSES, noise(64), 100)
 
 
 def test_what_the_backbone_freezes_is_frozen_unless_from_scratch(saved: Path, settings, noise) -> None:
     for words, frozen in (["init.mode=scratch"], False), (["init.mode=pretrained", f"init.weights={saved}"], True):
         cfg = settings(*words)
         cfg.backbone.freeze = "^stage1_"
-        module = Trainer(cfg, CLASSES, noise(64), 100).module.module
+        module = Trainer(trainer_config(cfg), CLASSES, noise(64), 100).module.module
         assert bool(module._fixed_param_names) == frozen

@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ssd.checkpoint.model import Model, ModelSpec, stamp
 from ssd.config.compose import compose
+from ssd.config.parts import trainer_config
 from ssd.detection.detector import Detector
 from ssd.mxnet_compat import mx
 from ssd.symbol import build_train
@@ -55,7 +56,7 @@ def config(*words: str, plain_network: bool = True) -> DictConfig:
 
 def trained(cfg: DictConfig, steps: int) -> tuple[list[float], dict[str, np.ndarray]]:
     mx.random.seed(7)
-    trainer = Trainer(cfg, CLASSES, Batches, 100)
+    trainer = Trainer(trainer_config(cfg), CLASSES, Batches, 100)
     losses = [trainer.step(Batches.batch(seed)).loss for seed in range(steps)]
     return losses, {name: array.asnumpy() for name, array in trainer.params()[0].items()}
 
@@ -73,7 +74,7 @@ def test_two_devices_train_as_one(optimizer: str) -> None:
 
 def test_gradients_are_divided_by_the_positives_of_the_whole_batch() -> None:
     cfg = config()
-    trainer = Trainer(cfg, CLASSES, Batches, 100)
+    trainer = Trainer(trainer_config(cfg), CLASSES, Batches, 100)
     before = {name: array.asnumpy() for name, array in trainer.params()[0].items()}
     losses = trainer.step(Batches.batch(0))
     assert trainer.module.gradient_scale == pytest.approx(1 / losses.positives)
@@ -85,7 +86,7 @@ def test_gradients_are_divided_by_the_positives_of_the_whole_batch() -> None:
 def test_a_batch_without_any_object_teaches_background_gently() -> None:
     """Its anchors are all the gradient there is; divided by the positives, none, their sum would be a leap."""
     cfg = config("matching.min_negatives=9", "matching.negative_ratio=3", "optimizer.wd=0")
-    trainer = Trainer(cfg, CLASSES, Batches, 100)
+    trainer = Trainer(trainer_config(cfg), CLASSES, Batches, 100)
     batch = Batches.batch(0)
     batch.label[0][:] = -1
     before = {name: array.asnumpy().copy() for name, array in trainer.params()[0].items()}
@@ -102,7 +103,7 @@ def test_frozen_parameters_stay(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     cfg = config("init.freeze=^conv[12]_")
     mx.random.seed(7)
-    trainer = Trainer(cfg, CLASSES, Batches, 100)
+    trainer = Trainer(trainer_config(cfg), CLASSES, Batches, 100)
     before = {name: array.asnumpy().copy() for name, array in trainer.params()[0].items()}
     trainer.step(Batches.batch(0))
     changed = {name for name, array in trainer.params()[0].items() if np.abs(array.asnumpy() - before[name]).max() > 0}
@@ -112,7 +113,7 @@ def test_frozen_parameters_stay(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_a_loss_that_is_not_finite_leaves_the_parameters_alone() -> None:
-    trainer = Trainer(config(), CLASSES, Batches, 100)
+    trainer = Trainer(trainer_config(config()), CLASSES, Batches, 100)
     batch = Batches.batch(0)
     batch.data[0][0] = 3e38
     before = {name: array.asnumpy().copy() for name, array in trainer.params()[0].items()}
@@ -122,7 +123,7 @@ def test_a_loss_that_is_not_finite_leaves_the_parameters_alone() -> None:
 
 
 def test_the_originals_graph_trains_without_its_nms() -> None:
-    trainer = Trainer(config("compat=mxnet_ssd"), CLASSES, Batches, 100)
+    trainer = Trainer(trainer_config(config("compat=mxnet_ssd")), CLASSES, Batches, 100)
     assert trainer.symbol.list_outputs() == ["cls_prob_output", "loc_loss_output", "cls_label_output"]
     assert trainer.step(Batches.batch(0)).finite
     assert trainer.module.gradient_scale == 1.0
@@ -147,7 +148,7 @@ def test_bytes_are_normalised_on_the_device(devices: str, compat: str) -> None:
     outcomes = []
     for kind in (Batches, Bytes):
         mx.random.seed(7)
-        trainer = Trainer(cfg, CLASSES, kind, 100)
+        trainer = Trainer(trainer_config(cfg), CLASSES, kind, 100)
         losses = []
         for seed in range(3):
             batch, pixels = Batches.batch(seed), Bytes.pixels(seed)
@@ -175,11 +176,11 @@ def unnormalised(cfg: DictConfig) -> mx.sym.Symbol:
 
 def test_unknown_optimizer() -> None:
     with pytest.raises(UserError, match="optimizer"):
-        Trainer(config("optimizer.name=lion"), CLASSES, Batches, 100)
+        Trainer(trainer_config(config("optimizer.name=lion")), CLASSES, Batches, 100)
 
 
 def test_missing_gpu() -> None:
     if mx.context.num_gpus():
         pytest.skip("there is a GPU")
     with pytest.raises(UserError, match="try device=cpu"):
-        Trainer(config("device=gpu"), CLASSES, Batches, 100)
+        Trainer(trainer_config(config("device=gpu")), CLASSES, Batches, 100)

@@ -21,6 +21,7 @@ if os.environ.pop("SSD_THREADS", None) == "unset":
             importlib.import_module(name)
 
 from ssd.config.compose import compose
+from ssd.config.parts import trainer_config
 from ssd.mxnet_compat import mx
 from ssd.symbol import build_train
 from ssd.training.trainer import Trainer
@@ -56,7 +57,7 @@ def ours(cfg, pixels, label):
         provide_label=[mx.io.DataDesc("label", label.shape)],
     )
     mx.random.seed(0)
-    trainer = Trainer(cfg, cfg.dataset.classes, shapes, 1000)
+    trainer = Trainer(trainer_config(cfg), cfg.dataset.classes, shapes, 1000)
 
     def step():
         batch = mx.io.DataBatch([mx.nd.from_numpy(pixels.copy())], [mx.nd.array(label)], 0,
