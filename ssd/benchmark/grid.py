@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ssd.utils.process import describe_exit
+
 log = logging.getLogger(__name__)
 
 WORKER = [sys.executable, "-m", "ssd.benchmark.worker"]
@@ -149,6 +151,6 @@ def ask(task: dict[str, Any], threads: int | None, timeout: float) -> dict[str, 
         if answer.is_file():
             return json.loads(answer.read_text())
     if done.returncode < 0:
-        return {"error": f"its process was killed by signal {-done.returncode}; not enough memory?"}
+        return {"error": f"its process was {describe_exit(done.returncode)}"}
     lines = done.stderr.strip().splitlines() or ["it said nothing"]
-    return {"error": f"its process ended with {done.returncode}: {lines[-1][:300]}"}
+    return {"error": f"its process {describe_exit(done.returncode)}: {lines[-1][:300]}"}

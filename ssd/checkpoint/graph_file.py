@@ -30,6 +30,7 @@ import numpy as np
 from ssd.mxnet_compat import mx
 from ssd.utils.atomic_files import read_limited
 from ssd.utils.errors import UserError
+from ssd.utils.process import describe_exit
 
 SPEC_ATTRIBUTE = "__ssd_model__"
 MAX_BYTES = 64_000_000
@@ -250,8 +251,7 @@ def _try_out(path: Path, text: str, sides: tuple[int, int], known: bool) -> None
     if ended is None:
         raise UserError(f"{path}: its graph is not understood within {LIMIT} seconds")
     if ended:
-        how = signal.Signals(-ended).name if ended < 0 else f"exit code {ended}"
-        raise UserError(f"{path}: its graph is damaged: it ends the process that uses it ({how})")
+        raise UserError(f"{path}: its graph is damaged: it ends the process that uses it ({describe_exit(ended)})")
 
 
 def try_shapes(text: str, sides: tuple[int, int]) -> str:

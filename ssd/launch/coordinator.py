@@ -25,7 +25,7 @@ from ssd.launch.hosts import free_port
 from ssd.launch.plan import WORKER, Plan, make_plan
 from ssd.launch.spawn import bootstrap, start_member
 from ssd.utils.errors import InterruptedRun, LostWorkerError, UserError
-from ssd.utils.process import Stopwatch, died
+from ssd.utils.process import Stopwatch, describe_exit
 from ssd.utils.signals import StopSignals
 
 log = logging.getLogger(__name__)
@@ -296,7 +296,7 @@ class Lead:
         process = self._processes.get(name)
         if process is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                return died(process.wait(LAST_WORDS))
+                return describe_exit(process.wait(LAST_WORDS))
         return "its connection is closed"
 
     def _watch(self, name: str, process: "subprocess.Popen[bytes]") -> None:
@@ -304,7 +304,7 @@ class Lead:
         code = process.wait()
         time.sleep(GLANCE)
         if name not in self._peers:
-            self._fail(f"{name} did not start: {died(code)}")
+            self._fail(f"{name} did not start: {describe_exit(code)}")
 
     def _fail(self, what: str) -> None:
         with self._news:

@@ -25,7 +25,7 @@ from ssd.config.commands import task_overrides
 from ssd.sweeps.outcome import FAILED, FINISHED, INTERRUPTED, RUNNING, Outcome, read, read_all
 from ssd.utils.atomic_files import write_atomically
 from ssd.utils.cpu import end_with_parent
-from ssd.utils.process import died
+from ssd.utils.process import describe_exit
 from ssd.utils.signals import Request, heeded
 
 
@@ -136,7 +136,7 @@ def run_apart(cfg: DictConfig, folder: Path) -> float | None:
             process.stdin.close()  # which ends a child that is still there
     outcome = read(folder)
     if outcome.state == RUNNING:
-        outcome = outcome.ended(FAILED, died(code))
+        outcome = outcome.ended(FAILED, describe_exit(code))
     outcome = replace(outcome, seconds=round(time.monotonic() - started, 1))
     outcome.write(folder)
     return outcome.value if outcome.state == FINISHED else None

@@ -6,12 +6,13 @@ import time
 LONGEST_LOOK = 2.0  # seconds
 
 
-def died(code: int) -> str:
-    """Why a process ended that could not say it itself, from its exit code."""
+def describe_exit(code: int) -> str:
+    """How a process ended, from its exit code as subprocess gives it: "ended with exit code 1", "killed by SIGSEGV"."""
     if code >= 0:
-        return f"its process ended with code {code}"
-    name = signal.Signals(-code).name
-    return f"killed by {name}" + (" (out of memory?)" if -code == signal.SIGKILL else "")
+        return f"ended with exit code {code}"
+    number = -code
+    name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
+    return f"killed by {name}" + (" (out of memory?)" if number == signal.SIGKILL else "")
 
 
 class Stopwatch:

@@ -72,10 +72,10 @@ def test_the_number_of_threads_that_were_taken_is_told(asked):
 @pytest.mark.parametrize(
     ("code", "timeout", "reason"),
     [
-        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", 600.0, "killed by signal 9"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", 600.0, "was killed by SIGKILL (out of memory?)"),
         ("import time; time.sleep(6000)", 2.0, "took longer than job.timeout=2 seconds"),
-        ("import sys; sys.exit('disk full')", 600.0, "its process ended with 1: disk full"),
-        ("pass", 600.0, "its process ended with 0: it said nothing"),
+        ("import sys; sys.exit('disk full')", 600.0, "its process ended with exit code 1: disk full"),
+        ("pass", 600.0, "its process ended with exit code 0: it said nothing"),
     ],
 )
 def test_a_worker_that_does_not_answer(code, timeout, reason, monkeypatch):

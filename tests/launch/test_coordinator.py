@@ -288,7 +288,7 @@ def test_members_that_do_not_come_are_named(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_member_that_cannot_start(monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["cluster=ssh", "cluster.hosts=[localhost,127.0.0.1]", "cluster.ssh=/bin/false"]
     with (
-        pytest.raises(LostWorkerError, match="did not start: its process ended with code 1"),
+        pytest.raises(LostWorkerError, match="did not start: ended with exit code 1"),
         leading(cluster_config(compose(words))),
     ):
         pass

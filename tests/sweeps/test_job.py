@@ -9,16 +9,9 @@ from pathlib import Path
 import pytest
 
 from ssd.sweeps.outcome import read_all
-from ssd.utils.process import died
 
 Sweep = Callable[..., tuple[int, str, Path]]
 ACTS = "+logger.acts._target_=acts.Acts"
-
-
-def test_signals_and_codes_are_named() -> None:
-    assert died(-9) == "killed by SIGKILL (out of memory?)"
-    assert died(-11) == "killed by SIGSEGV"
-    assert died(1) == "its process ended with code 1"
 
 
 @pytest.mark.slow

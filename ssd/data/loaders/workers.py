@@ -30,7 +30,7 @@ from ssd.data.base import BOX_COLUMNS
 from ssd.data.loaders.batch_builder import BatchMaker, Portion, Recipe
 from ssd.utils.cpu import end_with_parent
 from ssd.utils.errors import UserError
-from ssd.utils.process import Stopwatch
+from ssd.utils.process import Stopwatch, describe_exit
 from ssd.utils.signals import SIGNALS
 
 PAGE = 4096
@@ -160,13 +160,13 @@ class Processes:
             self._workers[place].make(portion, slot, self._patience, self._closing)
         except _GoneError as error:
             raise UserError(
-                f"two processes that load images ended over the same batch (the second: {error}); its images: "
+                f"two processes that load images ended over the same batch, the second {error}; its images: "
                 f"{', '.join(self._names(portion))}; where memory is short, try loader.workers=1"
             ) from None
 
     def _replace(self, place: int, reason: str) -> None:
         worker = self._workers[place]
-        log.warning("loader process %d ended (%s); another makes its batch again", worker.number, reason)
+        log.warning("loader process %d is gone: %s; another makes its batch again", worker.number, reason)
         _end([worker])
         self._workers[place] = self._started()
 
@@ -212,9 +212,7 @@ class Worker:
     def ended(self) -> str | None:
         """How the process ended, None when it is there."""
         code = self._process.poll()
-        if code is None:
-            return None
-        return f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+        return None if code is None else describe_exit(code)
 
     def close(self) -> None:
         """Tells the process to end."""
