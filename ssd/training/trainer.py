@@ -11,13 +11,13 @@ from ssd.checkpoint.model import Params
 from ssd.config.parts import InitConfig, TrainerConfig
 from ssd.mxnet_compat import contexts, mx
 from ssd.symbol.losses import divides_itself
-from ssd.training import adadelta, sgd
 from ssd.training.allreduce import Exchange
 from ssd.training.ema import Ema
 from ssd.training.groups import frozen_names, learning_rates, weight_decays
 from ssd.training.losses import StepLosses, loss_divisor, read_losses
 from ssd.training.module_adapter import ModuleAdapter
 from ssd.training.modules import Graphs, Modules
+from ssd.training.optimizers import optimizer_name
 from ssd.training.schedules import Schedule
 from ssd.training.start import Start, read_source, take_over, tell, wanted_shapes
 from ssd.training.state import all_finite, draws
@@ -122,11 +122,10 @@ class Trainer:
             "lr_scheduler": self.schedule,
             "rescale_grad": 1.0 / len(self.devices),
         }
-        ours = {"adadelta": adadelta.NAME} | ({"sgd": sgd.NAME} if config.device.name == "cpu" else {})
         # Of several workers the exchange sums gradients, over the devices of each, too.
         kvstore = "local" if len(self.devices) > 1 and not config.distributed else None
         with optimizer_errors(name):
-            self.module.init_optimizer(kvstore, ours.get(name, name), options)
+            self.module.init_optimizer(kvstore, optimizer_name(name, config.device.name), options)
         self.module.set_factors(
             learning_rates(self.symbol, factors), weight_decays(self.symbol, config.weight_decay)
         )

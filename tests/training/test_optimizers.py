@@ -13,6 +13,7 @@ from ssd.config.overrides import groups
 from ssd.config.parts import trainer_config
 from ssd.mxnet_compat import mx
 from ssd.training.groups import group_of, learning_rates, weight_decays
+from ssd.training.optimizers import optimizer_name
 from ssd.training.schedules import Schedule
 from ssd.training.trainer import Trainer
 from ssd.utils.errors import UserError
@@ -215,3 +216,23 @@ def test_decay_alone_is_mxnet_ssds(settings, noise, compat: str) -> None:
 def test_a_key_that_the_optimizer_does_not_know(settings, noise, key: str) -> None:
     with pytest.raises(UserError, match=f"optimizer adadelta: .*{key}"):
         Trainer(trainer_config(settings("optimizer=adadelta", f"+optimizer.{key}=0.9")), CLASSES, noise(64), STEPS)
+
+
+@pytest.mark.parametrize("options", [{}, {"momentum": 0.9}, {"momentum": 0.9, "clip_gradient": 0.5}])
+def test_sgd_of_one_array_after_the_other_is_that_of_mxnet(options: dict[str, float]) -> None:
+    rng = np.random.default_rng(0)
+    start, gradients = rng.normal(size=(3, 4, 5)), rng.normal(size=(6, 3, 4, 5))
+    found = []
+    for name in ("sgd", optimizer_name("sgd", "cpu")):
+        optimizer = mx.optimizer.create(name, learning_rate=0.1, wd=0.01, rescale_grad=0.5, **options)
+        optimizer.idx2name = {0: "a_weight", 1: "b_bias"}
+        optimizer.set_lr_mult({"b_bias": 2.0})
+        optimizer.set_wd_mult({})
+        updater = mx.optimizer.get_updater(optimizer)
+        weights = [mx.nd.array(start), mx.nd.array(start)]
+        for gradient in gradients:
+            updater([0, 1], [mx.nd.array(gradient)] * 2, weights)
+        assert optimizer.num_update == len(gradients)
+        found.append([weight.asnumpy() for weight in weights])
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-5, atol=1e-6)
+    assert not np.allclose(found[0][0], found[0][1])
