@@ -24,7 +24,7 @@ from ssd.runs.results import FINISHED, Results
 from ssd.runs.resume import AUTO, check_same, command
 from ssd.tracking.events import Events
 from ssd.tracking.graph_nodes import graph_nodes
-from ssd.training.broadcast import begin
+from ssd.training.distributed import begin
 from ssd.training.fit import Fit
 from ssd.training.guards import Guards
 from ssd.training.hook import Hook, make_hooks

@@ -11,8 +11,7 @@ from ssd.jobs.common import open_gate, seed_everything
 from ssd.jobs.runtime import with_classes
 from ssd.jobs.training_data import read_training_data
 from ssd.launch.worker import Member
-from ssd.training.allreduce import Exchange
-from ssd.training.broadcast import read_beginning
+from ssd.training.distributed import Exchange, read_beginning
 from ssd.training.fit import timed
 from ssd.training.precision import prepare
 from ssd.training.trainer import Trainer

@@ -36,8 +36,8 @@ class SgdOneByOne(mx.optimizer.SGD):  # type: ignore[misc]
 
 @mx.optimizer.register
 class ScaledAdaDelta(mx.optimizer.AdaDelta):  # type: ignore[misc]
-    """Zeiler 2012, algorithm 1, times the learning rate, so that schedules and factors of a group apply, with weight decay as a part of the gradient: the update of
-    torch.optim.Adadelta.
+    """Zeiler 2012, algorithm 1, times the learning rate, so that schedules and factors of groups apply, with weight
+    decay as a part of the gradient: the update of torch.optim.Adadelta.
 
         g = clip(rescale_grad * gradient, clip_gradient) + wd * weight
         squares = rho * squares + (1 - rho) * g^2

@@ -5,13 +5,12 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, auto
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ssd.checkpoint.model import Params
 from ssd.config.parts import InitConfig, TrainerConfig
 from ssd.mxnet_compat import contexts, mx
 from ssd.symbol.losses import divides_itself
-from ssd.training.allreduce import Exchange
 from ssd.training.ema import Ema
 from ssd.training.groups import frozen_names, learning_rates, weight_decays
 from ssd.training.losses import StepLosses, loss_divisor, read_losses
@@ -22,6 +21,9 @@ from ssd.training.schedules import Schedule
 from ssd.training.start import Start, read_source, take_over, tell, wanted_shapes
 from ssd.training.state import all_finite, draws
 from ssd.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from ssd.training.distributed import Exchange
 
 log = logging.getLogger(__name__)
 

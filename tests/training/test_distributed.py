@@ -14,7 +14,7 @@ from ssd.config.compose import compose
 from ssd.config.parts import trainer_config
 from ssd.data.loaders.base import Share
 from ssd.mxnet_compat import mx
-from ssd.training.broadcast import _packed, read_beginning
+from ssd.training.distributed import _packed, read_beginning
 from ssd.training.losses import StepLosses
 from ssd.training.trainer import Trainer
 from ssd.utils.errors import LostWorkerError, UserError
