@@ -21,7 +21,16 @@ from omegaconf.errors import OmegaConfBaseException
 from ssd import jobs
 from ssd.config import credentials
 from ssd.config.compose import compose, explain, lacks_plugin
-from ssd.config.overrides import COMMAND, composable, flags_first, normalise, still_said, sweep_points, take_overrides
+from ssd.config.overrides import (
+    COMMAND,
+    composable,
+    current_overrides,
+    flags_first,
+    normalise,
+    still_said,
+    sweep_points,
+    take_overrides,
+)
 from ssd.config.paths import CONF
 from ssd.config.targets import confined
 from ssd.runs.inherit import inherit
@@ -70,7 +79,7 @@ def main() -> None:
         return
     credentials.guard()
     try:
-        sys.argv[1:] = take_overrides(sys.argv[1:])
+        sys.argv[1:] = current_overrides(take_overrides(sys.argv[1:]))
     except UserError as error:
         print(f"error: {one_line(str(error))}", file=sys.stderr)
         sys.exit(error.exit_code)

@@ -117,13 +117,13 @@ def test_eval_of_a_checkpoint_file_on_a_voc_folder(trained: tuple[Path, Path, st
 
 def test_eval_decodes_and_measures_as_the_command_line_says(trained: tuple[Path, Path, str]) -> None:
     folder, run, _ = trained
-    words = ["job=eval", f"model={run}", "logger=[]", "compat=mxnet_ssd"]
-    done = ssd(folder, *words, "metric.compat=mxnet_ssd", "metric.coco=true", "detection.keep=1", "metric.gallery=1")
+    words = ["job=eval", f"model={run}", "logger=[]", "compat=mxnet_ssd", "metric.compat=mxnet_ssd"]
+    done = ssd(folder, *words, "metric.coco=true", "detection.max_detections=1", "metric.gallery=1")
     assert done.returncode == 0, done.stderr
     place = Path(only_line(done.stderr, "files ").split()[1])
     metrics, trained_metrics = (json.loads((where / "metrics.json").read_text()) for where in (place, run))
     assert set(metrics) >= set(trained_metrics) | {"AP", "AP50", "AP75", "APsmall", "AR100"}
-    assert OmegaConf.load(place / "config.yaml").detection.keep == 1
+    assert OmegaConf.load(place / "config.yaml").detection.max_detections == 1
     assert "metric.compat=mxnet_ssd" in (place / "report.html").read_text()
     done = ssd(folder, *words, "detection.flip=true")
     assert done.returncode == 2

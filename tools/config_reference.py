@@ -15,6 +15,8 @@ from pathlib import Path
 
 import yaml
 
+from ssd.config.renamed import GROUPS, KEYS, VALUES, VERSION
+
 CONF = Path(__file__).resolve().parents[1] / "conf"
 README = CONF / "README.md"
 MARK = "<!-- Below this line: made by `make reference` out of the YAML files. Do not edit. -->\n"
@@ -121,7 +123,17 @@ def reference() -> str:
         parts.append(table(("choice", "what it is"), [(code(name), cell(file.head())) for name, file in files.items()]))
         if group.name != "experiments":
             parts += [f"`{group.name}={name}`\n\n{keys}" for name, file in files.items() if (keys := keys_table(file))]
-    return "\n".join(parts)
+    return "\n".join([*parts, f"## Renamed in {VERSION}\n", renamed()])
+
+
+def renamed() -> str:
+    """The names of earlier versions, which are still accepted."""
+    rows = [(f"{old}=", f"{new}=") for old, new in (*KEYS.items(), *GROUPS.items())]
+    for key, choices in VALUES.items():
+        values = [(f"{key}={old}", f"{KEYS[key]}={str(new).lower()}") for old, new in choices.items()]
+        at = rows.index((f"{key}=", f"{KEYS[key]}="))
+        rows[at : at + 1] = values
+    return table((f"before {VERSION}", "today"), [(code(old), code(new)) for old, new in rows])
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """Command-line words: what Hydra needs changed before it reads them, and its complaints in one line."""
 
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,26 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ssd.config.credentials import IN_LIST, IN_TEXT, SIGNS, is_cut_short, take
 from ssd.config.paths import CONF
+from ssd.config.renamed import (
+    TARGET,
+    Note,
+    announce,
+    both,
+    current_config,
+    current_group,
+    current_key,
+    current_targets,
+    current_text,
+    current_value,
+)
 from ssd.config.text import as_text, in_quotes, is_text, quoted
 from ssd.utils.errors import UserError
+from ssd.utils.flatten import leaves
 
 COMMAND = "SSD_COMMAND"  # environment variable: the words as JSON, for the processes that run a sweep's jobs
 OVERRIDE = re.compile(r"(?P<sign>\+{0,2})(?P<key>[A-Za-z_][\w.@/-]*)=(?P<value>.*)", re.DOTALL)
 REMOVAL = re.compile(r"~\w+(\.\w+)+")
+ANY = re.compile(r"(?P<sign>~|\+{0,2})(?P<key>[A-Za-z_][\w./-]*)(?P<package>@[\w.:-]*)?(?P<value>=.*)?", re.DOTALL)
 NUMBER = re.compile(r"\d+")
 CONFIG_DIR = {"-cd", "--config-dir"}  # flags for a folder of one's own beside conf/
 SEARCH_PATH = "hydra.searchpath"
@@ -62,6 +76,77 @@ def normalise(words: Sequence[str]) -> list[str]:
         else:
             out.append(_quoted_if_needed(word, match, str))
     return out
+
+
+def current_overrides(arguments: Sequence[str], note: Note = announce) -> list[str]:
+    """A command line with the names of today. Errors: UserError where one key has two names, or has a value that its
+    old name never had."""
+    found: list[str] = []
+    names: dict[str, str] = {}  # key of today -> as it is written
+    takes = False  # a value
+    for argument in arguments:
+        if takes or argument.startswith("-") or not (match := ANY.fullmatch(argument)):
+            found.append(argument)
+        else:
+            current = _current_override(argument, match, note)
+            found += current
+            written = f"{match['key']}{match['package'] or ''}"
+            for key in map(key_of, current) if written != key_of(current[0]) else [written]:
+                if names.setdefault(key, written) != written:
+                    raise both(names[key], written)
+        takes = not takes and argument in WITH_VALUE
+    return found
+
+
+def _current_override(argument: str, match: re.Match[str], note: Note) -> list[str]:
+    sign, old, package, value = match["sign"], match["key"], match["package"] or "", match["value"] or ""
+    if not value and sign != "~":
+        return [argument]
+    new = current_key(current_group(old))
+    text = current_value(old, value[1:]) if value and new != old else value[1:]
+    text = current_text(current_targets(text, note) if TARGET in argument else text, note)
+    if package:
+        package = "@" + ":".join(map(current_key, package[1:].split(":")))
+    if new != old:
+        note(old, new)
+    if text.startswith("{"):
+        return _current_dict(sign, f"{new}{package}", text, note)
+    return [f"{sign}{new}{package}{value[:1]}{text}"]
+
+
+def _current_dict(sign: str, key: str, text: str, note: Note) -> list[str]:
+    """The overrides for key={…}: itself where no key in it has another name today."""
+    argument = f"{sign}{key}={text}"
+    try:
+        parsed = OverridesParser.create().parse_override(argument)
+        value = None if parsed.is_sweep_override() else parsed.value()
+    except (HydraException, RecursionError):  # reported when it is composed
+        return [argument]
+    if not isinstance(value, dict):
+        return [argument]
+    before: Any = OmegaConf.to_container(OmegaConf.create(value))
+    root: dict[str, Any] = before
+    for name in reversed(key.split(".")):
+        root = {name: root}
+    after = current_config(root, note=note)
+    if after == root:
+        return [argument]
+    inner = after
+    for name in key.split("."):
+        inner = inner.pop(name) if name == key.rpartition(".")[2] else inner[name]
+    moved = [f"{sign}{name}={in_grammar(item)}" for name, item in leaves(after).items() if item != {}]
+    return [f"{sign}{key}={in_grammar(inner)}", *moved]
+
+
+def in_grammar(value: Any) -> str:
+    """A plain value as Hydra's grammar reads it."""
+    if isinstance(value, str):
+        return in_quotes(value)
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{name}:{in_grammar(item)}" for name, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(in_grammar, value)) + "]"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def composable(arguments: Sequence[str]) -> list[str]:

@@ -94,8 +94,22 @@ class MatchingConfig:
     min_negatives: int
 
 
+# Fields of DetectionConfig, which a checkpoint's spec names so, and the keys of cfg.detection.
+DETECTION_KEYS = {
+    "score": "score_threshold",
+    "nms": "nms_threshold",
+    "topk": "pre_nms_topk",
+    "keep": "max_detections",
+    "soft_nms": "soft_nms",
+    "sigma": "sigma",
+    "flip": "flip",
+}
+
+
 @dataclass(frozen=True)
 class DetectionConfig:
+    """The group `detection`; DETECTION_KEYS has its keys."""
+
     score: float
     nms: float
     topk: int
@@ -258,10 +272,14 @@ def network_config(cfg: Any) -> NetworkConfig:
         head=read(HeadConfig, cfg.head),
         loss=LossConfig(loss["classification"], loss["label_smoothing"], FocalConfig(**loss["focal"])),
         matching=read(MatchingConfig, cfg.matching),
-        detection=read(DetectionConfig, cfg.detection),
+        detection=detection_config(cfg),
         compat=cfg.compat,
         num_classes=len(classes) if classes else None,
     )
+
+
+def detection_config(cfg: Any) -> DetectionConfig:
+    return DetectionConfig(**{field: cfg.detection[key] for field, key in DETECTION_KEYS.items()})
 
 
 def input_spec(cfg: Any) -> InputSpec:

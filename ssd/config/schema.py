@@ -123,10 +123,10 @@ class Init:
 
 @dataclass
 class Detection:
-    score: float = MISSING
-    nms: float = MISSING
-    topk: int = MISSING
-    keep: int = MISSING
+    score_threshold: float = MISSING
+    nms_threshold: float = MISSING
+    pre_nms_topk: int = MISSING
+    max_detections: int = MISSING
     soft_nms: str | None = MISSING
     sigma: float = MISSING
     flip: bool = MISSING

@@ -18,6 +18,7 @@ from antlr4.tree.Tree import ParseTree
 from hydra._internal.core_plugins import file_config_source
 from hydra._internal.grammar.functions import Functions
 from hydra._internal.sources_registry import SourcesRegistry
+from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_visitor import HydraErrorListener, HydraOverrideVisitor
 from hydra.grammar.gen.OverrideLexer import OverrideLexer
 from hydra.grammar.gen.OverrideParser import OverrideParser
@@ -27,7 +28,9 @@ from omegaconf._utils import get_yaml_loader
 
 from ssd.config.credentials import take_values
 from ssd.config.paths import CONF
+from ssd.config.renamed import DEFAULTS, announce, current_config, current_key, earlier_groups
 from ssd.config.schema import Config
+from ssd.utils.errors import UserError
 
 # Text that is null by default, or that differs by the choice of a group; a key holds for everything below it, too.
 TEXT = {
@@ -45,7 +48,6 @@ GROUPS = ("dataset", "job", "logger")  # that ssd/config/schema.py leaves open
 PART = re.compile(r"dataset\.parts\.\w+")  # of a concatenation, a dataset with its own keys
 ELEMENTWISE = ("choice", "shuffle", "sort", "tag")  # of Hydra's functions, those whose arguments are values themselves
 SCALARS = "tag:yaml.org,2002:"
-DEFAULTS = "defaults"  # the list of choices of a YAML file
 HEADER = 512  # characters in which "# @package" stands
 
 
@@ -167,24 +169,51 @@ def _container(node: ParseTree) -> type | None:
 
 
 class FileConfigSource(file_config_source.FileConfigSource):
-    """Hydra's, under its name and in its place; values of keys of text are read as they are written."""
+    """Hydra's, under its name and in its place; values of keys of text are read as they are written, and names of
+    earlier versions, which folders of a user's own may have, as those of today."""
 
     def load_config(self, config_path: str) -> ConfigResult:
-        path = Path(self.path, self._normalize_file_name(config_path))
-        if not path.is_file():
-            raise ConfigLoadError(f"Config not found : {path}")
+        path = self._file(config_path)
+        if path is None:
+            raise ConfigLoadError(f"Config not found : {Path(self.path, self._normalize_file_name(config_path))}")
         text = path.read_text(encoding="utf-8")
         header = ConfigSource._get_header_dict(text[:HEADER])
         group = config_path.rpartition("/")[0].split("/")[0]
         package = header.get("package") or ("_group_" if group else "_global_")
         prefix = "" if package == "_global_" else f"{package.replace('_group_', group)}."
-        config = load_yaml(text, prefix)
+        try:
+            config = load_yaml(text, prefix)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from error
+        if header.get("package"):
+            header["package"] = current_key(package)
         return ConfigResult(config=config, path=f"{self.scheme()}://{self.path}", provider=self.provider, header=header)
+
+    def is_config(self, config_path: str) -> bool:
+        return self._file(config_path) is not None
+
+    def is_group(self, config_path: str) -> bool:
+        return any(Path(self.path, name).is_dir() for name in _names_of(config_path))
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        found = [super(FileConfigSource, self).list(name, results_filter)
+                 for name in _names_of(config_path) if Path(self.path, name).is_dir()]  # fmt: skip
+        return sorted({name for names in found for name in names})
+
+    def _file(self, config_path: str) -> Path | None:
+        places = (Path(self.path, self._normalize_file_name(name)) for name in _names_of(config_path))
+        return next((place for place in places if place.is_file()), None)
+
+
+def _names_of(config_path: str) -> list[str]:
+    """A config group or a choice of it by its name of today and by earlier ones."""
+    group, slash, choice = config_path.partition("/")
+    return [config_path, *(f"{old}{slash}{choice}" for old in earlier_groups(group))]
 
 
 def load_yaml(text: str, prefix: str = "") -> Any:
-    """OmegaConf.load with the values of keys of text as they are written, and without credentials in addresses, see
-    ssd/config/credentials.py. prefix: in front of the keys."""
+    """OmegaConf.load with the values of keys of text as they are written, with names of today, and without credentials
+    in addresses, see ssd/config/credentials.py. prefix: in front of the keys. Errors: UserError, see current_config."""
     loader = get_yaml_loader()(text)
     try:
         node = loader.get_single_node()
@@ -195,6 +224,7 @@ def load_yaml(text: str, prefix: str = "") -> Any:
         loader.dispose()
     if "://" in text or "oc.env" in text:
         content = take_values(content)
+    content = current_config(content, prefix.rstrip("."), announce)
     return OmegaConf.create(content if content is not None else {})
 
 

@@ -22,7 +22,7 @@ LIMIT = 1e-4  # largest difference before suppression, of probabilities and of c
 NEAR = 2 * LIMIT  # of two rows that are the same detection: scores, and corners in shares of the picture
 PIXELS = 0.01  # of two rows of the same network: corners
 MAX_PIXELS = 20_000_000  # of the images that outputs are compared on
-MARGIN = 1e-3  # IoU this close to detection.nms may fall either way
+MARGIN = 1e-3  # IoU this close to detection.nms_threshold may fall either way
 CONFIDENT = 0.5  # score of what a coarser model must find too
 
 

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from ssd.checkpoint.model import Model, ModelSpec
 from ssd.config.commands import task_overrides
 from ssd.config.overrides import key_of
-from ssd.config.parts import network_config
+from ssd.config.parts import DETECTION_KEYS, network_config
 from ssd.config.paths import CONF
 from ssd.data.base import Sample
 from ssd.data.datasets.build import make_dataset
@@ -89,16 +89,16 @@ def check_fixed(spec: ModelSpec, asked: dict[str, Any], source: str) -> None:
     said = {**spec.detection, "compat": spec.compat}
     for key, value in asked.items():
         if value != said[key] and (key == "compat" or spec.compat):
-            name = key if key == "compat" else f"detection.{key}"
+            name = key if key == "compat" else f"detection.{DETECTION_KEYS[key]}"
             raise UserError(f"model {source}: {name} is {said[key]} inside this file; take the checkpoint it came from")
 
 
 def asked_for(cfg: DictConfig) -> dict[str, Any]:
-    """compat and the keys of cfg.detection that the command line names, or that differ from conf/config.yaml because a
-    recipe says so."""
+    """compat and, by their names in specs, the keys of cfg.detection that the command line names, or that differ from
+    conf/config.yaml because a recipe says so."""
     named = {key_of(word) for word in task_overrides()}
     default = OmegaConf.load(CONF / "config.yaml")
-    keys = {"compat": "compat", **{key: f"detection.{key}" for key in cfg.detection}}
+    keys = {"compat": "compat", **{field: f"detection.{key}" for field, key in DETECTION_KEYS.items()}}
     return {
         name: OmegaConf.select(cfg, key)
         for name, key in keys.items()

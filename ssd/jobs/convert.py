@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ssd.checkpoint.model import ModelSpec
 from ssd.config.commands import path_override, run_command
+from ssd.config.parts import detection_config
 from ssd.detection.sources import find, iterate
 from ssd.importers.caffe.convert import Converted, Options, Row, convert, load, write_detector, write_network
 from ssd.importers.caffe.graph import told as shape_text
@@ -101,7 +102,7 @@ def loose_heads(priors: dict[str, Any] | None) -> LooseHeads | None:
 def describe(cfg: DictConfig, converted: Converted, mean: Mean, name: str) -> ModelSpec:
     """What the model says of itself. Thresholds are the network's own, but for those that the command line names."""
     job, heads = plain(cfg.job), converted.heads
-    detection = plain(cfg.detection) | (heads.detection if heads else {})
+    detection = asdict(detection_config(cfg)) | (heads.detection if heads else {})
     detection |= {key: value for key, value in asked_for(cfg).items() if key != "compat"}
     variances = heads.priors[0, 1, :4].tolist() if heads else VARIANCES
     known = labels(converted)

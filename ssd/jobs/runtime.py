@@ -9,6 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from ssd.config.parts import DETECTION_KEYS
 from ssd.config.paths import CONF
 from ssd.config.targets import literal
 from ssd.runs.saved import literal_names
@@ -48,7 +49,8 @@ def with_classes(cfg: DictConfig, names: Sequence[str]) -> DictConfig:
 
 def with_decoding(cfg: DictConfig, detection: Mapping[str, Any]) -> DictConfig:
     """With the decoding of the model that is used, see ModelSpec.detection."""
-    return resolved(cfg, {f"detection.{key}": literal(value) for key, value in detection.items()})
+    values = {f"detection.{DETECTION_KEYS[field]}": literal(value) for field, value in detection.items()}
+    return resolved(cfg, values)
 
 
 def overfitting(cfg: DictConfig, images: int) -> DictConfig:

@@ -24,7 +24,9 @@ CHUNK = 256  # candidates compared with one another at a time: IoU matrices of 6
 
 @dataclass(frozen=True)
 class DecodeParams:
-    """score: candidates must exceed it. nms: of two boxes of a class that overlap by more, the weaker goes.
+    """As a checkpoint's spec has it; ssd.config.parts.DETECTION_KEYS has the keys of the configuration.
+
+    score: candidates must exceed it. nms: of two boxes of a class that overlap by more, the weaker goes.
     topk: most candidates per class before suppression. keep: most detections per image.
     soft_nms: None, "linear" or "gaussian"; sigma: of the latter. flip: the mirrored image is asked too (`Detector`)."""
 
@@ -39,10 +41,10 @@ class DecodeParams:
     def __post_init__(self) -> None:
         """Raises UserError naming the value that makes no sense."""
         if not 0 <= self.score < 1:
-            raise UserError(f"detection.score={self.score}: expected at least 0 and less than 1")
+            raise UserError(f"detection.score_threshold={self.score}: expected at least 0 and less than 1")
         if not 0 <= self.nms <= 1:
-            raise UserError(f"detection.nms={self.nms}: expected an IoU from 0 to 1 (1 switches suppression off)")
-        for key, count in (("topk", self.topk), ("keep", self.keep)):
+            raise UserError(f"detection.nms_threshold={self.nms}: expected an IoU from 0 to 1 (1 = no suppression)")
+        for key, count in (("pre_nms_topk", self.topk), ("max_detections", self.keep)):
             if count < 1:
                 raise UserError(f"detection.{key}={count}: expected 1 or more")
         if self.soft_nms not in (None, *SOFT_NMS):

@@ -18,9 +18,9 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from ssd.config.compose import compose
-from ssd.config.overrides import composable, key_of, sweep_points, value_of
+from ssd.config.overrides import composable, in_grammar, key_of, sweep_points, value_of
 from ssd.config.targets import literal
-from ssd.config.text import in_quotes, quoted
+from ssd.config.text import quoted
 from ssd.runs.saved import CONFIG, OVERRIDES, allowed_words, is_evaluated, read_config, read_words
 from ssd.utils.atomic_files import read_limited
 from ssd.utils.errors import UserError
@@ -189,15 +189,4 @@ def _words(key: str, saved: Mapping[str, Any], today: Mapping[str, Any]) -> Iter
         if isinstance(value, Mapping) and isinstance(today.get(name), Mapping):
             yield from _words(f"{key}.{name}", value, today[name])
         elif name not in today or today[name] != value:
-            yield f"++{key}.{name}={_literal(value)}"
-
-
-def _literal(value: Any) -> str:
-    """A value as Hydra's grammar reads it."""
-    if isinstance(value, str):
-        return in_quotes(value)
-    if isinstance(value, Mapping):
-        return "{" + ",".join(f"{name}:{_literal(item)}" for name, item in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ",".join(map(_literal, value)) + "]"
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+            yield f"++{key}.{name}={in_grammar(value)}"

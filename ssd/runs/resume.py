@@ -12,8 +12,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ssd.checkpoint.index import FOLDER, LOCK, NAME, read_index
 from ssd.config.commands import path_override, run_command
-from ssd.config.overrides import composable, groups, key_of, still_said, value_of
+from ssd.config.overrides import composable, current_overrides, groups, key_of, still_said, value_of
 from ssd.config.paths import CONF
+from ssd.config.renamed import silent
 from ssd.config.stores import typed_stores
 from ssd.config.targets import said_targets
 from ssd.config.text import quoted
@@ -58,7 +59,7 @@ def _in(run: Path) -> list[str]:
 
 
 def _words_of(run: Path) -> list[str]:
-    """What the command line of a run said, but for resume= and Hydra's own keys."""
+    """The overrides of a run with the names of today, but for resume= and Hydra's own keys."""
     index, saved = run / FOLDER / NAME, run / OVERRIDES
     if index.is_file():
         words = read_index(index)["words"]
@@ -68,6 +69,7 @@ def _words_of(run: Path) -> list[str]:
         raise UserError(f"resume={run}: no training; name its run directory, such as outputs/train/NAME/TIME")
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         raise UserError(f"resume={run}: damaged, its overrides are no list of texts")
+    words = current_overrides(words, silent)
     if (job := value_of(words, "job")) not in (None, "train"):
         raise UserError(f"resume={run}: a run of job={job}, no training; name the run directory of a training")
     return [word for word in words if not re.match(r"(resume|hydra\b)", key_of(word))]

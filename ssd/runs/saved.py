@@ -17,8 +17,8 @@ from hydra.errors import HydraException
 
 from ssd.config import stores
 from ssd.config.credentials import bare_values
-from ssd.config.overrides import groups, normalise, removed_key
-from ssd.config.renamed import current_config, current_override
+from ssd.config.overrides import current_overrides, groups, normalise, removed_key
+from ssd.config.renamed import current_config, silent
 from ssd.config.schema import Config
 from ssd.config.targets import SPECIAL, TARGET, is_known, literal, refusal, said, said_keys
 from ssd.utils.atomic_files import read_limited
@@ -125,7 +125,7 @@ def _settled(word: Any, where: str) -> list[str]:
     try:
         if not isinstance(word, str):
             raise UserError("it is no text")
-        return normalise([current_override(word)])
+        return normalise(current_overrides([word], silent))
     except UserError as error:
         raise UserError(f"{where}: its saved override {str(word)[:SHOWN]!r} cannot be read: {error}") from error
 

@@ -67,7 +67,7 @@ def sound() -> str:
         ({"category_ids": "abc"}, "category_ids"),
         ({"detection": {"nms": 0.5}}, "score"),
         ({"detection": 3}, "not a mapping"),
-        ({"detection.nms": float("nan")}, "detection.nms=nan"),
+        ({"detection.nms": float("nan")}, "detection.nms_threshold=nan"),
         ({"detection.sigma": float("nan")}, "detection"),
         ({"detection.topk": 1.5}, "no whole number"),
         ({"detection.flip": "no"}, "detection.flip"),

@@ -1,10 +1,205 @@
-"""Names of earlier versions: every one leads to something that exists."""
+"""Names of earlier versions: every one is accepted wherever it may be written, and leads to something that exists."""
 
 import importlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
+from omegaconf import OmegaConf
 
-from ssd.config.renamed import TARGETS, current_config, current_override
+from ssd.config.compose import compose, known_keys
+from ssd.config.overrides import current_overrides, groups, in_grammar
+from ssd.config.renamed import GROUPS, KEYS, NOTED, TARGETS, VALUES, VERSION, current_config, current_key
+from ssd.runs.rerun import as_saved, saved_words
+from ssd.runs.resume import resume_words
+from ssd.runs.saved import read_config
+from ssd.utils.errors import UserError
+
+# One leaf of every old key: (old, today, value as it is written with the old name, value of today).
+CHANGED = {
+    "detection.score": (0.125, 0.125),
+    "detection.nms": (0.375, 0.375),
+    "detection.topk": (7, 7),
+    "detection.keep": (9, 9),
+}
+LEAVES = {"init.rates": "heads", "guard.explode": "window"}  # of keys that have keys below them
+NEEDED: dict[str, list[str]] = {}  # what else a value needs
+
+
+@pytest.fixture(autouse=True)
+def nothing_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(NOTED, "[]")
+
+
+def cases() -> Iterator[Any]:
+    """Of every alias its old key, that of today, the old value and that of today, and further overrides."""
+    for key in KEYS:
+        leaf = f".{LEAVES[key]}" if key in LEAVES else ""
+        old, new = f"{key}{leaf}", current_key(f"{key}{leaf}")
+        yield pytest.param(old, new, *CHANGED[key], NEEDED.get(key, []), id=key)
+
+
+def nested(key: str, value: Any) -> dict[str, Any]:
+    for name in reversed(key.split(".")):
+        value = {name: value}
+    return value
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if "deprecated" in record.getMessage()]
+
+
+def test_the_table_is_whole() -> None:
+    """Every old name leads to a key, a group or a class of today, and is none itself."""
+    known = known_keys()
+    assert set(KEYS) == set(CHANGED)
+    assert set(KEYS.values()) <= set(known)
+    assert not set(KEYS) & set(known)
+    assert set(VALUES) <= set(KEYS)
+    assert set(GROUPS.values()) <= set(groups())
+    assert not set(GROUPS) & set(groups())
+    for key in KEYS:
+        assert current_key(current_key(key)) == current_key(key)
+
+
+@pytest.mark.parametrize(("old", "new", "value", "today", "more"), cases())
+def test_on_the_command_line(caplog, old: str, new: str, value: Any, today: Any, more: list[str]) -> None:
+    for sign in ("", "++"):
+        cfg = compose([*more, f"{sign}{old}={value}"])
+        assert OmegaConf.select(cfg, new) == today
+    assert lines(caplog) == [f"deprecated: {old} is called {new} since version {VERSION}"]
+
+
+@pytest.mark.parametrize(("old", "new", "value", "today", "more"), cases())
+def test_in_a_dict_on_the_command_line(old: str, new: str, value: Any, today: Any, more: list[str]) -> None:
+    group, _, rest = old.partition(".")
+    assert OmegaConf.select(compose([*more, f"{group}={in_grammar(nested(rest, value))}"]), new) == today
+
+
+@pytest.mark.parametrize(("old", "new", "value", "today", "more"), cases())
+def test_in_a_sweep(old: str, new: str, value: Any, today: Any, more: list[str]) -> None:
+    text = str(today).lower()
+    assert current_overrides([f"{old}={value},{value}"]) == [f"{new}={text},{text}"]
+    assert current_overrides([f"{old}=choice({value},{value})"]) == [f"{new}=choice({text},{text})"]
+
+
+@pytest.mark.parametrize(("old", "new", "value", "today", "more"), cases())
+def test_in_files_of_a_users_own(
+    tmp_path: Path, caplog, old: str, new: str, value: Any, today: Any, more: list[str]
+) -> None:
+    (tmp_path / "experiments").mkdir()
+    own = tmp_path / "experiments" / "mine.yaml"
+    own.write_text("# @package _global_\n" + yaml.safe_dump(nested(old, value)))
+    cfg = compose([*more, f"hydra.searchpath=[{tmp_path}]", "experiments=mine"])
+    assert OmegaConf.select(cfg, new) == today
+    assert lines(caplog) == [f"deprecated: {'.'.join(key_pair(old)[0])} is called {'.'.join(key_pair(old)[1])} since "
+                             f"version {VERSION}"]  # fmt: skip
+    own.write_text("# @package _global_\n" + yaml.safe_dump(merged(nested(old, value), nested(new, today))))
+    with pytest.raises(UserError, match="two names of one key") as error:
+        compose([*more, f"hydra.searchpath=[{tmp_path}]", "experiments=mine"])
+    assert str(own) in str(error.value)
+
+
+def key_pair(leaf: str) -> tuple[list[str], list[str]]:
+    """The entry of the table that a leaf comes from."""
+    old = next(key for key in KEYS if leaf == key or leaf.startswith(f"{key}."))
+    return old.split("."), KEYS[old].split(".")
+
+
+def merged(first: Any, second: Any) -> dict[str, Any]:
+    both: Any = OmegaConf.to_container(OmegaConf.merge(first, second))
+    return both
+
+
+@pytest.mark.parametrize(("old", "new", "value", "today", "more"), cases())
+def test_in_the_search_space_of_a_file(tmp_path: Path, old: str, new: str, value: Any, today: Any, more: Any) -> None:
+    space = {"hydra": {"sweeper": {"params": {old: f"choice({value},{value})", "seed": "1,2"}}}}
+    text = str(today).lower()
+    assert current_config(space)["hydra"]["sweeper"]["params"] == {new: f"choice({text},{text})", "seed": "1,2"}
+
+
+@pytest.mark.parametrize(("old", "new", "value", "today", "more"), cases())
+def test_in_a_saved_run(tmp_path: Path, caplog, old: str, new: str, value: Any, today: Any, more: list[str]) -> None:
+    run = make_run(tmp_path, compose([*more, f"{new}={today}"]), [*more, f"{old}={value}"], new, old, value)
+    assert OmegaConf.select(OmegaConf.create(read_config(run / "config.yaml")), new) == today
+    said = [f"rerun={run}"]
+    assert OmegaConf.select(as_saved(compose([*saved_words(said), *said])), new) == today
+    assert f"{new}={str(today).lower()}" in resume_words([f"resume={run}"])
+    # What is said anew counts, by its name of today.
+    other = [f"resume={run}", f"{new}={str(today).lower()}"]
+    assert [word for word in resume_words(other) if word.startswith(f"{new}=")] == other[1:]
+    assert not [record for record in caplog.records if "deprecated" in record.getMessage()]
+
+
+def make_run(tmp_path: Path, cfg: Any, words: list[str], new: str, old: str, value: Any) -> Path:
+    """A run directory as a version with the old name wrote it."""
+    run = tmp_path / "run"
+    (run / ".hydra").mkdir(parents=True)
+    (run / "checkpoints").mkdir()
+    saved: Any = OmegaConf.to_container(cfg, resolve=True)
+    holder = saved
+    for name in new.split(".")[:-1]:
+        holder = holder[name]
+    holder.pop(new.rpartition(".")[2])
+    (run / "config.yaml").write_text(yaml.safe_dump(merged(without_empty(saved), nested(old, value))))
+    (run / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(words))
+    entry = {"epoch": 1, "step": 4, "params": "ssd-0001.params", "states": "ssd-0001.states", "sha256": {}}
+    index = {"kept": [entry], "last": entry, "finished": False, "words": words}
+    (run / "checkpoints" / "checkpoints.json").write_text(json.dumps(index))
+    return run
+
+
+def without_empty(saved: dict[str, Any]) -> dict[str, Any]:
+    """Whole groups of today have no part of them in an old file."""
+    for old, new in KEYS.items():
+        if old in LEAVES:
+            holder = saved
+            for name in new.split(".")[:-1]:
+                holder = holder[name]
+            holder.pop(new.rpartition(".")[2], None)
+    return saved
+
+
+@pytest.mark.parametrize(("old", "new", "value", "today", "more"), cases())
+def test_two_names_at_once(old: str, new: str, value: Any, today: Any, more: list[str]) -> None:
+    for words in ([f"{old}={value}", f"{new}={today}"], [f"{new}={today}", f"++{old}={value}"]):
+        with pytest.raises(UserError, match="two names of one key") as error:
+            compose(words)
+        assert old in str(error.value)
+        assert new in str(error.value)
+    with pytest.raises(UserError, match="two names of one key"):
+        current_config(merged(nested(old, value), nested(new, today)))
+
+
+@pytest.mark.parametrize(("old", "new", "value", "today", "more"), cases())
+def test_only_names_of_today_are_suggested(old: str, new: str, value: Any, today: Any, more: list[str]) -> None:
+    for wrong in (f"{old}x", f"{new}x"):
+        with pytest.raises(UserError) as error:
+            compose([f"{wrong}={value}"])
+        suggested = str(error.value).partition("did you mean ")[2].partition("?")[0].strip("'")
+        assert suggested not in KEYS
+
+
+def test_references_to_keys() -> None:
+    assert compose(["metric.iou=${detection.nms}"]).metric.iou == 0.45
+    assert current_config({"a": "${oc.select:detection.nms,1} ${b.detection.nms} detection.nms"}) == {
+        "a": "${oc.select:detection.nms_threshold,1} ${b.detection.nms} detection.nms"
+    }
+
+
+def test_values_of_flags_and_plain_words_are_left_alone(caplog) -> None:
+    words = ["--config-dir", "detection.nms=1", "model=detection.nms", "-m", "experiments/names"]
+    assert current_overrides(words) == words
+    assert not caplog.records
+
+
+def test_what_moved_out_of_a_file_of_a_package_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(KEYS, "device.old", "training.log_every")
+    with pytest.raises(UserError, match="training.log_every: was below device .* _global_"):
+        current_config({"old": 3}, "device")
 
 
 @pytest.mark.parametrize("target", TARGETS.values())
@@ -40,4 +235,14 @@ def test_targets_of_a_configuration() -> None:
     ],
 )
 def test_targets_of_overrides(old: str, current: str) -> None:
-    assert current_override(old) == current
+    assert current_overrides([old]) == [current]
+
+
+def test_the_line_goes_to_the_console_once(tmp_path: Path, run_in) -> None:
+    done = run_in(tmp_path, "--cfg", "job", "detection.nms=0.25", "detection.keep=3")
+    assert done.returncode == 0
+    assert done.stderr.splitlines() == [
+        f"deprecated: detection.nms is called detection.nms_threshold since version {VERSION}",
+        f"deprecated: detection.keep is called detection.max_detections since version {VERSION}",
+    ]
+    assert "nms_threshold: 0.25" in done.stdout

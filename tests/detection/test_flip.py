@@ -17,7 +17,7 @@ from ssd.utils.errors import UserError
 @pytest.fixture(scope="module")
 def model() -> Model:
     """An untrained network whose head says something, different for every anchor."""
-    cfg = compose(["backbone=small", "data_shape=64", "detection.score=0.3"])
+    cfg = compose(["backbone=small", "data_shape=64", "detection.score_threshold=0.3"])
     symbol = build_train(cfg, 3)
     shapes, _, aux_shapes = symbol.infer_shape(data=(1, 3, 64, 64), label=(1, 4, 6))
     rng = np.random.default_rng(0)

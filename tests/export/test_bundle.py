@@ -160,7 +160,7 @@ def test_damaged_files_are_told(bundle: Path, file: str, tmp_path: Path) -> None
         ({"input.std": [1, 0, 1]}, "must be above 0"),
         ({"input.mean": [1, float("nan"), 1]}, "instead of 3 finite numbers"),
         ({"input.channel_order": "BGR"}, "BGR"),
-        ({"detection.nms": 7}, "detection.nms=7"),
+        ({"detection.nms": 7}, "detection.nms_threshold=7"),
         ({"detection.surprise": 7}, "surprise"),
         ({"model.compat": "caffe"}, "compat or resize_mode"),
         ({"model.precision": "int4"}, "int4"),

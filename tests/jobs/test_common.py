@@ -12,12 +12,13 @@ def test_nothing_is_asked_by_the_default_configuration():
 
 
 def test_what_differs_from_the_defaults_is_asked():
-    cfg = compose(["job=eval", "detection.nms=0.6", "detection.soft_nms=linear", "compat=mxnet_ssd"])
+    cfg = compose(["job=eval", "detection.nms_threshold=0.6", "detection.soft_nms=linear", "compat=mxnet_ssd"])
     assert asked_for(cfg) == {"nms": 0.6, "soft_nms": "linear", "compat": "mxnet_ssd"}
 
 
 def test_what_the_command_line_names_is_asked_even_if_it_is_the_default(monkeypatch: pytest.MonkeyPatch):
-    words = type("Words", (), {"overrides": type("Task", (), {"task": ["compat=null", "detection.nms=0.45"]})})
+    task = ["compat=null", "detection.nms_threshold=0.45"]
+    words = type("Words", (), {"overrides": type("Task", (), {"task": task})})
     monkeypatch.setattr(HydraConfig, "initialized", staticmethod(lambda: True))
     monkeypatch.setattr(HydraConfig, "get", staticmethod(lambda: words))
     assert asked_for(compose(["job=eval"])) == {"nms": 0.45, "compat": None}

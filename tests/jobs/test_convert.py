@@ -44,7 +44,7 @@ def test_a_detector_and_its_demo(ssd, tmp_path: Path, pictures: Path, caffe_file
         caffe_files.blob(np.random.default_rng(0).uniform(90, 130, (3, 170, 170)), "old")
     )
     words = [f"job.prototxt={files[0]}", f"job.caffemodel={files[1]}", "job.mean=mean.binaryproto", "job.scale=0.017"]
-    done = ssd("job=convert", *words, "job.classes=[cat,dog]", f"source={pictures}", "detection.keep=50")
+    done = ssd("job=convert", *words, "job.classes=[cat,dog]", f"source={pictures}", "detection.max_detections=50")
     assert done.returncode == 0, done.stderr
     run = run_folder(tmp_path)
     assert "conv1/dw/bn" in done.stderr

@@ -69,7 +69,7 @@ def test_every_format_and_every_job_with_them(ssd, checkpoint: Path, tmp_path: P
     for name in names[2:]:
         done = ssd("job=demo", f"model={run / name}", "source=a.png", "job.threshold=0.02")
         assert done.returncode == 0, done.stderr
-    done = ssd("job=eval", f"model={run / 'ssd.onnx'}", *SHAPES, "logger=[]", "detection.keep=5")
+    done = ssd("job=eval", f"model={run / 'ssd.onnx'}", *SHAPES, "logger=[]", "detection.max_detections=5")
     assert done.returncode == 0, done.stderr
     again = ssd("job=deploy", f"model={run / 'mxnet'}", "deploy.format=onnx", "deploy.measure=false", "source=a.png")
     assert again.returncode == 0, again.stderr
@@ -211,7 +211,7 @@ def test_a_failure_is_in_the_table() -> None:
         (None, {"nms": 0.6}, None),
         (None, {"compat": "mxnet_ssd"}, "compat is None"),
         ("mxnet_ssd", {"compat": "mxnet_ssd"}, None),
-        ("mxnet_ssd", {"nms": 0.6}, "detection.nms is 0.45"),
+        ("mxnet_ssd", {"nms": 0.6}, "detection.nms_threshold is 0.45"),
         ("mxnet_ssd", {"compat": None}, "compat is mxnet_ssd"),
     ],
 )

@@ -1,10 +1,13 @@
 """What a job settles before it starts, in a configuration that nobody can change."""
 
+from dataclasses import asdict
+
 import pytest
 from omegaconf import OmegaConf
 from omegaconf.errors import ReadonlyConfigError
 
 from ssd.config.compose import compose
+from ssd.config.parts import DETECTION_KEYS, detection_config
 from ssd.jobs.runtime import on_machine, overfitting, resolved, with_classes, with_decoding
 from ssd.utils.cpu import cores_by_thread, physical_cores, usable_cores
 
@@ -42,8 +45,9 @@ def test_it_cannot_be_changed_and_says_the_rest_as_before() -> None:
 
 def test_a_model_decodes_as_it_says() -> None:
     cfg = compose([])
-    said = {**OmegaConf.to_container(cfg.detection), "score": 0.25, "soft_nms": "linear"}
-    assert OmegaConf.to_container(with_decoding(cfg, said).detection) == said
+    said = {**asdict(detection_config(cfg)), "score": 0.25, "soft_nms": "linear"}
+    decoding = OmegaConf.to_container(with_decoding(cfg, said).detection)
+    assert decoding == {DETECTION_KEYS[field]: value for field, value in said.items()}
 
 
 def test_a_self_test_is_of_adam_on_images_as_they_are() -> None:

@@ -76,9 +76,9 @@ def again(run: Path, *words: str) -> DictConfig:
 def test_changed_defaults_change_nothing(run: Callable[..., Path]) -> None:
     folder = run(["backbone=small", "optimizer=sgd"], optimizer__momentum=0.5, detection__nms=0.3, seed=3)
     cfg = again(folder)
-    assert (cfg.optimizer.name, cfg.optimizer.momentum, cfg.detection.nms, cfg.seed) == ("sgd", 0.5, 0.3, 3)
+    assert (cfg.optimizer.name, cfg.optimizer.momentum, cfg.detection.nms_threshold, cfg.seed) == ("sgd", 0.5, 0.3, 3)
     cfg = again(folder, "optimizer.momentum=0.8", "backbone=mobilenet_025")
-    assert (cfg.optimizer.momentum, cfg.detection.nms) == (0.8, 0.3)
+    assert (cfg.optimizer.momentum, cfg.detection.nms_threshold) == (0.8, 0.3)
     assert cfg.backbone == compose(["backbone=mobilenet_025"]).backbone
     assert cfg.head == compose(["backbone=mobilenet_025"]).head
     cfg = again(folder, "optimizer=adam")
