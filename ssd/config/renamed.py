@@ -28,6 +28,8 @@ KEYS = {
     "detection.nms": "detection.nms_threshold",
     "detection.topk": "detection.pre_nms_topk",
     "detection.keep": "detection.max_detections",
+    "dataset.others": "dataset.unknown_classes",
+    "dataset.images": "dataset.max_images",
 }
 # Of these keys the values that are written differently today.
 VALUES: dict[str, dict[str, bool]] = {}

@@ -8,8 +8,8 @@ A format of one's own is one class in a module that Python finds (the working di
         def split(self, name): return [Sample(...), ...]
 
 chosen by `dataset=custom dataset._target_=my_module.Mine +dataset.folder=...`. The keys `name`, `classes` and `holdout`
-are handed over when __init__ takes them; what else is common to all data sets (conf/config.yaml: others, keep_empty,
-images, download) works without its help. Reading each image inside `with skipping(...)`
+are handed over when __init__ takes them; what else is common to all datasets (conf/config.yaml: unknown_classes,
+keep_empty, max_images, download) works without its help. Reading each image inside `with skipping(...)`
 (ssd.data.inspection.problems) lets job=check list all errors of such a dataset instead of the first.
 """
 

@@ -24,6 +24,8 @@ CHANGED = {
     "detection.nms": (0.375, 0.375),
     "detection.topk": (7, 7),
     "detection.keep": (9, 9),
+    "dataset.others": ("drop", "drop"),
+    "dataset.images": (5, 5),
 }
 LEAVES = {"init.rates": "heads", "guard.explode": "window"}  # of keys that have keys below them
 NEEDED: dict[str, list[str]] = {}  # what else a value needs
@@ -181,6 +183,22 @@ def test_only_names_of_today_are_suggested(old: str, new: str, value: Any, today
             compose([f"{wrong}={value}"])
         suggested = str(error.value).partition("did you mean ")[2].partition("?")[0].strip("'")
         assert suggested not in KEYS
+
+
+def test_parts_of_a_concatenation() -> None:
+    part = ["dataset=concat", "+dataset@dataset.parts.a=yolo"]
+    cfg = compose([*part, "+dataset.parts.a.images=3", "+dataset.parts.b={others:drop,name:images}"])
+    assert (cfg.dataset.parts.a.max_images, cfg.dataset.max_images) == (3, None)
+    assert cfg.dataset.parts.b == {"unknown_classes": "drop", "name": "images"}
+    saved = {"dataset": {"parts": [{"images": 3}, {"splits": {"train": {"images": "a"}}}]}}
+    assert current_config(saved) == {"dataset": {"parts": [{"max_images": 3}, {"splits": {"train": {"images": "a"}}}]}}
+    with pytest.raises(UserError, match="dataset.parts.0.images and dataset.parts.0.max_images: two names"):
+        current_config({"dataset": {"parts": [{"images": 3, "max_images": 3}]}})
+
+
+def test_a_folder_of_images_keeps_its_name() -> None:
+    cfg = compose(["dataset=coco", "dataset.splits.train={annotations:a.json,images:b}"])
+    assert cfg.dataset.splits.train == {"annotations": "a.json", "images": "b"}
 
 
 def test_references_to_keys() -> None:

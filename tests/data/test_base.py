@@ -74,8 +74,8 @@ def test_bugs_keep_their_traceback():
 
 
 def test_a_class_gets_of_the_common_keys_what_it_takes():
-    common = {"name": "x", "classes": ["thing"], "holdout": {"val": 0.1}, "others": "error", "keep_empty": False,
-              "images": None, "download": False, "mirror": None, "archives": {}}  # fmt: skip
+    common = {"name": "x", "classes": ["thing"], "holdout": {"val": 0.1}, "unknown_classes": "error",
+              "keep_empty": False, "max_images": None, "download": False, "mirror": None, "archives": {}}  # fmt: skip
     assert make_dataset(cfg(**common)).classes == ("thing",)
 
 

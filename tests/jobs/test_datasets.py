@@ -13,7 +13,7 @@ from ssd.checkpoint.model import load_model
 from ssd.evaluation.coco import NAMES
 from ssd.mxnet_compat import mx
 
-TINY = ["batch_size=4", "epochs=1", "logger=[]", "backbone=small", "data_shape=128", "dataset.images=8",
+TINY = ["batch_size=4", "epochs=1", "logger=[]", "backbone=small", "data_shape=128", "dataset.max_images=8",
         "training.samples=0"]  # fmt: skip
 
 MINE = '''
@@ -96,7 +96,7 @@ REAL = {
     "coco128_yolo": ["dataset=coco128", "dataset.root={}/coco128_yolo"],
     "both": ["dataset=concat", "+dataset@dataset.parts.voc=voc07", "+dataset@dataset.parts.coco=coco2017",
              "dataset.parts.voc.root={}/voc2007_mini/VOCdevkit", "dataset.parts.coco.root={}/coco_tiny",
-             "dataset.classes=[person,motorbike,sofa]", "dataset.others=drop"],
+             "dataset.classes=[person,motorbike,sofa]", "dataset.unknown_classes=drop"],
 }  # fmt: skip
 
 

@@ -23,7 +23,7 @@ from ssd.mxnet_compat import mx
 from ssd.symbol import build_train
 from ssd.utils.errors import UserError
 
-SHAPES = ["dataset=shapes", "dataset.images=12", "data_shape=128"]
+SHAPES = ["dataset=shapes", "dataset.max_images=12", "data_shape=128"]
 
 
 @pytest.fixture

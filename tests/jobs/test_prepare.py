@@ -42,7 +42,7 @@ def test_what_cannot_be_prepared_is_one_line(ssd, tmp_path):
         (["job.splits=[trian]"], "'trian' is no split, choose from train, val, test"),
         (["dataset=coco"], "dataset.root is not set"),
         (["dataset=voc", "dataset.download=true"], "names no archives"),
-        (["dataset.images=0"], "dataset.images=0"),
+        (["dataset.max_images=0"], "dataset.max_images=0"),
     ):
         done = ssd("job=prepare", *words)
         lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]

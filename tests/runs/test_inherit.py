@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from ssd.config.compose import compose
-from ssd.config.overrides import normalise
+from ssd.config.overrides import in_grammar, normalise
 from ssd.config.paths import CONF
-from ssd.runs.inherit import _literal, inherit
+from ssd.runs.inherit import inherit
 from ssd.utils.errors import UserError
 
 VALUES = st.recursive(
@@ -209,4 +209,4 @@ def test_a_sweep_over_models_of_one_network(trained: Callable[..., Path], checkp
 
 @given(VALUES)
 def test_values_come_back_from_their_words(value: Any) -> None:
-    assert OverridesParser.create().parse_override(f"++dataset.x={_literal(value)}").value() == value
+    assert OverridesParser.create().parse_override(f"++dataset.x={in_grammar(value)}").value() == value

@@ -17,7 +17,7 @@ from ssd.data.inspection.checks import class_names
 from ssd.data.inspection.problems import ON_ERROR, REFUSE
 from ssd.utils.errors import UserError
 
-OTHERS = ("error", "drop")
+UNKNOWN_CLASSES = ("error", "drop")
 OFFERED = ("name", "classes", "holdout")  # keys of every dataset that a class need not take
 
 
@@ -25,10 +25,10 @@ OFFERED = ("name", "classes", "holdout")  # keys of every dataset that a class n
 class Common:
     """The keys of `dataset` that every format has; conf/config.yaml says what they mean."""
 
-    others: str = "error"
+    unknown_classes: str = "error"
     on_error: str = REFUSE
     keep_empty: bool = False
-    images: int | None = None
+    max_images: int | None = None
     group_by: str | None = None
     download: bool = False
     mirror: str | None = None
@@ -38,12 +38,13 @@ class Common:
     def out_of(cls, node: dict[str, Any]) -> "Common":
         """Takes these keys out of `node`; absent ones (in the parts of a concatenation) mean "nothing special"."""
         common = cls(**{field.name: node.pop(field.name) for field in fields(cls) if field.name in node})
-        if common.others not in OTHERS:
-            raise UserError(f"dataset.others={common.others}: expected {' or '.join(OTHERS)}")
+        if common.unknown_classes not in UNKNOWN_CLASSES:
+            expected = " or ".join(UNKNOWN_CLASSES)
+            raise UserError(f"dataset.unknown_classes={common.unknown_classes}: expected {expected}")
         if common.on_error not in ON_ERROR:
             raise UserError(f"dataset.on_error={common.on_error}: expected {' or '.join(ON_ERROR)}")
-        if common.images is not None and (type(common.images) is not int or common.images < 1):
-            raise UserError(f"dataset.images={common.images}: expected a number of pictures or null")
+        if common.max_images is not None and (type(common.max_images) is not int or common.max_images < 1):
+            raise UserError(f"dataset.max_images={common.max_images}: expected a number of images or null")
         return common
 
     def fetch(self, root: str | None) -> None:
@@ -72,7 +73,7 @@ def make_dataset(cfg: Mapping[Any, Any]) -> Dataset:
     if node.get("classes") is not None:
         node["classes"] = list(class_names(node["classes"], "dataset.classes"))
     classes = node.get("classes")
-    if common.others == "drop" and classes:
+    if common.unknown_classes == "drop" and classes:
         node["classes"] = None  # all there are, of which take_part leaves the chosen
     return take_part(_instantiate(node), classes, common)
 
@@ -108,6 +109,6 @@ def _parameters(target: str) -> set[str]:
 
 def take_part(dataset: Dataset, classes: Sequence[str] | None, common: Common) -> Dataset:
     """`dataset` as the common keys narrow it; itself when they do not."""
-    if common.others == "drop" and classes:
+    if common.unknown_classes == "drop" and classes:
         dataset = ClassSubset(dataset, [classes] if isinstance(classes, str) else classes, common.keep_empty)
-    return dataset if common.images is None else Fewer(dataset, common.images)
+    return dataset if common.max_images is None else Fewer(dataset, common.max_images)

@@ -65,11 +65,11 @@ class ClassSubset(Dataset):
 
 
 class Fewer(Dataset):
-    """At most `images` pictures of each split, spread evenly over it."""
+    """At most `max_images` images of each split, spread evenly over it."""
 
-    def __init__(self, whole: Dataset, images: int) -> None:
+    def __init__(self, whole: Dataset, max_images: int) -> None:
         self.whole = whole
-        self.images = images
+        self.max_images = max_images
         self.available = whole.available
         self.category_ids = whole.category_ids
 
@@ -79,7 +79,7 @@ class Fewer(Dataset):
 
     def split(self, name: str) -> list[Sample]:
         samples = self.whole.split(name)
-        count = min(self.images, len(samples))
+        count = min(self.max_images, len(samples))
         return [samples[index * len(samples) // count] for index in range(count)]
 
     def split_category_ids(self, split: str) -> tuple[int | str, ...] | None:

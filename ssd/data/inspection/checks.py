@@ -115,7 +115,8 @@ def class_index(name: str, classes: Sequence[str], where: str) -> int:
     if index is None:
         hint = did_you_mean(name, classes) or f"dataset.classes has {', '.join(classes)}"
         raise UserError(
-            f"{where}: class {name!r} is not in dataset.classes; {hint} (dataset.others=drop leaves such objects out)"
+            f"{where}: class {name!r} is not in dataset.classes; {hint} "
+            "(dataset.unknown_classes=drop leaves such objects out)"
         )
     return index
 

@@ -146,7 +146,7 @@ def test_neither_set_of_a_pair(voc):
 def test_class_that_is_not_listed(voc):
     assert message_of(lambda: voc.dataset(classes=["cat", "dogs"]).split("train")) == (
         f"{voc.xml('a')}: object 1: class 'dog' is not in dataset.classes; did you mean 'dogs'? "
-        "(dataset.others=drop leaves such objects out)"
+        "(dataset.unknown_classes=drop leaves such objects out)"
     )
 
 

@@ -52,7 +52,7 @@ def labels(samples) -> list[list[int]]:
 
 
 def test_a_part_of_the_classes_in_an_order_of_ones_own():
-    dataset = make_dataset(node(classes=["dog", "cat"], others="drop"))
+    dataset = make_dataset(node(classes=["dog", "cat"], unknown_classes="drop"))
     assert dataset.classes == ("dog", "cat")
     assert dataset.category_ids == (30, 20)
     samples = dataset.split("train")
@@ -66,7 +66,7 @@ def test_a_part_of_the_classes_in_an_order_of_ones_own():
 
 
 def test_pictures_that_become_empty_can_stay():
-    dataset = make_dataset(node(classes=["dog"], others="drop", keep_empty=True))
+    dataset = make_dataset(node(classes=["dog"], unknown_classes="drop", keep_empty=True))
     samples = dataset.split("train")
     assert labels(samples) == [[0], [], [], [], []]
     assert [len(sample.crowds) for sample in samples] == [0, 0, 0, 1, 1]
@@ -75,7 +75,7 @@ def test_pictures_that_become_empty_can_stay():
 def test_classes_go_by_vocs_and_cocos_names():
     pictures = {"train": [["motorcycle"], ["couch"], ["tv"]]}
     found = ["couch", "motorcycle", "tv"]
-    dataset = make_dataset(node(pictures, found, classes=["motorbike", "sofa"], others="drop"))
+    dataset = make_dataset(node(pictures, found, classes=["motorbike", "sofa"], unknown_classes="drop"))
     assert dataset.classes == ("motorbike", "sofa")
     assert labels(dataset.split("train")) == [[0], [1]]
 
@@ -89,27 +89,27 @@ def test_classes_go_by_vocs_and_cocos_names():
 )
 def test_classes_that_are_not_there(classes, message):
     with pytest.raises(UserError, match=message):
-        make_dataset(node(classes=classes, others="drop"))
+        make_dataset(node(classes=classes, unknown_classes="drop"))
 
 
 def test_a_split_without_any_of_them():
     with pytest.raises(UserError, match="the val split has no picture with any of bird"):
-        make_dataset(node(classes=["bird"], others="drop")).split("val")
+        make_dataset(node(classes=["bird"], unknown_classes="drop")).split("val")
 
 
 def test_fewer_pictures_are_spread_over_the_split():
-    dataset = make_dataset(node({"train": [["dog"]] * 10}, images=4))
+    dataset = make_dataset(node({"train": [["dog"]] * 10}, max_images=4))
     assert [sample.id for sample in dataset.split("train")] == ["train0", "train2", "train5", "train7"]
-    assert len(make_dataset(node(images=100)).split("train")) == 5
+    assert len(make_dataset(node(max_images=100)).split("train")) == 5
     assert dataset.category_ids == (10, 20, 30)
 
 
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"others": "ignore"}, "dataset.others=ignore"),
-        ({"images": 0}, "dataset.images=0"),
-        ({"images": 2.5}, "dataset.images=2.5"),
+        ({"unknown_classes": "ignore"}, "dataset.unknown_classes=ignore"),
+        ({"max_images": 0}, "dataset.max_images=0"),
+        ({"max_images": 2.5}, "dataset.max_images=2.5"),
         ({"download": True}, "names no archives"),
     ],
 )
@@ -139,10 +139,10 @@ def test_joined_data_sets_share_classes_by_name():
 
 def test_joined_with_given_classes_and_parts_of_parts():
     first = node({"train": [["cat", "dog"]]}, ["cat", "dog"])
-    second = node({"train": [["cow", "dog"], ["cow"]]}, ["cow", "dog"], classes=["dog"], others="drop")
+    second = node({"train": [["cow", "dog"], ["cow"]]}, ["cow", "dog"], classes=["dog"], unknown_classes="drop")
     dataset = concat([first, second], classes=["dog", "cat"])
     assert labels(dataset.split("train")) == [[1, 0], [0]]
-    dropped = concat([first, second], classes=["dog"], others="drop")
+    dropped = concat([first, second], classes=["dog"], unknown_classes="drop")
     assert labels(dropped.split("train")) == [[0], [0]]
     nested = concat([concat_node([first]), second])
     assert nested.classes == ("cat", "dog")
@@ -160,7 +160,8 @@ def numbered(ids: list, **keys) -> dict:
 
 
 def test_ids_of_files_and_objects_as_they_are_written_come_through():
-    sample = make_dataset(numbered([60, "b"], classes=["dog", "cat"], others="drop", images=1)).split("train")[0]
+    options = {"classes": ["dog", "cat"], "unknown_classes": "drop", "max_images": 1}
+    sample = make_dataset(numbered([60, "b"], **options)).split("train")[0]
     assert sample.image_id == 60
     assert sample.annotated.tolist() == [[1, 0, 0, 5, 5, 25, 0]]
     samples = concat([numbered([60]), numbered([50, 60])], classes=["dog", "cat"]).split("train")
@@ -175,7 +176,7 @@ def test_numbers_of_classes_hold_for_a_split_where_all_its_parts_agree():
     assert other.category_ids is not None
     assert other.split_category_ids("train") is None
     assert concat([numbered([1]), node({"train": [["cat"]]}, ["cat"])]).split_category_ids("train") is None
-    subset = make_dataset(numbered([1], classes=["dog"], others="drop", keep_empty=True, images=1))
+    subset = make_dataset(numbered([1], classes=["dog"], unknown_classes="drop", keep_empty=True, max_images=1))
     assert subset.split_category_ids("train") == (20,)
 
 
