@@ -118,7 +118,7 @@ def test_eval_of_a_checkpoint_file_on_a_voc_folder(trained: tuple[Path, Path, st
 def test_eval_decodes_and_measures_as_the_command_line_says(trained: tuple[Path, Path, str]) -> None:
     folder, run, _ = trained
     words = ["job=eval", f"model={run}", "logger=[]", "compat=mxnet_ssd", "metric.compat=mxnet_ssd"]
-    done = ssd(folder, *words, "metric.coco=true", "detection.max_detections=1", "metric.gallery=1")
+    done = ssd(folder, *words, "metric.coco=true", "detection.max_detections=1", "metric.worst_images=1")
     assert done.returncode == 0, done.stderr
     place = Path(only_line(done.stderr, "files ").split()[1])
     metrics, trained_metrics = (json.loads((where / "metrics.json").read_text()) for where in (place, run))

@@ -30,6 +30,7 @@ KEYS = {
     "detection.keep": "detection.max_detections",
     "dataset.others": "dataset.unknown_classes",
     "dataset.images": "dataset.max_images",
+    "metric.gallery": "metric.worst_images",
 }
 # Of these keys the values that are written differently today.
 VALUES: dict[str, dict[str, bool]] = {}

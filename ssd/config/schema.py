@@ -137,7 +137,7 @@ class Metric:
     iou: float = MISSING
     threshold: float | None = MISSING
     coco: bool = MISSING
-    gallery: int = MISSING
+    worst_images: int = MISSING
     compat: str | None = MISSING
 
 

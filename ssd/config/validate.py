@@ -80,8 +80,8 @@ def validate(cfg: DictConfig) -> None:
             raise UserError(f"{key}={value}: expected null or mxnet_ssd")
     if not 0.1 < cfg.metric.iou < 1:
         raise UserError(f"metric.iou={cfg.metric.iou}: expected more than 0.1 and less than 1")
-    if cfg.metric.gallery < 0:
-        raise UserError(f"metric.gallery={cfg.metric.gallery}: expected a number of pictures, 0 for none")
+    if cfg.metric.worst_images < 0:
+        raise UserError(f"metric.worst_images={cfg.metric.worst_images}: expected a number of images, 0 for none")
     if not 0 <= cfg.threshold <= 1:
         raise UserError(f"threshold={cfg.threshold}: expected a score from 0 to 1")
     if cfg.resize_mode not in RESIZE_MODES:

@@ -29,8 +29,8 @@ WHAT = {
 @dataclass(frozen=True)
 class About:
     """Where the numbers come from, as the report says it. split: whose images they are of, and same_images: another
-    split that is the same ones. facts: name -> value, in order. iou, compat, gallery: as in cfg.metric. category_ids:
-    COCO's id of each class, if the data set has them. page: name of the file."""
+    split that is the same ones. facts: name -> value, in order. iou, compat, worst_images: as in cfg.metric.
+    category_ids: COCO's id of each class, if the dataset has them. page: name of the file."""
 
     title: str
     split: str
@@ -39,7 +39,7 @@ class About:
     facts: dict[str, str]
     iou: float
     compat: str | None
-    gallery: int
+    worst_images: int
     category_ids: Sequence[int | str] | None
 
 
@@ -160,7 +160,7 @@ def _mistakes(analysis: Analysis) -> str:
 
 
 def _gallery(measured: Measured, analysis: Analysis, about: About) -> str:
-    shown = min(about.gallery, len(measured.samples))
+    shown = min(about.worst_images, len(measured.samples))
     if not shown:
         return ""
     return section(

@@ -199,7 +199,7 @@ def report(cfg: DictConfig, folder: Path, measured: Measured, subject: Subject) 
         facts=facts,
         iou=metric.iou,
         compat=metric.compat,
-        gallery=metric.gallery,
+        worst_images=metric.worst_images,
         category_ids=subject.category_ids,
     )
     write_report(folder, measured, analysis, about)

@@ -29,8 +29,8 @@ FREE = (
     "epochs", "max_hours", "resume", "guard", "checkpoint", "logger", "hooks", "device", "cluster", "loader.workers",
     "loader.prefetch", "loader.patience_s", "loader.on_hung",
     "training.log_every", "training.validate_every", "training.test", "training.samples",
-    "training.records", "dataset.holdout.cache", "metric.coco", "metric.threshold", "metric.gallery", "model", "source",
-    "dataset.root", "dataset.download", "dataset.mirror", "rerun", "sweep", "deploy", "hydra",
+    "training.records", "dataset.holdout.cache", "metric.coco", "metric.threshold", "metric.worst_images", "model",
+    "source", "dataset.root", "dataset.download", "dataset.mirror", "rerun", "sweep", "deploy", "hydra",
 )  # fmt: skip
 
 

@@ -139,7 +139,7 @@ def test_anchor_scales_are_the_papers() -> None:
         (["compat=caffe"], ["mxnet_ssd"]),
         (["metric.compat=voc"], ["metric.compat=voc", "mxnet_ssd"]),
         (["metric.iou=50"], ["metric.iou=50", "less than 1"]),
-        (["metric.gallery=-1"], ["metric.gallery=-1", "0 for none"]),
+        (["metric.worst_images=-1"], ["metric.worst_images=-1", "0 for none"]),
         (["resize_mode=shrink"], ["force", "fit"]),
         (["loader=quick"], ["loader=quick", "fast, record"]),
         (["loader.workers=-1"], ["at least 0"]),

@@ -26,6 +26,7 @@ CHANGED = {
     "detection.keep": (9, 9),
     "dataset.others": ("drop", "drop"),
     "dataset.images": (5, 5),
+    "metric.gallery": (3, 3),
 }
 LEAVES = {"init.rates": "heads", "guard.explode": "window"}  # of keys that have keys below them
 NEEDED: dict[str, list[str]] = {}  # what else a value needs

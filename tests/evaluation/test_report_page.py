@@ -17,7 +17,7 @@ VOID = {"meta", "img", "line", "br"}
 
 def about(**changes) -> About:
     values = {"title": "photos <1>", "split": "val", "same_images": None, "page": "report.html",
-              "facts": {"model": "outputs/<x>"}, "iou": 0.5, "compat": None, "gallery": 4,
+              "facts": {"model": "outputs/<x>"}, "iou": 0.5, "compat": None, "worst_images": 4,
               "category_ids": None}  # fmt: skip
     return About(**{**values, **changes})
 
@@ -79,8 +79,8 @@ def test_the_gallery_shows_the_worst_first(measurement):
     measured, analysis = measurement
     shown = re.findall(r"\d\. <b>(\d+\.png)</b>", gallery(measured, analysis, 3))
     assert shown == [measured.samples[index].path.name for index in analysis.worst_first()[:3]]
-    assert checked(report(measured, analysis, about(gallery=99))).count("<figure>") == 6
-    assert "<figure>" not in checked(report(measured, analysis, about(gallery=0)))
+    assert checked(report(measured, analysis, about(worst_images=99))).count("<figure>") == 6
+    assert "<figure>" not in checked(report(measured, analysis, about(worst_images=0)))
 
 
 def test_files_beside_the_page(measurement, tmp_path):

@@ -120,7 +120,7 @@ def test_real_data_sets_train_by_configuration_alone(name, ssd, shared, tmp_path
 
 def test_pycocotools_gives_the_runs_numbers_on_the_datasets_own_file(ssd, shared, tmp_path):
     words = [word.format(shared / "data") for word in REAL["coco_tiny"]]
-    words += [*TINY[:-2], "training.samples=0", "metric.coco=true", "metric.gallery=0"]
+    words += [*TINY[:-2], "training.samples=0", "metric.coco=true", "metric.worst_images=0"]
     words += ["detection.score_threshold=0.001"]
     done = ssd(*words)
     assert done.returncode == 0, done.stderr

@@ -13,7 +13,7 @@ from ssd.training.hook import Hook
 
 TINY = [
     "dataset.train=9", "dataset.val=3", "dataset.image_size=64", "data_shape=64", "batch_size=4", "epochs=2",
-    "training.samples=0", "metric.gallery=0", "loader.workers=0", "logger=[csv]", "device.threads=1",
+    "training.samples=0", "metric.worst_images=0", "loader.workers=0", "logger=[csv]", "device.threads=1",
 ]  # fmt: skip
 RUN = "hydra.run.dir=run"
 

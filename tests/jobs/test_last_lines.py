@@ -16,7 +16,7 @@ import pytest
 
 ODD = "what? now's 50%25 $HOME"
 COMMON = ["--config-dir", "my conf", "dataset=mine", "data_shape=64", "batch_size=4", "training.samples=1",
-          "metric.gallery=1", "device.threads=1"]  # fmt: skip
+          "metric.worst_images=1", "device.threads=1"]  # fmt: skip
 COMMAND = re.compile(r"(?:MLFLOW_TRACKING_URI=|\S*python -m ssd|\S*mlflow |\S*tensorboard ).*")
 LABEL = re.compile(r"^\w[\w ]* {2,}")
 PLACE = re.compile(r"(?:\w[\w ]{0,12} +(?=/)|(?:leaderboard|table|chart) +)(.*)")

@@ -26,7 +26,7 @@ from ssd.utils.errors import InterruptedRun, UserError
 
 TINY = [
     "dataset=voc", "data_shape=64", "batch_size=4", "epochs=3", "training.samples=1", "training.log_every=3",
-    "metric.gallery=1", "loader.workers=0", "logger=[]", "device.threads=1",
+    "metric.worst_images=1", "loader.workers=0", "logger=[]", "device.threads=1",
 ]  # fmt: skip
 STEPS = 3  # of an epoch
 SPLITS = {"train": slice(0, 12), "val": slice(12, 16), "test": slice(16, 22)}

@@ -35,7 +35,7 @@ from ssd.utils.errors import InterruptedRun, UserError
 
 TINY = [
     "dataset.train=17", "dataset.val=4", "dataset.image_size=64", "data_shape=64", "batch_size=4", "epochs=3",
-    "training.samples=1", "training.log_every=3", "metric.gallery=0", "loader.workers=0", "logger=[csv]",
+    "training.samples=1", "training.log_every=3", "metric.worst_images=0", "loader.workers=0", "logger=[csv]",
 ]  # fmt: skip
 STEPS = 4  # of an epoch
 TIMES = ("train/images_per_second", "train/data_wait", "val/seconds")

@@ -17,9 +17,9 @@ from ssd.checkpoint.index import read_index
 STEPS = 80
 WORDS = [
     "dataset.train=33", "dataset.val=4", "dataset.image_size=64", "data_shape=64", "batch_size=8", "epochs=20",
-    "training.validate_every=20", "training.samples=0", "training.log_every=4", "training.ema=0.9", "metric.gallery=0",
-    "logger=[csv]", "augment=ssd", "optimizer=sgd", "optimizer.learning_rate=0.005", "loader.workers=0",
-    "device.threads=1",
+    "training.validate_every=20", "training.samples=0", "training.log_every=4", "training.ema=0.9",
+    "metric.worst_images=0", "logger=[csv]", "augment=ssd", "optimizer=sgd", "optimizer.learning_rate=0.005",
+    "loader.workers=0", "device.threads=1",
 ]  # fmt: skip
 NAMES_CODE = ["backbone.network={_target_: plain_network.build, filters: [8, 8, 16, 16]}"]
 WORDS += NAMES_CODE

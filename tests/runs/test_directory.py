@@ -12,7 +12,7 @@ from ssd.utils.errors import UserError
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 TINY = [
     "dataset.train=8", "dataset.val=4", "dataset.image_size=64", "data_shape=64", "batch_size=4", "training.samples=1",
-    "metric.gallery=0", "loader.workers=0", "epochs=1", "backbone=small", "device.threads=1",
+    "metric.worst_images=0", "loader.workers=0", "epochs=1", "backbone=small", "device.threads=1",
 ]  # fmt: skip
 
 

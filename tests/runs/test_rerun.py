@@ -129,7 +129,7 @@ def numbers(run: Path) -> list[dict[str, str]]:
 def test_two_runs_and_a_rerun_give_identical_metrics(tmp_path: Path) -> None:
     """With two threads and the default loader; another seed gives others. The rerun takes the threads of the run."""
     words = ["dataset.train=8", "dataset.val=4", "batch_size=4", "epochs=2", "augment=ssd_plus", "logger=[]",
-             "optimizer.learning_rate=0.002", "metric.gallery=0", "training.samples=0"]  # fmt: skip
+             "optimizer.learning_rate=0.002", "metric.worst_images=0", "training.samples=0"]  # fmt: skip
     ssd(tmp_path, *words, "hydra.run.dir=first")
     ssd(tmp_path, *words, "hydra.run.dir=second")
     ssd(tmp_path, "rerun=first", "hydra.run.dir=third", threads=1)

@@ -21,7 +21,7 @@ from ssd.utils.errors import UserError
 
 TINY = [
     "dataset.train=16", "dataset.val=4", "dataset.image_size=64", "data_shape=64", "batch_size=4", "training.samples=1",
-    "metric.gallery=0", "loader.workers=0", "logger=[csv]",
+    "metric.worst_images=0", "loader.workers=0", "logger=[csv]",
 ]  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from ssd.sweeps.outcome import Outcome
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ["dataset.train=4", "dataset.val=2", "batch_size=2", "epochs=1", "device.threads=1", "loader.workers=0",
-        "training.samples=0", "metric.gallery=0", "logger=[]"]  # fmt: skip
+        "training.samples=0", "metric.worst_images=0", "logger=[]"]  # fmt: skip
 
 # A logger that does what its `kind` says after the first epoch.
 LOGGER = """

@@ -17,7 +17,7 @@ from ssd.tracking import unsent
 from ssd.tracking.mlflow.store import RUN_FILE
 
 WORDS = ["data_shape=64", "dataset.train=16", "dataset.val=4", "batch_size=4", "epochs=1", "training.samples=1",
-         "training.log_every=1", "metric.gallery=2", "logger=[csv,mlflow]"]  # fmt: skip
+         "training.log_every=1", "metric.worst_images=2", "logger=[csv,mlflow]"]  # fmt: skip
 STEPS = 4
 
 

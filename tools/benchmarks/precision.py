@@ -17,7 +17,7 @@ WORDS = [
     "logger=[csv]",
     "training.log_every=1",
     "training.samples=0",
-    "metric.gallery=0",
+    "metric.worst_images=0",
     "training.validate_every=1000",
 ]
 ROWS = 20  # of the table

@@ -23,7 +23,7 @@ from pathlib import Path
 
 WEIGHTS = "mobilenet025_imagenet/mobilenetV1X0.25_imagenet.npz"
 START = ["backbone=mobilenet_025", "init.mode=pretrained", "names=mobilenet_torch", "dataset=voc", "logger=[csv]",
-         "loader.workers=0", "training.samples=1", "metric.gallery=0", "checkpoint.every_minutes=1"]  # fmt: skip
+         "loader.workers=0", "training.samples=1", "metric.worst_images=0", "checkpoint.every_minutes=1"]  # fmt: skip
 DATA_SETS = {
     "bccd": ["dataset.name=bccd", "dataset.out_of_range=clip", "data_shape=[192,256]", "data_shape.tier=large",
              "epochs=40", "training.validate_every=4"],
@@ -159,8 +159,8 @@ def command(label: str, run: Run, options: argparse.Namespace) -> tuple[list[str
             return [f"resume={folder / 'train'}"], folder / "train"
         words = [*START, *data, *recipes()[run.recipe], f"init.weights={options.data / WEIGHTS}", f"seed={run.seed}"]
         return words, folder / "train"
-    words = ["job=eval", f"model={folder / 'train'}", "job.split=test", "metric.gallery=0", "logger=[]", "dataset=voc"]
-    words += [word for word in data if word.startswith("dataset")]
+    words = ["job=eval", f"model={folder / 'train'}", "job.split=test", "metric.worst_images=0", "logger=[]"]
+    words += ["dataset=voc", *(word for word in data if word.startswith("dataset"))]
     return (words, folder / "test") if label == "test" else ([*words, "compat=null"], folder / "decode")
 
 

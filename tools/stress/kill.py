@@ -36,7 +36,7 @@ from ssd.checkpoint.index import FOLDER, NAME, damage, read_index
 EPOCHS = 50
 TINY = [
     "dataset.train=16", "dataset.val=4", "dataset.image_size=64", "batch_size=4", "data_shape=64", f"epochs={EPOCHS}",
-    "training.validate_every=10", "training.log_every=5", "training.samples=1", "metric.gallery=0", "logger=[csv]",
+    "training.validate_every=10", "training.log_every=5", "training.samples=1", "metric.worst_images=0", "logger=[csv]",
     "loader.workers=0", "device.threads=1", "checkpoint.every_steps=1",
 ]  # fmt: skip
 LOADERS = ["checkpoint.every_steps=null", "augment=ssd_plus", "loader.patience_s=8"]
