@@ -343,8 +343,8 @@ def _init_config(cfg: Any) -> InitConfig:
         weights=init["weights"],
         weight_names=init["names"],
         freeze=init["freeze"] or (cfg.backbone.freeze if init["mode"] != "scratch" else None),
-        freeze_bn=init["statistics"] == "frozen",
-        lr_mult=init["rates"],
+        freeze_bn=init["freeze_bn"],
+        lr_mult=init["lr_mult"],
     )
 
 

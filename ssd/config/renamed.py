@@ -31,9 +31,11 @@ KEYS = {
     "dataset.others": "dataset.unknown_classes",
     "dataset.images": "dataset.max_images",
     "metric.gallery": "metric.worst_images",
+    "init.statistics": "init.freeze_bn",
+    "init.rates": "init.lr_mult",
 }
 # Of these keys the values that are written differently today.
-VALUES: dict[str, dict[str, bool]] = {}
+VALUES = {"init.statistics": {"learn": False, "frozen": True}}
 # Config groups, and folders of a user's own choices of them.
 GROUPS: dict[str, str] = {}
 # Classes and functions that a configuration may name.

@@ -104,7 +104,7 @@ class Loss:
 
 
 @dataclass
-class Rates:
+class LearningRates:
     backbone: float = MISSING
     extras: float = MISSING
     heads: float = MISSING
@@ -117,8 +117,8 @@ class Init:
     network: str = MISSING
     names: Any = MISSING  # null, or what conf/names/ holds
     freeze: str | None = MISSING
-    statistics: str = MISSING
-    rates: Rates = MISSING
+    freeze_bn: bool = MISSING
+    lr_mult: LearningRates = MISSING
 
 
 @dataclass

@@ -21,7 +21,6 @@ REPLACE, WAIT = "replace", "wait"  # of loader.on_hung
 CHOICES = {
     "init.mode": ("scratch", "pretrained", "finetune"),
     "init.network": ("config", "weights"),
-    "init.statistics": ("learn", "frozen"),
     "loss.classification": ("softmax", "focal"),
     "matching.mining": ("image", "batch"),
     "training.precision": ("float32", "bfloat16", "float16"),
@@ -218,11 +217,11 @@ def _check_init(init: DictConfig) -> None:
         raise UserError(f"init.weights={init.weights}: say what its parameters are called, with the group names=")
     if init.names is not None and init.weights is not None and not foreign:
         raise UserError(f"names=: are of an .npz, not of init.weights={init.weights}")
-    if init.statistics == "frozen" and init.mode == "scratch":
-        raise UserError("init.statistics=frozen: a network from scratch has none yet")
-    for group, rate in init.rates.items():
+    if init.freeze_bn and init.mode == "scratch":
+        raise UserError("init.freeze_bn=true: a network from scratch has no BatchNorm statistics yet")
+    for group, rate in init.lr_mult.items():
         if rate < 0:
-            raise UserError(f"init.rates.{group}={rate}: expected at least 0")
+            raise UserError(f"init.lr_mult.{group}={rate}: expected at least 0")
 
 
 def check_training(cfg: DictConfig) -> None:

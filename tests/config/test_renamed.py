@@ -27,9 +27,11 @@ CHANGED = {
     "dataset.others": ("drop", "drop"),
     "dataset.images": (5, 5),
     "metric.gallery": (3, 3),
+    "init.statistics": ("frozen", True),
+    "init.rates": (0.5, 0.5),
 }
 LEAVES = {"init.rates": "heads", "guard.explode": "window"}  # of keys that have keys below them
-NEEDED: dict[str, list[str]] = {}  # what else a value needs
+NEEDED = {"init.statistics": ["init.mode=pretrained"]}  # what else a value needs
 
 
 @pytest.fixture(autouse=True)
@@ -184,6 +186,16 @@ def test_only_names_of_today_are_suggested(old: str, new: str, value: Any, today
             compose([f"{wrong}={value}"])
         suggested = str(error.value).partition("did you mean ")[2].partition("?")[0].strip("'")
         assert suggested not in KEYS
+
+
+def test_values_that_a_key_never_had() -> None:
+    for wrong in (["init.statistics=fixed"], ["init.statistics=true"], ["init={statistics:1}"]):
+        with pytest.raises(
+            UserError, match="expected learn or frozen, or, as it is written today, init.freeze_bn=false"
+        ):
+            compose(["init.mode=pretrained", *wrong])
+    with pytest.raises(UserError, match="init.statistics=None: expected learn or frozen"):
+        current_config({"init": {"statistics": None}})
 
 
 def test_parts_of_a_concatenation() -> None:

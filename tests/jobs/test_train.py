@@ -71,7 +71,7 @@ def test_a_model_of_other_classes_is_taken_over(trained: Callable[..., Path]) ->
     """What both know is found by the new model before it has learned anything."""
     words = ["dataset.train=48", "dataset.val=12", "dataset.image_size=96", "data_shape=96", "seed=1"]
     known = trained(*words, "epochs=8")
-    taken = ["init.mode=finetune", f"init.weights={known}", "init.freeze=but_heads", "init.statistics=frozen"]
+    taken = ["init.mode=finetune", f"init.weights={known}", "init.freeze=but_heads", "init.freeze_bn=true"]
     taken += ["optimizer.learning_rate=1e-9", "dataset.classes=[triangle,circle]"]
     again = trained(*words, *taken)
     aps = [json.loads((run / "metrics.json").read_text()) for run in (known, again)]

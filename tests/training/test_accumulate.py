@@ -20,7 +20,7 @@ FEATURE = "stage3_2_relu"
 def without_batch_statistics(cfg: DictConfig, passes: int) -> DictConfig:
     """Every picture by itself: normalisation with running statistics, and so many passes."""
     cfg = cfg.copy()
-    cfg.init.statistics = "frozen"
+    cfg.init.freeze_bn = True
     cfg.training.accumulate = passes
     return cfg
 

@@ -86,7 +86,7 @@ def test_two_that_share_a_step_do_what_one_alone_does(devices: str, compat: str)
     # The original's graph divides per device: as many as two workers have.
     ids = [0] if compat == "null" else list(range(2 * len(cfg.device.ids)))
     alone = settings(f"device.ids={ids}", f"compat={compat}", "cluster=none")
-    cfg.init.statistics = alone.init.statistics = "frozen"
+    cfg.init.freeze_bn = alone.init.freeze_bn = True
     one, first = trainer_of(alone, Share()), trainer_of(cfg, Share(0, 2))
     first.exchange = Partner(trainer_of(cfg, Share(1, 2)))  # type: ignore[assignment]
     expected, losses = one.step(batch(Share())), first.step(batch(Share(0, 2)))

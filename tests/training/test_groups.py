@@ -68,8 +68,8 @@ def test_freezing_nothing_is_an_error(freeze: str, part: str) -> None:
 
 
 def test_rates_multiply_those_of_the_graph() -> None:
-    cfg = compose(["init.rates.backbone=0.1", "init.rates.heads=3"])
-    rates = learning_rates(build_train(cfg, 3), cfg.init.rates)
+    cfg = compose(["init.lr_mult.backbone=0.1", "init.lr_mult.heads=3"])
+    rates = learning_rates(build_train(cfg, 3), cfg.init.lr_mult)
     assert rates["stage1_1_conv2d_weight"] == pytest.approx(0.1)
     assert rates["multi_feat_2_conv_1x1_conv_weight"] == 1
     assert rates["stage3_2_relu_cls_pred_conv_weight"] == 3
@@ -90,7 +90,7 @@ def test_what_decays() -> None:
 def test_decay_reaches_the_optimizer(settings, noise, optimizer: str, which: str, devices: str) -> None:
     """Of a batch without objects and without negatives nothing moves but by decay."""
     cfg = settings(f"optimizer={optimizer}", "optimizer.wd=0.5", f"training.weight_decay={which}",
-                   "matching.min_negatives=0", "init.rates.heads=0", f"device.ids={devices}")  # fmt: skip
+                   "matching.min_negatives=0", "init.lr_mult.heads=0", f"device.ids={devices}")  # fmt: skip
     trainer = Trainer(trainer_config(cfg), ["a", "b", "c"], noise(64), 100)
     before = {name: array.asnumpy().copy() for name, array in trainer.params()[0].items()}
     batch = noise(64).batch(0)
@@ -106,7 +106,7 @@ def test_a_rate_is_a_factor_on_the_step(settings, noise, caplog: pytest.LogCaptu
     caplog.set_level(logging.INFO)
     steps = []
     for rate in (1.0, 0.25):
-        cfg = settings(f"init.rates.backbone={rate}", "optimizer.momentum=0", "optimizer.wd=0", "seed=1")
+        cfg = settings(f"init.lr_mult.backbone={rate}", "optimizer.momentum=0", "optimizer.wd=0", "seed=1")
         trainer = Trainer(trainer_config(cfg), ["a", "b", "c"], noise(64), 100, steps[0][0] if steps else None)
         before = tuple({name: array.copy() for name, array in part.items()} for part in trainer.params())
         trainer.step(noise(64).batch(0))

@@ -55,7 +55,7 @@ def test_frozen_statistics(settings, noise, devices: str) -> None:
     for seed in range(3):
         first.step(noise(64).batch(seed))
     start = tuple({name: array.copy() for name, array in part.items()} for part in first.params())
-    cfg.init.statistics = "frozen"
+    cfg.init.freeze_bn = True
     trainer = Trainer(trainer_config(cfg), CLASSES, noise(64), 100, start)
     losses = [trainer.step(noise(64).batch(seed)).loss for seed in range(6, 9)]
     assert np.isfinite(losses).all()

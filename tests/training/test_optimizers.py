@@ -20,7 +20,7 @@ from ssd.utils.errors import UserError
 
 CLASSES = ["a", "b", "c"]
 STEPS = 6
-WORDS = ["optimizer.wd=0.05", "optimizer.clip_gradient=0.02", "init.rates.backbone=0.5", "init.rates.extras=2",
+WORDS = ["optimizer.wd=0.05", "optimizer.clip_gradient=0.02", "init.lr_mult.backbone=0.5", "init.lr_mult.extras=2",
          "schedule=step", "schedule.milestones=[0.6]", "schedule.warmup=0.4", "schedule.factor=0.2"]  # fmt: skip
 # The rate anew, since the fixture has another.
 MXNET_SSD = ["optimizer=sgd_mxnet_ssd", "optimizer.learning_rate=${ssd.mxnet_ssd_rate:0.004}",
@@ -95,7 +95,7 @@ def test_every_key_applies_in_every_step(settings, noise, name: str, which: str,
     cfg = settings(*words, f"device.ids={devices}")
     mx.random.seed(3)
     trainer = Trainer(trainer_config(cfg), CLASSES, noise(64), STEPS)
-    rates = learning_rates(trainer.symbol, cfg.init.rates)
+    rates = learning_rates(trainer.symbol, cfg.init.lr_mult)
     decays = weight_decays(trainer.symbol, which)
     assert len(set(rates.values())) > 3
     assert set(decays.values()) == {0.0, 1.0} if which == "weights" else {1.0}

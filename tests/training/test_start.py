@@ -83,7 +83,7 @@ def test_classes_in_another_order_are_not_mixed_up(saved: Path, settings, noise)
 
 def test_everything_is_told(saved: Path, settings, noise, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    words = ["init.mode=finetune", "init.freeze=stage:2", "init.rates.backbone=0.1", "head=ssd_bn"]
+    words = ["init.mode=finetune", "init.freeze=stage:2", "init.lr_mult.backbone=0.1", "head=ssd_bn"]
     started(saved, settings, noise, ["dog", "horse"], *words)
     said = [line.split() for line in caplog.messages]
     table = {line[0]: line[1:] for line in said if line and line[0] in ("backbone", "extras", "heads")}
