@@ -192,13 +192,13 @@ class ClusterConfig:
 
 @dataclass(frozen=True)
 class InitConfig:
-    """What a network starts from, see conf/config.yaml. weight_names: what an .npz calls its parameters. freeze: as
+    """What a network starts from, see conf/config.yaml. weight_map: what an .npz calls its parameters. freeze: as
     configured, else that of the backbone, which a network from scratch does not have. freeze_bn: of the backbone.
     lr_mult: by group of parameters."""
 
     mode: str
     weights: str | None
-    weight_names: Mapping[str, Any] | None
+    weight_map: Mapping[str, Any] | None
     freeze: str | None
     freeze_bn: bool
     lr_mult: Mapping[str, float]
@@ -341,7 +341,7 @@ def _init_config(cfg: Any) -> InitConfig:
     return InitConfig(
         mode=init["mode"],
         weights=init["weights"],
-        weight_names=init["names"],
+        weight_map=init["weight_map"],
         freeze=init["freeze"] or (cfg.backbone.freeze if init["mode"] != "scratch" else None),
         freeze_bn=init["freeze_bn"],
         lr_mult=init["lr_mult"],

@@ -33,11 +33,12 @@ KEYS = {
     "metric.gallery": "metric.worst_images",
     "init.statistics": "init.freeze_bn",
     "init.rates": "init.lr_mult",
+    "init.names": "init.weight_map",
 }
 # Of these keys the values that are written differently today.
 VALUES = {"init.statistics": {"learn": False, "frozen": True}}
 # Config groups, and folders of a user's own choices of them.
-GROUPS: dict[str, str] = {}
+GROUPS = {"names": "weight_map"}
 # Classes and functions that a configuration may name.
 TARGETS = {
     "ssd.data.coco.COCO": "ssd.data.datasets.coco.COCO",

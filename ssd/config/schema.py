@@ -115,7 +115,7 @@ class Init:
     mode: str = MISSING
     weights: str | None = MISSING
     network: str = MISSING
-    names: Any = MISSING  # null, or what conf/names/ holds
+    weight_map: Any = MISSING  # null, or what conf/weight_map/ contains
     freeze: str | None = MISSING
     freeze_bn: bool = MISSING
     lr_mult: LearningRates = MISSING

@@ -213,10 +213,10 @@ def _check_init(init: DictConfig) -> None:
     foreign = init.weights is not None and init.weights.endswith(NUMPY)
     if foreign and init.mode == "finetune":
         raise UserError(f"init.weights={init.weights}: says nothing of its classes; use init.mode=pretrained")
-    if foreign and init.names is None:
-        raise UserError(f"init.weights={init.weights}: say what its parameters are called, with the group names=")
-    if init.names is not None and init.weights is not None and not foreign:
-        raise UserError(f"names=: are of an .npz, not of init.weights={init.weights}")
+    if foreign and init.weight_map is None:
+        raise UserError(f"init.weights={init.weights}: say what its parameters are called, with the group weight_map=")
+    if init.weight_map is not None and init.weights is not None and not foreign:
+        raise UserError(f"weight_map=: is of an .npz, not of init.weights={init.weights}")
     if init.freeze_bn and init.mode == "scratch":
         raise UserError("init.freeze_bn=true: a network from scratch has no BatchNorm statistics yet")
     for group, rate in init.lr_mult.items():

@@ -1,4 +1,4 @@
-"""Weights of other frameworks: an .npz of named arrays, read by a table of names (conf/names/)."""
+"""Weights of other frameworks: an .npz of named arrays, read by a table of names (conf/weight_map/)."""
 
 import math
 import zipfile
@@ -45,7 +45,7 @@ def _table(names: Any) -> dict[str, str]:
                 table |= {f"{layer}_{here}": f"{module}.{there}" for there, here in endings.items()}
         float(names["epsilon"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"init.names: no table as in conf/names/ ({error!r})") from error
+        raise UserError(f"init.weight_map: no table as in conf/weight_map/ ({error!r})") from error
     return table
 
 
@@ -54,7 +54,7 @@ def _read(path: Path, table: dict[str, str]) -> dict[str, np.ndarray]:
         with open_regular(path) as opened, zipfile.ZipFile(opened) as archive:
             entries = {entry.filename.removesuffix(ARRAY): entry for entry in archive.infolist()}
             if missing := [there for there in table.values() if there not in entries]:
-                raise UserError(f"{path}: has no array {missing[0]!r}, which init.names asks for; is names= right?")
+                raise UserError(f"{path}: has no array {missing[0]!r}, which weight_map= names; is that the right one?")
             budget = MOST_BYTES
             for there in table.values():
                 budget -= _claimed(archive, entries[there])

@@ -53,7 +53,7 @@ def read_source(init: InitConfig, symbol: Any) -> Source:
     if path.endswith(NUMPY):
         if not Path(path).is_file():
             raise UserError(f"init.weights={path}: there is no such file")
-        return Source(path, *load_npz(path, init.weight_names, symbol), None)
+        return Source(path, *load_npz(path, init.weight_map, symbol), None)
     try:
         return Source(path, *renamed(load_params(path), symbol), _classes(find_params(path)))
     except UserError as error:

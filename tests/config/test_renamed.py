@@ -18,6 +18,7 @@ from ssd.runs.resume import resume_words
 from ssd.runs.saved import read_config
 from ssd.utils.errors import UserError
 
+TABLE = {"epsilon": 0.5, "parts": [], "layers": {}}
 # One leaf of every old key: (old, today, value as it is written with the old name, value of today).
 CHANGED = {
     "detection.score": (0.125, 0.125),
@@ -29,6 +30,7 @@ CHANGED = {
     "metric.gallery": (3, 3),
     "init.statistics": ("frozen", True),
     "init.rates": (0.5, 0.5),
+    "init.names": (TABLE, TABLE),
 }
 LEAVES = {"init.rates": "heads", "guard.explode": "window"}  # of keys that have keys below them
 NEEDED = {"init.statistics": ["init.mode=pretrained"]}  # what else a value needs
@@ -53,6 +55,11 @@ def nested(key: str, value: Any) -> dict[str, Any]:
     return value
 
 
+def plain(value: Any) -> str:
+    """A value as somebody writes it on a command line."""
+    return value if isinstance(value, str) else in_grammar(value)
+
+
 def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if "deprecated" in record.getMessage()]
 
@@ -73,7 +80,7 @@ def test_the_table_is_whole() -> None:
 @pytest.mark.parametrize(("old", "new", "value", "today", "more"), cases())
 def test_on_the_command_line(caplog, old: str, new: str, value: Any, today: Any, more: list[str]) -> None:
     for sign in ("", "++"):
-        cfg = compose([*more, f"{sign}{old}={value}"])
+        cfg = compose([*more, f"{sign}{old}={plain(value)}"])
         assert OmegaConf.select(cfg, new) == today
     assert lines(caplog) == [f"deprecated: {old} is called {new} since version {VERSION}"]
 
@@ -86,9 +93,9 @@ def test_in_a_dict_on_the_command_line(old: str, new: str, value: Any, today: An
 
 @pytest.mark.parametrize(("old", "new", "value", "today", "more"), cases())
 def test_in_a_sweep(old: str, new: str, value: Any, today: Any, more: list[str]) -> None:
-    text = str(today).lower()
-    assert current_overrides([f"{old}={value},{value}"]) == [f"{new}={text},{text}"]
-    assert current_overrides([f"{old}=choice({value},{value})"]) == [f"{new}=choice({text},{text})"]
+    before, after = plain(value), plain(today)
+    assert current_overrides([f"{old}={before},{before}"]) == [f"{new}={after},{after}"]
+    assert current_overrides([f"{old}=choice({before},{before})"]) == [f"{new}=choice({after},{after})"]
 
 
 @pytest.mark.parametrize(("old", "new", "value", "today", "more"), cases())
@@ -121,20 +128,22 @@ def merged(first: Any, second: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize(("old", "new", "value", "today", "more"), cases())
 def test_in_the_search_space_of_a_file(tmp_path: Path, old: str, new: str, value: Any, today: Any, more: Any) -> None:
-    space = {"hydra": {"sweeper": {"params": {old: f"choice({value},{value})", "seed": "1,2"}}}}
-    text = str(today).lower()
-    assert current_config(space)["hydra"]["sweeper"]["params"] == {new: f"choice({text},{text})", "seed": "1,2"}
+    before, after = plain(value), plain(today)
+    space = {"hydra": {"sweeper": {"params": {old: f"choice({before},{before})", "seed": "1,2"}}}}
+    assert current_config(space)["hydra"]["sweeper"]["params"] == {new: f"choice({after},{after})", "seed": "1,2"}
 
 
 @pytest.mark.parametrize(("old", "new", "value", "today", "more"), cases())
 def test_in_a_saved_run(tmp_path: Path, caplog, old: str, new: str, value: Any, today: Any, more: list[str]) -> None:
-    run = make_run(tmp_path, compose([*more, f"{new}={today}"]), [*more, f"{old}={value}"], new, old, value)
+    run = make_run(
+        tmp_path, compose([*more, f"{new}={plain(today)}"]), [*more, f"{old}={plain(value)}"], new, old, value
+    )
     assert OmegaConf.select(OmegaConf.create(read_config(run / "config.yaml")), new) == today
     said = [f"rerun={run}"]
     assert OmegaConf.select(as_saved(compose([*saved_words(said), *said])), new) == today
-    assert f"{new}={str(today).lower()}" in resume_words([f"resume={run}"])
+    assert f"{new}={plain(today)}" in resume_words([f"resume={run}"])
     # What is said anew counts, by its name of today.
-    other = [f"resume={run}", f"{new}={str(today).lower()}"]
+    other = [f"resume={run}", f"{new}={plain(today)}"]
     assert [word for word in resume_words(other) if word.startswith(f"{new}=")] == other[1:]
     assert not [record for record in caplog.records if "deprecated" in record.getMessage()]
 
@@ -170,7 +179,8 @@ def without_empty(saved: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize(("old", "new", "value", "today", "more"), cases())
 def test_two_names_at_once(old: str, new: str, value: Any, today: Any, more: list[str]) -> None:
-    for words in ([f"{old}={value}", f"{new}={today}"], [f"{new}={today}", f"++{old}={value}"]):
+    before, after = plain(value), plain(today)
+    for words in ([f"{old}={before}", f"{new}={after}"], [f"{new}={after}", f"++{old}={before}"]):
         with pytest.raises(UserError, match="two names of one key") as error:
             compose(words)
         assert old in str(error.value)
@@ -183,7 +193,7 @@ def test_two_names_at_once(old: str, new: str, value: Any, today: Any, more: lis
 def test_only_names_of_today_are_suggested(old: str, new: str, value: Any, today: Any, more: list[str]) -> None:
     for wrong in (f"{old}x", f"{new}x"):
         with pytest.raises(UserError) as error:
-            compose([f"{wrong}={value}"])
+            compose([f"{wrong}={plain(value)}"])
         suggested = str(error.value).partition("did you mean ")[2].partition("?")[0].strip("'")
         assert suggested not in KEYS
 
@@ -196,6 +206,26 @@ def test_values_that_a_key_never_had() -> None:
             compose(["init.mode=pretrained", *wrong])
     with pytest.raises(UserError, match="init.statistics=None: expected learn or frozen"):
         current_config({"init": {"statistics": None}})
+
+
+def test_groups(tmp_path: Path, caplog) -> None:
+    table = compose(["weight_map=mobilenet_torch"]).init.weight_map
+    assert "conv_1" in table.layers
+    assert compose(["names=mobilenet_torch"]).init.weight_map == table
+    assert current_overrides(["+names@init.names=a"]) == ["+weight_map@init.weight_map=a"]
+    assert current_overrides(["+names=a", "~names", "~names=a", "names=a,b"]) == [
+        "+weight_map=a", "~weight_map", "~weight_map=a", "weight_map=a,b"
+    ]  # fmt: skip
+    with pytest.raises(UserError, match="names and weight_map: two names of one key; leave out names"):
+        compose(["names=mobilenet_torch", "weight_map=mobilenet_torch"])
+    assert lines(caplog)[0] == f"deprecated: names is called weight_map since version {VERSION}"
+    # A folder of a user's own, and a recipe that names a choice.
+    for folder, text in (("names", "# @package init.names\nepsilon: 0.25\nparts: []\nlayers: {}\n"),
+                         ("experiments", "# @package _global_\ndefaults:\n  - override /names: mine\n")):  # fmt: skip
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "mine.yaml").write_text(text)
+    for words in (["names=mine"], ["weight_map=mine"], ["experiments=mine"]):
+        assert compose([f"hydra.searchpath=[{tmp_path}]", *words]).init.weight_map.epsilon == 0.25
 
 
 def test_parts_of_a_concatenation() -> None:

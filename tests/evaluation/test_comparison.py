@@ -168,7 +168,7 @@ def test_many_keys_are_readable_on_a_narrow_console_and_whole_in_the_files(tmp_p
     for number in range(12):
         names = {f"layer{place}": [f"there{number}.{place}"] for place in range(30)}
         classes = [f"class {place}" for place in range(20 + number % 2)]
-        make_run(tmp_path / f"run {number}", number / 100, init={"names": {"layers": names}}, seed=number,
+        make_run(tmp_path / f"run {number}", number / 100, init={"weight_map": {"layers": names}}, seed=number,
                  labels={"classes": classes}, note="a very long text " * 9)  # fmt: skip
     found = find_runs(str(tmp_path / "*"))
     lines = lines_of(found, 80)
@@ -176,14 +176,14 @@ def test_many_keys_are_readable_on_a_narrow_console_and_whole_in_the_files(tmp_p
     body = lines[start:]
     assert all(len(line) <= 80 for line in body)
     rows = folded(differing(found.runs))
-    assert set(rows) == {"init.names.layers.* (30 keys)", "seed", "labels.classes"}
+    assert set(rows) == {"init.weight_map.layers.* (30 keys)", "seed", "labels.classes"}
     assert rows["labels.classes"][0].startswith("21 items, ")
     assert rows["labels.classes"][0] == rows["labels.classes"][2] != rows["labels.classes"][1]
-    assert len(set(rows["init.names.layers.* (30 keys)"])) == 12
+    assert len(set(rows["init.weight_map.layers.* (30 keys)"])) == 12
     assert sum("val map_11pt" in line for line in body) > 1  # in blocks of as many runs as fit
     assert all(str(number) in "".join(body) for number in range(1, 13))
     header = table_of(found)[0]
-    assert "init.names.layers.layer29" in header
+    assert "init.weight_map.layers.layer29" in header
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from ssd.mxnet_compat import mx
 from ssd.symbol.backbones import mobilenet
 from ssd.utils.errors import UserError
 
-NAMES = OmegaConf.load(CONF / "names" / "mobilenet_torch.yaml")
+NAMES = OmegaConf.load(CONF / "weight_map" / "mobilenet_torch.yaml")
 UNITS = [6, 6, 2]  # of the three stages; the first of all is a plain convolution
 EPSILON = 1e-5
 
@@ -101,7 +101,7 @@ def test_a_training_starts_from_it(file: Path) -> None:
         provide_data = [mx.io.DataDesc("data", (2, 3, 128, 128))]
         provide_label = [mx.io.DataDesc("label", (2, 2, 6))]
 
-    words = ["backbone=mobilenet_025", "init.mode=pretrained", f"init.weights={file}", "names=mobilenet_torch"]
+    words = ["backbone=mobilenet_025", "init.mode=pretrained", f"init.weights={file}", "weight_map=mobilenet_torch"]
     trainer = Trainer(trainer_config(compose(words)), ["a"], Data(), 10)
     given = state_dict()
     np.testing.assert_array_equal(trainer.params()[0]["conv_1_conv2d_weight"].asnumpy(), given["stage1.0.0.weight"])
@@ -145,7 +145,7 @@ def test_files_that_would_fill_the_memory_are_refused(file: Path, monkeypatch: p
 
 @pytest.mark.parametrize("names", [{}, {"layers": [], "parts": [], "epsilon": 1}, {"layers": {"a": ["b"]}}])
 def test_tables_that_are_none(file: Path, names: dict) -> None:
-    with pytest.raises(UserError, match="init.names"):
+    with pytest.raises(UserError, match="init.weight_map"):
         load_npz(file, names, backbone())
 
 

@@ -45,7 +45,7 @@ def test_a_gpu_that_is_not_there(words: list[str], monkeypatch: pytest.MonkeyPat
         (["init.freeze=nosuch"], "init.freeze=nosuch: matches no parameter"),
         (["init.freeze=stage["], "init.freeze=stage[: not a regular expression"),
         (["init.mode=pretrained", "init.weights=nowhere"], "init.weights: model nowhere: does not exist"),
-        (["init.mode=pretrained", "init.weights=no.npz", "names=mobilenet_torch"], "init.weights=no.npz: there is no"),
+        (["init.mode=pretrained", "init.weights=no.npz", "weight_map=mobilenet_torch"], "no.npz: there is no"),
         (["init.mode=finetune"], "needs init.weights"),
         (["loader=record", "augment=ssd_plus"], "use loader=fast"),
         (["loader=record", "resize_mode=fit"], "use loader=fast"),

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 WEIGHTS = "mobilenet025_imagenet/mobilenetV1X0.25_imagenet.npz"
-START = ["backbone=mobilenet_025", "init.mode=pretrained", "names=mobilenet_torch", "dataset=voc", "logger=[csv]",
+START = ["backbone=mobilenet_025", "init.mode=pretrained", "weight_map=mobilenet_torch", "dataset=voc", "logger=[csv]",
          "loader.workers=0", "training.samples=1", "metric.worst_images=0", "checkpoint.every_minutes=1"]  # fmt: skip
 DATA_SETS = {
     "bccd": ["dataset.name=bccd", "dataset.out_of_range=clip", "data_shape=[192,256]", "data_shape.tier=large",

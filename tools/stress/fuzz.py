@@ -542,7 +542,7 @@ def read_records(folder: Path) -> None:
 
 def make_npz(folder: Path) -> None:
     """As much of a backbone of PyTorch as the table of names asks for."""
-    names = OmegaConf.load(CONF / "names" / "mobilenet_torch.yaml")
+    names = OmegaConf.load(CONF / "weight_map" / "mobilenet_torch.yaml")
     arrays: dict[str, Any] = {}
     for modules in names.layers.values():
         for module, endings in zip(modules, names.parts, strict=False):
@@ -553,7 +553,7 @@ def make_npz(folder: Path) -> None:
 def read_npz(folder: Path) -> None:
     with mx.name.NameManager():
         symbol = mobilenet.build(mx.sym.Variable("data"), multiplier=0.25, fix_gamma=False)
-    load_npz(folder / "a.npz", OmegaConf.load(CONF / "names" / "mobilenet_torch.yaml"), symbol)
+    load_npz(folder / "a.npz", OmegaConf.load(CONF / "weight_map" / "mobilenet_torch.yaml"), symbol)
 
 
 def make_prototxt(folder: Path) -> None:
