@@ -8,6 +8,7 @@ those above it that begin in the column of the key. The comment at the head of a
 """
 
 import argparse
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,7 +21,8 @@ from ssd.config.renamed import GROUPS, KEYS, VALUES, VERSION
 CONF = Path(__file__).resolve().parents[1] / "conf"
 README = CONF / "README.md"
 MARK = "<!-- Below this line: made by `make reference` out of the YAML files. Do not edit. -->\n"
-PACKAGE = "# @package _global_"
+PACKAGE = re.compile(r"# @package ([\w.]+)")  # of the keys of a file, where it is not its group
+GLOBAL = "_global_"
 INTERNAL = ("_target_", "defaults", "name", "heads")  # keys that nobody sets by hand
 OWN_PACKAGE = "hydra"  # configuration of Hydra itself, not a group of ours
 
@@ -49,14 +51,16 @@ class File:
         """What the comment at the top says."""
         words = []
         for line in self.lines:
-            if line.startswith("#") and not line.startswith(PACKAGE):
-                words.append(line.lstrip("# "))
-            elif not line.startswith(PACKAGE):
+            if PACKAGE.fullmatch(line):
+                continue
+            if not line.startswith("#"):
                 break
+            words.append(line.lstrip("# "))
         return " ".join(words)
 
     def entries(self) -> Iterator[Key]:
-        prefix = "" if PACKAGE in self.lines else self.prefix
+        package = next((match[1] for line in self.lines if (match := PACKAGE.fullmatch(line))), self.prefix)
+        prefix = "" if package == GLOBAL else package
         node = yaml.compose(self.text)
         return self._below(node, f"{prefix}." if prefix else "") if isinstance(node, yaml.MappingNode) else iter(())
 

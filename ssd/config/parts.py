@@ -244,14 +244,14 @@ class TrainerConfig:
 
 @dataclass(frozen=True)
 class GuardConfig:
-    """What ends a training early. max_skipped, explode_steps (in a row), explode_window (the median is of): steps.
-    explode_factor: of the median loss; None = never. patience: validations; None = never."""
+    """What ends a training early. max_skipped, spike_steps (in a row), spike_window (the median is of): steps.
+    spike_factor: of the median loss; None = never. patience: validations; None = never."""
 
     non_finite: str  # stop | skip
     max_skipped: int
-    explode_factor: float | None
-    explode_steps: int
-    explode_window: int
+    spike_factor: float | None
+    spike_steps: int
+    spike_window: int
     patience: int | None
     min_delta: float
     max_hours: float | None
@@ -367,11 +367,11 @@ def guard_config(cfg: Any) -> GuardConfig:
     return GuardConfig(
         non_finite=guard.non_finite,
         max_skipped=guard.max_skipped,
-        explode_factor=guard.explode.factor,
-        explode_steps=guard.explode.steps,
-        explode_window=guard.explode.window,
-        patience=guard.patience,
-        min_delta=guard.min_gain,
+        spike_factor=guard.loss_spike.factor,
+        spike_steps=guard.loss_spike.steps,
+        spike_window=guard.loss_spike.window,
+        patience=cfg.early_stopping.patience,
+        min_delta=cfg.early_stopping.min_delta,
         max_hours=cfg.max_hours,
     )
 

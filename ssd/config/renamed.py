@@ -34,6 +34,9 @@ KEYS = {
     "init.statistics": "init.freeze_bn",
     "init.rates": "init.lr_mult",
     "init.names": "init.weight_map",
+    "guard.patience": "early_stopping.patience",
+    "guard.min_gain": "early_stopping.min_delta",
+    "guard.explode": "guard.loss_spike",
 }
 # Of these keys the values that are written differently today.
 VALUES = {"init.statistics": {"learn": False, "frozen": True}}

@@ -180,7 +180,7 @@ class Deploy:
 
 
 @dataclass
-class Explode:
+class LossSpike:
     factor: float | None = MISSING
     steps: int = MISSING
     window: int = MISSING
@@ -190,9 +190,13 @@ class Explode:
 class Guard:
     non_finite: str = MISSING
     max_skipped: int = MISSING
-    explode: Explode = MISSING
+    loss_spike: LossSpike = MISSING
+
+
+@dataclass
+class EarlyStopping:
     patience: int | None = MISSING  # validations
-    min_gain: float = MISSING
+    min_delta: float = MISSING
 
 
 @dataclass
@@ -234,6 +238,7 @@ class Config:
     deploy: Deploy = MISSING
     checkpoint: Checkpoint = MISSING
     guard: Guard = MISSING
+    early_stopping: EarlyStopping = MISSING
     max_hours: float | None = MISSING
     resume: str | None = MISSING
     seed: int = MISSING

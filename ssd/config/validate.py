@@ -226,8 +226,8 @@ def _check_init(init: DictConfig) -> None:
 
 def check_training(cfg: DictConfig) -> None:
     """Errors: UserError naming the key."""
-    for key in ("checkpoint.keep.last", "checkpoint.keep.every", "checkpoint.every_steps", "guard.patience",
-                "guard.explode.steps", "deploy.request_pixels"):  # fmt: skip
+    for key in ("checkpoint.keep.last", "checkpoint.keep.every", "checkpoint.every_steps",
+                "early_stopping.patience", "guard.loss_spike.steps", "deploy.request_pixels"):  # fmt: skip
         if (value := OmegaConf.select(cfg, key)) is not None and value < 1:
             raise UserError(f"{key}={value}: expected at least 1")
     if cfg.check is not None:
@@ -247,11 +247,11 @@ def check_training(cfg: DictConfig) -> None:
     _check_how_many(cfg)
     if cfg.guard.non_finite not in NON_FINITE:
         raise UserError(f"guard.non_finite={cfg.guard.non_finite}: expected {' or '.join(NON_FINITE)}")
-    explode = cfg.guard.explode
-    if explode.factor is not None and explode.factor <= 1:
-        raise UserError(f"guard.explode.factor={explode.factor}: expected more than 1, or null")
-    if explode.steps > explode.window:
-        raise UserError(f"guard.explode.steps={explode.steps}: expected at most guard.explode.window={explode.window}")
+    spike = cfg.guard.loss_spike
+    if spike.factor is not None and spike.factor <= 1:
+        raise UserError(f"guard.loss_spike.factor={spike.factor}: expected more than 1, or null")
+    if spike.steps > spike.window:
+        raise UserError(f"guard.loss_spike.steps={spike.steps}: expected at most its window of {spike.window}")
 
 
 def _check_how_many(cfg: DictConfig) -> None:

@@ -26,8 +26,8 @@ from ssd.utils.flatten import leaves
 AUTO = "auto"
 # What may change in a run that is gone on with: how long it is, what it writes, shows and keeps, and on what it runs.
 FREE = (
-    "epochs", "max_hours", "resume", "guard", "checkpoint", "logger", "hooks", "device", "cluster", "loader.workers",
-    "loader.prefetch", "loader.patience_s", "loader.on_hung",
+    "epochs", "max_hours", "resume", "guard", "early_stopping", "checkpoint", "logger", "hooks", "device", "cluster",
+    "loader.workers", "loader.prefetch", "loader.patience_s", "loader.on_hung",
     "training.log_every", "training.validate_every", "training.test", "training.samples",
     "training.records", "dataset.holdout.cache", "metric.coco", "metric.threshold", "metric.worst_images", "model",
     "source", "dataset.root", "dataset.download", "dataset.mirror", "rerun", "sweep", "deploy", "hydra",

@@ -35,7 +35,7 @@ class Guards(Hook):
         self._advice = advice
         self.skipped = 0  # steps whose update was left out
         self._exploded = 0  # steps in a row
-        self._losses: deque[float] = deque(maxlen=config.explode_window)
+        self._losses: deque[float] = deque(maxlen=config.spike_window)
         self._best: float | None = None
         self._waited = 0  # validations in a row without a better one
 
@@ -81,7 +81,7 @@ class Guards(Hook):
         if not losses.finite:
             self.skipped += 1
             return None
-        factor, steps = self._config.explode_factor, self._config.explode_steps
+        factor, steps = self._config.spike_factor, self._config.spike_steps
         if factor is None:
             return None
         usual = statistics.median(self._losses) if len(self._losses) >= steps else None
@@ -109,7 +109,8 @@ class Guards(Hook):
         """Why training may end after this epoch, or None. seconds: see out_of_time."""
         patience = self._config.patience
         if patience is not None and self._waited >= patience:
-            return f"no better than {self._best:.4f} for {self._waited} validations (guard.patience={patience})"
+            reason = f"early_stopping.patience={patience}"
+            return f"no better than {self._best:.4f} for {self._waited} validations ({reason})"
         return self.out_of_time(seconds)
 
     def out_of_time(self, seconds: float) -> str | None:

@@ -31,6 +31,9 @@ CHANGED = {
     "init.statistics": ("frozen", True),
     "init.rates": (0.5, 0.5),
     "init.names": (TABLE, TABLE),
+    "guard.patience": (3, 3),
+    "guard.min_gain": (0.25, 0.25),
+    "guard.explode": (300, 300),
 }
 LEAVES = {"init.rates": "heads", "guard.explode": "window"}  # of keys that have keys below them
 NEEDED = {"init.statistics": ["init.mode=pretrained"]}  # what else a value needs

@@ -294,14 +294,14 @@ def test_time_and_patience_end_a_run_with_a_report(run: Train, caplog: pytest.Lo
     whole = run("whole")
     run("late", resume=True)  # with more time it goes on
     assert rows(folder / "metrics.csv") == rows(whole / "metrics.csv")
-    folder = run("patient", "guard.patience=1", "guard.min_gain=1.0", "epochs=9")
+    folder = run("patient", "early_stopping.patience=1", "early_stopping.min_delta=1.0", "epochs=9")
     assert "no better than" in caplog.text
     assert len(rows(folder / "metrics.csv")) == 2
 
 
 def test_a_checkpoint_of_version_0_1_is_resumed(run: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     """When guards were all that had a state. Without it this run would be longer."""
-    words = ["guard.patience=1", "guard.min_gain=1.0", "epochs=9"]
+    words = ["early_stopping.patience=1", "early_stopping.min_delta=1.0", "epochs=9"]
     whole = run("whole", *words)
 
     def old(facts: dict[str, Any]) -> Any:

@@ -113,7 +113,8 @@ def test_differences() -> None:
     saved = OmegaConf.create(OmegaConf.to_container(compose(["epochs=3"]), resolve=True))
     saved.dataset.classes = ["circle"]
     saved.dropped = 1
-    same = compose(["epochs=5", "max_hours=1", "device.ids=[0,1]", "guard.patience=3", "logger=[]", "loader.workers=0"])
+    free = ["epochs=5", "max_hours=1", "device.ids=[0,1]", "early_stopping.patience=3", "logger=[]", "loader.workers=0"]
+    same = compose(free)
     same.dataset.classes = None
     assert list(differences(saved, same)) == []
     assert ("head.min_filter", 128, 64) in list(differences(saved, compose(["head.min_filter=64"])))

@@ -54,6 +54,9 @@ def test_a_global_package_has_no_prefix(tool) -> None:
     file = tool.File("# @package _global_\n# Head.\nkey: 1\n", "job")
     assert file.head() == "Head."
     assert [key.name for key in file.entries()] == ["key"]
+    file = tool.File("# @package init.weight_map\n# Head.\nkey: 1\n", "weight_map")
+    assert file.head() == "Head."
+    assert [key.name for key in file.entries()] == ["init.weight_map.key"]
 
 
 def test_the_reference_is_up_to_date(tool) -> None:

@@ -14,7 +14,8 @@ BAD = StepLosses(math.nan, 1, 0, 1, 1)
 
 
 def guards(*words: str) -> Guards:
-    cfg = compose([f"guard.{word}" if not word.startswith("max_hours") else word for word in words])
+    groups = {"max_hours": "", "patience": "early_stopping.", "min_delta": "early_stopping."}
+    cfg = compose([f"{groups.get(word.partition('=')[0], 'guard.')}{word}" for word in words])
     return Guards(guard_config(cfg), "val/map", lambda: "advice")
 
 
@@ -49,7 +50,7 @@ def test_so_many_are_skipped_over_interruptions() -> None:
 
 
 def test_an_exploding_loss_stops_after_some_steps() -> None:
-    words = ("explode.factor=10", "explode.steps=3", "explode.window=8")
+    words = ("loss_spike.factor=10", "loss_spike.steps=3", "loss_spike.window=8")
     guard = guards(*words)
     for value in (5.0, 4.0, 3.0, 4.0, 45.0, 45.0, 3.0, 45.0, 45.0):  # twice in a row is no explosion
         assert judged(guard, loss(value)) is None
@@ -60,16 +61,16 @@ def test_an_exploding_loss_stops_after_some_steps() -> None:
 def test_a_loss_that_falls_or_is_noisy_does_not_explode() -> None:
     guard = guards()
     assert not any(judged(guard, loss(1000 * 0.9**step * (1 + 10 * (step % 7 == 0)))) for step in range(300))
-    off = guards("explode.factor=null")
+    off = guards("loss_spike.factor=null")
     assert not any(judged(off, loss(10.0**step)) for step in range(30))
 
 
 def test_patience() -> None:
-    guard = guards("patience=2", "min_gain=0.01")
+    guard = guards("patience=2", "min_delta=0.01")
     for value in (0.5, 0.505, None, 0.6, 0.6, math.nan):
         guard.validated(value)
         assert guard.ended(0) is None
-    guard = restored(guard, "patience=2", "min_gain=0.01")
+    guard = restored(guard, "patience=2", "min_delta=0.01")
     guard.validated(0.605)
     assert "no better than 0.6000 for 2 validations" in str(guard.ended(0))
     assert restored(guard, "patience=5").ended(0) is None  # goes on with more of it
@@ -87,9 +88,9 @@ def test_time() -> None:
     "words",
     [
         ["guard.non_finite=ignore"],
-        ["guard.explode.factor=1"],
-        ["guard.explode.steps=201"],
-        ["guard.patience=0"],
+        ["guard.loss_spike.factor=1"],
+        ["guard.loss_spike.steps=201"],
+        ["early_stopping.patience=0"],
         ["max_hours=0"],
         ["checkpoint.keep.last=0"],
         ["checkpoint.every_minutes=0"],

@@ -55,7 +55,7 @@ def test_damaged_progress(place: list[str], value: object) -> None:
 )
 def test_damaged_guards(key: str, value: object) -> None:
     made = GuardConfig(
-        non_finite="stop", max_skipped=1, explode_factor=None, explode_steps=1, explode_window=5, patience=None,
+        non_finite="stop", max_skipped=1, spike_factor=None, spike_steps=1, spike_window=5, patience=None,
         min_delta=0.0, max_hours=None,
     )  # fmt: skip
     guards = Guards(made, "map", str)
