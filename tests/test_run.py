@@ -57,7 +57,7 @@ def voc(trained: tuple[Path, Path, str]) -> Path:
 
 def test_a_run_directory_holds_what_is_promised(trained: tuple[Path, Path, str]) -> None:
     _, run, said = trained
-    assert {"config.yaml", "metrics.json", "metrics.csv", "steps.csv", "ssd.log", "checkpoints", "pictures"} <= {
+    assert {"config.yaml", "metrics.json", "metrics.csv", "steps.csv", "ssd.log", "checkpoints", "images"} <= {
         file.name for file in run.iterdir()
     }
     rows = list(csv.DictReader((run / "metrics.csv").open()))
@@ -76,7 +76,7 @@ def test_a_run_directory_holds_what_is_promised(trained: tuple[Path, Path, str])
     assert metrics["map_11pt"] == best["val/map_11pt"]  # read back from the file, it measures the same
     assert metrics["epoch"] == best["epoch"]
     assert list((run / "tensorboard").iterdir())
-    for place in ("pictures", "tensorboard --logdir", "mlflow ui", "checkpoint", "report.html"):
+    for place in ("images", "tensorboard --logdir", "mlflow ui", "checkpoint", "report.html"):
         assert place in said
     assert {"report.html", "classes_val.csv", "curves_val.png", "curves_val.json", "coco_results_val.json", "voc"} <= {
         file.name for file in run.iterdir()
@@ -85,7 +85,7 @@ def test_a_run_directory_holds_what_is_promised(trained: tuple[Path, Path, str])
     assert float(rows[0]["val/seconds"]) > 0
     assert "Traceback" not in said
     assert "stopped recording" not in said
-    assert len(list((run / "pictures").glob("val_sample_*.png"))) == 2
+    assert len(list((run / "images").glob("val_sample_*.png"))) == 2
 
 
 def test_eval_of_a_run_gives_the_same_numbers(trained: tuple[Path, Path, str]) -> None:
@@ -160,7 +160,7 @@ def test_demo_writes_pictures_and_boxes(trained: tuple[Path, Path, str], voc: Pa
     assert "broken.jpg" in done.stderr
     out = sorted(folder.glob("outputs/demo/small_128_shapes/*"))[-1]
     found = json.loads((out / "detections.json").read_text())
-    assert len(found["images"]) == len(list((out / "pictures").iterdir())) == 3
+    assert len(found["images"]) == len(list((out / "images").iterdir())) == 3
     image = cv2.imread(str(photos / found["images"][0]["file"]))[:, :, ::-1]
     boxes = Detector.load(str(run)).predict([image])[0]
     kept = boxes[boxes[:, 1] >= 0.05]

@@ -35,7 +35,7 @@ from ssd.evaluation.thresholds import Thresholds, choose_thresholds
 from ssd.importers.mxnet_ssd import released_model
 from ssd.jobs.provenance import facts, sweep
 from ssd.mxnet_compat import contexts, mx
-from ssd.runs.results import Conditions, Results, named
+from ssd.runs.results import Conditions, Results, images_folder, named
 from ssd.symbol.graphs import has_heads
 from ssd.tracking.events import Events, RunInfo, make_writers
 from ssd.tracking.files import RunFiles
@@ -218,7 +218,7 @@ def tell_results(folder: Path, places: dict[str, str], results: Results, classes
     for line in ap_table(results.flat(), classes):
         log.info("%s", line)
     reports = {f"report {split}": folder / page_of(results, split) for split in results.measured}
-    log_places({**places, "pictures": folder / "pictures", **reports})
+    log_places({**places, "images": images_folder(folder), **reports})
     for line in last_lines(results):
         log.info("%s", line)
 

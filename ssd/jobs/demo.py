@@ -27,7 +27,7 @@ from ssd.detection.stages import Stages, predict
 from ssd.detection.video import suffix_of
 from ssd.jobs.common import log_places, open_detector
 from ssd.jobs.runtime import with_decoding
-from ssd.runs.results import write_metrics
+from ssd.runs.results import images_folder, write_metrics
 from ssd.utils.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -161,7 +161,7 @@ def finish(folder: Path, saved: list[str], stages: Stages) -> None:
         for line in stages.table():
             log.info("%s", line)
     write_metrics(folder, "demo", metrics)
-    places = [(name, folder / name) for name in ("pictures", "videos")]
+    places = [("images", images_folder(folder)), ("videos", folder / "videos")]
     places += [(key, folder / name) for key, (name, _) in LISTS.items() if key in saved]
     log_places(dict(places))
 

@@ -122,6 +122,12 @@ def named(split: str, values: Mapping[str, float]) -> dict[str, float]:
     return {f"{split}/{name}": value for name, value in values.items()}
 
 
+def images_folder(folder: Path) -> Path:
+    """Where a run directory has its images: images/, or pictures/ in one that was begun by a version before 0.2."""
+    earlier = folder / "pictures"
+    return earlier if earlier.is_dir() else folder / "images"
+
+
 def write_metrics(folder: Path, job: str, numbers: Mapping[str, Any], reason: str | None = None) -> None:
     """metrics.json of a job that measures no split: job, status and reason as in all, and its numbers. reason: why it
     failed."""

@@ -1,4 +1,4 @@
-"""What every run directory holds: metrics.csv, metrics.json and pictures/; and steps.csv for who wants it.
+"""What every run directory holds: metrics.csv, metrics.json and images/; and steps.csv for who wants it.
 
 All of it can be read while the run goes on, and survives a kill: files are replaced whole, rows appended whole.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ssd.data.images import encode
-from ssd.runs.results import FILE, Results, read_table
+from ssd.runs.results import FILE, Results, images_folder, read_table
 from ssd.tracking.events import RunInfo, Values, Writer
 from ssd.utils.atomic_files import write_atomically, write_json
 from ssd.utils.csv_cells import NUMBER, CsvWriter
@@ -24,7 +24,7 @@ class RunFiles(Writer):
 
     metrics.csv   one row per epoch
     metrics.json  the numbers that the run is known by so far, and what they stand for, see ssd.runs.results
-    pictures/     the latest image of every tag
+    images/       the latest image of every tag
     """
 
     def start(self, run: RunInfo) -> None:
@@ -38,7 +38,7 @@ class RunFiles(Writer):
         self.table.add({"epoch": epoch, "step": step, **values})
 
     def image(self, tag: str, image: np.ndarray, step: int) -> None:
-        path = picture_path(self.folder, tag)
+        path = image_path(self.folder, tag)
         path.parent.mkdir(exist_ok=True)
         write_atomically(path, encode(image, ".png"))
 
@@ -117,10 +117,10 @@ class Table:
         return columns, rows
 
 
-def picture_path(folder: Path, tag: str) -> Path:
-    """Where the run directory has the latest image of a tag: "val/sample_1" -> pictures/val_sample_1.png."""
+def image_path(folder: Path, tag: str) -> Path:
+    """Where the run directory has the latest image of a tag: "val/sample_1" -> images/val_sample_1.png."""
     name = re.sub(r"[^\w.-]+", "_", tag).strip("._") or "image"
-    return folder / "pictures" / f"{name}.png"
+    return images_folder(folder) / f"{name}.png"
 
 
 def _cells(row: Values) -> dict[str, str]:

@@ -58,7 +58,7 @@ def test_a_detector_and_its_demo(ssd, tmp_path: Path, pictures: Path, caffe_file
 
     done = ssd("job=demo", f"model={model}", f"source={pictures}", "job.threshold=0.1")
     assert done.returncode == 0, done.stderr
-    assert len(list(tmp_path.glob("outputs/demo/*/*/pictures/*.png"))) == 2
+    assert len(list(tmp_path.glob("outputs/demo/*/*/images/*.png"))) == 2
 
 
 def test_a_classifier(ssd, tmp_path: Path, pictures: Path, caffe_files: ModuleType) -> None:

@@ -64,7 +64,7 @@ def test_a_folder(ssd, model: str, photos: Path, tmp_path: Path, same_detections
     done = ssd("job=demo", f"model={model}", "source=photos", "job.threshold=0.5")
     assert done.returncode == 0, done.stderr
     out = only(tmp_path)
-    assert {file.name for file in out.iterdir()} >= {"config.yaml", "metrics.json", "detections.json", "pictures"}
+    assert {file.name for file in out.iterdir()} >= {"config.yaml", "metrics.json", "detections.json", "images"}
     assert not (out / "videos").exists()
     found = json.loads((out / "detections.json").read_text())
     assert [image["file"] for image in found["images"]] == ["a.jpg", "b.jpg", "c.png"]
@@ -87,7 +87,7 @@ def test_a_glob_by_classes_and_thresholds(ssd, model: str, photos: Path, tmp_pat
     done = ssd("job=demo", f"model={model}", "source=photos/*.jpg", *words)
     assert done.returncode == 0, done.stderr
     out = only(tmp_path)
-    assert not (out / "pictures").exists()
+    assert not (out / "images").exists()
     found = json.loads((out / "detections.json").read_text())
     assert found["threshold"] == {"circle": 0.2, "triangle": 0.9}
     scores = [(item["name"], item["score"]) for image in found["images"] for item in image["detections"]]
@@ -156,7 +156,7 @@ def test_damage_stops_the_job_when_asked_and_leaves_no_half_results(run: Callabl
         run("source=photos", "job.damaged=error", "batch_size=1")
     out = photos.parent / "run"
     assert not (out / "detections.json").exists()
-    assert [file.name for file in (out / "pictures").iterdir()] == ["a.jpg"]
+    assert [file.name for file in (out / "images").iterdir()] == ["a.jpg"]
     assert len(json.loads((run("source=photos") / "detections.json").read_text())["images"]) == 2
 
 

@@ -68,7 +68,7 @@ def check_places(said: str, folder: Path) -> list[Path]:
 
 def test_training(trained: str, folder: Path) -> None:
     names = {path.name for path in check_places(trained, folder)}
-    assert {"run", "metrics.csv", "pictures", "report.html"} <= names
+    assert {"run", "metrics.csv", "images", "report.html"} <= names
     assert any(name.endswith(".params") for name in names)
 
 

@@ -23,7 +23,9 @@ def saved(folder: Path, words: str = "- epochs=3\n") -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", ["ssd.log", "checkpoints", ".hydra", ".lock", "tensorboard", "pictures/a.png"])
+@pytest.mark.parametrize(
+    "name", ["ssd.log", "checkpoints", ".hydra", ".lock", "tensorboard", "images/a.png", "pictures/a.png"]
+)
 @pytest.mark.parametrize("entire", [True, False])
 def test_a_link_out_of_the_directory_is_refused(tmp_path: Path, name: str, entire: bool) -> None:
     run = tmp_path / "run"

@@ -128,7 +128,7 @@ def test_curves_and_pictures_of_a_job(page: Any, runs: tuple[Any, list[Any]]) ->
     page.goto(f"{base}/model-metrics")
     page.get_by_placeholder("Search metric charts").fill("train/loss")
     page.locator(".js-plotly-plot .scatterlayer .trace").first.wait_for(state="attached")
-    page.goto(f"{base}/artifacts/pictures/val_sample_1.png")
+    page.goto(f"{base}/artifacts/images/val_sample_1.png")
     visible(page, "val_sample_1.png")
     picture = page.locator("img[src^='blob:'], img[src*='val_sample_1'], img[src*='get-artifact']").first
     picture.wait_for()

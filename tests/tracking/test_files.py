@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssd.runs.results import Results, read_metrics
-from ssd.tracking.files import RunFiles, StepsCsv, Table, picture_path
+from ssd.tracking.files import RunFiles, StepsCsv, Table, image_path
 from ssd.utils.csv_cells import read
 
 LOSS = {"train/loss": 2.5, "train/learning_rate": 0.001}
@@ -99,15 +99,22 @@ def test_picture_is_the_latest(run):
     red = np.full((6, 8, 3), (255, 0, 0), np.uint8)
     files.image("val/sample 1", red // 2, 100)
     files.image("val/sample 1", red, 200)
+    assert [path.name for path in (run.folder / "images").iterdir()] == ["val_sample_1.png"]
+    np.testing.assert_array_equal(cv2.imread(str(run.folder / "images" / "val_sample_1.png"))[:, :, ::-1], red)
+
+
+def test_a_run_of_an_earlier_version_goes_on_in_its_folder(run):
+    (run.folder / "pictures").mkdir(parents=True)
+    started(RunFiles(), run).image("val/sample 1", np.zeros((6, 8, 3), np.uint8), 100)
     assert [path.name for path in (run.folder / "pictures").iterdir()] == ["val_sample_1.png"]
-    np.testing.assert_array_equal(cv2.imread(str(run.folder / "pictures" / "val_sample_1.png"))[:, :, ::-1], red)
+    assert not (run.folder / "images").exists()
 
 
 @given(st.text())
 def test_picture_stays_in_its_folder(tmp_path_factory, tag):
     folder = tmp_path_factory.getbasetemp()
-    path = picture_path(folder, tag)
-    assert path.resolve().parent == (folder / "pictures").resolve()
+    path = image_path(folder, tag)
+    assert path.resolve().parent == (folder / "images").resolve()
 
 
 def test_steps_csv(run):

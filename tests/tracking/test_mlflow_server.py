@@ -198,7 +198,7 @@ def test_the_newest_picture_of_a_tag_is_sent_once(server, run):
     server.mode = "error"
     writer = writer_to(server.uri)
     writer.start(run)
-    picture = run.folder / "pictures" / "val_sample_0.png"
+    picture = run.folder / "images" / "val_sample_0.png"
     picture.parent.mkdir()
     for epoch in range(50):
         picture.write_text(str(epoch))

@@ -52,7 +52,7 @@ def check_everything_is_there(server, folder: Path) -> None:
     for place, name in (
         ("checkpoints", "ssd-symbol.json"),
         ("report", "report.html"),
-        ("pictures", "val_sample_1.png"),
+        ("images", "val_sample_1.png"),
     ):
         assert f"{place}/{name}" in [file.path for file in client.list_artifacts(run.info.run_id, place)]
     (output,) = run.outputs.model_outputs

@@ -70,7 +70,7 @@ def test_pictures_are_the_same_every_epoch_and_in_their_colours(board: EventAccu
     for tag in ("val/sample_1", "val/sample_2"):
         events = board.Images(tag)
         assert [event.step for event in events] == [2, 4]
-        saved = cv2.imread(str(run / "pictures" / f"{tag.replace('/', '_')}.png"))[:, :, ::-1]
+        saved = cv2.imread(str(run / "images" / f"{tag.replace('/', '_')}.png"))[:, :, ::-1]
         truth = saved[:, :128].astype(float)  # the left half shows the ground truth, which stays the same
         for event in events:
             image = cv2.imdecode(np.frombuffer(event.encoded_image_string, np.uint8), cv2.IMREAD_COLOR)[:, :, ::-1]

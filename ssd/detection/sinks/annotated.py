@@ -13,6 +13,7 @@ import numpy as np
 from ssd.data.images import encode
 from ssd.detection.sources import Frame, picture_name
 from ssd.detection.video import suffix_of, video_file
+from ssd.runs.results import images_folder
 from ssd.utils.atomic_files import write_atomically
 from ssd.utils.errors import UserError
 
@@ -22,7 +23,7 @@ QUIT = (27, ord("q"))
 
 @contextmanager
 def annotated_files(folder: Path, codec: str) -> Iterator[Show]:
-    """pictures/NAME for pictures, videos/NAME.mp4 for videos and cameras, each once its last frame came."""
+    """images/NAME for images, videos/NAME.mp4 for videos and cameras, each once its last frame came."""
     suffix = suffix_of(codec)
     current, write = None, None
     with ExitStack() as open_video:
@@ -33,7 +34,7 @@ def annotated_files(folder: Path, codec: str) -> Iterator[Show]:
                 open_video.close()
                 current, write = frame.clip, None
             if frame.clip is None:
-                place = folder / "pictures" / picture_name(frame.name)
+                place = images_folder(folder) / picture_name(frame.name)
                 place.parent.mkdir(exist_ok=True)
                 write_atomically(place, encode(picture, place.suffix.lower()))
                 return

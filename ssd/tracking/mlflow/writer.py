@@ -18,7 +18,7 @@ from ssd.config.stores import SQLITE
 from ssd.runs.results import Results
 from ssd.tracking import unsent
 from ssd.tracking.events import RunInfo, Values, Writer, apart, finite
-from ssd.tracking.files import picture_path
+from ssd.tracking.files import image_path
 from ssd.tracking.mlflow import quieten
 from ssd.tracking.mlflow.names import shortened, tags_of
 from ssd.tracking.mlflow.outbox import Entry, Outbox
@@ -95,10 +95,10 @@ class MLflow(Writer):
         self._metrics({"epoch": epoch, **apart(values)}, step)
 
     def image(self, tag: str, image: np.ndarray, step: int) -> None:
-        path = picture_path(self.run.folder, tag)  # RunFiles, a writer of every run, puts it there
+        path = image_path(self.run.folder, tag)  # RunFiles, a writer of every run, puts it there
         if path not in self._pictures:
             self._pictures.add(path)
-            self.artifact(path, "pictures")
+            self.artifact(path, path.parent.name)
 
     def artifact(self, path: Path, folder: str = "") -> None:
         self.outbox.put("artifact", (str(path.resolve()), folder), vital=True)

@@ -26,7 +26,7 @@ def test_pictures_stay_pictures_and_videos_videos(tmp_path):
         show(Frame("b.png", IMAGE), IMAGE)
         assert (tmp_path / "videos" / "one.mp4").exists()
         show(Frame("two_0.jpg", IMAGE, clip=second), IMAGE)
-    assert sorted(file.name for file in (tmp_path / "pictures").iterdir()) == ["a.webp.jpg", "b.png"]
+    assert sorted(file.name for file in (tmp_path / "images").iterdir()) == ["a.webp.jpg", "b.png"]
     assert sorted(file.name for file in (tmp_path / "videos").iterdir()) == ["one.mp4", "two.mp4"]
     capture = cv2.VideoCapture(str(tmp_path / "videos" / "one.mp4"))
     assert (capture.get(cv2.CAP_PROP_FRAME_COUNT), capture.get(cv2.CAP_PROP_FPS)) == (3, 10)

@@ -107,7 +107,7 @@ def test_artifacts(recorded):
     run_id = runs["finished"][1].info.run_id
     base = root / "artifacts" / run_id / "artifacts"
     files = sorted(str(path.relative_to(base)) for path in base.rglob("*") if path.is_file())
-    assert files == ["checkpoints/ssd-0001.params", "pictures/val_sample_0.png", "tables/metrics.csv"]
+    assert files == ["checkpoints/ssd-0001.params", "images/val_sample_0.png", "tables/metrics.csv"]
 
 
 def test_missing_artifact_is_one_line(recorded, run, caplog):
