@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ssd.config.overrides import current_overrides
+from ssd.config.renamed import silent
 from ssd.runs.results import (
     group_letters,
     key_of,
@@ -54,7 +56,8 @@ def make_leaderboard(sweep: Path) -> int:
 def collect(sweep: Path) -> list[Row]:
     """The jobs of a sweep: finished ones first, by groups that were measured alike and in these best first, then the
     rest as they were started."""
-    found = read_all(sweep)
+    found = {folder: replace(outcome, words=current_overrides(outcome.words, silent))
+             for folder, outcome in read_all(sweep).items()}  # fmt: skip
     shared = set(common_words([outcome.words for outcome in found.values()]))
     rows = []
     for folder, outcome in found.items():

@@ -17,6 +17,8 @@ from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from ssd.config.credentials import scrubbed, whole
+from ssd.config.overrides import current_overrides
+from ssd.config.renamed import VALUES, current_group, current_key, silent
 from ssd.config.targets import make
 from ssd.runs.results import Conditions, measured_of, read_metrics, unlike
 from ssd.sweeps.job import Sweep, end_if_asked
@@ -53,6 +55,7 @@ def search(config: DictConfig, launcher: Launcher, words: Sequence[str]) -> None
         space, fixed = split(words)
         with _storage_works(settings.storage, DAMAGE):
             study = open_study(settings, fixed)
+            space = as_begun(study, space)
             close_interrupted(study, sweep)
             done = ended(study)
         if done:
@@ -102,13 +105,28 @@ def open_study(settings: DictConfig, fixed: list[str]) -> optuna.Study:
     begun = study.user_attrs.get(FIXED)
     if begun is None:
         study.set_user_attr(FIXED, fixed)
-    elif begun != fixed:
+    elif (begun := current_overrides(begun, silent)) != fixed:
         different = " ".join(sorted(set(begun) ^ set(fixed)))
         raise UserError(
             f"study {settings.study_name} was begun with other words ({different}); its trials would not compare: "
             "give this one another name, hydra.sweeper.study_name=…"
         )
     return study
+
+
+def as_begun(study: optuna.Study, space: Mapping[str, BaseDistribution]) -> dict[str, BaseDistribution]:
+    """The space in the names and values of the trials that are there, which an earlier version may have begun: Optuna
+    learns only from trials that have the same ones."""
+    names = {name for trial in study.get_trials(deepcopy=False) for name in trial.params}
+    earlier = {current_key(current_group(name)): name for name in sorted(names)}
+    return {earlier.get(key, key): _earlier_choices(earlier.get(key, key), part) for key, part in space.items()}
+
+
+def _earlier_choices(name: str, distribution: BaseDistribution) -> BaseDistribution:
+    values = {new: old for old, new in VALUES.get(name, {}).items()}
+    if not values or not isinstance(distribution, CategoricalDistribution):
+        return distribution
+    return CategoricalDistribution([values.get(one, one) for one in distribution.choices])  # type: ignore[call-overload]
 
 
 def close_interrupted(study: optuna.Study, sweep: Path) -> None:
@@ -158,7 +176,7 @@ def overrides(trial: optuna.trial.Trial, space: Mapping[str, BaseDistribution], 
             "replaced, or give this one another hydra.sweeper.study_name="
         )
     values = {key: _value_in(distribution, trial.params.get(key), key, where) for key, distribution in space.items()}
-    return [f"{key}={value}" for key, value in values.items()]
+    return current_overrides([f"{key}={value}" for key, value in values.items()], silent)
 
 
 def _value_in(distribution: BaseDistribution, value: Any, key: str, where: str) -> Any:

@@ -165,6 +165,24 @@ def test_another_study_of_the_same_name_is_refused(words: list[str], part: str, 
         run([FINISHED], n_trials=2, words=words)
 
 
+def test_a_study_of_an_earlier_version_goes_on(run: Callable[..., Pretend], tmp_path: Path) -> None:
+    study = optuna.create_study(study_name="s", storage=f"sqlite:///{tmp_path}/study.db", direction="maximize")
+    study.set_user_attr("fixed words", ["detection.keep=50"])
+    choices = CategoricalDistribution(("learn", "frozen"))
+    space = {"detection.nms": FloatDistribution(0.3, 0.6), "init.statistics": choices}
+    for _ in range(2):
+        study.tell(study.ask(space), 0.5)
+    words = ["detection.nms_threshold=interval(0.3,0.6)", "init.freeze_bn=false,true", "detection.max_detections=50"]
+    done = run([FINISHED], n_trials=4, words=words)
+    assert len(done.words) == 2
+    for nms, bn, kept in done.words:
+        assert nms.startswith("detection.nms_threshold=0.")
+        assert bn in ("init.freeze_bn=true", "init.freeze_bn=false")
+        assert kept == "detection.max_detections=50"
+    again = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path}/study.db")
+    assert [set(trial.params) for trial in again.trials] == [{"detection.nms", "init.statistics"}] * 4
+
+
 def test_other_choices_of_one_dimension_are_refused(run: Callable[..., Pretend]) -> None:
     run([FINISHED], n_trials=1, words=[SPACE, "augment=mild,ssd"])
     with pytest.raises(UserError, match="another search space"):
