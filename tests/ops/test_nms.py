@@ -227,13 +227,13 @@ def test_what_holds_for_every_result(seed):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ((1.0, 0.45, 400, 200), r"detection\.score is 1\.0"),
-        ((-0.1, 0.45, 400, 200), r"detection\.score"),
-        ((0.01, 1.5, 400, 200), r"detection\.nms is 1\.5"),
-        ((0.01, 0.45, 0, 200), r"detection\.topk is 0"),
-        ((0.01, 0.45, 400, -1), r"detection\.keep -1"),
-        ((0.01, 0.45, 400, 200, "hard"), r"detection\.soft_nms is hard: expected null, linear or gaussian"),
-        ((0.01, 0.45, 400, 200, "gaussian", 0.0), r"detection\.sigma is 0\.0"),
+        ((1.0, 0.45, 400, 200), r"detection\.score_threshold=1\.0: "),
+        ((-0.1, 0.45, 400, 200), r"detection\.score_threshold=-0\.1"),
+        ((0.01, 1.5, 400, 200), r"detection\.nms_threshold=1\.5"),
+        ((0.01, 0.45, 0, 200), r"detection\.pre_nms_topk=0"),
+        ((0.01, 0.45, 400, -1), r"detection\.max_detections=-1"),
+        ((0.01, 0.45, 400, 200, "hard"), r"detection\.soft_nms=hard: expected null, linear or gaussian"),
+        ((0.01, 0.45, 400, 200, "gaussian", 0.0), r"detection\.sigma=0\.0"),
     ],
 )
 def test_senseless_parameters(values, message):
