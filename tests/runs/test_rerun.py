@@ -74,7 +74,7 @@ def again(run: Path, *words: str) -> DictConfig:
 
 
 def test_changed_defaults_change_nothing(run: Callable[..., Path]) -> None:
-    folder = run(["backbone=small", "optimizer=sgd"], optimizer__momentum=0.5, detection__nms=0.3, seed=3)
+    folder = run(["backbone=small", "optimizer=sgd"], optimizer__momentum=0.5, detection__nms_threshold=0.3, seed=3)
     cfg = again(folder)
     assert (cfg.optimizer.name, cfg.optimizer.momentum, cfg.detection.nms_threshold, cfg.seed) == ("sgd", 0.5, 0.3, 3)
     cfg = again(folder, "optimizer.momentum=0.8", "backbone=mobilenet_025")
