@@ -12,7 +12,7 @@ from ssd.checkpoint.model import Model, ModelSpec, Params
 from ssd.detection.description import FIXED, IMAGE, describe
 from ssd.export.biases import corrected
 from ssd.export.bundle import write_bundle
-from ssd.export.equalisation import equalised
+from ssd.export.equalization import equalised
 from ssd.graph_passes.fold_batch_norm import fold_batch_norm, fold_input
 from ssd.ops.nms import DecodeParams
 from ssd.symbol.graphs import inference_graph

@@ -29,7 +29,7 @@ from ssd.training.fit import Fit
 from ssd.training.guards import Guards
 from ssd.training.hook import Hook, make_hooks
 from ssd.training.hooks import Checkpointing, JointSpeed, Signals, Tracking, Validation
-from ssd.training.keeper import Keeper, Often
+from ssd.training.train_state import Keeper, Often
 from ssd.training.monitor import Monitor
 from ssd.training.rescue import rescued
 from ssd.training.trainer import Trainer

@@ -10,7 +10,7 @@ from ssd.checkpoint.model import Params
 from ssd.checkpoint.param_file import read_arrays
 from ssd.launch.coordinator import Lead
 from ssd.mxnet_compat import mx
-from ssd.training.keeper import Keeper
+from ssd.training.train_state import Keeper
 from ssd.training.losses import StepLosses
 from ssd.utils.errors import UserError
 

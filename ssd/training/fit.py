@@ -6,7 +6,7 @@ from typing import Any
 
 from ssd.tracking.events import Events
 from ssd.training.hook import Hook
-from ssd.training.keeper import Keeper
+from ssd.training.train_state import Keeper
 from ssd.training.losses import StepLosses
 from ssd.training.progress import Meter, Progress
 from ssd.training.trainer import Probe

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from ssd.tracking.events import Pruned
 from ssd.training.fit import Fit
 from ssd.training.hook import Hook
-from ssd.training.keeper import Keeper
+from ssd.training.train_state import Keeper
 from ssd.training.progress import Meter
 from ssd.utils.errors import InterruptedRun
 from ssd.utils.signals import StopSignals

@@ -308,10 +308,10 @@ def test_a_checkpoint_of_version_0_1_is_resumed(run: Train, monkeypatch: pytest.
         rest = {name: value for name, value in facts.items() if name != "hooks"}
         return pack(rest | {"guards": facts["hooks"]["guards"]})
 
-    monkeypatch.setattr("ssd.training.keeper.pack", old)
+    monkeypatch.setattr("ssd.training.train_state.pack", old)
     with pytest.raises(InterruptedRun):
         run("parts", *words, stop_at=STEPS + 1)
-    monkeypatch.setattr("ssd.training.keeper.pack", pack)
+    monkeypatch.setattr("ssd.training.train_state.pack", pack)
     assert_same(whole, run("parts", *words, resume=True))
 
 

@@ -85,7 +85,7 @@ from ssd.tracking.files import Table
 from ssd.tracking.mlflow.outbox import Entry
 from ssd.tracking.mlflow.store import Settings
 from ssd.training.guards import Guards
-from ssd.training.keeper import Keeper, Often
+from ssd.training.train_state import Keeper, Often
 from ssd.training.trainer import Trainer
 from ssd.utils.errors import UserError
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ssd.export.calibration import answers
-from ssd.export.equalisation import LARGEST_FACTOR, equalised
+from ssd.export.equalization import LARGEST_FACTOR, equalised
 from ssd.export.formats import open_graph
 from ssd.graph_passes.fold_batch_norm import fold_batch_norm
 from ssd.mxnet_compat import mx
