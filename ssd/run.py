@@ -27,15 +27,15 @@ from ssd.config.overrides import (
     current_overrides,
     flags_first,
     normalise,
-    still_said,
+    still_effective,
     sweep_points,
     take_overrides,
 )
 from ssd.config.paths import CONF
 from ssd.config.targets import confined
 from ssd.runs.inherit import inherit
-from ssd.runs.rerun import saved_words
-from ssd.runs.resume import resume_words
+from ssd.runs.rerun import saved_overrides
+from ssd.runs.resume import resume_overrides
 from ssd.sweeps.job import Sweep, close_unfinished, end_if_asked, run_apart
 from ssd.utils.errors import InterruptedRun, UserError
 from ssd.utils.logs import one_line
@@ -94,7 +94,7 @@ def _main() -> None:
     try:
         check_readable([*sys.argv[1:], working_directory()])
         words = inherit(normalise(sys.argv[1:]))
-        sys.argv[1:] = flags_first(resume_words([*again(words), *words]))
+        sys.argv[1:] = flags_first(resume_overrides([*rerun_overrides(words), *words]))
         os.environ[COMMAND] = json.dumps(sys.argv[1:])
         check(sys.argv[1:])
         if os.environ.get("SLURM_PROCID", "0") != "0":
@@ -107,7 +107,7 @@ def _main() -> None:
             end_if_asked()  # whatever the interruption has become on its way
             raise
         finally:
-            failed = conclude()
+            failed = finish_sweep()
         end_if_asked()
         if failed:
             sys.exit(1)
@@ -148,14 +148,14 @@ def check_readable(texts: Sequence[str]) -> None:
             raise UserError(f"{shown}: is not UTF-8 text, as the files of a run are; rename what it names") from error
 
 
-def again(words: list[str]) -> list[str]:
+def rerun_overrides(words: list[str]) -> list[str]:
     """What rerun= stands for: the words of the saved run. If that was a job of a sweep, it was this one job."""
-    said = still_said(saved_words(words), words, ["logger"])
+    said = still_effective(saved_overrides(words), words, ["logger"])
     sweep = bool(MULTIRUN & set(words))
     return [*said, "hydra.sweeper.params=null" if sweep else "hydra.mode=RUN"] if said else []
 
 
-def conclude() -> int:
+def finish_sweep() -> int:
     """Makes the leaderboard of a sweep, however it ended; returns how many of its jobs failed, 0 for a single run."""
     if Sweep.folder is None:
         return 0

@@ -132,20 +132,20 @@ def random_weights() -> Callable[..., tuple[dict[str, Any], dict[str, Any]]]:
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory, random_weights: Callable[..., Any]) -> Path:
     """The parameter file of a checkpoint: the small network on 64x64 pixels with random weights, three classes."""
-    from ssd.checkpoint.model import ModelSpec, stamp
-    from ssd.checkpoint.store import Checkpoints, Keep, Position
+    from ssd.checkpoint.model import ModelSpec, attach_spec
+    from ssd.checkpoint.store import Checkpoints, RetentionPolicy, TrainPosition
     from ssd.config.compose import compose
     from ssd.mxnet_compat import mx
     from ssd.symbol import build_train
 
     cfg = compose(["data_shape=64"])
     classes = ["circle", "rectangle", "traffic light"]
-    graph = stamp(build_train(cfg, len(classes)), ModelSpec.from_config(cfg, classes))
-    checkpoints = Checkpoints(tmp_path_factory.mktemp("model") / "checkpoints", "val/map_11pt", Keep(1, None))
+    graph = attach_spec(build_train(cfg, len(classes)), ModelSpec.from_config(cfg, classes))
+    checkpoints = Checkpoints(tmp_path_factory.mktemp("model") / "checkpoints", "val/map_11pt", RetentionPolicy(1, None))
     checkpoints.begin([])
     checkpoints.write_symbol(graph)
     states = {"updates": mx.nd.ones(1)}
-    checkpoints.save(Position(1, 0, 1), random_weights(graph, 64), states, {"val/map_11pt": 0.5})
+    checkpoints.save(TrainPosition(1, 0, 1), random_weights(graph, 64), states, {"val/map_11pt": 0.5})
     return checkpoints.best
 
 

@@ -86,7 +86,7 @@ def measure_grid(plan: Plan) -> list[Measured]:
                 place.mkdir()
                 log.info("building %s %s as %s", network.backbone, network.data_shape, format_)
                 task = {"do": "make", "words": network.words, "format": format_, "folder": str(place)}
-                paths[network, format_] = ask({**task, "cfg": plan.cfg}, None, plan.timeout)
+                paths[network, format_] = run_task({**task, "cfg": plan.cfg}, None, plan.timeout)
         for round_ in range(plan.rounds):
             log.info("round %d of %d", round_ + 1, plan.rounds)
             for run in plan.runs():
@@ -105,7 +105,7 @@ def _measure(plan: Plan, row: Sequence[Measured], made: dict[str, Any]) -> None:
         return
     task = {"do": "measure", "words": cell.network.words, "path": made["path"], "batches": left}
     task |= {"cfg": plan.cfg, "stage": plan.stage, "seconds": plan.seconds}
-    answer = ask(task, cell.threads, plan.timeout)
+    answer = run_task(task, cell.threads, plan.timeout)
     if "error" in answer:
         _fail(row, answer["error"])
         return
@@ -134,7 +134,7 @@ def _fail(row: Iterable[Measured], reason: str) -> None:
             )
 
 
-def ask(task: dict[str, Any], threads: int | None, timeout: float) -> dict[str, Any]:
+def run_task(task: dict[str, Any], threads: int | None, timeout: float) -> dict[str, Any]:
     """The worker's answer to a task; {"error"} when it ends without one."""
     environment = dict(os.environ)
     if threads is not None:

@@ -104,7 +104,7 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def damage(folder: Path, entry: Entry, kind: str) -> str | None:
+def verify_checksum(folder: Path, entry: Entry, kind: str) -> str | None:
     """What is wrong with the file of an entry, `kind` params or states; None when it is as it was written."""
     path = folder / entry[kind]
     try:
@@ -122,5 +122,5 @@ def check_file(params: Path) -> None:
         return
     found = read_index(index)
     for entry in [*found["kept"], found["last"], *([found["best"]] if "best" in found else [])]:
-        if entry["params"] == params.name and (wrong := damage(params.parent, entry, "params")):
+        if entry["params"] == params.name and (wrong := verify_checksum(params.parent, entry, "params")):
             raise UserError(f"{wrong}; name another checkpoint of {params.parent}")

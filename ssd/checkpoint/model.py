@@ -104,7 +104,7 @@ class Model:
     aux_params: Params
 
 
-def stamp(symbol: Any, spec: ModelSpec) -> Any:
+def attach_spec(symbol: Any, spec: ModelSpec) -> Any:
     """Writes the spec into the graph's `data` variable (in place); returns the symbol."""
     symbol.get_internals()["data"]._set_attr(**{SPEC_ATTRIBUTE: json.dumps(asdict(spec), sort_keys=True)})
     return symbol

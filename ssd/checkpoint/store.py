@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 
 from ssd.checkpoint.graph_file import accept
-from ssd.checkpoint.index import NAME, Entry, damage, read_index, sha256
+from ssd.checkpoint.index import NAME, Entry, read_index, sha256, verify_checksum
 from ssd.checkpoint.model import Params, load_params
 from ssd.checkpoint.param_file import read_arrays
 from ssd.mxnet_compat import mx
-from ssd.utils.atomic_files import durable_file, json_bytes
+from ssd.utils.atomic_files import durable_write, json_bytes
 from ssd.utils.errors import UserError
 
 FULL = 1_000_000  # bytes that are free on a disk on which nothing more can be written, at most
@@ -34,7 +34,7 @@ CALMER = "lower optimizer.learning_rate or set optimizer.clip_gradient"  # of a 
 
 
 @dataclass(frozen=True)
-class Keep:
+class RetentionPolicy:
     """Which checkpoints stay beside the best one: the `last` ones, which can be resumed, and every so many epochs."""
 
     last: int
@@ -42,7 +42,7 @@ class Keep:
 
 
 @dataclass(frozen=True)
-class Position:
+class TrainPosition:
     """Where in a run: whole epochs done, steps of the next one done, and steps of all epochs done."""
 
     epoch: int
@@ -55,7 +55,7 @@ class Position:
 
 
 @dataclass(frozen=True)
-class Saved:
+class LoadedCheckpoint:
     """A checkpoint read back."""
 
     step: int
@@ -78,7 +78,7 @@ class Checkpoints:
     ssd-0003+120 is 120 steps after epoch 3. metric: decides which epoch is the best; the later of two equals.
     """
 
-    def __init__(self, folder: Path, metric: str, keep: Keep) -> None:
+    def __init__(self, folder: Path, metric: str, keep: RetentionPolicy) -> None:
         """An index that is there belongs to the run that is gone on with."""
         self.folder = folder
         self.metric = metric
@@ -114,7 +114,7 @@ class Checkpoints:
     def _best(self) -> Entry:
         return self._index.get("best", self._index["last"])
 
-    def begin(self, words: Sequence[str]) -> Saved | None:
+    def begin(self, words: Sequence[str]) -> LoadedCheckpoint | None:
         """A new run of this command line: what an earlier one left here is forgotten."""
         if self._index["kept"]:
             log.warning("%s: the checkpoints of an earlier run are replaced", self.folder)
@@ -123,7 +123,7 @@ class Checkpoints:
         self._prune()
         return None
 
-    def resume(self, words: Sequence[str]) -> Saved | None:
+    def resume(self, words: Sequence[str]) -> LoadedCheckpoint | None:
         """The latest checkpoint that is not damaged; the run goes on from there, so later ones are forgotten.
 
         None when none was saved yet. Errors: UserError when all are damaged.
@@ -146,7 +146,7 @@ class Checkpoints:
         return self.begin(words)
 
     def save(
-        self, position: Position, params: tuple[Params, Params], states: Params, metrics: dict[str, float] | None
+        self, position: TrainPosition, params: tuple[Params, Params], states: Params, metrics: dict[str, float] | None
     ) -> bool:
         """Writes a checkpoint and forgets those that need not stay; returns whether it is the best so far.
 
@@ -211,17 +211,17 @@ class Checkpoints:
         gone = self.gone()
         return f"step {self._index['last']['step']} is saved" if gone is None else f"nothing is saved: {gone} is gone"
 
-    def _read(self, entry: Entry) -> Saved:
+    def _read(self, entry: Entry) -> LoadedCheckpoint:
         for kind in ("params", "states"):
-            if wrong := damage(self.folder, entry, kind):
+            if wrong := verify_checksum(self.folder, entry, kind):
                 raise UserError(wrong)
-        return Saved(entry["step"], load_params(self.folder / entry["params"]),
+        return LoadedCheckpoint(entry["step"], load_params(self.folder / entry["params"]),
                      read_arrays(self.folder / entry["states"], weights=False))  # fmt: skip
 
     def _rewind(self, place: int) -> None:
         kept = self._index["kept"][: place + 1]
         best = next((entry for entry in kept if entry["params"] == kept[-1].get("best")), None)
-        if best is not None and (wrong := damage(self.folder, best, "params")):
+        if best is not None and (wrong := verify_checksum(self.folder, best, "params")):
             log.warning("damaged checkpoint: %s; the best one is sought anew", wrong)
             best = None
         self._index |= {"kept": kept, "last": kept[-1]}
@@ -285,7 +285,7 @@ class Checkpoints:
 
     def _write(self, path: Path, write: Callable[[Path], Any]) -> Any:
         try:
-            with durable_file(path) as draft:
+            with durable_write(path) as draft:
                 draft.touch()  # a folder that takes no files says why
                 return write(draft)
         except (OSError, mx.base.MXNetError) as error:

@@ -212,7 +212,7 @@ def override(key: str, text: str) -> str:
     return word if literal else f"{key}={quoted(text)}"
 
 
-def still_said(earlier: Sequence[str], words: Sequence[str], fresh: Collection[str]) -> list[str]:
+def still_effective(earlier: Sequence[str], words: Sequence[str], fresh: Collection[str]) -> list[str]:
     """Of a saved command line what new overrides leave: not what they say otherwise, nor keys of one of the groups
     `fresh` that they choose anew, which its choice may not have. What they remove stays, as it must be there for that.
     """

@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 from ssd.config.credentials import IN_TEXT, START, TRACKING, bare, take_values
 from ssd.config.overrides import config_folders, key_of
 from ssd.config.paths import CONF
-from ssd.config.targets import said, said_keys
+from ssd.config.targets import typed_keys, typed_overrides
 from ssd.utils.errors import UserError
 from ssd.utils.flatten import each_leaf, leaves
 
@@ -40,7 +40,7 @@ def is_named(address: str) -> bool:
 
 def is_typed(address: str) -> bool:
     """Whether the user names this store, on the command line, in a file of theirs or in the environment."""
-    words = said()
+    words = typed_overrides()
     if words is None:
         return True
     return "://" in address and _same(address) in {_same(one) for one in _typed(words)}
@@ -67,7 +67,7 @@ def refused(value: Any, key: str, run: Path | None = None) -> str | None:
 
     run: the run directory that the value is out of, where it is known.
     """
-    if not key.startswith(f"{LOGGER}.") or not isinstance(value, str) or said() is None:
+    if not key.startswith(f"{LOGGER}.") or not isinstance(value, str) or typed_overrides() is None:
         return None
     if "://" in value and not is_followed(value, run):
         return (
@@ -85,7 +85,7 @@ def check_named(logger: Any, run: Path) -> None:
     """Errors: UserError for a store or place in the plain cfg.logger that only the files of `run` name."""
     for key, value in leaves({LOGGER: logger}).items():
         for one in value if isinstance(value, list) else [value]:
-            if key not in said_keys() and (reason := refused(one, key, run)):
+            if key not in typed_keys() and (reason := refused(one, key, run)):
                 raise UserError(f"{run}: its {key}={one} is not used; {reason}")
 
 
@@ -100,12 +100,12 @@ def places(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def check_places(config: Mapping[str, Any], source: Path) -> None:
     """Errors: UserError for a place to write in a plain configuration, of the run or model `source`, that lies out of
     the working directory and that the user does not repeat."""
-    words = said()
+    words = typed_overrides()
     if words is None:
         return
     typed = {_value_of(word) for word in words if _may_be_place(word)}
     for key, value in sorted(places(config), key=lambda place: place[0] != RECORDS):
-        if not is_below_here(Path(value)) and value not in typed and key not in said_keys():
+        if not is_below_here(Path(value)) and value not in typed and key not in typed_keys():
             raise UserError(
                 f"{source}: its {key}={value[:SHOWN]} is not used; it leads out of the working directory; if that is "
                 f"meant, add {key}={value[:SHOWN]}"
@@ -163,7 +163,7 @@ def _is_inside(path: Path, folder: Path) -> bool:
 def typed_stores() -> list[str]:
     """Those of the user's overrides that name a store or a place to write out of the working directory, to be named
     again with every command for the same run."""
-    return [word for word in said() or [] if _is_typed_store(word.lstrip("+"))]
+    return [word for word in typed_overrides() or [] if _is_typed_store(word.lstrip("+"))]
 
 
 def _is_typed_store(word: str) -> bool:

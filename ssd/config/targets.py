@@ -89,20 +89,20 @@ def literal(node: Any) -> Any:
     return map_texts(node, lambda text: re.sub(r"(\\*)\$\{", r"\1\1\\${", text))
 
 
-def said() -> list[str] | None:
+def typed_overrides() -> list[str] | None:
     """The words that the user typed; None in a program that is not confined."""
     words = os.environ.get(SAID)
     return None if words is None else json.loads(words)
 
 
-def said_keys() -> set[str]:
+def typed_keys() -> set[str]:
     """The keys that these words give values."""
-    return {key_of(word) for word in said() or []}
+    return {key_of(word) for word in typed_overrides() or []}
 
 
-def said_targets() -> list[str]:
+def typed_targets() -> list[str]:
     """Those of the words that name a target: to be said again with every command for the same run."""
-    return [word for word in said() or [] if _names(word)]
+    return [word for word in typed_overrides() or [] if _names(word)]
 
 
 def check_targets(node: Any, group: str, where: str) -> None:
@@ -119,7 +119,7 @@ def refusal(key: str, name: Any) -> str:
 
 def is_known(name: Any, group: str) -> bool:
     """Whether the program or its user names this target; always in a program that is not confined."""
-    return said() is None or (isinstance(name, str) and (name in own(group) or name in users()))
+    return typed_overrides() is None or (isinstance(name, str) and (name in own(group) or name in users()))
 
 
 def targets(node: Any, key: str) -> Iterator[tuple[str, Any]]:

@@ -33,7 +33,7 @@ class Size(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Picture:
+class EncodedImage:
     """An encoded picture with its boxes: float64 [N, 6] (class, xmin, ymin, xmax, ymax, difficult), corners 0..1.
 
     what: names it in messages.
@@ -49,7 +49,7 @@ BOX_COLUMNS = 6  # class, xmin, ymin, xmax, ymax, difficult
 SPLITS = ("train", "val", "test")
 
 
-def no_boxes() -> np.ndarray:
+def empty_boxes() -> np.ndarray:
     """The ground truth of a picture without objects: float32 [0, 6]."""
     return np.zeros((0, BOX_COLUMNS), np.float32)
 
@@ -74,7 +74,7 @@ class Sample:
     width: int
     height: int
     boxes: np.ndarray
-    crowds: np.ndarray = field(default_factory=no_boxes)
+    crowds: np.ndarray = field(default_factory=empty_boxes)
     image_id: int | str | None = None
     annotated: np.ndarray | None = None
 
@@ -102,7 +102,7 @@ class Sample:
 
 def only_image(path: Path) -> Sample:
     """A sample of which nothing but its image file is known."""
-    return Sample("", path, 0, 0, no_boxes())
+    return Sample("", path, 0, 0, empty_boxes())
 
 
 class Dataset(ABC):

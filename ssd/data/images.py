@@ -109,10 +109,10 @@ def verify(data: bytes, what: str) -> tuple[int, int]:
 
     Several times faster than decode(): a JPEG is read to its last byte but only an eighth of its size is computed.
     """
-    return glance(data, what)[0]
+    return decode_thumbnail(data, what)[0]
 
 
-def glance(data: bytes, what: str) -> tuple[tuple[int, int], np.ndarray]:
+def decode_thumbnail(data: bytes, what: str) -> tuple[tuple[int, int], np.ndarray]:
     """(width, height) and a grey picture, uint8, an eighth as wide and high if it is large; errors as verify()."""
     size = check_header(data, what)
     large = min(size) >= LARGE

@@ -13,8 +13,8 @@ from ssd.config.parts import InputSpec
 from ssd.data.base import Sample, Size
 from ssd.data.images import decode as decode_image
 from ssd.data.transforms.crop import clipped
-from ssd.data.transforms.preprocess import preprocess, preprocess_levels
-from ssd.data.transforms.resize import place_whole
+from ssd.data.transforms.preprocess import preprocess, resize_only
+from ssd.data.transforms.resize import eval_resize
 from ssd.detection.backends import open_backend
 from ssd.detection.backends.mxnet import MxnetBackend
 from ssd.detection.onnx_file import OnnxModel
@@ -74,19 +74,19 @@ class Detector:
         detections: list[np.ndarray] = []
         for start in range(0, len(images), self.batch_size):
             chunk = images[start : start + self.batch_size]
-            detections += self.place(self.predict_batch(self.preprocess(chunk)), chunk)
+            detections += self.to_image_coords(self.predict_batch(self.preprocess(chunk)), chunk)
         return detections
 
     def preprocess(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """float32 [B, 3, H, W] as the network takes it."""
-        prepare = preprocess_levels if self._backend.takes_levels else preprocess
+        prepare = resize_only if self._backend.takes_levels else preprocess
         return prepare(images, self.spec.input)
 
     def predict_batch(self, data: np.ndarray) -> list[np.ndarray]:
         """Detections of what `preprocess` gave, as `predict` but in shares (0..1) of the input."""
-        return self.suppress(self.ask(data))
+        return self.suppress(self.forward_with_tta(data))
 
-    def ask(self, data: np.ndarray) -> list[np.ndarray]:
+    def forward_with_tta(self, data: np.ndarray) -> list[np.ndarray]:
         """`forward`; with detection.flip the candidates of the mirrored images are among the others."""
         outputs = self.forward(data)
         if len(outputs) == 1 or not self._decode.flip:
@@ -101,7 +101,7 @@ class Detector:
         cls_prob, boxes = outputs
         return decode(cls_prob, boxes, self._decode)
 
-    def place(self, found: Sequence[np.ndarray], images: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def to_image_coords(self, found: Sequence[np.ndarray], images: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Detections of `suppress` in pixels of their images."""
         return [_on_picture(rows, image, self.spec.input) for rows, image in zip(found, images, strict=True)]
 
@@ -128,13 +128,13 @@ def _on_picture(rows: np.ndarray, image: np.ndarray, spec: InputSpec) -> np.ndar
     size = Size(image.shape[1], image.shape[0])
     corners = rows[:, 2:] * np.array((spec.width, spec.height) * 2)
     moved = rows.copy()
-    moved[:, 2:] = clipped(place_whole(size, spec).to_picture(corners), *size)
+    moved[:, 2:] = clipped(eval_resize(size, spec).to_picture(corners), *size)
     beside = (moved[:, 4] <= moved[:, 2]) | (moved[:, 5] <= moved[:, 3])
     return moved[~beside] if spec.resize_mode == "fit" else moved
 
 
 DECODERS = 2  # OpenCV releases the interpreter lock, so threads do
-AHEAD = 2  # batches being decoded while one is in the network
+PREFETCH_BATCHES = 2  # batches being decoded while one is in the network
 
 
 def predict_samples(
@@ -154,7 +154,7 @@ def predict_samples(
 
 def decoded(samples: Sequence[Sample], batch_size: int) -> Iterator[list[np.ndarray]]:
     """Batches of decoded images, in order, a few decoded ahead."""
-    images = read_ahead(_decoded, samples, AHEAD * batch_size, DECODERS)
+    images = read_ahead(_decoded, samples, PREFETCH_BATCHES * batch_size, DECODERS)
     while batch := list(islice(images, batch_size)):
         yield batch
 

@@ -15,7 +15,7 @@ T = TypeVar("T")
 STAGES = ("decode", "preprocess", "forward", "nms", "draw", "save")
 
 
-class Stages:
+class StageTimer:
     """Adds up the seconds of each stage.
 
     A first batch of its size binds the network to it. Such batches count only if there are no others: they say how a
@@ -76,11 +76,11 @@ class Stages:
         return text_table(["stage", "ms/frame", "frames/s"], cells)
 
 
-def predict(detector: Detector, images: Sequence[np.ndarray], stages: Stages) -> list[np.ndarray]:
+def predict(detector: Detector, images: Sequence[np.ndarray], stages: StageTimer) -> list[np.ndarray]:
     """What Detector.predict gives for one batch, timed."""
     with stages.measure("preprocess"):
         data = detector.preprocess(images)
     with stages.measure("forward"):
-        outputs = detector.ask(data)
+        outputs = detector.forward_with_tta(data)
     with stages.measure("nms"):
-        return detector.place(detector.suppress(outputs), images)
+        return detector.to_image_coords(detector.suppress(outputs), images)

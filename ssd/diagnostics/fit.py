@@ -18,7 +18,7 @@ from ssd.symbol.head import HeadLayer, square_in_pixels
 # Anchors must stand closely enough to meet a box wherever it lies: at most this share of the box's side apart. How
 # closely is best depends on the data, so several are tried.
 SPACINGS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.8)
-NEARLY = 0.005  # of the boxes
+MIN_GAIN = 0.005  # of the boxes
 LEAST_BOXES = 3  # per anchor of a layer; with fewer the layer keeps its anchors
 MOST_SHAPES = 4000  # of a layer that are clustered; more change nothing but the time
 ROUNDS = 40
@@ -78,7 +78,7 @@ def suggest(network: Network, boxes: Boxes, overlap: float, seed: int) -> Sugges
     if not better:
         return Suggestion(list(network.layers), [False] * len(network.layers), before, before)
     most = max(fit.after.share for fit in better)
-    return [fit for fit in better if fit.after.share >= most - NEARLY][-1]
+    return [fit for fit in better if fit.after.share >= most - MIN_GAIN][-1]
 
 
 def _value(match: Match) -> tuple[float, float]:

@@ -14,7 +14,7 @@ from ssd.data.base import Sample
 from ssd.data.loaders.build import make_train_loader
 from ssd.data.recordio.cache import ensure_records
 from ssd.detection.detector import Detector
-from ssd.evaluation.measure import measure
+from ssd.evaluation.measure import evaluate
 from ssd.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ FOUND = 1 - 1e-9  # mAP of a detector that finds everything, and nothing else be
 
 
 @dataclass(frozen=True)
-class Learned:
+class OverfitResult:
     """Where the self-test ended: after how many steps, and the best measurement's mAP (area) and AP by class name."""
 
     steps: int
@@ -47,7 +47,7 @@ class SelfTest:
     metric: Any
 
 
-def overfit(test: SelfTest, samples: Sequence[Sample], classes: Sequence[str], folder: Path) -> Learned:
+def overfit(test: SelfTest, samples: Sequence[Sample], classes: Sequence[str], folder: Path) -> OverfitResult:
     """Trains on one batch of all the samples until mAP 1.0 on them or test.loader.epochs steps are over.
 
     Everything else is as in training: records, loader, network, matching, decoding. folder: where to pack the images;
@@ -60,14 +60,14 @@ def overfit(test: SelfTest, samples: Sequence[Sample], classes: Sequence[str], f
             trainer = Trainer(test.trainer, classes, loader, steps)
             spec = ModelSpec.from_config(test.network, classes)
             detector = Detector(Model(spec, trainer.symbol, *trainer.params()), trainer.devices[0], len(samples))
-            best = Learned(0, 0.0, {})
+            best = OverfitResult(0, 0.0, {})
             for step in range(1, steps + 1):
                 loader.reset()
                 losses = trainer.step(loader.next(), step)
                 if step % test.measure_every and step < steps:
                     continue
                 detector.set_params(*trainer.params())
-                values = measure(detector, samples, test.metric).values()
+                values = evaluate(detector, samples, test.metric).values()
                 best = max(best, _learned(step, values), key=lambda each: each.mean)
                 log.info("step %4d  loss %.4f  mAP %.4f", step, losses.loss, values["map_area"])
                 if best.everything or not losses.finite:
@@ -75,8 +75,8 @@ def overfit(test: SelfTest, samples: Sequence[Sample], classes: Sequence[str], f
     return best
 
 
-def _learned(step: int, values: dict[str, float]) -> Learned:
+def _learned(step: int, values: dict[str, float]) -> OverfitResult:
     prefix = "ap_area/"
     by_class = {name.removeprefix(prefix): ap for name, ap in values.items() if name.startswith(prefix)}
     mean = values["map_area"]
-    return Learned(step, 0.0 if math.isnan(mean) else mean, {name: ap for name, ap in by_class.items() if ap == ap})
+    return OverfitResult(step, 0.0 if math.isnan(mean) else mean, {name: ap for name, ap in by_class.items() if ap == ap})

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ssd.data.inspection.alike import GREY_LEVELS, HASH_BITS, usable
-from ssd.data.inspection.looking import Picture
+from ssd.data.inspection.looking import ImageFacts
 from ssd.data.inspection.problems import ERROR, WARNING
 from ssd.diagnostics.findings import Finding
 
@@ -20,7 +20,7 @@ class Seen:
     """The pictures of one split: their files and what was found in them."""
 
     files: list[str]
-    pictures: list[Picture]
+    pictures: list[ImageFacts]
 
 
 def repeated(splits: Mapping[str, Seen]) -> Iterator[Finding]:

@@ -32,7 +32,7 @@ class Rules(Protocol):
 
 
 @dataclass(frozen=True)
-class Measured:
+class EvalResult:
     """Detections of a split and what they are worth. joined: with the ground truth; voc: as `evaluate_voc` gives it."""
 
     samples: Sequence[Sample]
@@ -44,7 +44,7 @@ class Measured:
     @classmethod
     def of(
         cls, samples: Sequence[Sample], detections: list[np.ndarray], classes: Sequence[str], rules: Rules
-    ) -> "Measured":
+    ) -> "EvalResult":
         """Of detections [N, 6] per sample."""
         joined = join([sample.ground_truth() for sample in samples], detections, len(classes))
         return cls(samples, detections, joined, by_rules(joined, rules), classes)
@@ -62,7 +62,7 @@ class Measured:
             numbers |= {f"{kind}/{name}": float(ap) for name, ap in zip(self.classes, self.voc[kind], strict=True)}
         return numbers
 
-    def tell(self, events: Events, split: str, step: int, pictures: int) -> None:
+    def log_to(self, events: Events, split: str, step: int, pictures: int) -> None:
         """Curves of every class, and the first `pictures` samples with ground truth beside detections, named after the
         split they are of."""
         for index, name in enumerate(self.classes):
@@ -75,14 +75,14 @@ class Measured:
             events.image(f"{split}/sample_{index + 1}", shown, step)
 
 
-def measure(
+def evaluate(
     detector: Detector, samples: Sequence[Sample], rules: Rules, done: Callable[[int], None] | None = None
-) -> Measured:
+) -> EvalResult:
     """Runs the detector over the samples. done: told the number of finished samples.
 
     Errors: UserError for an image that cannot be read.
     """
-    return Measured.of(samples, predict_samples(detector, samples, done), detector.classes, rules)
+    return EvalResult.of(samples, predict_samples(detector, samples, done), detector.classes, rules)
 
 
 def by_rules(joined: Joined, rules: Rules) -> dict[str, Any]:

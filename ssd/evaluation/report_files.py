@@ -12,8 +12,8 @@ from ssd.detection.results import ImageResult, write_coco, write_voc
 from ssd.evaluation.analysis import Analysis
 from ssd.evaluation.coco import Numbering
 from ssd.evaluation.curves import best_f1, curve_data, plot_curves
-from ssd.evaluation.measure import Measured
-from ssd.evaluation.report_page import About, report
+from ssd.evaluation.measure import EvalResult
+from ssd.evaluation.report_page import ReportMeta, report
 from ssd.evaluation.thresholds import exact
 from ssd.utils.atomic_files import write_atomically, write_json
 from ssd.utils.csv_cells import CsvWriter
@@ -24,7 +24,7 @@ CURVE_POINTS = 400  # of each class in the file of curves
 THRESHOLDS = ("threshold", "best_f1_threshold")  # columns that are there to be copied
 
 
-def write_report(folder: Path, measured: Measured, analysis: Analysis, about: About) -> Path:
+def write_report(folder: Path, measured: EvalResult, analysis: Analysis, about: ReportMeta) -> Path:
     """Writes into the run directory, and returns the path of the page:
 
     <about.page>                       for a person
@@ -61,7 +61,7 @@ def write_report(folder: Path, measured: Measured, analysis: Analysis, about: Ab
     return path
 
 
-def _classes(measured: Measured, analysis: Analysis) -> str:
+def _classes(measured: EvalResult, analysis: Analysis) -> str:
     """CSV with a header and one row per class; what does not exist is empty. Thresholds have all their digits, others
     six."""
     voc = measured.voc

@@ -8,14 +8,14 @@ import numpy as np
 from ssd.data.images import decode, encode
 from ssd.detection.draw import MISTAKE, NEITHER, TRUTH, Colour, draw, draw_ground_truth
 from ssd.evaluation.analysis import Analysis
-from ssd.evaluation.measure import Measured
+from ssd.evaluation.measure import EvalResult
 from ssd.report.html import embedded, number, text
 
 SIDE = 560  # longest side of an embedded picture, pixels
 QUALITY = 82  # of its JPEG
 
 
-def gallery(measured: Measured, analysis: Analysis, count: int) -> str:
+def gallery(measured: EvalResult, analysis: Analysis, count: int) -> str:
     """The `count` worst images as figures; how they are ranked: `Analysis.worst_first`."""
     scores, counts = analysis.image_scores(), analysis.image_counts()
     figures = []
@@ -31,7 +31,7 @@ def gallery(measured: Measured, analysis: Analysis, count: int) -> str:
     return f'<div class="gallery">{"".join(figures)}</div>'
 
 
-def _pair(measured: Measured, analysis: Analysis, index: int) -> list[str]:
+def _pair(measured: EvalResult, analysis: Analysis, index: int) -> list[str]:
     """Ground truth and detections of one image as <img> elements."""
     sample, pairs = measured.samples[index], analysis.confusion
     image = decode(sample.read(), str(sample.path))

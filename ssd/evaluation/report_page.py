@@ -8,7 +8,7 @@ import numpy as np
 
 from ssd.evaluation.analysis import Analysis
 from ssd.evaluation.curves import MOST_NAMED, curve_data
-from ssd.evaluation.measure import Measured
+from ssd.evaluation.measure import EvalResult
 from ssd.evaluation.report_gallery import gallery
 from ssd.evaluation.report_matrix import confusion_matrix
 from ssd.evaluation.thresholds import exact, rounded_down
@@ -27,7 +27,7 @@ WHAT = {
 
 
 @dataclass(frozen=True)
-class About:
+class ReportMeta:
     """Where the numbers come from, as the report says it. split: whose images they are of, and same_images: another
     split that is the same ones. facts: name -> value, in order. iou, compat, worst_images: as in cfg.metric.
     category_ids: COCO's id of each class, if the dataset has them. page: name of the file."""
@@ -43,7 +43,7 @@ class About:
     category_ids: Sequence[int | str] | None
 
 
-def report(measured: Measured, analysis: Analysis, about: About) -> bytes:
+def report(measured: EvalResult, analysis: Analysis, about: ReportMeta) -> bytes:
     """The page as bytes: self-contained, nothing is loaded when it is opened."""
     facts = " · ".join(f"{escape(name)} <code>{escape(value)}</code>" for name, value in about.facts.items())
     limits = escape(analysis.thresholds.describe(about.split))
@@ -69,7 +69,7 @@ def report(measured: Measured, analysis: Analysis, about: About) -> bytes:
     )  # fmt: skip
 
 
-def _headline(measured: Measured, analysis: Analysis, about: About) -> list[tuple[str, str]]:
+def _headline(measured: EvalResult, analysis: Analysis, about: ReportMeta) -> list[tuple[str, str]]:
     voc = measured.voc
     precision, recall, f1 = analysis.overall()
     numbers = [("mAP, 11-point", voc["map_11pt"]), ("mAP, area", voc["map_area"])]
@@ -81,7 +81,7 @@ def _headline(measured: Measured, analysis: Analysis, about: About) -> list[tupl
     return [(name, number(value)) for name, value in numbers] + [(name, f"{count:,}") for name, count in counts]
 
 
-def _warnings(analysis: Analysis, about: About) -> str:
+def _warnings(analysis: Analysis, about: ReportMeta) -> str:
     parts = []
     if about.compat:
         parts.append(f"metric.compat={about.compat}: AP as the original counts it, its quirks included.")
@@ -92,7 +92,7 @@ def _warnings(analysis: Analysis, about: About) -> str:
     return "".join(f'<p class="bad">{escape(part)}</p>' for part in parts)
 
 
-def _class_table(measured: Measured, analysis: Analysis) -> str:
+def _class_table(measured: EvalResult, analysis: Analysis) -> str:
     voc, (precision, recall, f1) = measured.voc, analysis.rates()
     names = ("class", "objects", "AP 11-point", "AP area", "", "F1", "precision", "recall", "threshold", "mean IoU",
              "right", "false")  # fmt: skip
@@ -131,7 +131,7 @@ def _ranking(ap: np.ndarray) -> list[int]:
     return np.argsort(-np.nan_to_num(ap, nan=-1), kind="stable").tolist()
 
 
-def _curves(measured: Measured) -> str:
+def _curves(measured: EvalResult) -> str:
     data = curve_data(measured.voc, measured.classes, CURVE_POINTS)
     ranked = sorted(data, key=lambda name: -data[name]["ap_area"])
     half = MOST_NAMED // 2
@@ -159,7 +159,7 @@ def _mistakes(analysis: Analysis) -> str:
     )
 
 
-def _gallery(measured: Measured, analysis: Analysis, about: About) -> str:
+def _gallery(measured: EvalResult, analysis: Analysis, about: ReportMeta) -> str:
     shown = min(about.worst_images, len(measured.samples))
     if not shown:
         return ""
@@ -174,7 +174,7 @@ def _gallery(measured: Measured, analysis: Analysis, about: About) -> str:
     )
 
 
-def _meanings(about: About) -> list[tuple[str, str]]:
+def _meanings(about: ReportMeta) -> list[tuple[str, str]]:
     return [
         ("AP, mAP", f"Average precision of a class and its mean over the classes that have objects, at IoU "
          f"{'>' if about.compat else '≥'} {about.iou:g}. 11-point: VOC2007's, the mean of the best precision at recall "

@@ -46,25 +46,25 @@ class Agreement:
 
 
 @dataclass(frozen=True)
-class Answers:
+class ModelUnderTest:
     """A model as detectors. opened: says cls_prob and boxes before suppression. deciding: those whose boxes count."""
 
     opened: Detector
     deciding: list[Detector]
 
     @classmethod
-    def of_model(cls, model: Model, context: Any) -> "Answers":
+    def of_model(cls, model: Model, context: Any) -> "ModelUnderTest":
         opened = replace(model, spec=replace(model.spec, compat=None))
         return cls(Detector(opened, context, 1), [Detector(model, context, 1)])
 
     @classmethod
-    def of_file(cls, path: Path, context: Any) -> "Answers":
+    def of_file(cls, path: Path, context: Any) -> "ModelUnderTest":
         """With the suppression of its own graph, and with the detector's where that would be used."""
         opened, finished = (Detector(open_model(path, end), context, 1, str(path)) for end in (False, True))
         return cls(opened, [finished] if opened.spec.compat else [opened, finished])
 
 
-def agreement(trained: Answers, exported: Answers, images: Sequence[np.ndarray]) -> Agreement:
+def agreement(trained: ModelUnderTest, exported: ModelUnderTest, images: Sequence[np.ndarray]) -> Agreement:
     """Compares picture by picture."""
     before, boxes, confident, found = 0.0, 0, 0, 0
     differing, borderline = 0, 0

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 
 from ssd.checkpoint.model import Params
-from ssd.export.calibration import answers
+from ssd.export.calibration import activations
 from ssd.graph_passes.graph import Edge, Graph, Node
 from ssd.mxnet_compat import mx
 
 LEVELS = 127  # of a weight, per output channel
 
 
-def corrected(graph: Any, arg_params: Params, aux_params: Params, pictures: Iterable[np.ndarray]) -> Params:
+def bias_correct(graph: Any, arg_params: Params, aux_params: Params, pictures: Iterable[np.ndarray]) -> Params:
     """Arguments in which every convolution's bias is less by what rounded weights add to its mean.
 
     pictures: batches float32 [B, 3, H, W], normalised. A convolution without bias is left as it is.
@@ -55,7 +55,7 @@ def _means(
     shown.outputs = [Edge(Node("_copy", f"seen{number}", {}, [edge]), 0) for number, edge in enumerate(sources)]
     totals = [np.zeros(1)] * len(sources)
     count = 0
-    for outputs in answers(shown.symbol(), params, pictures):
+    for outputs in activations(shown.symbol(), params, pictures):
         totals = [total + output.mean(axis=(0, 2, 3)).asnumpy() for total, output in zip(totals, outputs, strict=True)]
         count += 1
     means = {edge: total / max(count, 1) for edge, total in zip(sources, totals, strict=True)}

@@ -21,7 +21,7 @@ from ssd.graph_passes.fold_constants import with_constants
 from ssd.graph_passes.graph import Graph
 from ssd.mxnet_compat import mx
 from ssd.ops.nms import DecodeParams
-from ssd.utils.atomic_files import whole_folder
+from ssd.utils.atomic_files import atomic_dir
 from ssd.utils.errors import UserError
 
 HEADING = """\
@@ -52,7 +52,7 @@ def write_bundle(folder: Path, spec: ModelSpec, graph: Any, arg_params: Params, 
     check_params(symbol, Model(spec, symbol, kept_args, kept_aux), str(folder))
     quantized = any("quantize" in node.op for node in Graph.of(symbol).nodes())
     precision = "int8" if quantized else "float32"
-    with whole_folder(folder) as draft:
+    with atomic_dir(folder) as draft:
         (draft / DESCRIPTION).write_text(HEADING + _as_yaml(describe(spec, precision, BUNDLE)), encoding="utf-8")
         symbol.save(str(draft / SYMBOL))
         arrays = {f"arg:{name}": array for name, array in kept_args.items()}

@@ -82,7 +82,7 @@ def one_by_one(batches: Iterable[np.ndarray]) -> Iterable[np.ndarray]:
             yield batch[index : index + 1]
 
 
-def answers(
+def activations(
     graph: Any,
     params: tuple[Params, Params],
     pictures: Iterable[np.ndarray],

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ssd.checkpoint.model import Params
-from ssd.export.calibration import answers
+from ssd.export.calibration import activations
 from ssd.graph_passes.graph import Edge, Graph, Node
 from ssd.mxnet_compat import mx
 
@@ -28,7 +28,7 @@ class _Link:
     users: list[Node]
 
 
-def equalised(graph: Any, arg_params: Params, aux_params: Params, pictures: Iterable[np.ndarray]) -> Params:
+def cross_layer_equalize(graph: Any, arg_params: Params, aux_params: Params, pictures: Iterable[np.ndarray]) -> Params:
     """Arguments with which the graph answers the same, its channels evened out.
 
     graph: batch normalisations folded (folding.fold_batch_norm). pictures: batches float32 [B, 3, H, W], normalised.
@@ -84,7 +84,7 @@ def _ranges(
     shown.outputs = [Edge(node, 0) for node in shown.nodes() if node.name in wanted]
     names = [edge.node.name for edge in shown.outputs]
     found: dict[str, np.ndarray] = {}
-    for outputs in answers(shown.symbol(), params, pictures):
+    for outputs in activations(shown.symbol(), params, pictures):
         for name, output in zip(names, outputs, strict=True):
             largest = output.max(axis=(0, 2, 3)).asnumpy()
             found[name] = np.maximum(found.get(name, largest), largest)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ssd.checkpoint.model import Model, Params
-from ssd.export.calibration import Histogram, Range, answers, check_method, ranges
+from ssd.export.calibration import Histogram, Range, activations, check_method, ranges
 from ssd.graph_passes.fold_constants import with_constants
 from ssd.graph_passes.graph import VARIABLE, Graph, Node
 from ssd.mxnet_compat import mx
@@ -71,6 +71,6 @@ def _parts(symbol: Any) -> tuple[list[str], list[str]]:
 
 def _show(symbol: Any, params: tuple[Params, Params], pictures: Iterable[np.ndarray], collector: _Collector) -> None:
     """Lets the collector see the activations of all pictures."""
-    for outputs in answers(symbol, params, pictures, collector.collect):
+    for outputs in activations(symbol, params, pictures, collector.collect):
         for output in outputs:
             output.wait_to_read()

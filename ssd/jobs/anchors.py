@@ -51,7 +51,7 @@ def run(cfg: DictConfig, folder: Path) -> float:
         "mean_iou": float(found.after.best.mean()),
     }
     write_metrics(folder, "anchors", {"split": cfg.job.split, **metrics})
-    tell(cfg, found, folder)
+    log_suggestion(cfg, found, folder)
     return found.after.share
 
 
@@ -90,7 +90,7 @@ def numbers(values: tuple[float, ...], digits: int = EXACT) -> str:
     return "[" + ",".join(f"{value:.{digits}g}" for value in values) + "]"
 
 
-def tell(cfg: DictConfig, found: Suggestion, folder: Path) -> None:
+def log_suggestion(cfg: DictConfig, found: Suggestion, folder: Path) -> None:
     for layer, fitted in zip(found.layers, found.fitted, strict=True):
         name = layer.source or "extra layer"
         note = "" if fitted else "   as it was: too few boxes of its size"

@@ -28,12 +28,12 @@ from ssd.detection.onnx_file import OnnxModel
 from ssd.detection.open_model import open_model
 from ssd.evaluation.analysis import analyse
 from ssd.evaluation.coco import Numbering
-from ssd.evaluation.measure import Measured
+from ssd.evaluation.measure import EvalResult
 from ssd.evaluation.report_files import write_report
-from ssd.evaluation.report_page import About
+from ssd.evaluation.report_page import ReportMeta
 from ssd.evaluation.thresholds import Thresholds, choose_thresholds
 from ssd.importers.mxnet_ssd import released_model
-from ssd.jobs.provenance import facts, sweep
+from ssd.jobs.provenance import gather_provenance, sweep
 from ssd.mxnet_compat import contexts, mx
 from ssd.runs.results import Conditions, Results, images_folder, named
 from ssd.symbol.graphs import has_heads
@@ -68,10 +68,10 @@ def open_gate(cfg: DictConfig) -> Gate:
 
 def open_detector(cfg: DictConfig) -> Detector:
     """The detector of cfg.model, see asked_model."""
-    return Detector(asked_model(cfg), contexts(cfg.device)[0], cfg.batch_size, cfg.model)
+    return Detector(requested_model(cfg), contexts(cfg.device)[0], cfg.batch_size, cfg.model)
 
 
-def asked_model(cfg: DictConfig) -> Model | OnnxModel:
+def requested_model(cfg: DictConfig) -> Model | OnnxModel:
     """cfg.model. It decodes as it says itself, but for what is asked otherwise (`asked_for`).
     Errors: UserError, see open_model and check_fixed."""
     model = released_model(cfg.model, network_config(cfg), cfg.dataset.get("classes")) or open_model(cfg.model)
@@ -107,7 +107,7 @@ def asked_for(cfg: DictConfig) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Course:
+class RunLength:
     """How long a job is: its epochs (0 for one that has none) of so many steps, or the steps of all of it; and how many
     steps were done before, where a run is gone on with."""
 
@@ -119,7 +119,7 @@ class Course:
 def start_events(
     cfg: DictConfig,
     folder: Path,
-    course: Course,
+    course: RunLength,
     splits: Mapping[str, Sequence[Sample]],
     skipped: Mapping[str, Sequence[Problem]],
 ) -> Events:
@@ -137,7 +137,7 @@ def start_events(
             classes=plain["dataset"]["classes"],
             epochs=course.epochs,
             steps=course.steps,
-            facts=facts(cfg, splits, skipped),
+            facts=gather_provenance(cfg, splits, skipped),
             sweep=sweep(),
             resumed_at=course.resumed_at,
         )
@@ -146,7 +146,7 @@ def start_events(
 
 
 @dataclass(frozen=True)
-class Subject:
+class EvalTarget:
     """What was measured, as the report names it. conditions: its split and the rest of it. results: which checkpoint
     of which epoch the model is, and what is known of other splits. category_ids: COCO's in this split, of a dataset
     that has them. thresholds: where detections count from; None = as cfg.metric says, chosen on this split by default.
@@ -178,7 +178,7 @@ def conditions_of(cfg: DictConfig, split: str, samples: Sequence[Sample], same_i
     )
 
 
-def report(cfg: DictConfig, folder: Path, measured: Measured, subject: Subject) -> tuple[Results, Thresholds]:
+def report(cfg: DictConfig, folder: Path, measured: EvalResult, subject: EvalTarget) -> tuple[Results, Thresholds]:
     """Analyses a measurement as cfg.metric says and writes its page and files into `folder`: report.html for the split
     of the headline numbers, report_<split>.html for another.
 
@@ -191,7 +191,7 @@ def report(cfg: DictConfig, folder: Path, measured: Measured, subject: Subject) 
     facts |= {"dataset": f"{cfg.dataset.name}, {split}", "date": time.strftime("%Y-%m-%d %H:%M")}
     numbering = Numbering.of(measured.samples, subject.category_ids, len(measured.classes))
     analysis = analyse(measured.joined, measured.voc, metric, thresholds, numbering, measured.annotated)
-    about = About(
+    about = ReportMeta(
         title=f"{cfg.dataset.name}, {split}: {len(measured.samples):,} images measured",
         split=split,
         same_images=subject.conditions.same_images,
@@ -213,7 +213,7 @@ def page_of(results: Results, split: str) -> str:
     return "report.html" if split == results.split else f"report_{split}.html"
 
 
-def tell_results(folder: Path, places: dict[str, str], results: Results, classes: Sequence[str]) -> None:
+def log_results(folder: Path, places: dict[str, str], results: Results, classes: Sequence[str]) -> None:
     """The last lines of a run: what came out, and where it lies; at the very end the means of each split."""
     for line in ap_table(results.flat(), classes):
         log.info("%s", line)

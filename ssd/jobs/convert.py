@@ -16,7 +16,7 @@ from ssd.config.commands import path_override, run_command
 from ssd.config.parts import detection_config
 from ssd.detection.sources import find, iterate
 from ssd.importers.caffe.convert import Converted, Options, Row, convert, load, write_detector, write_network
-from ssd.importers.caffe.graph import told as shape_text
+from ssd.importers.caffe.graph import format_shape as shape_text
 from ssd.importers.caffe.loose import LooseHeads, lack_anchors
 from ssd.importers.caffe.means import Mean, find_mean
 from ssd.importers.caffe.parity import NoReferenceError
@@ -30,7 +30,7 @@ from ssd.utils.errors import UserError
 log = logging.getLogger(__name__)
 
 PICTURES = 20  # most that are compared
-SAID = 5  # classes told of a picture
+LISTED_CLASSES = 5  # classes told of a picture
 ANCHORS = "says nothing of its anchors; add job.priors=, as experiments=ultralight_face does"
 VARIANCES = [0.1, 0.1, 0.2, 0.2]  # of a network that has none
 
@@ -163,13 +163,13 @@ def compare(made: Conversion, pictures: Iterable[tuple[str, np.ndarray]], tolera
         log.warning("not compared with OpenCV, which cannot run this network: %s", error)
         return
     write_json(file, asdict(report))
-    for line in told(report):
+    for line in report_lines(report):
         log.info("%s", line)
     if wrong := report.wrong(tolerance):
         raise UserError(f"the converted network differs from OpenCV's: {'; '.join(wrong)}; nothing was written")
 
 
-def told(report: Report) -> list[str]:
+def report_lines(report: Report) -> list[str]:
     lines = [
         f"{'OpenCV':12} output {name} {'x'.join(map(str, one.shape))} differs by {one.largest:.1e} "
         f"(its largest value is {one.scale:.3g})"
@@ -184,7 +184,7 @@ def classify(model: str, pictures: Iterable[tuple[str, np.ndarray]]) -> None:
     """Tells what the written classifier sees, and how to run it."""
     classifier = Classifier.load(model)
     for name, picture in pictures:
-        best = ", ".join(f"{label} {score:.3f}" for label, score in classifier.best(picture, SAID))
+        best = ", ".join(f"{label} {score:.3f}" for label, score in classifier.best(picture, LISTED_CLASSES))
         log.info("%-12s %s", name, best)
     log.info("%-12s ssd.importers.classifier.Classifier.load(%r).predict([image])", "run it", model)
 

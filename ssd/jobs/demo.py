@@ -23,7 +23,7 @@ from ssd.detection.sinks.annotated import Show, annotated_files, check_window, w
 from ssd.detection.sinks.datasets import coco_folder, voc_folder, yolo_folder
 from ssd.detection.sinks.tables import csv_file, json_file
 from ssd.detection.sources import DAMAGED, Frame, find, frames
-from ssd.detection.stages import Stages, predict
+from ssd.detection.stages import StageTimer, predict
 from ssd.detection.video import suffix_of
 from ssd.jobs.common import log_places, open_detector
 from ssd.jobs.runtime import with_decoding
@@ -56,7 +56,7 @@ def run(cfg: DictConfig, folder: Path) -> None:
     cfg = with_decoding(cfg, detector.spec.detection)
     selection = Selection.of(job["threshold"], job["classes"], detector.classes)
     OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
-    stages, teller = Stages(), Teller(detector.classes)
+    stages, teller = StageTimer(), ProgressLogger(detector.classes)
     stream = islice(stages.each("decode", frames(source, job["damaged"])), job["frames"])
     live = source.camera is not None
     with ended_by_hand(live) as stop, outputs(job, folder, header(cfg, job, detector, selection), stop) as sinks:
@@ -65,7 +65,7 @@ def run(cfg: DictConfig, folder: Path) -> None:
             found = [selection.pick(rows) for rows in predict(detector, [frame.image for frame in batch], stages)]
             for frame, rows in zip(batch, found, strict=True):
                 sinks.take(frame, rows, detector.classes, stages)
-                teller.tell(frame, rows)
+                teller.write(frame, rows)
             stages.batch_done(len(batch))
             if stop.is_set():
                 break
@@ -97,7 +97,7 @@ class Outputs:
     def __init__(self, lists: list[Add], pictures: list[Show]) -> None:
         self._lists, self._pictures = lists, pictures
 
-    def take(self, frame: Frame, rows: np.ndarray, classes: list[str], stages: Stages) -> None:
+    def take(self, frame: Frame, rows: np.ndarray, classes: list[str], stages: StageTimer) -> None:
         with stages.measure("save"):
             for add in self._lists:
                 add(frame, rows)
@@ -136,14 +136,14 @@ def ended_by_hand(live: bool) -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, before)
 
 
-class Teller:
+class ProgressLogger:
     """A line per picture; of videos one every few seconds."""
 
     def __init__(self, classes: list[str]) -> None:
         self._classes = classes
         self._next = 0.0
 
-    def tell(self, frame: Frame, rows: np.ndarray) -> None:
+    def write(self, frame: Frame, rows: np.ndarray) -> None:
         if frame.clip is None:
             log.info("%-24s %s", frame.name, count(rows, self._classes))
         elif time.monotonic() >= self._next or frame.number + 1 == frame.clip.frames:
@@ -152,7 +152,7 @@ class Teller:
             log.info("%-24s frame %d%s: %s", frame.clip.name, frame.number + 1, of, count(rows, self._classes))
 
 
-def finish(folder: Path, saved: list[str], stages: Stages) -> None:
+def finish(folder: Path, saved: list[str], stages: StageTimer) -> None:
     """Writes metrics.json and tells where everything is."""
     milliseconds = stages.milliseconds()
     metrics = {"frames": stages.frames, **{f"milliseconds/{name}": value for name, value in milliseconds.items()}}

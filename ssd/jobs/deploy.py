@@ -19,10 +19,10 @@ from ssd.detection.detector import Detector
 from ssd.detection.onnx_file import OnnxModel
 from ssd.detection.open_model import MXNET_KINDS, open_model
 from ssd.detection.sources import iterate
-from ssd.evaluation.measure import Measured, by_rules, difference_intervals, measure
-from ssd.export.agreement import LIMIT, Agreement, Answers, agreement, compare_whole, resized
+from ssd.evaluation.measure import EvalResult, by_rules, difference_intervals, evaluate
+from ssd.export.agreement import LIMIT, Agreement, ModelUnderTest, agreement, compare_whole, resized
 from ssd.export.formats import FORMATS, Calibration, Format, onnx_export
-from ssd.jobs.common import asked_model, open_gate
+from ssd.jobs.common import open_gate, requested_model
 from ssd.jobs.runtime import with_classes, with_decoding
 from ssd.mxnet_compat import contexts
 from ssd.utils.atomic_files import write_json
@@ -64,7 +64,7 @@ def run(cfg: DictConfig, folder: Path) -> None:
     if cfg.model is None:
         raise UserError(f"job=deploy needs model=: {MXNET_KINDS}")
     formats = chosen(cfg.deploy)
-    model = asked_model(cfg)
+    model = requested_model(cfg)
     if isinstance(model, OnnxModel):
         raise UserError(f"model {cfg.model}: an ONNX file is exported already; name the checkpoint it came from")
     device = contexts(cfg.device)[0]  # one that is not there is told before any work
@@ -180,7 +180,7 @@ class Job:
     model: Model
     format: Format
     material: Material
-    measured: Measured | None
+    measured: EvalResult | None
 
 
 def export(cfg: DictConfig, folder: Path, job: Job) -> Exported:
@@ -192,7 +192,7 @@ def export(cfg: DictConfig, folder: Path, job: Job) -> Exported:
     try:
         job.format.write(job.model, path, job.material.calibration)
         device = contexts(cfg.device)[0]
-        agreed = agreement(Answers.of_model(job.model, device), Answers.of_file(path, device), job.material.images)
+        agreed = agreement(ModelUnderTest.of_model(job.model, device), ModelUnderTest.of_file(path, device), job.material.images)
         finished = Detector(open_model(path, finished=True), device, cfg.batch_size, str(path))
         measured = measure_on(cfg, finished, job.material.samples)
         faults = find_faults(job, agreed)
@@ -221,7 +221,7 @@ def find_faults(job: Job, agreed: Agreement) -> list[str]:
     return faults
 
 
-def find_losses(cfg: DictConfig, job: Job, measured: Measured | None) -> list[tuple[str, bool]]:
+def find_losses(cfg: DictConfig, job: Job, measured: EvalResult | None) -> list[tuple[str, bool]]:
     """Where the export's mAP is further from the trained model's than the limit, in a sentence; and whether it fails by
     that, because resampled images say that it is no accident of these."""
     trained = job.measured
@@ -256,11 +256,11 @@ def _loss(expected: float, value: float) -> float:
     return expected - value
 
 
-def measure_on(cfg: DictConfig, detector: Detector, samples: Sequence[Sample]) -> Measured | None:
-    return measure(detector, samples, cfg.metric) if samples else None
+def measure_on(cfg: DictConfig, detector: Detector, samples: Sequence[Sample]) -> EvalResult | None:
+    return evaluate(detector, samples, cfg.metric) if samples else None
 
 
-def mean_precision(measured: Measured | None) -> dict[str, float]:
+def mean_precision(measured: EvalResult | None) -> dict[str, float]:
     """mAP both ways; empty without a measurement."""
     return {name: float(measured.voc[name]) for name in MAPS} if measured else {}
 

@@ -13,17 +13,17 @@ from ssd.checkpoint.model import find_params
 from ssd.data.base import Dataset, Sample
 from ssd.data.datasets.fingerprint import same_images
 from ssd.detection.open_model import KINDS
-from ssd.evaluation.measure import measure
+from ssd.evaluation.measure import evaluate
 from ssd.jobs.common import (
-    Course,
-    Subject,
+    EvalTarget,
+    RunLength,
     conditions_of,
+    log_results,
     open_detector,
     open_gate,
     page_of,
     report,
     start_events,
-    tell_results,
 )
 from ssd.jobs.runtime import with_classes, with_decoding
 from ssd.runs.results import FINISHED, HEADLINE, Results
@@ -51,18 +51,18 @@ def run(cfg: DictConfig, folder: Path) -> float:
     samples = admitted.samples[cfg.job.split]
     split, twin = what_it_is(dataset, cfg.job.split, samples)
     results = standing_of(cfg.model, split)
-    with start_events(cfg, folder, Course(0, len(samples)), {split: samples}, admitted.skipped) as events:
+    with start_events(cfg, folder, RunLength(0, len(samples)), {split: samples}, admitted.skipped) as events:
         events.results(results)
         log.info("measuring %s on the %d images of %s", cfg.model, len(samples), split)
-        measured = measure(detector, samples, cfg.metric, lambda done: events.progress(1, done, {}))
-        measured.tell(events, split, results.step or 0, cfg.training.samples)
+        measured = evaluate(detector, samples, cfg.metric, lambda done: events.progress(1, done, {}))
+        measured.log_to(events, split, results.step or 0, cfg.training.samples)
         conditions = conditions_of(cfg, split, samples, twin)
-        subject = Subject(cfg.model, conditions, results, dataset.split_category_ids(cfg.job.split))
+        subject = EvalTarget(cfg.model, conditions, results, dataset.split_category_ids(cfg.job.split))
         results, _ = report(cfg, folder, measured, subject)
         events.artifact(folder / page_of(results, split), "report")
         events.close(replace(results, status=FINISHED))
         places = events.where()
-    tell_results(folder, places, results, detector.classes)
+    log_results(folder, places, results, detector.classes)
     return results.flat()[HEADLINE]
 
 

@@ -17,7 +17,7 @@ from ssd.tracking.events import make_writers
 from ssd.training.groups import frozen_names
 from ssd.training.hook import make_hooks
 from ssd.training.precision import prepare
-from ssd.training.start import read_source, take_over
+from ssd.training.start import load_matching, read_source
 from ssd.training.trainer import optimizer_errors
 from ssd.utils.atomic_files import unwritable
 from ssd.utils.errors import UserError
@@ -58,7 +58,7 @@ def _check_training(cfg: DictConfig) -> None:
     frozen_names(graph, init.freeze, shapes)
     if init.mode != "scratch" and cfg.resume in (None, "auto"):
         with _in_silence("ssd.training.start", "ssd.export"):
-            take_over(graph, shapes, source := read_source(init, graph), [], by_class=False)
+            load_matching(graph, shapes, source := read_source(init, graph), [], by_class=False)
         if init.mode == "finetune" and source.classes is None:
             raise UserError(f"init.weights={source.path}: says nothing of its classes; use init.mode=pretrained")
     _check_optimizer(config.optimizer)

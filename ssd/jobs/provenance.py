@@ -32,7 +32,7 @@ TOOL_SECONDS = 10  # a git or nvidia-smi that takes longer is done without
 DISTRIBUTIONS = ("ssd", "mlflow", "tensorboardX")
 
 
-def facts(
+def gather_provenance(
     cfg: DictConfig, splits: Mapping[str, Sequence[Sample]], skipped: Mapping[str, Sequence[Problem]]
 ) -> dict[str, str]:
     """Name -> text. splits: the samples that the run uses; skipped: why others were left out of them."""

@@ -8,32 +8,32 @@ import numpy as np
 from omegaconf import DictConfig
 
 from ssd.checkpoint.index import FOLDER, LOCK, sha256
-from ssd.checkpoint.model import Model, ModelSpec, stamp
-from ssd.checkpoint.store import Checkpoints, Keep
+from ssd.checkpoint.model import Model, ModelSpec, attach_spec
+from ssd.checkpoint.store import Checkpoints, RetentionPolicy
 from ssd.config.commands import task_overrides
 from ssd.config.parts import cluster_config, guard_config, loader_config, trainer_config
-from ssd.data.loaders.base import Share, TrainLoader
+from ssd.data.loaders.base import Shard, TrainLoader
 from ssd.data.recordio.cache import RECORDS, Records
 from ssd.detection.detector import Detector
-from ssd.jobs.common import METRIC, Course, open_gate, seed_everything, start_events, tell_results
+from ssd.jobs.common import METRIC, RunLength, log_results, open_gate, seed_everything, start_events
 from ssd.jobs.runtime import with_classes
 from ssd.jobs.training_data import TrainingData, read_training_data
 from ssd.jobs.training_evaluation import Evaluation
-from ssd.launch.coordinator import Lead, leading
+from ssd.launch.coordinator import Coordinator, launch_cluster
 from ssd.runs.results import FINISHED, Results
 from ssd.runs.resume import AUTO, check_same, command
 from ssd.tracking.events import Events
 from ssd.tracking.graph_nodes import graph_nodes
 from ssd.training.distributed import begin
-from ssd.training.fit import Fit
+from ssd.training.fit import TrainLoop
 from ssd.training.guards import Guards
 from ssd.training.hook import Hook, make_hooks
 from ssd.training.hooks import Checkpointing, JointSpeed, Signals, Tracking, Validation
-from ssd.training.train_state import Keeper, Often
 from ssd.training.monitor import Monitor
 from ssd.training.rescue import rescued
+from ssd.training.train_state import SaveInterval, TrainState
 from ssd.training.trainer import Trainer
-from ssd.utils.atomic_files import held, require_space, write_json
+from ssd.utils.atomic_files import require_space, try_file_lock, write_json
 from ssd.utils.errors import InterruptedRun, LostWorkerError, UserError
 from ssd.utils.signals import StopSignals
 
@@ -51,15 +51,15 @@ def run(cfg: DictConfig, folder: Path) -> float:
         log.info("resume=auto: no unfinished run of this configuration to go on with; a new one")
     elif is_resumed(cfg):
         folder = Path(cfg.resume)
-    with held(folder / LOCK, f"resume={folder}"):
+    with try_file_lock(folder / LOCK, f"resume={folder}"):
         try:
-            with leading(cluster_config(cfg)) as lead:
+            with launch_cluster(cluster_config(cfg)) as lead:
                 return _train(cfg, folder, lead)
         except (InterruptedRun, LostWorkerError) as error:
             raise type(error)(f"{error}; go on with: {command(folder)}") from error
 
 
-def _train(cfg: DictConfig, folder: Path, lead: Lead | None) -> float:
+def _train(cfg: DictConfig, folder: Path, lead: Coordinator | None) -> float:
     seed_everything(cfg.seed)
     gate = open_gate(cfg)
     cfg = with_classes(cfg, gate.classes)
@@ -68,14 +68,14 @@ def _train(cfg: DictConfig, folder: Path, lead: Lead | None) -> float:
     data = read_training_data(cfg, gate, folder)
     write_json(folder / RECORDS, {"train": str(data.records.folder.resolve())})
     spec = ModelSpec.from_config(cfg, gate.classes, gate.dataset.category_ids)
-    share = lead.share if lead else Share()
+    share = lead.share if lead else Shard()
     with data.open_loader(loader_config(cfg), share) as loader, StopSignals() as signals:
         keeper, stop = start(cfg, folder, spec, loader, data.records), Signals(signals)
         if lead:
             lead.signal = lambda: signals.name
             begin(lead, keeper)
         detector = make_detector(cfg, spec, keeper.trainer)
-        course = Course(cfg.epochs, loader.steps, keeper.progress.step if is_resumed(cfg) else None)
+        course = RunLength(cfg.epochs, loader.steps, keeper.progress.step if is_resumed(cfg) else None)
         splits = {"train": data.samples["train"], **data.evaluated}
         with start_events(cfg, folder, course, splits, data.skipped) as events:
             log_start(events, data, loader, keeper.trainer)
@@ -92,20 +92,20 @@ def _train(cfg: DictConfig, folder: Path, lead: Lead | None) -> float:
                 stop,
             ]
             with rescued(saving, lambda: command(folder)):
-                ended = Fit(keeper, loader, cfg.epochs, hooks, events).run()
+                ended = TrainLoop(keeper, loader, cfg.epochs, hooks, events).run()
                 if ended:
                     log.info("training ends early: %s", ended)
                 results = evaluation.evaluate_best(folder, ended)
                 places = publish(events, keeper.checkpoints, results)
-    tell_results(folder, places, results, spec.classes)
+    log_results(folder, places, results, spec.classes)
     return results.values[METRIC]
 
 
-def start(cfg: DictConfig, folder: Path, spec: ModelSpec, loader: TrainLoader, records: Records) -> Keeper:
+def start(cfg: DictConfig, folder: Path, spec: ModelSpec, loader: TrainLoader, records: Records) -> TrainState:
     """The network at its beginning, or where an interrupted run left it."""
     resumed = is_resumed(cfg)
-    keep, often = cfg.checkpoint.keep, Often(cfg.checkpoint.every_steps, cfg.checkpoint.every_minutes)
-    checkpoints = Checkpoints(folder / FOLDER, METRIC, Keep(keep.last, keep.every))
+    keep, often = cfg.checkpoint.keep, SaveInterval(cfg.checkpoint.every_steps, cfg.checkpoint.every_minutes)
+    checkpoints = Checkpoints(folder / FOLDER, METRIC, RetentionPolicy(keep.last, keep.every))
     overrides, steps = task_overrides(), cfg.epochs * loader.steps
     if resumed and checkpoints.complete(cfg.epochs):
         raise UserError(f"resume={folder}: finished, all {cfg.epochs} epochs are done; more of them go on: epochs=")
@@ -113,9 +113,9 @@ def start(cfg: DictConfig, folder: Path, spec: ModelSpec, loader: TrainLoader, r
     trainer = Trainer(trainer_config(cfg), spec.classes, loader, steps, saved.start if saved else None)
     size = sum(array.size * np.dtype(array.dtype).itemsize for part in trainer.raw_params() for array in part.values())
     require_space(folder, CHECKPOINTS_AT_LEAST * size, "checkpoints of this network", "hydra.run.dir= names another")
-    checkpoints.write_symbol(stamp(trainer.symbol, spec))
+    checkpoints.write_symbol(attach_spec(trainer.symbol, spec))
     hooks = {GUARDS: Guards(guard_config(cfg), METRIC, checkpoints.advice), **make_hooks(cfg.hooks)}
-    keeper = Keeper(trainer, hooks, checkpoints, often, sha256(records.idx))
+    keeper = TrainState(trainer, hooks, checkpoints, often, sha256(records.idx))
     if saved:
         keeper.restore(saved, loader.steps)
     if resumed:
@@ -135,7 +135,7 @@ def log_start(events: Events, data: TrainingData, loader: TrainLoader, trainer: 
     events.graph(graph_nodes(trainer.symbol, dict([*loader.provide_data, *loader.provide_label])))
 
 
-def stateful_hooks(keeper: Keeper) -> list[Hook]:
+def stateful_hooks(keeper: TrainState) -> list[Hook]:
     """Guards, the moving average of weights, and those of users."""
     ema = keeper.trainer.ema
     users = [hook for name, hook in keeper.hooks.items() if name != GUARDS]

@@ -6,18 +6,18 @@ from omegaconf import DictConfig
 
 from ssd.checkpoint.index import sha256
 from ssd.config.parts import loader_config, trainer_config
-from ssd.data.loaders.base import Share
+from ssd.data.loaders.base import Shard
 from ssd.jobs.common import open_gate, seed_everything
 from ssd.jobs.runtime import with_classes
 from ssd.jobs.training_data import read_training_data
-from ssd.launch.worker import Member
+from ssd.launch.worker import WorkerProcess
 from ssd.training.distributed import Exchange, read_beginning
-from ssd.training.fit import timed
+from ssd.training.fit import timed_batches
 from ssd.training.precision import prepare
 from ssd.training.trainer import Trainer
 
 
-def follow(cfg: DictConfig, member: Member, share: Share) -> None:
+def train_worker(cfg: DictConfig, member: WorkerProcess, share: Shard) -> None:
     """Takes steps until worker 0 says that it is over, or until there are no more. Errors: UserError of the machine or
     the data."""
     seed_everything(cfg.seed)
@@ -34,6 +34,6 @@ def follow(cfg: DictConfig, member: Member, share: Share) -> None:
         trainer.exchange = Exchange(share.rank, share.workers, trainer.gradients, member.wait)
         step = start.step
         while step < cfg.epochs * loader.steps:
-            for batch, _ in timed(loader, *divmod(step, loader.steps)):
+            for batch, _ in timed_batches(loader, *divmod(step, loader.steps)):
                 trainer.step(batch, step)
                 step += 1

@@ -14,7 +14,7 @@ from ssd.data.base import Dataset, Sample
 from ssd.data.datasets.fingerprint import same_images
 from ssd.data.inspection.gate import Admitted, Gate
 from ssd.data.inspection.problems import Problem
-from ssd.data.loaders.base import Share, TrainLoader
+from ssd.data.loaders.base import Shard, TrainLoader
 from ssd.data.loaders.build import check_loader, make_train_loader
 from ssd.data.recordio.cache import Records, ensure_records, in_use, label_width
 from ssd.utils.names import file_name
@@ -49,7 +49,7 @@ class TrainingData:
         return "test" if test and same_images(test, self.samples["val"]) else None
 
     @contextmanager
-    def open_loader(self, loader: LoaderConfig, share: Share) -> Iterator[TrainLoader]:
+    def open_loader(self, loader: LoaderConfig, share: Shard) -> Iterator[TrainLoader]:
         """The batches of training, or this share of each. Errors: UserError, see make_train_loader."""
         # One width for both splits: a Module is bound to one shape, whichever split it is fed.
         width = max(label_width(self.samples[split]) for split in ("train", "val"))

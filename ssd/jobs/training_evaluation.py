@@ -12,12 +12,12 @@ from ssd.checkpoint.index import epoch_of
 from ssd.checkpoint.model import load_model
 from ssd.checkpoint.store import Checkpoints
 from ssd.detection.detector import Detector
-from ssd.evaluation.measure import Measured, measure
-from ssd.jobs.common import METRIC, Subject, conditions_of, page_of, report
+from ssd.evaluation.measure import EvalResult, evaluate
+from ssd.jobs.common import METRIC, EvalTarget, conditions_of, page_of, report
 from ssd.jobs.training_data import TrainingData
 from ssd.runs.results import BEST, Conditions, Results, named
 from ssd.tracking.events import Events
-from ssd.training.fit import Fit
+from ssd.training.fit import TrainLoop
 from ssd.training.hooks import Signals
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ class Evaluation:
         """What the run is known by so far."""
         self._events.results(standing(self._checkpoints, self._conditions))
 
-    def validate(self, loop: Fit) -> dict[str, float]:
+    def validate(self, loop: TrainLoop) -> dict[str, float]:
         """Numbers of the network as it is, named val/…; its curves and sample images go to the loggers."""
         started = time.perf_counter()
         self._detector.set_params(*loop.trainer.params())
@@ -60,15 +60,15 @@ class Evaluation:
             measured = self._measure(split, results.step or 0)
             how = self._conditions if split == "val" else conditions_of(self._cfg, split, samples)
             ids = self._data.dataset.split_category_ids(split)
-            subject = Subject(str(self._checkpoints.best), how, results, ids, thresholds)
+            subject = EvalTarget(str(self._checkpoints.best), how, results, ids, thresholds)
             results, thresholds = report(self._cfg, folder, measured, subject)
             self._events.artifact(folder / page_of(results, split), "report")
         return results
 
-    def _measure(self, split: str, step: int) -> Measured:
+    def _measure(self, split: str, step: int) -> EvalResult:
         samples = self._data.evaluated[split]
-        measured = measure(self._detector, samples, self._cfg.metric, lambda done: self._stop.heed())
-        measured.tell(self._events, split, step, self._cfg.training.samples)
+        measured = evaluate(self._detector, samples, self._cfg.metric, lambda done: self._stop.heed())
+        measured.log_to(self._events, split, step, self._cfg.training.samples)
         return measured
 
 

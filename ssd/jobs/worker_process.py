@@ -22,7 +22,7 @@ from ssd.launch.hosts import LOOPBACK, address_towards
 from ssd.launch.plan import SERVER, WORKER, Node, Plan, Task
 from ssd.launch.secret import Secret
 from ssd.launch.spawn import bootstrap, start_member
-from ssd.launch.worker import PATIENCE, Member
+from ssd.launch.worker import PATIENCE, WorkerProcess
 from ssd.runs.saved import parse_config
 from ssd.utils.errors import UserError
 from ssd.utils.signals import SIGNALS
@@ -36,7 +36,7 @@ def run(facts: dict[str, Any], patience: float) -> None:
     try:
         who = f"{node.name} ({socket.gethostname()})"
         secret = Secret.read(facts["secret"])
-        member = Member(connect(facts["address"], facts["port"], secret, patience, who), node.name)
+        member = WorkerProcess(connect(facts["address"], facts["port"], secret, patience, who), node.name)
     except (UserError, EOFError, OSError) as error:
         sys.exit(f"{who}: {str(error) or 'worker 0 does not want it'}")
     try:
@@ -53,20 +53,20 @@ def run(facts: dict[str, Any], patience: float) -> None:
         else:
             _serve()
     except UserError as error:
-        member.complain(str(error))
+        member.report_error(str(error))
     except Exception as error:
         traceback.print_exc()
-        member.complain(f"{type(error).__name__}: {error}")
+        member.report_error(f"{type(error).__name__}: {error}")
     threading.Event().wait()  # for worker 0 to say that it is over
 
 
-def _train(cfg: DictConfig, member: Member, rank: int) -> None:
+def _train(cfg: DictConfig, member: WorkerProcess, rank: int) -> None:
     logging.basicConfig(level=logging.WARNING, format=f"{member.name}: %(message)s")
     os.environ["OMP_NUM_THREADS"] = str(cfg.device.threads)  # before MXNet is imported
-    from ssd.data.loaders.base import Share
-    from ssd.jobs.train_worker import follow
+    from ssd.data.loaders.base import Shard
+    from ssd.jobs.train_worker import train_worker
 
-    follow(cfg, member, Share(rank, member.welcome["workers"]))
+    train_worker(cfg, member, Shard(rank, member.welcome["workers"]))
 
 
 def _serve() -> None:

@@ -25,7 +25,7 @@ SAVE = "save"
 FIRST_REPORT = 0.25  # of patience_s
 # Of silence before the system asks whether the other side is still there, between questions; and how many.
 SILENCE, INTERVAL, QUESTIONS = 10, 5, 4
-AGAIN = 0.2  # seconds between attempts to connect
+RETRY_SECONDS = 0.2  # seconds between attempts to connect
 CONNECT = 10.0  # seconds that one of them may take
 REPORT = 20.0  # seconds of attempts, after which the reason is reported
 LENGTHS = struct.Struct("!IQ")  # of the message and of its bytes, before both
@@ -54,7 +54,7 @@ class Patience:
         return due
 
 
-class Line:
+class Channel:
     """send() may be called in any thread."""
 
     def __init__(self, connection: socket.socket, most_message: int = MOST_MESSAGE, most: int = MOST_CONTENT) -> None:
@@ -127,7 +127,7 @@ class Line:
         self._connection.close()
 
 
-def connect(address: str, port: int, secret: Secret, timeout: float, who: str = "") -> Line:
+def connect(address: str, port: int, secret: Secret, timeout: float, who: str = "") -> Channel:
     """The line to worker 0, which may not listen yet. who: this process, for a report on what it waits for.
 
     Errors: UserError when it does not within `timeout` seconds, or does not know the key.
@@ -135,7 +135,7 @@ def connect(address: str, port: int, secret: Secret, timeout: float, who: str = 
     started, reported = time.monotonic(), not who
     while True:
         try:
-            return Line(_proved(address, port, secret.current()))
+            return Channel(_proved(address, port, secret.current()))
         except AuthenticationError as error:
             if secret.key is not None:
                 raise UserError(f"{address}:{port} belongs to another run") from error
@@ -150,7 +150,7 @@ def connect(address: str, port: int, secret: Secret, timeout: float, who: str = 
         if waited > REPORT and not reported:
             reported = True
             sys.stderr.write(f"{who} waits: {reason}\n")
-        time.sleep(AGAIN)
+        time.sleep(RETRY_SECONDS)
 
 
 def _proved(address: str, port: int, key: str) -> socket.socket:

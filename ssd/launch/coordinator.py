@@ -18,8 +18,8 @@ from typing import Any
 
 from ssd.config.parts import ClusterConfig
 from ssd.config.validate import check_passes
-from ssd.data.loaders.base import Share
-from ssd.launch.channel import Line, Patience
+from ssd.data.loaders.base import Shard
+from ssd.launch.channel import Channel, Patience
 from ssd.launch.handshake import DEADLINE, Door
 from ssd.launch.hosts import free_port
 from ssd.launch.plan import WORKER, Plan, make_plan
@@ -30,9 +30,9 @@ from ssd.utils.signals import StopSignals
 
 log = logging.getLogger(__name__)
 
-GRACE = 10.0  # seconds that members get to end by themselves
-GLANCE = 0.2  # seconds between two looks whether a member is lost
-LAST_WORDS = 3.0  # seconds in which a process that has closed its line tells its exit code
+EXIT_TIMEOUT = 10.0  # seconds that members get to end by themselves
+POLL_SECONDS = 0.2  # seconds between two looks whether a member is lost
+EXIT_REPORT_SECONDS = 3.0  # seconds in which a process that has closed its line tells its exit code
 BEAT = 1.0  # seconds between two questions whether a member is alive
 SILENT = 3.0  # seconds without an answer, after which it is taken to hang
 SEND = 1.0  # seconds that a member gets to take in that it is over
@@ -42,7 +42,7 @@ MOST_NAME = 255  # characters
 
 
 @contextmanager
-def leading(cluster: ClusterConfig) -> Iterator["Lead | None"]:
+def launch_cluster(cluster: ClusterConfig) -> Iterator["Coordinator | None"]:
     """The members of the cluster, ready, as long as the block lasts; None with cluster=none.
 
     Errors: UserError when they do not all start.
@@ -57,7 +57,7 @@ def leading(cluster: ClusterConfig) -> Iterator["Lead | None"]:
             f"batch_size={cluster.batch_size}: expected at least the number of devices of all workers ({devices})"
         )
     check_passes(cluster.accumulate, cluster.batch_size, devices, f" on {devices} devices of all workers")
-    lead, code = Lead(cluster, plan), 1
+    lead, code = Coordinator(cluster, plan), 1
     try:
         lead.gather()
         yield lead
@@ -73,7 +73,7 @@ def leading(cluster: ClusterConfig) -> Iterator["Lead | None"]:
 class Peer:
     """A member that has come."""
 
-    line: Line
+    line: Channel
     text: str  # name, host and process
     waits: int = 0  # how many times it has come to where all workers wait for each other
     asked: float | None = None  # when it was asked for a sign of life that it has not given
@@ -83,11 +83,11 @@ class Peer:
         return self.asked is not None and time.monotonic() - self.asked > SILENT
 
 
-class Lead:
+class Coordinator:
     """signal: gives the name of a signal that has come, for which all waiting is given up."""
 
     def __init__(self, cluster: ClusterConfig, plan: Plan) -> None:
-        self.share = Share(0, plan.workers)
+        self.share = Shard(0, plan.workers)
         self.signal: Callable[[], str | None] = lambda: None
         self._cluster = cluster
         self._plan = plan
@@ -161,12 +161,12 @@ class Lead:
                         or f"cluster.timeout={self._cluster.timeout:g}: after so many seconds {', '.join(missing)} "
                         f"had not reached worker 0 at {self._plan.address}:{self._plan.port}"
                     )
-                self._news.wait(GLANCE)
+                self._news.wait(POLL_SECONDS)
 
-    def tell(self, message: dict[str, Any], content: bytes = b"") -> None:
+    def send_to_all(self, message: dict[str, Any], content: bytes = b"") -> None:
         """Sends a message to all workers. One that is gone is noticed elsewhere. Errors: as wait."""
 
-        def send(line: Line) -> None:
+        def send(line: Channel) -> None:
             with contextlib.suppress(OSError):
                 line.send(message, content)
 
@@ -190,7 +190,7 @@ class Lead:
         self._work.put((function, outcome, done))
         waited, patience = Stopwatch(), Patience(self._patience)
         stop = math.inf
-        while not done.wait(GLANCE):
+        while not done.wait(POLL_SECONDS):
             seconds = waited.look()
             if self._failure:
                 raise LostWorkerError(self._failure)
@@ -228,7 +228,7 @@ class Lead:
         for peer in list(self._peers.values()):
             with contextlib.suppress(OSError):
                 peer.line.send({"end": code}, patience=SEND)
-        deadline = time.monotonic() + (GRACE if self._peers else 0)
+        deadline = time.monotonic() + (EXIT_TIMEOUT if self._peers else 0)
         for name, process in self._processes.items():
             left = 0 if name in hung else deadline - time.monotonic()
             try:
@@ -236,7 +236,7 @@ class Lead:
             except subprocess.TimeoutExpired:
                 process.kill()
                 with contextlib.suppress(subprocess.TimeoutExpired):  # a dead disk may keep it
-                    process.wait(LAST_WORDS)
+                    process.wait(EXIT_REPORT_SECONDS)
         atexit.register(leave, code)
 
     def _help(self) -> None:
@@ -265,7 +265,7 @@ class Lead:
 
     def _attend(self, connection: socket.socket) -> None:
         """Everything about one member, as long as its line lasts."""
-        line = Line(connection, MOST_SAID, 0)
+        line = Channel(connection, MOST_SAID, 0)
         peer, name = None, ""
         try:
             hello, _ = line.receive(_give_up)
@@ -296,13 +296,13 @@ class Lead:
         process = self._processes.get(name)
         if process is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                return describe_exit(process.wait(LAST_WORDS))
+                return describe_exit(process.wait(EXIT_REPORT_SECONDS))
         return "its connection is closed"
 
     def _watch(self, name: str, process: "subprocess.Popen[bytes]") -> None:
         """Of a member that ends before it has a line."""
         code = process.wait()
-        time.sleep(GLANCE)
+        time.sleep(POLL_SECONDS)
         if name not in self._peers:
             self._fail(f"{name} did not start: {describe_exit(code)}")
 

@@ -26,7 +26,7 @@ MOST_PENDING = 64  # connections that have not proved anything yet; with one mor
 DEADLINE = 10.0  # seconds for the proof
 RESERVE = 0.25  # of the descriptors that the system allows: no connection may take these from the run's files
 PAUSE = 0.5  # seconds, where there is no descriptor for a connection
-GLANCE = 0.2  # seconds between two looks at deadlines
+POLL_SECONDS = 0.2  # seconds between two looks at deadlines
 
 
 @dataclass
@@ -66,7 +66,7 @@ class Door:
     def _run(self) -> None:
         try:
             while not self._closing.is_set():
-                for found, _ in self._selector.select(GLANCE):
+                for found, _ in self._selector.select(POLL_SECONDS):
                     if found.fileobj is self._listener:
                         self._accept()
                     elif stranger := self._pending.get(found.fileobj):  # type: ignore[call-overload]

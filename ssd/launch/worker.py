@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NoReturn
 
-from ssd.launch.channel import Line, Patience
+from ssd.launch.channel import Channel, Patience
 from ssd.launch.plan import WORKER
 from ssd.utils.errors import LostWorkerError
 
@@ -22,10 +22,10 @@ MOST_ERROR = 8000  # characters of an error that worker 0 is told
 LOST = LostWorkerError.exit_code
 
 
-class Member:
+class WorkerProcess:
     """The line to worker 0, and what it has said."""
 
-    def __init__(self, line: Line, name: str) -> None:
+    def __init__(self, line: Channel, name: str) -> None:
         self.name = name
         self._line = line
         self._messages: queue.SimpleQueue[tuple[dict[str, Any], bytes]] = queue.SimpleQueue()
@@ -42,7 +42,7 @@ class Member:
             self._line.send({"waits": True})
         return function()
 
-    def complain(self, error: str) -> None:
+    def report_error(self, error: str) -> None:
         with contextlib.suppress(OSError):
             self._line.send({"error": error[:MOST_ERROR]})
 

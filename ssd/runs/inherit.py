@@ -21,7 +21,7 @@ from ssd.config.compose import compose
 from ssd.config.overrides import composable, in_grammar, key_of, sweep_points, value_of
 from ssd.config.targets import literal
 from ssd.config.text import quoted
-from ssd.runs.saved import CONFIG, OVERRIDES, allowed_words, is_evaluated, read_config, read_words
+from ssd.runs.saved import CONFIG, OVERRIDES, allowed_overrides, is_evaluated, read_config, read_overrides
 from ssd.utils.atomic_files import read_limited
 from ssd.utils.errors import UserError
 
@@ -84,14 +84,14 @@ def _network_of(weights: str, words: Sequence[str]) -> list[str]:
         front.append(f"data_shape={shape[0]}" if shape[0] == shape[1] else f"data_shape=[{shape[0]},{shape[1]}]")
     if "compat" not in given and saved.get("compat") is not None:
         front.append(f"compat={saved['compat']}")
-    front = allowed_words(front, f"init.weights={weights}")
+    front = allowed_overrides(front, f"init.weights={weights}")
     settings = [word for word in words if word.startswith("hydra.searchpath=") or OWN_NETWORK.match(word)]
     today: Any = OmegaConf.to_container(compose([*front, *settings]), resolve=True)
     nodes = ["backbone"]
     if shape == (today["data_shape"]["height"], today["data_shape"]["width"]):
         nodes.append("head")  # at another shape it may have other layers
     for node in nodes:
-        front += allowed_words(list(_words(node, parts[node], today[node])), f"init.weights={weights}")
+        front += allowed_overrides(list(_words(node, parts[node], today[node])), f"init.weights={weights}")
     return [word for word in front if not any(one.startswith(f"{key_of(word)}=") for one in words)]
 
 
@@ -135,8 +135,8 @@ def _with_dataset(words: Sequence[str]) -> list[str]:
     run = _run_of(Path(value_of(words, "model") or ""))
     if values.get("job") not in JOBS or "dataset" in values or run is None:
         return list(words)
-    said = [word for word in read_words(run / OVERRIDES) if OWN.match(str(word))]
-    own = allowed_words(said, f"model={run}")
+    said = [word for word in read_overrides(run / OVERRIDES) if OWN.match(str(word))]
+    own = allowed_overrides(said, f"model={run}")
     if "experiments" in values:  # whose data set counts then
         return [*own, *words]
     settings = [word for word in composable(words) if word.startswith("hydra.searchpath=")]
@@ -165,10 +165,10 @@ def _as_composed(run: Path, own: Sequence[str], settings: Sequence[str], with_co
     front = list(own) if any(word.startswith("dataset=") for word in own) else [f"dataset={choice}", *own]
     if with_compat and compat is not None:  # it decides how coordinates are read
         front.insert(0, f"compat={compat}")
-    front = allowed_words(front, f"model={run}")
+    front = allowed_overrides(front, f"model={run}")
     today: Any = OmegaConf.to_container(compose([*settings, *front]).dataset)
     differing = _words("dataset", _as_found(chosen, run), today)
-    return [*front, *allowed_words(list(differing), f"model={run}")]
+    return [*front, *allowed_overrides(list(differing), f"model={run}")]
 
 
 def _as_found(chosen: Mapping[str, Any], run: Path) -> Any:

@@ -19,13 +19,13 @@ from ssd.config.compose import compose
 from ssd.config.overrides import override, search_path, value_of
 from ssd.config.schema import Config
 from ssd.config.targets import literal
-from ssd.runs.saved import CONFIG, OVERRIDES, allowed_words, called, read_config, read_words, without_personal
+from ssd.runs.saved import CONFIG, OVERRIDES, allowed_overrides, called, read_config, read_overrides, without_personal
 from ssd.utils.errors import UserError
 
 KEY = "rerun"
 
 
-def saved_words(words: Sequence[str]) -> list[str]:
+def saved_overrides(words: Sequence[str]) -> list[str]:
     """The command line of the run that rerun= names, as far as it chose the configuration; [] without rerun=.
 
     Errors: UserError for a folder that is no run.
@@ -37,8 +37,8 @@ def saved_words(words: Sequence[str]) -> list[str]:
     if not (run / CONFIG).is_file() or not (run / OVERRIDES).is_file():
         raise UserError(f"rerun={run}: no run directory, it lacks config.yaml or .hydra/overrides.yaml")
     # A run that was interrupted and resumed is repeated as a new one, from its beginning.
-    said = [word for word in read_words(run / OVERRIDES) if not str(word).startswith((f"{KEY}=", "resume="))]
-    return allowed_words(said, f"rerun={run}")
+    said = [word for word in read_overrides(run / OVERRIDES) if not str(word).startswith((f"{KEY}=", "resume="))]
+    return allowed_overrides(said, f"rerun={run}")
 
 
 def as_saved(cfg: DictConfig) -> DictConfig:
@@ -49,7 +49,7 @@ def as_saved(cfg: DictConfig) -> DictConfig:
     if cfg.get(KEY) is None:
         return cfg
     run = Path(cfg.rerun)
-    words = saved_words([override(KEY, str(run))])
+    words = saved_overrides([override(KEY, str(run))])
     if folders := own_config_dirs():
         words = [search_path(folders), *words]
     then, now = _plain(compose(words)), _plain(cfg)

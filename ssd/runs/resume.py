@@ -12,14 +12,14 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ssd.checkpoint.index import FOLDER, LOCK, NAME, read_index
 from ssd.config.commands import path_override, run_command
-from ssd.config.overrides import composable, current_overrides, groups, key_of, still_said, value_of
+from ssd.config.overrides import composable, current_overrides, groups, key_of, still_effective, value_of
 from ssd.config.paths import CONF
 from ssd.config.renamed import silent
 from ssd.config.stores import typed_stores
-from ssd.config.targets import said_targets
+from ssd.config.targets import typed_targets
 from ssd.config.text import quoted
-from ssd.runs.saved import CONFIG, OVERRIDES, allowed_words, read_config, read_words
-from ssd.utils.atomic_files import is_held
+from ssd.runs.saved import CONFIG, OVERRIDES, allowed_overrides, read_config, read_overrides
+from ssd.utils.atomic_files import is_locked
 from ssd.utils.errors import UserError
 from ssd.utils.flatten import leaves
 
@@ -34,7 +34,7 @@ FREE = (
 )  # fmt: skip
 
 
-def resume_words(words: Sequence[str]) -> list[str]:
+def resume_overrides(words: Sequence[str]) -> list[str]:
     """The command line of the run that resume= names, changed by these words, in the run's own directory.
 
     resume=auto names the newest one of the same configuration that has not come to its end; where there is none, the
@@ -50,7 +50,7 @@ def resume_words(words: Sequence[str]) -> list[str]:
         run = _newest(rest)
         return list(words) if run is None else [*rest, *_in(run)]
     run = Path(said)
-    begun = allowed_words(still_said(_words_of(run), rest, groups()), f"resume={run}")
+    begun = allowed_overrides(still_effective(_words_of(run), rest, groups()), f"resume={run}")
     return [*begun, *rest, *_in(run)]
 
 
@@ -64,7 +64,7 @@ def _words_of(run: Path) -> list[str]:
     if index.is_file():
         words = read_index(index)["words"]
     elif saved.is_file():  # ended before its first checkpoint
-        words = read_words(saved)
+        words = read_overrides(saved)
     else:
         raise UserError(f"resume={run}: no training; name its run directory, such as outputs/train/NAME/TIME")
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
@@ -94,7 +94,7 @@ def _fits(run: Path, cfg: DictConfig) -> bool:
         index = read_index(run / FOLDER / NAME)
         saved = read_config(run / CONFIG)
         resumable = any(entry["states"] for entry in index["kept"]) and not index["finished"]
-        return resumable and not is_held(run / LOCK) and next(differences(saved, cfg), None) is None
+        return resumable and not is_locked(run / LOCK) and next(differences(saved, cfg), None) is None
     except (UserError, OSError, OmegaConfBaseException):
         return False
 
@@ -134,4 +134,4 @@ def _leaves(cfg: Mapping[str, Any] | DictConfig) -> dict[str, Any]:
 
 def command(run: Path) -> str:
     """What a person types to go on with a run."""
-    return run_command(path_override("resume", run), *said_targets(), *typed_stores())
+    return run_command(path_override("resume", run), *typed_targets(), *typed_stores())

@@ -20,7 +20,7 @@ from ssd.config.credentials import bare_values
 from ssd.config.overrides import current_overrides, groups, normalise, removed_key
 from ssd.config.renamed import current_config, silent
 from ssd.config.schema import Config
-from ssd.config.targets import SPECIAL, TARGET, is_known, literal, refusal, said, said_keys
+from ssd.config.targets import SPECIAL, TARGET, is_known, literal, refusal, typed_keys, typed_overrides
 from ssd.utils.atomic_files import read_limited
 from ssd.utils.errors import UserError
 from ssd.utils.flatten import each_leaf
@@ -53,7 +53,7 @@ def parse_config(text: bytes | str, where: str) -> dict[str, Any]:
     return current
 
 
-def read_words(file: Path) -> list[Any]:
+def read_overrides(file: Path) -> list[Any]:
     """A saved command line, as it is. Errors: UserError for one that is damaged."""
     content = _parse(_bytes(file), str(file))
     if not isinstance(content, list):
@@ -84,14 +84,14 @@ def literal_names(names: Sequence[str]) -> list[str]:
     return [str(literal(name)) for name in names]
 
 
-def allowed_words(words: Sequence[Any], where: str) -> list[str]:
+def allowed_overrides(words: Sequence[Any], where: str) -> list[str]:
     """Of the words that a run saved those that are used again, as Hydra reads them: without its own keys and without
     downloads. where: the run, as the command line names it.
 
     Errors: UserError naming the first that is damaged, or does what only the user may ask for and does not.
     """
-    gone = _replaced(said() or [])
-    anew = said_keys() - {removed_key(word) for word in said() or []}
+    gone = _replaced(typed_overrides() or [])
+    anew = typed_keys() - {removed_key(word) for word in typed_overrides() or []}
     allowed: list[str] = []
     # From the last one on: what a later one removes is not used, whatever it is.
     for settled in reversed([settled for word in words for settled in _settled(word, where)]):

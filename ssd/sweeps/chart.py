@@ -6,7 +6,7 @@ from typing import Any
 
 from ssd.sweeps.outcome import FAILED
 from ssd.sweeps.rows import Row, finished, millions, number, warning
-from ssd.utils.atomic_files import whole_file
+from ssd.utils.atomic_files import atomic_write
 
 BARS, OTHERS = 40, 12  # most that are drawn; all are in the table
 NAME, LINE = 56, 150  # most characters of a job's name, and of a line of text
@@ -40,7 +40,7 @@ def draw(rows: Sequence[Row], shared: str, path: Path) -> None:
     for at, (line, failed) in enumerate(reversed(lines)):
         colour = "#b03030" if failed else "#777777"
         figure.text(0.02, (BOTTOM + TEXT * at) / height, _short(line, LINE), fontsize=8, color=colour)
-    with whole_file(path) as draft:
+    with atomic_write(path) as draft:
         figure.savefig(draft, format="png", dpi=120)
 
 

@@ -26,7 +26,7 @@ from ssd.config.resolvers import register
 from ssd.config.schema import Config
 from ssd.config.targets import literal
 from ssd.sweeps.outcome import FAILED, FINISHED, INTERRUPTED, PRUNED, Outcome, read
-from ssd.sweeps.share import places, take
+from ssd.sweeps.share import slots, take
 from ssd.tracking.events import Pruned
 from ssd.utils.errors import InterruptedRun, UserError
 from ssd.utils.logs import OneLine, StderrHandler
@@ -49,7 +49,7 @@ def main() -> None:
     HydraConfig.instance().set_config(OmegaConf.create({"hydra": OmegaConf.merge(schema, literal(hydra))}))
     info: Any = HydraConfig.get()
     configure_log(info.job_logging, info.verbose)
-    if places(cfg) > 1:
+    if slots(cfg) > 1:
         _speak_among_others(info.job.num)
     folder = Path(info.runtime.output_dir)
     outcome = attempt(cfg, folder, Path(info.sweep.dir))
@@ -60,7 +60,7 @@ def attempt(cfg: DictConfig, folder: Path, sweep: Path) -> Outcome:
     """Runs the job; whatever happens becomes its outcome."""
     begun = read(folder)
     try:
-        with take(cfg, sweep, places(cfg)) as own:
+        with take(cfg, sweep, slots(cfg)) as own:
             value = jobs.run(own, folder)
         return replace(begun.ended(FINISHED), value=value, parameters=count_parameters(folder))
     except Pruned as verdict:

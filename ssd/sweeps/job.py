@@ -87,7 +87,7 @@ def _is_joblib(launcher: Any) -> bool:
 
 ENDING = ".ending"  # a file in the folder of a sweep by joblib, that names the signal which ends it
 LOOK = 0.2  # seconds between two looks for it
-PATIENCE = 30.0  # seconds that an interrupted job has to close its files
+EXIT_TIMEOUT = 30.0  # seconds that an interrupted job has to close its files
 
 
 def run_apart(cfg: DictConfig, folder: Path) -> float | None:
@@ -122,7 +122,7 @@ def run_apart(cfg: DictConfig, folder: Path) -> float | None:
                 process.stdin.write(b"end")
                 process.stdin.flush()
         try:
-            process.wait(PATIENCE)
+            process.wait(EXIT_TIMEOUT)
         except subprocess.TimeoutExpired:  # a child that is stopped, too, which would not see that its parent ends
             process.kill()
             process.wait()

@@ -18,7 +18,7 @@ FOLDER = ".places"
 PAUSE = 0.2  # seconds
 
 
-def places(cfg: DictConfig) -> int:
+def slots(cfg: DictConfig) -> int:
     """How many jobs of the sweep share one machine at the same time: by Slurm each has its own, or a part of one."""
     launcher = HydraConfig.get().launcher
     return 1 if one_by_one(launcher) or launcher.get("cluster") == "slurm" else int(cfg.sweep.parallel)

@@ -24,7 +24,7 @@ from ssd.runs.results import Conditions, measured_of, read_metrics, unlike
 from ssd.sweeps.job import Sweep, end_if_asked
 from ssd.sweeps.outcome import FINISHED, INTERRUPTED, PRUNED, RUNNING, read, read_all
 from ssd.sweeps.share import one_by_one
-from ssd.utils.atomic_files import held
+from ssd.utils.atomic_files import try_file_lock
 from ssd.utils.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ def search(config: DictConfig, launcher: Launcher, words: Sequence[str]) -> None
     sweep = Path(config.hydra.sweep.dir)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     sweep.mkdir(parents=True, exist_ok=True)
-    held_sweep = held(sweep / LOCK, str(sweep), "another process runs this sweep; give this one another study_name")
+    held_sweep = try_file_lock(sweep / LOCK, str(sweep), "another process runs this sweep; give this one another study_name")
     with held_sweep, _storage_works(settings.storage, FAILURES):
         space, fixed = split(words)
         with _storage_works(settings.storage, DAMAGE):
@@ -61,14 +61,14 @@ def search(config: DictConfig, launcher: Launcher, words: Sequence[str]) -> None
         if done:
             log.info("study %s goes on: %d of %d trials have ended", study.study_name, done, settings.n_trials)
         while (left := settings.n_trials - ended(study)) > 0:
-            trials = [ask(study, settings, config.seed, space) for _ in range(min(left, _at_once(config)))]
+            trials = [next_trial(study, settings, config.seed, space) for _ in range(min(left, _at_once(config)))]
             jobs = [[*overrides(trial, space, settings.study_name), *fixed] for trial in trials]
             launcher.launch(jobs, initial_job_idx=trials[0].number)
             folders = {outcome.number: folder for folder, outcome in read_all(sweep).items()}
             for trial in trials:
                 folder = folders.get(trial.number)
                 if Sweep.ended_by is None or (folder and read(folder).state in (FINISHED, PRUNED)):
-                    tell(study, trial.number, folder)  # else the next call replaces it
+                    report_result(study, trial.number, folder)  # else the next call replaces it
             end_if_asked()
 
 
@@ -148,7 +148,7 @@ def ended(study: optuna.Study) -> int:
     return sum(trial.number not in interrupted for trial in study.get_trials(deepcopy=False, states=ENDED))
 
 
-def ask(study: optuna.Study, settings: DictConfig, seed: int, space: dict[str, BaseDistribution]) -> optuna.trial.Trial:
+def next_trial(study: optuna.Study, settings: DictConfig, seed: int, space: dict[str, BaseDistribution]) -> optuna.trial.Trial:
     """The next trial. Its random numbers depend on the seed and its number alone, so that a study that was resumed
     proposes no value twice and what an uninterrupted one would have proposed."""
     number = len(study.get_trials(deepcopy=False))
@@ -196,7 +196,7 @@ def _value_in(distribution: BaseDistribution, value: Any, key: str, where: str) 
     return found
 
 
-def tell(study: optuna.Study, number: int, folder: Path | None) -> None:
+def report_result(study: optuna.Study, number: int, folder: Path | None) -> None:
     """Closes a trial with what its job left in its folder; as failed, where its value does not compare with others."""
     outcome = read(folder) if folder else None
     if folder and outcome and outcome.state == FINISHED and outcome.value is not None:

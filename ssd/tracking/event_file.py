@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.record_writer import masked_crc32c
 
-from ssd.utils.atomic_files import whole_file
+from ssd.utils.atomic_files import atomic_write
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class EventFile:
 def drop_from(path: Path, step: int, ended: str) -> None:
     """Rewrites a file without its events of this step and later ones, those with tags under `ended`, and without a last
     one that is cut short."""
-    with open(path, "rb") as file, whole_file(path) as draft, open(draft, "wb") as kept:
+    with open(path, "rb") as file, atomic_write(path) as draft, open(draft, "wb") as kept:
         for record, event in records(file):
             if event.step < step and not any(value.tag.startswith(ended) for value in event.summary.value):
                 kept.write(record)

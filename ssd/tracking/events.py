@@ -261,7 +261,7 @@ def make_writers(loggers: Mapping[str, Any] | None) -> dict[str, Writer]:
     return make_all(loggers, "logger", Writer, "is no logger: it needs a _target_ that makes an ssd.tracking.Writer")
 
 
-def apart(values: Values) -> dict[str, float]:
+def epoch_namespace(values: Values) -> dict[str, float]:
     """Values of an epoch named so that they do not mix with those of single steps: train/loss -> train_epoch/loss."""
     step_group, epoch_group = "train/", "train_epoch/"
     return {epoch_group + name.removeprefix(step_group) if name.startswith(step_group) else name: value

@@ -41,7 +41,7 @@ from ssd.data.images import encode
 from ssd.runs.results import FINISHED, Results
 from ssd.tracking.console import HEADLINE
 from ssd.tracking.event_file import EventFile
-from ssd.tracking.events import RunInfo, Values, Writer, apart, finite
+from ssd.tracking.events import RunInfo, Values, Writer, epoch_namespace, finite
 from ssd.tracking.graph_nodes import GraphNode
 from ssd.tracking.summaries import clean, counts_at_thresholds, histogram, session_end, session_start
 from ssd.utils.errors import UserError
@@ -95,7 +95,7 @@ class TensorBoard(Writer):
         self._scalars({"train/epoch": epoch, **values}, step)
 
     def epoch(self, epoch: int, step: int, values: Values) -> None:
-        self._scalars({"train/epoch": epoch, **apart(values)}, step)
+        self._scalars({"train/epoch": epoch, **epoch_namespace(values)}, step)
 
     def image(self, tag: str, image: np.ndarray, step: int) -> None:
         if self._is_new(tag, step):

@@ -24,8 +24,8 @@ from ssd.config.credentials import bare, guard, take
 from ssd.config.stores import SQLITE, is_below_here, is_followed, is_typed
 from ssd.config.targets import confined
 from ssd.tracking.events import RunInfo, Sweep
-from ssd.tracking.mlflow import quieten
-from ssd.tracking.mlflow.outbox import TOGETHER, Entry, TryAgainError, first_line
+from ssd.tracking.mlflow import configure_mlflow
+from ssd.tracking.mlflow.outbox import BATCH, Entry, TryAgainError, first_line
 from ssd.tracking.mlflow.store import Settings, Store, address, database_file, database_uri
 from ssd.utils.atomic_files import read_json, unwritable, write_atomically
 from ssd.utils.errors import UserError
@@ -181,7 +181,7 @@ def _found_again(content: Any, before: Path, now: Path) -> Any:
     return [str(now / path.relative_to(before)), *content[1:]] if path.is_relative_to(before) else content
 
 
-def of_earlier(run: RunInfo) -> list[Entry]:
+def pending_entries(run: RunInfo) -> list[Entry]:
     """What is left of a run that now goes on at step `resumed_at`: what comes after that step will happen again."""
     if not (run.folder / FILE).is_file():
         return []
@@ -220,7 +220,7 @@ def send(folder: Path, to: str | None = None) -> str:
         raise UserError(f"{settings.tracking_uri}: {reason}; {counts(kinds(entries))} still wait in {folder / FILE}")
     store = Store(settings, run, go_on=True)
     while entries:
-        together = entries[: _leading(entries[:TOGETHER])]
+        together = entries[: _leading(entries[:BATCH])]
         try:
             store.send(together[0].kind, [entry.content for entry in together])
         except TryAgainError as error:
@@ -262,7 +262,7 @@ def main(words: list[str]) -> Any:
     given = parser.parse_args(words)
     if importlib.util.find_spec("mlflow") is None:
         return "error: MLflow is not installed: pip install mlflow"
-    quieten()
+    configure_mlflow()
     failed = 0
     to = None if given.to is None else take(given.to)
     with confined([] if to is None else [f"logger.mlflow.tracking_uri={to}"]):

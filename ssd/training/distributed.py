@@ -8,10 +8,10 @@ from typing import Any
 
 from ssd.checkpoint.model import Params
 from ssd.checkpoint.param_file import read_arrays
-from ssd.launch.coordinator import Lead
+from ssd.launch.coordinator import Coordinator
 from ssd.mxnet_compat import mx
-from ssd.training.train_state import Keeper
 from ssd.training.losses import StepLosses
+from ssd.training.train_state import TrainState
 from ssd.utils.errors import UserError
 
 LOSSES = "losses"  # its key in the store; gradients have numbers
@@ -38,14 +38,14 @@ class Beginning:
         return {key.removeprefix(prefix): array for key, array in self.arrays.items() if key.startswith(prefix)}
 
 
-def begin(lead: Lead, keeper: Keeper) -> None:
+def begin(lead: Coordinator, keeper: TrainState) -> None:
     """Worker 0: tells the others where its training stands, and shares its steps with them from here on."""
     trainer = keeper.trainer
     arg_params, aux_params = trainer.raw_params()
     groups = {"arg": arg_params, "aux": aux_params, "optimizer": trainer.state()["optimizer"]}
     arrays = {f"{group}:{name}": array for group, part in groups.items() for name, array in part.items()}
     facts = {"step": keeper.progress.step, "updates": trainer.updates, "data": keeper.data}
-    lead.tell(facts, _packed(arrays))
+    lead.log_to(facts, _packed(arrays))
     trainer.exchange = Exchange(lead.share.rank, lead.share.workers, trainer.gradients, lead.wait)
 
 

@@ -8,7 +8,7 @@ from ssd.training.hook import Hook
 from ssd.training.module_adapter import ModuleAdapter
 
 if TYPE_CHECKING:
-    from ssd.training.fit import Fit
+    from ssd.training.fit import TrainLoop
 
 AT_ONCE = 40  # arrays averaged by one operator
 
@@ -21,7 +21,7 @@ class Ema(Hook):
         self._decay = decay
         self.arrays: Params = {name: devices[0].copy() for name, devices in _arrays(module).items()}
 
-    def after_update(self, loop: "Fit") -> None:
+    def after_update(self, loop: "TrainLoop") -> None:
         self.update(loop.trainer.module, loop.trainer.updates)
 
     def update(self, module: ModuleAdapter, updates: int) -> None:

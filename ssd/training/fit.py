@@ -6,16 +6,16 @@ from typing import Any
 
 from ssd.tracking.events import Events
 from ssd.training.hook import Hook
-from ssd.training.train_state import Keeper
 from ssd.training.losses import StepLosses
 from ssd.training.progress import Meter, Progress
+from ssd.training.train_state import TrainState
 from ssd.training.trainer import Probe
 
 
-class Fit:
+class TrainLoop:
     """Trains from where keeper.progress is, calling the hooks in their order, see Hook for what they find here."""
 
-    def __init__(self, keeper: Keeper, loader: Any, epochs: int, hooks: Sequence[Hook], events: Events) -> None:
+    def __init__(self, keeper: TrainState, loader: Any, epochs: int, hooks: Sequence[Hook], events: Events) -> None:
         """loader: start(epoch, batch) of an epoch counted from 0, next() until StopIteration, steps, batch_size, and
         names(batch); it calls heed() while it waits."""
         self.keeper = keeper
@@ -48,7 +48,7 @@ class Fit:
         progress = self.progress
         if not self.steps_done:
             progress.whole, progress.recent = Meter(), Meter()
-        for batch, waited in timed(self.loader, progress.epochs, self.steps_done):
+        for batch, waited in timed_batches(self.loader, progress.epochs, self.steps_done):
             self.batch = batch
             self._step(waited)
             if self.stopping:
@@ -98,7 +98,7 @@ class Fit:
             getattr(hook, method)(self)
 
 
-def timed(loader: Any, epoch: int, batch: int) -> Iterator[tuple[Any, float]]:
+def timed_batches(loader: Any, epoch: int, batch: int) -> Iterator[tuple[Any, float]]:
     """The batches of an epoch (counted from 0) from a number on, each with the seconds it was waited for."""
     loader.start(epoch, batch)
     while True:

@@ -15,7 +15,7 @@ from ssd.training.progress import count_of, real
 from ssd.utils.errors import DivergedError, UserError
 
 if TYPE_CHECKING:
-    from ssd.training.fit import Fit
+    from ssd.training.fit import TrainLoop
 
 SKIPPING = f"{CALMER}; guard.non_finite=skip leaves such steps out"
 
@@ -39,17 +39,17 @@ class Guards(Hook):
         self._best: float | None = None
         self._waited = 0  # validations in a row without a better one
 
-    def before_epoch(self, loop: "Fit") -> None:
+    def before_epoch(self, loop: "TrainLoop") -> None:
         if loop.progress.step and (why := self.ended(loop.progress.run.elapsed)):
             loop.stop(why)
 
-    def after_backward(self, loop: "Fit") -> None:
+    def after_backward(self, loop: "TrainLoop") -> None:
         """Errors: UserError for a step that is not finite. It does not count: repeated after a resume, it is judged as
         it was here."""
         if why := self.refused(loop.losses):
             raise UserError(f"{_named(why, loop, loop.progress.step + 1)}; {SKIPPING}")
 
-    def after_step(self, loop: "Fit") -> None:
+    def after_step(self, loop: "TrainLoop") -> None:
         """Errors: DivergedError for a loss that explodes."""
         if why := self.count(loop.losses):
             raise DivergedError(f"{_named(why, loop, loop.progress.step)}; {self._advice()}")
@@ -61,7 +61,7 @@ class Guards(Hook):
         if why := self.out_of_time(loop.progress.run.elapsed):
             loop.stop(why)
 
-    def after_epoch(self, loop: "Fit") -> None:
+    def after_epoch(self, loop: "TrainLoop") -> None:
         self.validated(loop.metrics.get(self._metric))
 
     def refused(self, losses: StepLosses) -> str | None:
@@ -137,5 +137,5 @@ class Guards(Hook):
         self._waited = count_of(state["waited"])
 
 
-def _named(why: str, loop: "Fit", step: int) -> str:
+def _named(why: str, loop: "TrainLoop", step: int) -> str:
     return f"{why} in epoch {loop.epoch}, step {step}; pictures: {', '.join(loop.loader.names(loop.batch))}"

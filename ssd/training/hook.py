@@ -8,7 +8,7 @@ from ssd.config.targets import make_all
 from ssd.utils.errors import UserError
 
 if TYPE_CHECKING:
-    from ssd.training.fit import Fit
+    from ssd.training.fit import TrainLoop
 
 
 class Hook:
@@ -42,7 +42,7 @@ class Hook:
         python -m ssd.run +hooks.smooth._target_=my_module.SmoothLoss +hooks.smooth.decay=0.99
 
     Order: validation, histograms, guards, the moving average of weights, your hooks as they are configured, loggers,
-    checkpoints, signals. `loop` is the ssd.training.fit.Fit: loop.trainer, loop.progress.step (steps done),
+    checkpoints, signals. `loop` is the ssd.training.fit.TrainLoop: loop.trainer, loop.progress.step (steps done),
     loop.epoch (from 1), loop.batch and loop.losses of the step, loop.metrics of the epoch, loop.events for loggers and
     loop.stop() to end the training. Of several workers, only worker 0 has hooks: they must not change parameters.
 
@@ -50,32 +50,32 @@ class Hook:
     `after_epoch` is repeated after a resume, so change a state that is saved in those two alone.
     """
 
-    def before_train(self, loop: "Fit") -> None:
+    def before_train(self, loop: "TrainLoop") -> None:
         """Before the first step of this process; a resumed state is loaded."""
 
-    def before_epoch(self, loop: "Fit") -> None:
+    def before_epoch(self, loop: "TrainLoop") -> None:
         """Before an epoch, or the rest of one after a resume. loop.stop() ends the training without this epoch."""
 
-    def before_step(self, loop: "Fit") -> None:
+    def before_step(self, loop: "TrainLoop") -> None:
         """loop.batch is to be trained on. A hook may set loop.probe, to be shown more outputs of the network."""
 
-    def after_backward(self, loop: "Fit") -> None:
+    def after_backward(self, loop: "TrainLoop") -> None:
         """Losses and gradients are there, parameters are as before the step."""
 
-    def after_update(self, loop: "Fit") -> None:
+    def after_update(self, loop: "TrainLoop") -> None:
         """The parameters have changed; not called in a step that is not finite, in which they stay. An error in here
         costs all steps since the last checkpoint."""
 
-    def after_step(self, loop: "Fit") -> None:
+    def after_step(self, loop: "TrainLoop") -> None:
         """The step is done and counted in loop.progress. loop.stop() ends the epoch here, with a validation."""
 
-    def end_epoch(self, loop: "Fit") -> None:
+    def end_epoch(self, loop: "TrainLoop") -> None:
         """All steps of the epoch are done, it is not counted yet: what is put into loop.metrics is logged."""
 
-    def after_epoch(self, loop: "Fit") -> None:
+    def after_epoch(self, loop: "TrainLoop") -> None:
         """The epoch is validated, logged and counted. It is saved after the hooks of users were called."""
 
-    def after_train(self, loop: "Fit") -> None:
+    def after_train(self, loop: "TrainLoop") -> None:
         """The epochs are over, or a hook has stopped the training; no error has ended it."""
 
     def state_dict(self) -> dict[str, Any]:

@@ -4,15 +4,15 @@ import logging
 from collections.abc import Callable
 
 from ssd.tracking.events import Pruned
-from ssd.training.fit import Fit
+from ssd.training.fit import TrainLoop
 from ssd.training.hook import Hook
-from ssd.training.train_state import Keeper
 from ssd.training.progress import Meter
+from ssd.training.train_state import TrainState
 from ssd.utils.errors import InterruptedRun
 from ssd.utils.signals import StopSignals
 
 # Called after an epoch; returns what it measured, named val/….
-Validate = Callable[[Fit], dict[str, float]]
+Validate = Callable[[TrainLoop], dict[str, float]]
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ class Validation(Hook):
         self._validate = validate
         self._every = every
 
-    def end_epoch(self, loop: Fit) -> None:
+    def end_epoch(self, loop: TrainLoop) -> None:
         if loop.epoch % self._every == 0 or loop.epoch == loop.epochs or loop.stopping:
             loop.metrics |= self._validate(loop)
 
@@ -35,7 +35,7 @@ class JointSpeed(Hook):
     def __init__(self, workers: int) -> None:
         self._workers = workers
 
-    def end_epoch(self, loop: Fit) -> None:
+    def end_epoch(self, loop: TrainLoop) -> None:
         speed = loop.metrics["train/images_per_second"]
         log.info("epoch %d: %.1f images/s by %d workers together", loop.epoch, speed, self._workers)
 
@@ -46,7 +46,7 @@ class Tracking(Hook):
     def __init__(self, every: int) -> None:
         self._every = every
 
-    def after_step(self, loop: Fit) -> None:
+    def after_step(self, loop: TrainLoop) -> None:
         progress = loop.progress
         loop.events.progress(loop.epoch, loop.steps_done, {"train/loss": loop.losses.loss})
         if progress.step % self._every == 0:
@@ -54,7 +54,7 @@ class Tracking(Hook):
             progress.recent = Meter()
             loop.events.step(loop.epoch, progress.step, row)
 
-    def end_epoch(self, loop: Fit) -> None:
+    def end_epoch(self, loop: TrainLoop) -> None:
         """The verdict of a logger that wants the run to end: it is saved before."""
         try:
             loop.events.epoch(loop.epoch, loop.progress.step, loop.metrics)
@@ -68,23 +68,23 @@ class Checkpointing(Hook):
     saved: called after each checkpoint.
     """
 
-    def __init__(self, keeper: Keeper, steps: int, saved: Callable[[], None]) -> None:
+    def __init__(self, keeper: TrainState, steps: int, saved: Callable[[], None]) -> None:
         """steps: of an epoch."""
         self._keeper = keeper
         self._steps = steps
         self._saved = saved
         self._row: dict[str, float] | None = None  # of an epoch that is over and not saved
 
-    def after_step(self, loop: Fit) -> None:
-        if self._keeper.due() and loop.steps_done < self._steps:
+    def after_step(self, loop: TrainLoop) -> None:
+        if self._keeper.should_save() and loop.steps_done < self._steps:
             self._save()
 
-    def after_epoch(self, loop: Fit) -> None:
+    def after_epoch(self, loop: TrainLoop) -> None:
         self._save(loop.metrics)
 
     def rescue(self) -> int | None:
         """Saves what was learned up to the last whole step, whatever ended the training after it; returns the number of
-        that step, None when there is none. Errors: as Keeper.rescue."""
+        that step, None when there is none. Errors: as TrainState.rescue."""
         if not self._keeper.rescue(self._steps, self._row):
             return None
         self._saved()
@@ -108,13 +108,13 @@ class Signals(Hook):
     def __init__(self, signals: StopSignals) -> None:
         self._signals = signals
 
-    def before_train(self, loop: Fit) -> None:
+    def before_train(self, loop: TrainLoop) -> None:
         loop.loader.heed = self.heed  # its batches may be long in coming
 
-    def after_step(self, loop: Fit) -> None:
+    def after_step(self, loop: TrainLoop) -> None:
         self.heed()
 
-    def after_epoch(self, loop: Fit) -> None:
+    def after_epoch(self, loop: TrainLoop) -> None:
         if not loop.stopping:
             self.heed()
 

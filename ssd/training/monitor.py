@@ -9,14 +9,14 @@ import numpy as np
 
 from ssd.mxnet_compat import mx
 from ssd.tracking.events import Events
-from ssd.training.fit import Fit
+from ssd.training.fit import TrainLoop
 from ssd.training.hook import Hook
 from ssd.training.module_adapter import ModuleAdapter
 from ssd.training.trainer import Probe, Trainer
 
 log = logging.getLogger(__name__)
 
-ENOUGH = 65_536  # values of an array, of which a histogram looks like that of all
+HISTOGRAM_SAMPLES = 65_536  # values of an array, of which a histogram looks like that of all
 WEIGHTS, GRADIENTS, ACTIVATIONS = "weights", "gradients", "activations"
 
 
@@ -37,7 +37,7 @@ class Monitor(Hook):
         self._patterns: list[re.Pattern[str]] = []  # wanted in this step
         self._shown: dict[str, list[np.ndarray]] = {}
 
-    def before_step(self, loop: Fit) -> None:
+    def before_step(self, loop: TrainLoop) -> None:
         self._patterns = self._events.wants_histograms(loop.progress.step + 1)
         if not self._patterns:
             return
@@ -46,7 +46,7 @@ class Monitor(Hook):
         self._shown = {name: [] for name in activations}
         loop.probe = Probe(self._module(self._trainer.module_for(loop.batch), activations), self._show)
 
-    def after_backward(self, loop: Fit) -> None:
+    def after_backward(self, loop: TrainLoop) -> None:
         """The gradients and activations of the step; weights, too, where these are not finite: they stay."""
         if not self._patterns:
             return
@@ -61,7 +61,7 @@ class Monitor(Hook):
         if not loop.losses.finite:
             self._weights(step)
 
-    def after_step(self, loop: Fit) -> None:
+    def after_step(self, loop: TrainLoop) -> None:
         """The weights that the step has made."""
         if loop.losses.finite:
             self._weights(loop.progress.step)
@@ -122,8 +122,8 @@ def summed(devices: Sequence[Any]) -> Any:
 def sample(array: Any) -> np.ndarray:
     """Values of an array, float32 [N]: all of them, or ENOUGH from places drawn once for all arrays of the size."""
     flat = array.reshape((-1,))
-    if array.size > ENOUGH:
+    if array.size > HISTOGRAM_SAMPLES:
         # At random, not every n-th: that could be the same column of every picture.
-        places = np.random.default_rng(array.size).integers(0, array.size, ENOUGH)
+        places = np.random.default_rng(array.size).integers(0, array.size, HISTOGRAM_SAMPLES)
         flat = flat.take(mx.nd.array(places, ctx=array.context, dtype="int64"))
     return flat.asnumpy().astype(np.float32)

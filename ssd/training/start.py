@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Source:
+class WeightSource:
     """Weights to start from. classes: those they tell apart, None when the file does not say."""
 
     path: str
@@ -30,7 +30,7 @@ class Source:
 
 
 @dataclass
-class Start:
+class InitialWeights:
     """What is taken over. rows: class predictors of which only some rows are, see `rows_of`."""
 
     arg_params: Params = field(default_factory=dict)
@@ -45,7 +45,7 @@ class Start:
             arg_params[name][:] = mx.nd.array(array)
 
 
-def read_source(init: InitConfig, symbol: Any) -> Source:
+def read_source(init: InitConfig, symbol: Any) -> WeightSource:
     """What init.weights names, under the names of the graph `symbol`. Errors: UserError when it cannot be read."""
     path = init.weights
     if path is None:
@@ -53,9 +53,9 @@ def read_source(init: InitConfig, symbol: Any) -> Source:
     if path.endswith(NUMPY):
         if not Path(path).is_file():
             raise UserError(f"init.weights={path}: there is no such file")
-        return Source(path, *load_npz(path, init.weight_map, symbol), None)
+        return WeightSource(path, *load_npz(path, init.weight_map, symbol), None)
     try:
-        return Source(path, *renamed(load_params(path), symbol), _classes(find_params(path)))
+        return WeightSource(path, *renamed(load_params(path), symbol), _classes(find_params(path)))
     except UserError as error:
         raise UserError(f"init.weights: {error}") from error
 
@@ -70,9 +70,9 @@ def _classes(file: Path) -> list[str] | None:
     return None if stamped(symbol, graph) is None else list(spec_of(symbol, graph).classes)
 
 
-def take_over(
-    symbol: Any, shapes: dict[str, tuple[int, ...]], source: Source, classes: Sequence[str], by_class: bool
-) -> Start:
+def load_matching(
+    symbol: Any, shapes: dict[str, tuple[int, ...]], source: WeightSource, classes: Sequence[str], by_class: bool
+) -> InitialWeights:
     """Parameters of `source` that the graph has under the same name and shape.
 
     Predictors of other classes start anew; with `by_class` they keep background and the classes of equal names.
@@ -81,7 +81,7 @@ def take_over(
     if by_class and source.classes is None:
         raise UserError(f"init.weights={source.path}: says nothing of its classes; use init.mode=pretrained")
     wanted = wanted_shapes(symbol, shapes)
-    start, notes = Start(), {}
+    start, notes = InitialWeights(), {}
     for part, taken in ((source.arg_params, start.arg_params), (source.aux_params, start.aux_params)):
         for name in wanted.keys() & part.keys():
             array, shape = part[name], wanted[name]
@@ -139,7 +139,7 @@ def _rows(
     return [here for here, _ in per_anchor], array.asnumpy()[[there for _, there in per_anchor]]
 
 
-def tell(wanted: dict[str, tuple[int, ...]], start: Start, frozen: Sequence[str], rates: Mapping[str, float]) -> None:
+def log_summary(wanted: dict[str, tuple[int, ...]], start: InitialWeights, frozen: Sequence[str], rates: Mapping[str, float]) -> None:
     """Logs, per group of parameters, how many were loaded, began anew and stay fixed."""
     fixed = set(frozen)
     log.info("%-10s %18s %18s %18s %18s  rate", "parameters", "all", "loaded", "new", "frozen")

@@ -43,7 +43,7 @@ class _InPlace:
         return 1, 0  # memory of the CPU
 
 
-def draws(symbol: Any) -> bool:
+def has_random_ops(symbol: Any) -> bool:
     """Whether the graph has an operator that draws random numbers."""
     return any(DRAWING.match(node["op"]) for node in json.loads(symbol.tojson())["nodes"])
 

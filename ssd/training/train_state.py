@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ssd.checkpoint.store import Checkpoints, Position, Saved
+from ssd.checkpoint.store import Checkpoints, LoadedCheckpoint, TrainPosition
 from ssd.training.hook import Hook, plain_state
 from ssd.training.progress import ARRAY, Progress, count_of, pack, unpack
 from ssd.training.state import random_state, restore_random
@@ -17,21 +17,21 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Often:
+class SaveInterval:
     """When a checkpoint is written in the middle of an epoch, too; None: not for this reason."""
 
     steps: int | None
     minutes: float | None
 
 
-class Keeper:
+class TrainState:
     """Saves and restores `trainer`, the states of `hooks` by name, the random generators and `progress`.
 
     data: a digest of the pictures the batches are of; with others a run cannot be gone on with.
     """
 
     def __init__(
-        self, trainer: Trainer, hooks: Mapping[str, Hook], checkpoints: Checkpoints, often: Often, data: str
+        self, trainer: Trainer, hooks: Mapping[str, Hook], checkpoints: Checkpoints, often: SaveInterval, data: str
     ) -> None:
         self.trainer = trainer
         self.hooks = hooks
@@ -65,7 +65,7 @@ class Keeper:
             self.save(steps, metrics)
         return True
 
-    def due(self) -> bool:
+    def should_save(self) -> bool:
         """Whether it is time to save after this step."""
         steps, minutes = self._often.steps, self._often.minutes
         if steps is not None and self.progress.step % steps == 0:
@@ -86,7 +86,7 @@ class Keeper:
         states = {
             f"{group}/{name}": array for group, part in self.trainer.state().items() for name, array in part.items()
         }
-        position = Position(progress.epochs, progress.step - progress.epochs * steps, progress.step)
+        position = TrainPosition(progress.epochs, progress.step - progress.epochs * steps, progress.step)
         self.checkpoints.save(position, self.trainer.params(), {**states, ARRAY: pack(facts)}, metrics)
         self._saved_at, self._saved_step = time.monotonic(), (progress.epochs, progress.step)
 
@@ -101,7 +101,7 @@ class Keeper:
             if name in states:
                 hook.load_state_dict(states[name])
 
-    def restore(self, saved: Saved, steps: int) -> None:
+    def restore(self, saved: LoadedCheckpoint, steps: int) -> None:
         """Puts everything back but the parameters, which the trainer has started with. steps: of an epoch.
 
         Errors: UserError for a checkpoint of other images, of another version of this program, or that is damaged.

@@ -18,8 +18,8 @@ from ssd.training.module_adapter import ModuleAdapter
 from ssd.training.modules import Graphs, Modules
 from ssd.training.optimizers import optimizer_name
 from ssd.training.schedules import Schedule
-from ssd.training.start import Start, read_source, take_over, tell, wanted_shapes
-from ssd.training.state import all_finite, draws
+from ssd.training.start import InitialWeights, load_matching, log_summary, read_source, wanted_shapes
+from ssd.training.state import all_finite, has_random_ops
 from ssd.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class Trainer:
         self.symbol = graphs.base
         self.outputs = len(self.symbol.list_outputs())
         self.devices = contexts(config.device)
-        self._draws = draws(self.symbol)
+        self._draws = has_random_ops(self.symbol)
         shapes = dict([*data.provide_data, *data.provide_label])
         frozen = frozen_names(self.symbol, config.init.freeze, shapes)
         if frozen:
@@ -100,12 +100,12 @@ class Trainer:
 
     def _begin(self, init: InitConfig, classes: Sequence[str], shapes: dict[str, Any], frozen: Sequence[str]) -> None:
         """The first parameters."""
-        start = Start()
+        start = InitialWeights()
         if init.mode != "scratch":
             source = read_source(init, self.symbol)
-            start = take_over(self.symbol, shapes, source, classes, by_class=init.mode == "finetune")
+            start = load_matching(self.symbol, shapes, source, classes, by_class=init.mode == "finetune")
         if init.mode != "scratch" or frozen:
-            tell(wanted_shapes(self.symbol, shapes), start, frozen, init.lr_mult)
+            log_summary(wanted_shapes(self.symbol, shapes), start, frozen, init.lr_mult)
         self._set_params(start.arg_params, start.aux_params)
         if start.rows:
             arg_params, aux_params = self.module.get_params()
@@ -187,7 +187,7 @@ class Trainer:
 
     def end_step(self, losses: StepLosses) -> None:
         """After update and what follows from it, or without it where the losses are not finite."""
-        self._settle_statistics(good=losses.finite)
+        self._commit_or_restore_bn_stats(good=losses.finite)
         self._stage = Stage.UNCONFIRMED
 
     def undo(self) -> None:
@@ -200,7 +200,7 @@ class Trainer:
         if self._stage in (Stage.UPDATE, Stage.UNCONFIRMED):
             raise UserError("a step failed while it changed the parameters, which are not saved")
         if self._stage is Stage.GRADIENTS:
-            self._settle_statistics(good=False)
+            self._commit_or_restore_bn_stats(good=False)
             self._stage = Stage.BETWEEN
 
     def _confirm(self) -> None:
@@ -210,7 +210,7 @@ class Trainer:
             self.module.wait()
             self._stage = Stage.BETWEEN
 
-    def _settle_statistics(self, good: bool) -> None:
+    def _commit_or_restore_bn_stats(self, good: bool) -> None:
         """After a step: those of good ones are remembered, others go back to what they were."""
         for current, before in zip(self._statistic_arrays(), self._statistics, strict=True):
             (current.copyto(before) if good else before.copyto(current))
@@ -258,7 +258,7 @@ class Trainer:
         optimizer."""
         self.module.restore_optimizer(state.get("optimizer", {}), updates)
         self.module.restore_device_statistics(state.get("statistics", {}))
-        self._settle_statistics(good=True)
+        self._commit_or_restore_bn_stats(good=True)
         if self.ema:
             self.ema.restore(*params)
 

@@ -104,7 +104,7 @@ def _check_depth(content: Any) -> None:
 
 
 @contextmanager
-def whole_file(target: Path) -> Iterator[Path]:
+def atomic_write(target: Path) -> Iterator[Path]:
     """Yields an empty file beside `target` to write to; it takes the name of `target` when the block ends well."""
     with _held_draft(target, _new_file) as draft:
         try:
@@ -115,9 +115,9 @@ def whole_file(target: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def durable_file(target: Path) -> Iterator[Path]:
+def durable_write(target: Path) -> Iterator[Path]:
     """whole_file that has reached the disk, and so has its name, when the block is left: a power cut spares it."""
-    with whole_file(target) as draft:
+    with atomic_write(target) as draft:
         yield draft
         _sync(draft)
     _sync(target.parent)
@@ -133,7 +133,7 @@ def _sync(path: Path) -> None:
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Readers see the old file or the new one, never a part of it."""
-    with whole_file(path) as draft:
+    with atomic_write(path) as draft:
         draft.write_bytes(data)
 
 
@@ -162,7 +162,7 @@ def _finite(content: Any) -> Any:
 
 
 @contextmanager
-def whole_folder(target: Path) -> Iterator[Path]:
+def atomic_dir(target: Path) -> Iterator[Path]:
     """Yields an empty folder beside `target` that takes its name when the block ends well, and vanishes otherwise.
 
     When another process has made `target` in the meantime, theirs stays: the name must stand for the contents.
@@ -285,7 +285,7 @@ def try_lock(lock: Path) -> int | None:
 
 
 @contextmanager
-def held(lock: Path, what: str, advice: str = "another process is at work on it") -> Iterator[None]:
+def try_file_lock(lock: Path, what: str, advice: str = "another process is at work on it") -> Iterator[None]:
     """Keeps other processes from holding the same file. Errors: UserError of `what` and the advice when one does."""
     try:
         handle = try_lock(lock)
@@ -300,7 +300,7 @@ def held(lock: Path, what: str, advice: str = "another process is at work on it"
 
 
 @contextmanager
-def in_turn(lock: Path) -> Iterator[None]:
+def file_lock(lock: Path) -> Iterator[None]:
     """One process at a time is inside; others wait. Makes the file and its folder where they are not there."""
     lock.parent.mkdir(parents=True, exist_ok=True)
     with open(lock, "w") as file:
@@ -317,18 +317,18 @@ def unwritable(path: Path) -> str | None:
     return None if os.access(place, needed) else f"no permission to write to {place}"
 
 
-def is_held(lock: Path) -> bool:
+def is_locked(lock: Path) -> bool:
     if not lock.is_file():
         return False
     try:
-        with held(lock, ""):
+        with try_file_lock(lock, ""):
             return False
     except UserError:
         return True
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def exclusive_dir(folder: Path) -> Iterator[None]:
     """Makes `folder` if it is not there, and keeps other processes out of it; waits for one that is inside.
 
     The lock, a file in it, goes with the process, however that ends. What else lies in the folder stays.

@@ -50,10 +50,10 @@ def parse_yaml(text: str, written: Collection[str] = ()) -> Any:
     try:
         return _Reader(written).read(text)
     except (yaml.YAMLError, RecursionError) as error:
-        raise PlainYamlError(_told(error)) from error
+        raise PlainYamlError(_reason(error)) from error
 
 
-def _told(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     mark = getattr(error, "problem_mark", None)
     problem = " ".join(str(getattr(error, "problem", None) or error).split())[:120]
     return problem if mark is None else f"line {mark.line + 1}: {problem}"

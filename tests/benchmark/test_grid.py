@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from ssd.benchmark import grid
-from ssd.benchmark.grid import Network, Plan, ask, measure_grid
+from ssd.benchmark.grid import Network, Plan, measure_grid, run_task
 
 SMALL, LARGE = Network("small", "128"), Network("vgg16_reduced", "300", ("backbone=vgg16_reduced", "data_shape=300"))
 
@@ -33,7 +33,7 @@ def asked(monkeypatch):
             found["8"] = {"error": "too much"}
         return {"threads": threads or 4, "batches": found}
 
-    monkeypatch.setattr(grid, "ask", answer)
+    monkeypatch.setattr(grid, "run_task", answer)
     return tasks
 
 
@@ -80,7 +80,7 @@ def test_the_number_of_threads_that_were_taken_is_told(asked):
 )
 def test_a_worker_that_does_not_answer(code, timeout, reason, monkeypatch):
     monkeypatch.setattr(grid, "WORKER", [sys.executable, "-c", code])
-    assert reason in ask({"do": "make"}, None, timeout)["error"]
+    assert reason in run_task({"do": "make"}, None, timeout)["error"]
 
 
 def test_the_worker_is_told_its_threads(monkeypatch):
@@ -90,11 +90,11 @@ task = json.load(sys.stdin)
 open(task["answer"], "w").write(json.dumps({"threads": os.environ["OMP_NUM_THREADS"], "do": task["do"]}))
 """
     monkeypatch.setattr(grid, "WORKER", [sys.executable, "-c", code])
-    assert ask({"do": "measure"}, 3, 600.0) == {"threads": "3", "do": "measure"}
+    assert run_task({"do": "measure"}, 3, 600.0) == {"threads": "3", "do": "measure"}
 
 
 def test_a_task_that_fails_is_one_line():
-    done = ask({"do": "make", "cfg": {}, "words": ["backbone=nothing"], "format": "mxnet", "folder": "."}, None, 600.0)
+    done = run_task({"do": "make", "cfg": {}, "words": ["backbone=nothing"], "format": "mxnet", "folder": "."}, None, 600.0)
     assert "nothing" in done["error"]
     assert "\n" not in done["error"]
     assert subprocess.list2cmdline(grid.WORKER).endswith("-m ssd.benchmark.worker")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ssd.checkpoint.model import SPEC_ATTRIBUTE, ModelSpec, load_params, spec_of, stamp
+from ssd.checkpoint.model import SPEC_ATTRIBUTE, ModelSpec, attach_spec, load_params, spec_of
 from ssd.config.compose import compose
 from ssd.mxnet_compat import mx
 from ssd.symbol import build_train
@@ -17,14 +17,14 @@ def test_the_numbers_of_the_data_set_travel_with_the_model():
     cfg = compose([])
     symbol = build_train(cfg, 3)
     spec = ModelSpec.from_config(cfg, ("person", "motorbike", "sofa"), (1, 4, 63))
-    assert spec_of(stamp(symbol, spec), Path("x")) == spec
+    assert spec_of(attach_spec(symbol, spec), Path("x")) == spec
     assert spec.category_ids == [1, 4, 63]
     assert ModelSpec.from_config(cfg, ("a",)).category_ids is None
 
 
 def test_models_from_before_have_none():
     cfg = compose([])
-    symbol = stamp(build_train(cfg, 3), ModelSpec.from_config(cfg, ("a", "b", "c")))
+    symbol = attach_spec(build_train(cfg, 3), ModelSpec.from_config(cfg, ("a", "b", "c")))
     node = json.loads(symbol.attr_dict()["data"][SPEC_ATTRIBUTE])
     del node["category_ids"]
     symbol.get_internals()["data"]._set_attr(**{SPEC_ATTRIBUTE: json.dumps(node)})
@@ -102,13 +102,13 @@ def graph() -> mx.sym.Symbol:
 
 def test_the_input_travels_with_the_graph() -> None:
     spec = ModelSpec.from_config(compose(["resize_mode=fit", "data_shape=[64,96]"]), ["cat"])
-    back = spec_of(mx.sym.load_json(stamp(graph(), spec).tojson()), Path("x"))
+    back = spec_of(mx.sym.load_json(attach_spec(graph(), spec).tojson()), Path("x"))
     assert back == spec
     assert (back.input.height, back.input.width, back.input.resize_mode, back.input.antialias) == (64, 96, "fit", True)
 
 
 def test_checkpoints_from_before_there_was_a_choice_are_stretched() -> None:
-    symbol = stamp(graph(), ModelSpec.from_config(compose([]), ["cat"]))
+    symbol = attach_spec(graph(), ModelSpec.from_config(compose([]), ["cat"]))
     old = json.loads(symbol.attr_dict()["data"][SPEC_ATTRIBUTE])
     del old["resize_mode"]
     symbol.get_internals()["data"]._set_attr(**{SPEC_ATTRIBUTE: json.dumps(old)})
@@ -119,7 +119,7 @@ def test_checkpoints_from_before_there_was_a_choice_are_stretched() -> None:
 
 @pytest.mark.parametrize("compat", [None, "mxnet_ssd"])
 def test_checkpoints_that_do_not_name_their_averages_keep_what_inference_did(compat) -> None:
-    symbol = stamp(graph(), ModelSpec.from_config(compose([f"compat={compat or 'null'}", "loader=record"]), ["cat"]))
+    symbol = attach_spec(graph(), ModelSpec.from_config(compose([f"compat={compat or 'null'}", "loader=record"]), ["cat"]))
     old = json.loads(symbol.attr_dict()["data"][SPEC_ATTRIBUTE])
     assert old.pop("antialias") is False
     symbol.get_internals()["data"]._set_attr(**{SPEC_ATTRIBUTE: json.dumps(old)})

@@ -10,7 +10,7 @@ import pytest
 
 from ssd.checkpoint.index import NAME, read_index
 from ssd.checkpoint.model import find_params, load_params
-from ssd.checkpoint.store import Checkpoints, Keep, Position
+from ssd.checkpoint.store import Checkpoints, RetentionPolicy, TrainPosition
 from ssd.mxnet_compat import mx
 from ssd.utils.errors import UserError
 
@@ -27,19 +27,19 @@ def values(number: float) -> tuple[dict, dict]:
 
 
 def opened(folder: Path, last: int = 1, every: int | None = None) -> Checkpoints:
-    checkpoints = Checkpoints(folder / "checkpoints", METRIC, Keep(last, every))
+    checkpoints = Checkpoints(folder / "checkpoints", METRIC, RetentionPolicy(last, every))
     checkpoints.write_symbol(network())
     return checkpoints
 
 
 def save_epoch(checkpoints: Checkpoints, epoch: int, metric: float | None) -> bool:
     states = {"optimizer/fc_weight:0": mx.nd.ones(1) * epoch}
-    return checkpoints.save(Position(epoch, 0, epoch * STEPS), values(epoch), states, {METRIC: metric})
+    return checkpoints.save(TrainPosition(epoch, 0, epoch * STEPS), values(epoch), states, {METRIC: metric})
 
 
 def save_step(checkpoints: Checkpoints, epoch: int, rest: int) -> None:
     step = epoch * STEPS + rest
-    checkpoints.save(Position(epoch, rest, step), values(step), {"optimizer/fc_weight:0": mx.nd.ones(1) * step}, None)
+    checkpoints.save(TrainPosition(epoch, rest, step), values(step), {"optimizer/fc_weight:0": mx.nd.ones(1) * step}, None)
 
 
 def save_all(folder: Path, metrics: list[float | None], **keep: int) -> Checkpoints:
@@ -193,7 +193,7 @@ def test_a_new_run_in_an_old_folder_replaces_it(tmp_path: Path, caplog: pytest.L
 def test_parameters_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
     checkpoints = save_all(tmp_path, [0.5])
     with pytest.raises(UserError, match=r"fc_weight is not finite.*ssd-0001.params"):
-        checkpoints.save(Position(2, 0, 20), values(math.inf), {}, {METRIC: 0.6})
+        checkpoints.save(TrainPosition(2, 0, 20), values(math.inf), {}, {METRIC: 0.6})
     assert checkpoints.standing[1]["epoch"] == 1
     assert not (tmp_path / "checkpoints" / "ssd-0002.params").exists()
 

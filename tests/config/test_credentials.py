@@ -28,7 +28,7 @@ from ssd.config.credentials import (
 from ssd.config.overrides import take_overrides
 from ssd.config.targets import SAID
 from ssd.config.text import load_yaml
-from ssd.runs.saved import read_config, read_words
+from ssd.runs.saved import read_config, read_overrides
 from ssd.tracking.events import Writer, make_writers
 from ssd.utils.errors import UserError
 
@@ -211,7 +211,7 @@ def test_files_of_runs_are_read_without(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(f"logger: {{m: {{uri: 'http://bob:{SECRET}@host'}}}}\n")
     (tmp_path / "words.yaml").write_text(f"- {URI}=http://bob:{SECRET}@host\n- 7\n")
     assert read_config(tmp_path / "config.yaml") == {"logger": {"m": {"uri": "http://host"}}}
-    assert read_words(tmp_path / "words.yaml") == [f"{URI}=http://host", 7]
+    assert read_overrides(tmp_path / "words.yaml") == [f"{URI}=http://host", 7]
     assert whole("http://host") == "http://host"  # it is not used either
     assert bare_values({"a": [" http://b:c@h", f"jdbc:postgresql://b:{SECRET}@h/x"]}) == {
         "a": ["http://h", "jdbc:postgresql://h/x"]

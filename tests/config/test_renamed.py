@@ -13,8 +13,8 @@ from omegaconf import OmegaConf
 from ssd.config.compose import compose, known_keys
 from ssd.config.overrides import current_overrides, groups, in_grammar
 from ssd.config.renamed import GROUPS, KEYS, NOTED, TARGETS, VALUES, VERSION, current_config, current_key
-from ssd.runs.rerun import as_saved, saved_words
-from ssd.runs.resume import resume_words
+from ssd.runs.rerun import as_saved, saved_overrides
+from ssd.runs.resume import resume_overrides
 from ssd.runs.saved import read_config
 from ssd.utils.errors import UserError
 
@@ -146,11 +146,11 @@ def test_in_a_saved_run(tmp_path: Path, caplog, old: str, new: str, value: Any, 
     )
     assert OmegaConf.select(OmegaConf.create(read_config(run / "config.yaml")), new) == today
     said = [f"rerun={run}"]
-    assert OmegaConf.select(as_saved(compose([*saved_words(said), *said])), new) == today
-    assert f"{new}={plain(today)}" in resume_words([f"resume={run}"])
+    assert OmegaConf.select(as_saved(compose([*saved_overrides(said), *said])), new) == today
+    assert f"{new}={plain(today)}" in resume_overrides([f"resume={run}"])
     # What is said anew counts, by its name of today.
     other = [f"resume={run}", f"{new}={plain(today)}"]
-    assert [word for word in resume_words(other) if word.startswith(f"{new}=")] == other[1:]
+    assert [word for word in resume_overrides(other) if word.startswith(f"{new}=")] == other[1:]
     assert not [record for record in caplog.records if "deprecated" in record.getMessage()]
 
 

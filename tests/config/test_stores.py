@@ -12,7 +12,7 @@ from ssd.config.stores import check_named, check_place, check_places, is_followe
 from ssd.config.targets import confined
 from ssd.jobs import run as run_job
 from ssd.runs.resume import command
-from ssd.runs.saved import allowed_words
+from ssd.runs.saved import allowed_overrides
 from ssd.utils.errors import UserError
 
 URI = "logger.mlflow.tracking_uri"
@@ -81,14 +81,14 @@ def test_saved_overrides_lead_nowhere(key: str, value: str) -> None:
     word = f"+{key}='{value}'"
     with confined(["resume=run"]):
         with pytest.raises(UserError, match=key) as error:
-            allowed_words([word], "resume=run")
+            allowed_overrides([word], "resume=run")
         assert "\n" not in str(error.value)
         group, _, last = key.rpartition(".")
         with pytest.raises(UserError, match=key):
-            allowed_words([f"+{group}={{{last}:'{value}'}}"], "resume=run")
+            allowed_overrides([f"+{group}={{{last}:'{value}'}}"], "resume=run")
     for leave in (f"{key}=another", "logger=[csv]"):
         with confined(["resume=run", leave]):
-            assert allowed_words([word], "resume=run") == []
+            assert allowed_overrides([word], "resume=run") == []
 
 
 def test_what_an_own_run_has_is_kept_without_a_word() -> None:
@@ -99,7 +99,7 @@ def test_what_an_own_run_has_is_kept_without_a_word() -> None:
         "logger.mlflow.register=a",
     ]
     with confined(["resume=run"]):
-        assert allowed_words(words, "resume=run") == words
+        assert allowed_overrides(words, "resume=run") == words
 
 
 @pytest.mark.parametrize("key", ["rerun", "resume"])

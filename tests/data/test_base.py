@@ -5,7 +5,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from ssd.data import Dataset, Sample, make_dataset
-from ssd.data.base import no_boxes
+from ssd.data.base import empty_boxes
 from ssd.utils.errors import UserError
 
 
@@ -23,7 +23,7 @@ class Mine(Dataset):
         self.folder = Path(folder)
 
     def split(self, name: str) -> list[Sample]:
-        return [Sample(name, self.folder / "a.jpg", 10, 20, no_boxes())]
+        return [Sample(name, self.folder / "a.jpg", 10, 20, empty_boxes())]
 
 
 def cfg(**values):

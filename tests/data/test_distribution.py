@@ -10,10 +10,10 @@ import pytest
 
 from ssd.config.augment import read_augment
 from ssd.config.parts import loader_config
-from ssd.data.loaders.base import Share
+from ssd.data.loaders.base import Shard
 from ssd.data.loaders.mxnet_iter import RecordLoader
 from ssd.data.recordio.cache import Records
-from ssd.data.transforms.crop import centres_inside, clipped, relative_to, sample_windows
+from ssd.data.transforms.crop import centres_inside, clipped, relative_to, sample_crops
 from ssd.mxnet_compat import mx
 
 PICTURES = 48
@@ -76,7 +76,7 @@ def theirs(records) -> dict[str, np.ndarray]:
                    "batch_size=48", "augment.mirror=0", "augment.hue.probability=0", "augment.contrast.probability=0",
                    "augment.saturation.probability=0", "augment.illumination.probability=0",
                    "backbone.input.mean=[0,0,0]", "backbone.input.std=[1,1,1]"])  # fmt: skip
-    loader = RecordLoader(records, loader_config(cfg), records.label_width, Share())
+    loader = RecordLoader(records, loader_config(cfg), records.label_width, Shard())
     windows, counts, sizes = [], [], []
     for _ in range(THEIR_EPOCHS):
         loader.reset()
@@ -100,7 +100,7 @@ def ours() -> dict[str, np.ndarray]:
     for row, corners in zip(padded, ground_truth(), strict=True):
         row[: len(corners)] = corners
     for _ in range(OUR_EPOCHS):
-        drawn = sample_windows(padded, np.full(PICTURES, WIDTH / HEIGHT), augment, rng)
+        drawn = sample_crops(padded, np.full(PICTURES, WIDTH / HEIGHT), augment, rng)
         for corners, window in zip(ground_truth(), drawn, strict=True):
             kept = corners[centres_inside(corners, window[None])[:, 0]]
             kept = clipped(relative_to(kept, window), 1, 1)
@@ -154,19 +154,19 @@ def test_our_views_are_found_in_our_pictures(records, make_cfg):
     """The measuring itself: the windows read off the pixels are those that were drawn."""
     from ssd.config.parts import InputSpec
     from ssd.data.recordio.reader import RecordFile
-    from ssd.data.transforms.augmenter import Painter
+    from ssd.data.transforms.augmenter import Augmenter
 
     augment = read_augment(make_cfg("ssd").augment)
     augment.mirror, augment.interpolation = 0, "bilinear"
     for name in ("hue", "saturation", "illumination", "contrast"):
         getattr(augment, name).probability = 0
-    painter = Painter(augment, InputSpec(SIDE, SIDE, (0, 0, 0), (1, 1, 1), "force", antialias=True))
+    painter = Augmenter(augment, InputSpec(SIDE, SIDE, (0, 0, 0), (1, 1, 1), "force", antialias=True))
     file = RecordFile(records)
     for number in range(PICTURES):
         picture = file.read(number)
-        paint, _ = painter.singles([picture], np.random.default_rng(number))[0]
+        paint, _ = painter.augment_batch([picture], np.random.default_rng(number))[0]
         aspect = np.array([WIDTH / HEIGHT])
-        drawn = sample_windows(picture.boxes[None, :, 1:5], aspect, augment, np.random.default_rng(number))[0]
+        drawn = sample_crops(picture.boxes[None, :, 1:5], aspect, augment, np.random.default_rng(number))[0]
         found = window_of(paint()[..., ::-1].transpose(2, 0, 1).astype(float))
         width = drawn[2] - drawn[0]
         assert np.isnan(found[0]) or found == pytest.approx(drawn, abs=0.03 * max(1, width) ** 2)

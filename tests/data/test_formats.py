@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from ssd.data.base import Dataset, Sample
 from ssd.data.datasets import coco_json, csv_text, voc_xml, yolo_text
 from ssd.data.datasets.build import make_dataset
-from ssd.data.datasets.coco_json import Picture
+from ssd.data.datasets.coco_json import CocoImage
 from ssd.data.datasets.voc_xml import VOCObject
 from ssd.data.inspection.gate import Gate
 from ssd.data.recordio.cache import ensure_records
@@ -44,7 +44,7 @@ def write_voc(folder: Path, samples: list[Sample]) -> dict:
 
 
 def write_coco(folder: Path, samples: list[Sample]) -> dict:
-    pictures = [Picture(7 + number, item.path.name, *SIZE) for number, item in enumerate(samples)]
+    pictures = [CocoImage(7 + number, item.path.name, *SIZE) for number, item in enumerate(samples)]
     categories = dict(zip((1, 44, 90, *range(100, 120)), CLASSES, strict=False))
     text = coco_json.write(pictures, [item.ground_truth() for item in samples], categories)
     (folder / "train.json").write_text(text)

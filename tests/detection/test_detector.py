@@ -9,7 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ssd.checkpoint.model import SPEC_ATTRIBUTE, Model, ModelSpec, find_params, load_model, load_params, spec_of, stamp
+from ssd.checkpoint.model import (
+    SPEC_ATTRIBUTE,
+    Model,
+    ModelSpec,
+    attach_spec,
+    find_params,
+    load_model,
+    load_params,
+    spec_of,
+)
 from ssd.config.compose import compose
 from ssd.detection import Detector
 from ssd.detection.open_model import open_model
@@ -29,7 +38,7 @@ def made(random_weights: Callable[..., Any]) -> Made:
     def make(seed: int, *words: str) -> Model:
         cfg = compose([*words])
         spec = ModelSpec.from_config(cfg, CLASSES)
-        graph = stamp(build_train(cfg, len(CLASSES)), spec)
+        graph = attach_spec(build_train(cfg, len(CLASSES)), spec)
         return Model(spec, graph, *random_weights(graph, spec.height, seed))
 
     return make
@@ -127,7 +136,7 @@ def test_a_checkpoint_is_complete_in_its_two_files(made: Made, tmp_path: Path) -
 
 def test_a_checkpoint_in_test_form_is_used_as_it_is(made: Made, tmp_path: Path) -> None:
     model = made(0)
-    graph = stamp(build_test(compose([]), len(CLASSES)), model.spec)
+    graph = attach_spec(build_test(compose([]), len(CLASSES)), model.spec)
     file = saved(Model(model.spec, graph, model.arg_params, model.aux_params), tmp_path)
     pictures = images((100, 120))
     expected = Detector(model, mx.cpu(), 1).predict(pictures)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from ssd.config.parts import InputSpec
 from ssd.data.base import Size
-from ssd.data.transforms.resize import place_whole
+from ssd.data.transforms.resize import eval_resize
 from ssd.detection.detector import _on_picture
 
 sides = st.integers(20, 700)
@@ -21,7 +21,7 @@ def test_a_perfect_answer_is_the_ground_truth(width, height, input_width, input_
     corners[:, 2:] = np.minimum(corners[:, :2] + 0.1, 1)
     truth = corners * ((width, height) * 2)
     rows = np.ones((4, 6), np.float32)
-    rows[:, 2:] = place_whole(Size(width, height), spec).to_input(truth) / ((input_width, input_height) * 2)
+    rows[:, 2:] = eval_resize(Size(width, height), spec).to_input(truth) / ((input_width, input_height) * 2)
     found = _on_picture(rows, np.zeros((height, width, 3), np.uint8), spec)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found[:, 2:] / ((width, height) * 2), corners, atol=1e-4)

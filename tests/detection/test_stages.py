@@ -1,6 +1,6 @@
 import pytest
 
-from ssd.detection.stages import Stages
+from ssd.detection.stages import StageTimer
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def lap(clock):
 
 
 def test_times_are_per_frame(lap):
-    stages = Stages()
+    stages = StageTimer()
     assert list(stages.each("decode", [1, 2, 3])) == [1, 2, 3]
     lap(stages, 4, 0.02)
     times = stages.milliseconds()
@@ -29,7 +29,7 @@ def test_times_are_per_frame(lap):
 
 
 def test_first_batches_of_a_size_count_only_if_there_are_no_others(lap):
-    stages = Stages()
+    stages = StageTimer()
     lap(stages, 2, 0.2)
     lap(stages, 2, 0.01)
     lap(stages, 1, 0.2)
@@ -44,7 +44,7 @@ def test_an_item_that_takes_time_and_one_that_fails(clock):
         clock.sleep(0.01)
         raise ValueError("broken")
 
-    stages = Stages()
+    stages = StageTimer()
     with pytest.raises(ValueError, match="broken"):
         list(stages.each("decode", slow()))
     stages.batch_done(1)
@@ -52,7 +52,7 @@ def test_an_item_that_takes_time_and_one_that_fails(clock):
 
 
 def test_table(lap):
-    stages = Stages()
+    stages = StageTimer()
     assert stages.milliseconds() == {}
     lap(stages, 1, 0.01)
     lines = stages.table()

@@ -3,19 +3,19 @@ import numpy as np
 import pytest
 
 from ssd.data.inspection.alike import difference_hash
-from ssd.data.inspection.looking import THUMB, Picture
+from ssd.data.inspection.looking import THUMB, ImageFacts
 from ssd.diagnostics.splits import Seen, lone_classes, odd_units, repeated, similar
 
 
-def picture(seed: int, change: float = 0, digest: bytes | None = None) -> Picture:
+def picture(seed: int, change: float = 0, digest: bytes | None = None) -> ImageFacts:
     """A thumbnail of a smooth random picture; `change` is added to every second row."""
     small = np.random.default_rng(seed).uniform(30, 220, (5, 5)).astype(np.float32)
     thumb = cv2.resize(small, (THUMB, THUMB))
     thumb[::2] += change
-    return Picture(digest or bytes([seed, int(change)]), (100, 100), thumb.clip(0, 255).astype(np.uint8), None)
+    return ImageFacts(digest or bytes([seed, int(change)]), (100, 100), thumb.clip(0, 255).astype(np.uint8), None)
 
 
-def seen(*pictures: Picture, start: str = "p") -> Seen:
+def seen(*pictures: ImageFacts, start: str = "p") -> Seen:
     return Seen([f"{start}{number}.jpg" for number in range(len(pictures))], list(pictures))
 
 
@@ -38,7 +38,7 @@ def test_val_and_test_may_share_pictures():
 
 
 def test_files_that_could_not_be_read_are_not_each_other():
-    unreadable = Picture(None, None, None, "gone")
+    unreadable = ImageFacts(None, None, None, "gone")
     assert not list(repeated({"train": seen(unreadable, unreadable), "val": seen(unreadable)}))
     assert not list(similar({"train": seen(unreadable, unreadable), "val": seen(unreadable)}))
 
@@ -60,7 +60,7 @@ def test_different_pictures_are_not_similar():
 
 
 def test_empty_pictures_all_look_alike_and_are_not_told():
-    flat = [Picture(bytes([k]), (9, 9), np.full((THUMB, THUMB), 200 + k, np.uint8), None) for k in range(3)]
+    flat = [ImageFacts(bytes([k]), (9, 9), np.full((THUMB, THUMB), 200 + k, np.uint8), None) for k in range(3)]
     assert not list(similar({"train": seen(flat[0]), "val": seen(flat[1], flat[2])}))
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from ssd.data.base import Sample
 from ssd.evaluation.analysis import Analysis, analyse
-from ssd.evaluation.measure import Measured
+from ssd.evaluation.measure import EvalResult
 from ssd.evaluation.thresholds import choose_thresholds
 
 Case = tuple[list[np.ndarray], list[np.ndarray]]
@@ -49,7 +49,7 @@ NAMES = ["a <b>", "c&d", "e"]
 
 
 @pytest.fixture(scope="session")
-def measurement(tmp_path_factory: pytest.TempPathFactory, random_case) -> tuple[Measured, Analysis]:
+def measurement(tmp_path_factory: pytest.TempPathFactory, random_case) -> tuple[EvalResult, Analysis]:
     folder = tmp_path_factory.mktemp("pictures")
     truth, found = random_case(4, images=6)
     samples = []
@@ -59,5 +59,5 @@ def measurement(tmp_path_factory: pytest.TempPathFactory, random_case) -> tuple[
         samples.append(Sample(f"{index:03d}", Path(path), 120, 100, boxes.astype(np.float32)))
     found = [rows[np.argsort(-rows[:, 1])].astype(np.float32) for rows in found]
     rules = SimpleNamespace(iou=0.5, coco=True, compat=None)
-    measured = Measured.of(samples, found, NAMES, rules)
+    measured = EvalResult.of(samples, found, NAMES, rules)
     return measured, analyse(measured.joined, measured.voc, rules, choose_thresholds(measured.voc, "val", None))

@@ -11,7 +11,7 @@ from ssd.data.base import Sample
 from ssd.evaluation import matching
 from ssd.evaluation.analysis import analyse
 from ssd.evaluation.matching import FALSE_POSITIVE, IGNORED, TRUE_POSITIVE, join
-from ssd.evaluation.measure import Measured
+from ssd.evaluation.measure import EvalResult
 from ssd.evaluation.thresholds import choose_thresholds
 
 BOX = [0, 0, 10, 10]
@@ -111,7 +111,7 @@ def test_an_analysis_joins_and_matches_once(monkeypatch, random_case):
     truth, found = random_case(3)
     samples = [Sample(str(n), Path("x"), 100, 100, boxes.astype(np.float32)) for n, boxes in enumerate(truth)]
     rules = SimpleNamespace(iou=0.5, compat=None, coco=True)
-    measured = Measured.of(samples, found, ["a", "b", "c"], rules)
+    measured = EvalResult.of(samples, found, ["a", "b", "c"], rules)
     analyse(measured.joined, measured.voc, rules, choose_thresholds(measured.voc, "val", None))
     assert calls == {"detection_table": 1, "ground_truth_table": 1, "most_overlapping": 1}
 

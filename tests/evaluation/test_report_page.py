@@ -10,16 +10,16 @@ import cv2
 
 from ssd.evaluation.report_files import write_report
 from ssd.evaluation.report_gallery import gallery
-from ssd.evaluation.report_page import About, report
+from ssd.evaluation.report_page import ReportMeta, report
 
 VOID = {"meta", "img", "line", "br"}
 
 
-def about(**changes) -> About:
+def about(**changes) -> ReportMeta:
     values = {"title": "photos <1>", "split": "val", "same_images": None, "page": "report.html",
               "facts": {"model": "outputs/<x>"}, "iou": 0.5, "compat": None, "worst_images": 4,
               "category_ids": None}  # fmt: skip
-    return About(**{**values, **changes})
+    return ReportMeta(**{**values, **changes})
 
 
 class Checker(HTMLParser):

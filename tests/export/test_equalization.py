@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from ssd.export.calibration import answers
-from ssd.export.equalization import LARGEST_FACTOR, equalised
+from ssd.export.calibration import activations
+from ssd.export.equalization import LARGEST_FACTOR, cross_layer_equalize
 from ssd.export.formats import open_graph
 from ssd.graph_passes.fold_batch_norm import fold_batch_norm
 from ssd.mxnet_compat import mx
@@ -13,14 +13,14 @@ PICTURES = [np.random.default_rng(0).normal(0, 1, (2, 3, 128, 128)).astype(np.fl
 
 
 def results(graph, params, pictures=PICTURES):
-    return [[output.asnumpy() for output in outputs] for outputs in answers(graph, params, pictures)]
+    return [[output.asnumpy() for output in outputs] for outputs in activations(graph, params, pictures)]
 
 
 @pytest.mark.parametrize("backbone", ["small", "mobilenet_025", "densenet_tiny"])
 def test_answers_stay(random_model, backbone: str) -> None:
     model = random_model(f"backbone={backbone}", "data_shape=128")
     graph, args, aux = fold_batch_norm(open_graph(model), model.arg_params, model.aux_params)
-    even = equalised(graph, args, aux, PICTURES)
+    even = cross_layer_equalize(graph, args, aux, PICTURES)
     changed = [name for name, array in args.items() if (array != even[name]).sum().asscalar()]
     assert changed
     for ours, theirs in zip(results(graph, (even, aux)), results(graph, (args, aux)), strict=True):
@@ -49,7 +49,7 @@ def ranges(graph, args):
 
 def test_channels_before_a_depthwise_convolution_get_the_same_range() -> None:
     graph, args = chain(groups=3)
-    even = equalised(graph, args, {}, LOUD)
+    even = cross_layer_equalize(graph, args, {}, LOUD)
     first, second, silent = ranges(graph, even)
     assert first == pytest.approx(second)
     assert silent == 0
@@ -59,14 +59,14 @@ def test_channels_before_a_depthwise_convolution_get_the_same_range() -> None:
 def test_other_channels_meet_their_weights_half_way() -> None:
     graph, args = chain(groups=1)
     before = ranges(graph, args)
-    after = ranges(graph, equalised(graph, args, {}, LOUD))
+    after = ranges(graph, cross_layer_equalize(graph, args, {}, LOUD))
     assert after[1] / after[0] == pytest.approx((before[1] / before[0]) ** 0.5, rel=1e-5)
 
 
 def test_a_channel_that_hardly_speaks_stays_quiet() -> None:
     graph, args = chain(groups=3)
     args["first_weight"][0] *= 1e-9
-    before, after = ranges(graph, args), ranges(graph, equalised(graph, args, {}, LOUD))
+    before, after = ranges(graph, args), ranges(graph, cross_layer_equalize(graph, args, {}, LOUD))
     assert after[0] <= before[0] * LARGEST_FACTOR * 1.01
 
 
@@ -74,6 +74,6 @@ def test_what_others_need_as_it_is_stays() -> None:
     """A ReLU that is an output, or read by something else than a convolution."""
     graph, args = chain(groups=1)
     seen = mx.sym.Group([graph, graph.get_internals()["relu_output"]])
-    assert equalised(seen, args, {}, LOUD) is args
+    assert cross_layer_equalize(seen, args, {}, LOUD) is args
     pooled = mx.sym.Group([graph, mx.sym.Pooling(graph.get_internals()["relu_output"], global_pool=True)])
-    assert equalised(pooled, args, {}, LOUD) is args
+    assert cross_layer_equalize(pooled, args, {}, LOUD) is args

@@ -8,7 +8,7 @@ import pytest
 from ssd.config.overrides import groups
 from ssd.detection import Detector
 from ssd.detection.open_model import open_model
-from ssd.export.agreement import LIMIT, Answers, agreement, compare_whole, resized
+from ssd.export.agreement import LIMIT, ModelUnderTest, agreement, compare_whole, resized
 from ssd.export.formats import FORMATS, Calibration, open_graph
 from ssd.mxnet_compat import mx
 
@@ -22,7 +22,7 @@ ROUNDING = {"resnet101": 2e-4}  # MXNet itself is 1.3e-4 from what it answers in
 def check(model, name: str, folder: Path, pictures, limit: float = LIMIT) -> None:
     path = folder / FORMATS[name].name
     FORMATS[name].write(model, path, NONE)
-    found = agreement(Answers.of_model(model, mx.cpu()), Answers.of_file(path, mx.cpu()), pictures)
+    found = agreement(ModelUnderTest.of_model(model, mx.cpu()), ModelUnderTest.of_file(path, mx.cpu()), pictures)
     assert found.before <= limit, found
     assert not found.differing, found
     assert found.boxes > 100
@@ -70,11 +70,11 @@ def test_a_bundle_becomes_onnx(random_model, pictures, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["int8", "onnx_int8"])
 def test_eight_bits_are_near(random_model, pictures, name: str, method: str, tmp_path: Path) -> None:
     model = random_model("backbone=small", "data_shape=128")
-    trained = Answers.of_model(model, mx.cpu())
+    trained = ModelUnderTest.of_model(model, mx.cpu())
     path = tmp_path / FORMATS[name].name
     calibration = Calibration(lambda: [trained.opened.preprocess(pictures)], method)
     FORMATS[name].write(model, path, calibration)
-    exported = Answers.of_file(path, mx.cpu())
+    exported = ModelUnderTest.of_file(path, mx.cpu())
     data = (detector.preprocess(pictures) for detector in (trained.opened, exported.opened))
     pairs = zip(trained.opened.forward(next(data)), exported.opened.forward(next(data)), strict=True)
     difference = max(float(np.abs(ours - theirs).max()) for ours, theirs in pairs)

@@ -33,7 +33,7 @@ def test_a_grid_from_the_command_line(ssd, tmp_path: Path) -> None:
 
 
 def test_when_everything_fails_the_reason_is_the_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ssd.benchmark.grid.ask", lambda *_: {"error": "no room"})
+    monkeypatch.setattr("ssd.benchmark.grid.run_task", lambda *_: {"error": "no room"})
     with pytest.raises(UserError, match="nothing could be measured; the first reason: no room"):
         run(compose(["job=benchmark"]), tmp_path)
     assert "no room" in (tmp_path / "benchmark.csv").read_text()

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from ssd.checkpoint.model import ModelSpec, stamp
+from ssd.checkpoint.model import ModelSpec, attach_spec
 from ssd.config.compose import compose
 from ssd.detection import Detector
 from ssd.detection.sources import Frame
@@ -29,7 +29,7 @@ CLASSES = ["circle", "rectangle", "triangle"]
 def model(tmp_path_factory: pytest.TempPathFactory, random_weights: Callable[..., Any]) -> str:
     """A checkpoint with random weights, unsure enough to find something everywhere."""
     cfg = compose(["backbone=small"])
-    graph = stamp(build_train(cfg, len(CLASSES)), ModelSpec.from_config(cfg, CLASSES))
+    graph = attach_spec(build_train(cfg, len(CLASSES)), ModelSpec.from_config(cfg, CLASSES))
     prefix = tmp_path_factory.mktemp("model") / "ssd"
     mx.model.save_checkpoint(str(prefix), 1, graph, *random_weights(graph, 128))
     return f"{prefix}-0001.params"

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from ssd.checkpoint.model import Model, ModelSpec, stamp
+from ssd.checkpoint.model import Model, ModelSpec, attach_spec
 from ssd.config.compose import compose
 from ssd.data.base import Sample
 from ssd.detection.open_model import open_model
-from ssd.evaluation.measure import Measured
+from ssd.evaluation.measure import EvalResult
 from ssd.export.agreement import Agreement
 from ssd.export.formats import FORMATS, Calibration
 from ssd.jobs.common import check_fixed
@@ -32,7 +32,7 @@ def checkpoint(tmp_path: Path) -> Path:
     cfg = compose([])
     classes = ["circle", "rectangle", "triangle"]
     spec = ModelSpec.from_config(cfg, classes)
-    graph = stamp(build_train(cfg, 3), spec)
+    graph = attach_spec(build_train(cfg, 3), spec)
     shapes, _, aux_shapes = graph.infer_shape(data=(1, 3, 128, 128), label=(1, 3, 6))
     rng = np.random.default_rng(0)
     arrays = {}
@@ -117,7 +117,7 @@ def test_what_is_not_installed_is_told_before_anything_is_written(monkeypatch: p
         chosen(deploy("format=[mxnet,onnx_int8]"))
 
 
-def job(name: str, measured: Measured | None = None) -> Job:
+def job(name: str, measured: EvalResult | None = None) -> Job:
     spec = ModelSpec.from_config(compose([]), ["a"])
     material = Material([], [], "val", Calibration(lambda: [], "minmax"))
     return Job(Model(spec, None, {}, {}), FORMATS[name], material, measured)
@@ -146,13 +146,13 @@ def test_what_fails(name: str, agreement: Agreement, faults: list[str]) -> None:
 BOX = [10.0, 10, 50, 50]
 
 
-def split(images: int, lost: int) -> Measured:
+def split(images: int, lost: int) -> EvalResult:
     """One object in each image, all found but those of the first `lost` images."""
     samples = [Sample(str(n), Path(f"{n}.jpg"), 60, 60, np.array([[0, *BOX, 0]], np.float32)) for n in range(images)]
     rows = [np.array([[0, 0.9 - n / 1e4, *BOX]], np.float32) for n in range(images)]
     for number in range(lost):
         rows[number] = rows[number][:0]
-    return Measured.of(samples, rows, ["a"], compose([]).metric)
+    return EvalResult.of(samples, rows, ["a"], compose([]).metric)
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_eight_bits_may_gain() -> None:
 
 
 def test_without_objects_nothing_is_lost() -> None:
-    nothing = Measured.of([], [], ["a"], compose([]).metric)
+    nothing = EvalResult.of([], [], ["a"], compose([]).metric)
     assert find_losses(compose([]), job("int8", nothing), nothing) == []
     assert find_losses(compose([]), job("int8"), None) == []
 

@@ -12,7 +12,7 @@ import pytest
 from ssd.config.compose import compose
 from ssd.data.base import Sample
 from ssd.data.datasets import coco_json, voc_xml, yolo_text
-from ssd.data.datasets.coco_json import Picture
+from ssd.data.datasets.coco_json import CocoImage
 from ssd.data.datasets.voc_xml import VOCObject
 from ssd.data.recordio.format import encode
 from ssd.data.recordio.writer import label_of
@@ -63,7 +63,7 @@ def write_coco(root: Path, images: Images) -> list[str]:
     for name, data in images.data.items():
         (root / f"{name}.jpg").write_bytes(data)
     for split, members in images.lists.items():
-        pictures = [Picture(place, f"{name}.jpg", *images.sizes[name]) for place, name in enumerate(members, start=1)]
+        pictures = [CocoImage(place, f"{name}.jpg", *images.sizes[name]) for place, name in enumerate(members, start=1)]
         rows = [images.rows(name) for name in members]
         text = coco_json.write(pictures, rows, dict(enumerate(CLASSES, start=1)))
         (root / f"{split}.json").write_text(text)

@@ -13,7 +13,7 @@ from ssd.data import Sample
 from ssd.data.datasets.fingerprint import fingerprint
 from ssd.data.inspection.problems import Problem
 from ssd.jobs import provenance as module
-from ssd.jobs.provenance import code_state, facts, sweep
+from ssd.jobs.provenance import code_state, gather_provenance, sweep
 
 SAMPLES = [Sample("1", Path("1.jpg"), 10, 10, np.zeros((1, 6), np.float32))]
 
@@ -68,7 +68,7 @@ def test_a_git_that_hangs_is_done_without(repository: Path, monkeypatch: pytest.
 
 def test_facts_of_a_run() -> None:
     cfg = compose(["dataset.classes=[circle]"])
-    found = facts(cfg, {"train": SAMPLES, "val": []}, {"train": [Problem("unusable", "a.xml", None, "not XML")]})
+    found = gather_provenance(cfg, {"train": SAMPLES, "val": []}, {"train": [Problem("unusable", "a.xml", None, "not XML")]})
     assert found["dataset.name"] == "shapes"
     assert found["dataset.hash.train"] == fingerprint(SAMPLES, ["circle"])
     assert (found["dataset.images.train"], found["dataset.images.val"]) == ("1", "0")
@@ -109,4 +109,4 @@ def test_the_sweep_of_a_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_the_command_can_be_pasted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(COMMAND, json.dumps(["-m", "head.sizes=[[1, 2]]"]))
-    assert facts(compose(["dataset.classes=[circle]"]), {}, {})["command"] == "ssd -m 'head.sizes=[[1, 2]]'"
+    assert gather_provenance(compose(["dataset.classes=[circle]"]), {}, {})["command"] == "ssd -m 'head.sizes=[[1, 2]]'"

@@ -15,7 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from ssd.checkpoint.index import read_index
 from ssd.config.compose import compose
 from ssd.data.datasets.shapes import Shapes
-from ssd.evaluation.measure import measure
+from ssd.evaluation.measure import evaluate
 from ssd.jobs import eval as evaluation
 from ssd.jobs import train
 from ssd.runs.results import measured_of
@@ -68,7 +68,7 @@ def measures(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         told: Iterator[float] = iter(values)
 
         def measured(*about: Any) -> Any:
-            found = measure(*about)
+            found = evaluate(*about)
             value = next(told, None)
             return found if value is None else replace(found, voc={**found.voc, "map_11pt": value})
 

@@ -21,7 +21,7 @@ from ssd.checkpoint.store import Checkpoints
 from ssd.config.compose import compose
 from ssd.config.parts import trainer_config
 from ssd.data.loaders.fast import FastLoader
-from ssd.evaluation.measure import measure
+from ssd.evaluation.measure import evaluate
 from ssd.jobs import train
 from ssd.mxnet_compat import mx
 from ssd.tracking.events import Events
@@ -145,12 +145,12 @@ def test_interrupted_in_validation(run: Train, monkeypatch: pytest.MonkeyPatch) 
         calls.append(arguments)
         if len(calls) == 2:
             signal.raise_signal(signal.SIGINT)
-        return measure(*arguments)
+        return evaluate(*arguments)
 
     monkeypatch.setattr(train, "measure", interrupted)
     with pytest.raises(InterruptedRun, match="SIGINT"):
         run("parts")
-    monkeypatch.setattr(train, "measure", measure)
+    monkeypatch.setattr(train, "measure", evaluate)
     assert (whole.parent / "parts" / "checkpoints" / f"ssd-0001+{STEPS}.params").is_file()
     assert len(rows(whole.parent / "parts" / "metrics.csv")) == 1
     assert_same(whole, run("parts", resume=True))
@@ -412,7 +412,7 @@ def test_what_fails_in_a_validation_costs_the_validation_only(run: Train, monkey
         calls.append(arguments)
         if len(calls) == 2:
             raise UserError("a picture of val is gone")
-        return measure(*arguments)
+        return evaluate(*arguments)
 
     monkeypatch.setattr(train, "measure", fails)
     with pytest.raises(UserError, match=r"a picture of val is gone; saved after step 8; go on with: .* resume=parts"):

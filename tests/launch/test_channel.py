@@ -7,22 +7,22 @@ from pathlib import Path
 
 import pytest
 
-from ssd.launch.channel import LENGTHS, LOOK, Line, Patience, connect
+from ssd.launch.channel import LENGTHS, LOOK, Channel, Patience, connect
 from ssd.launch.secret import Secret
 from ssd.utils.errors import UserError
 
 
 @pytest.fixture
-def ends() -> tuple[socket.socket, Line]:
+def ends() -> tuple[socket.socket, Channel]:
     """The second one takes messages of 100 bytes with as many."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         other = socket.create_connection(listener.getsockname())
-        return other, Line(listener.accept()[0], 100, 100)
+        return other, Channel(listener.accept()[0], 100, 100)
 
 
-def test_messages_with_what_belongs_to_them(ends: tuple[socket.socket, Line]) -> None:
+def test_messages_with_what_belongs_to_them(ends: tuple[socket.socket, Channel]) -> None:
     other, line = ends
-    Line(other).send({"a": [1]}, b"\0" * 100)
+    Channel(other).send({"a": [1]}, b"\0" * 100)
     assert line.receive() == ({"a": [1]}, b"\0" * 100)
     other.close()
     with pytest.raises(EOFError):
@@ -30,25 +30,25 @@ def test_messages_with_what_belongs_to_them(ends: tuple[socket.socket, Line]) ->
 
 
 @pytest.mark.parametrize("lengths", [(101, 0), (2**32 - 1, 0), (2, 101), (2, 2**64 - 1)])
-def test_lengths_are_checked_before_anything_is_read(ends: tuple[socket.socket, Line], lengths: tuple) -> None:
+def test_lengths_are_checked_before_anything_is_read(ends: tuple[socket.socket, Channel], lengths: tuple) -> None:
     ends[0].sendall(LENGTHS.pack(*lengths))
     with pytest.raises(OSError, match="too long"):
         ends[1].receive()
 
 
 @pytest.mark.parametrize("text", [b"{", b"7", b"null", b"\xff", b"[" * 100, b'[["a"]]'])
-def test_what_is_no_message(ends: tuple[socket.socket, Line], text: bytes) -> None:
+def test_what_is_no_message(ends: tuple[socket.socket, Channel], text: bytes) -> None:
     ends[0].sendall(LENGTHS.pack(len(text), 0) + text)
     with pytest.raises(OSError, match="no message"):
         ends[1].receive()
 
 
-def test_who_takes_nothing_in_is_not_waited_for(ends: tuple[socket.socket, Line]) -> None:
+def test_who_takes_nothing_in_is_not_waited_for(ends: tuple[socket.socket, Channel]) -> None:
     with pytest.raises(TimeoutError):
         ends[1].send({}, bytes(64 << 20), patience=0)
 
 
-def test_silence_is_counted(ends: tuple[socket.socket, Line]) -> None:
+def test_silence_is_counted(ends: tuple[socket.socket, Channel]) -> None:
     def idle(seconds: float) -> None:
         found.append(seconds)
         data = json.dumps({"a": 1}).encode()
@@ -60,7 +60,7 @@ def test_silence_is_counted(ends: tuple[socket.socket, Line]) -> None:
     assert found[0] >= 0.9 * LOOK
 
 
-def test_close_ends_a_receive(ends: tuple[socket.socket, Line]) -> None:
+def test_close_ends_a_receive(ends: tuple[socket.socket, Channel]) -> None:
     ended = threading.Event()
 
     def receive() -> None:

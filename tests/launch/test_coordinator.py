@@ -12,8 +12,8 @@ import pytest
 
 from ssd.config.compose import compose
 from ssd.config.parts import cluster_config
-from ssd.launch.channel import Line, connect
-from ssd.launch.coordinator import Lead, _introduction, leading
+from ssd.launch.channel import Channel, connect
+from ssd.launch.coordinator import Coordinator, _introduction, launch_cluster
 from ssd.launch.handshake import Door
 from ssd.launch.hosts import free_port
 from ssd.launch.plan import SERVER, WORKER, Node, Plan
@@ -34,15 +34,15 @@ def _alive(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def lead() -> Iterator[Lead]:
+def lead() -> Iterator[Coordinator]:
     """One that waits for worker 1 and server 0."""
     plan = Plan(2, 1, "127.0.0.1", free_port(), SECRET, [], [Node(WORKER, 1), Node(SERVER, 0)])
-    lead = Lead(cluster_config(compose(WORDS)), plan)
+    lead = Coordinator(cluster_config(compose(WORDS)), plan)
     yield lead
     lead.end(0)
 
 
-def join(lead: Lead, name: str) -> Line:
+def join(lead: Coordinator, name: str) -> Channel:
     line = connect("127.0.0.1", lead._plan.port, SECRET, 600)
     line.send({"name": name, "host": "here", "process": 7})
     welcome, _ = line.receive()
@@ -52,9 +52,9 @@ def join(lead: Lead, name: str) -> Line:
     return line
 
 
-def gathered(lead: Lead, *names: str) -> dict[str, Line]:
+def gathered(lead: Coordinator, *names: str) -> dict[str, Channel]:
     """Lines of members that come in this order while they are gathered."""
-    found: dict[str, Line] = {}
+    found: dict[str, Channel] = {}
 
     def come() -> None:
         for name in names:
@@ -68,7 +68,7 @@ def gathered(lead: Lead, *names: str) -> dict[str, Line]:
 
 
 @pytest.fixture
-def lines(lead: Lead) -> dict[str, Line]:
+def lines(lead: Coordinator) -> dict[str, Channel]:
     """Of members that have come."""
     return gathered(lead, "worker 1", "server 0")
 
@@ -77,14 +77,14 @@ def forever() -> None:
     threading.Event().wait()
 
 
-def test_messages_reach_the_workers_and_the_end_reaches_all(lead: Lead, lines: dict[str, Line]) -> None:
+def test_messages_reach_the_workers_and_the_end_reaches_all(lead: Coordinator, lines: dict[str, Channel]) -> None:
     lead.tell({"step": 3}, b"\0\1")
     assert lines["worker 1"].receive() == ({"step": 3}, b"\0\1")
     lead.end(75)
     assert [line.receive() for line in lines.values()] == [({"end": 75}, b"")] * 2
 
 
-def test_waiting_gives_what_the_function_gives(lead: Lead, lines: dict[str, Line]) -> None:
+def test_waiting_gives_what_the_function_gives(lead: Coordinator, lines: dict[str, Channel]) -> None:
     assert lead.wait(lambda: 7) == 7
     with pytest.raises(ZeroDivisionError):
         lead.wait(lambda: 1 // 0)
@@ -92,19 +92,19 @@ def test_waiting_gives_what_the_function_gives(lead: Lead, lines: dict[str, Line
 
 
 @pytest.mark.parametrize("name", ["worker 1", "server 0"])
-def test_a_lost_member_ends_the_waiting(lead: Lead, lines: dict[str, Line], name: str) -> None:
+def test_a_lost_member_ends_the_waiting(lead: Coordinator, lines: dict[str, Channel], name: str) -> None:
     threading.Timer(0.3, lines[name].close).start()
     with pytest.raises(LostWorkerError, match=rf"{name} \(here, process 7\) is gone: its connection is closed"):
         lead.wait(forever)
 
 
-def test_a_member_says_why_it_cannot_go_on(lead: Lead, lines: dict[str, Line]) -> None:
+def test_a_member_says_why_it_cannot_go_on(lead: Coordinator, lines: dict[str, Channel]) -> None:
     lines["worker 1"].send({"error": "x.jpg is no picture"})
     with pytest.raises(LostWorkerError, match=r"worker 1 \(here, process 7\): x.jpg is no picture"):
         lead.wait(forever)
 
 
-def test_who_does_not_know_the_key_or_is_not_expected_is_sent_away(lead: Lead) -> None:
+def test_who_does_not_know_the_key_or_is_not_expected_is_sent_away(lead: Coordinator) -> None:
     sent_away = []
 
     def come() -> None:
@@ -132,7 +132,7 @@ def test_an_introduction_that_is_none(hello: dict) -> None:
         _introduction(hello)
 
 
-def test_nobody_is_listened_to_once_all_have_come(lead: Lead, lines: dict[str, Line]) -> None:
+def test_nobody_is_listened_to_once_all_have_come(lead: Coordinator, lines: dict[str, Channel]) -> None:
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", lead._plan.port))
 
@@ -140,7 +140,7 @@ def test_nobody_is_listened_to_once_all_have_come(lead: Lead, lines: dict[str, L
 def test_the_key_of_a_slurm_job_lies_in_its_folder_only_until_all_have_come(tmp_path: Path) -> None:
     secret = Secret(None, tmp_path / "shared" / "x.key")
     plan = Plan(2, 1, "127.0.0.1", free_port(), secret, [], [Node(WORKER, 1)])
-    lead = Lead(cluster_config(compose(WORDS)), plan)
+    lead = Coordinator(cluster_config(compose(WORDS)), plan)
 
     def come() -> None:
         line = connect("127.0.0.1", plan.port, secret, 600)
@@ -157,7 +157,7 @@ def test_the_key_of_a_slurm_job_lies_in_its_folder_only_until_all_have_come(tmp_
 
 def test_a_signal_while_members_are_waited_for_leaves_no_key_behind(tmp_path: Path) -> None:
     secret = Secret(None, tmp_path / "shared" / "x.key")
-    lead = Lead(cluster_config(compose(WORDS)), Plan(2, 1, "127.0.0.1", free_port(), secret, [], [Node(WORKER, 1)]))
+    lead = Coordinator(cluster_config(compose(WORDS)), Plan(2, 1, "127.0.0.1", free_port(), secret, [], [Node(WORKER, 1)]))
 
     def interrupt() -> None:
         while not secret.file or not secret.file.exists():
@@ -175,7 +175,7 @@ def test_a_member_that_has_the_key_of_an_earlier_start_comes_in_with_the_present
     secret = Secret(None, tmp_path / "x.key")
     secret.publish()
     plan = Plan(2, 1, "127.0.0.1", free_port(), secret, [], [Node(WORKER, 1)])
-    lead = Lead(cluster_config(compose(WORDS)), plan)
+    lead = Coordinator(cluster_config(compose(WORDS)), plan)
     door = Door("127.0.0.1", plan.port, "of another run", lambda connection: connection.close())
     found = []
 
@@ -193,7 +193,7 @@ def test_a_member_that_has_the_key_of_an_earlier_start_comes_in_with_the_present
     assert found == [2]
 
 
-def answer(line: Line) -> None:
+def answer(line: Channel) -> None:
     """Signs of life, as a member gives them, in a thread until its line is closed."""
 
     def listen() -> None:
@@ -212,7 +212,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_worker_that_hangs_is_named_and_then_given_up(
-    lead: Lead, soon: None, caplog: pytest.LogCaptureFixture
+    lead: Coordinator, soon: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     lead._patience["patience_s"] = 0.4
     lines = gathered(lead, "worker 1", "server 0")
@@ -223,7 +223,7 @@ def test_a_worker_that_hangs_is_named_and_then_given_up(
     assert caplog.messages[-1].startswith("waiting 0 s for worker 1 (here, process 7)")
 
 
-def test_a_server_that_hangs_is_named(lead: Lead, soon: None) -> None:
+def test_a_server_that_hangs_is_named(lead: Coordinator, soon: None) -> None:
     lead._patience["patience_s"] = 0.4
     lines = gathered(lead, "worker 1", "server 0")
     answer(lines["worker 1"])
@@ -231,7 +231,7 @@ def test_a_server_that_hangs_is_named(lead: Lead, soon: None) -> None:
         lead.wait(forever)
 
 
-def test_a_worker_that_lives_but_does_not_come_is_named(lead: Lead, soon: None) -> None:
+def test_a_worker_that_lives_but_does_not_come_is_named(lead: Coordinator, soon: None) -> None:
     lead._patience["patience_s"] = 0.4
     lines = gathered(lead, "worker 1", "server 0")
     for line in lines.values():
@@ -241,7 +241,7 @@ def test_a_worker_that_lives_but_does_not_come_is_named(lead: Lead, soon: None) 
 
 
 def test_with_on_hung_wait_it_is_waited_for_without_end(
-    lead: Lead, soon: None, caplog: pytest.LogCaptureFixture
+    lead: Coordinator, soon: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     lead._patience["patience_s"], lead._patience["on_hung"] = 0.01, "wait"
     lines = gathered(lead, "worker 1", "server 0")
@@ -255,13 +255,13 @@ def test_with_on_hung_wait_it_is_waited_for_without_end(
     assert len(lines) == 2
 
 
-def test_a_signal_ends_the_waiting(lead: Lead, lines: dict[str, Line], soon: None) -> None:
+def test_a_signal_ends_the_waiting(lead: Coordinator, lines: dict[str, Channel], soon: None) -> None:
     lead.signal = lambda: "SIGTERM"
     with pytest.raises(InterruptedRun, match=r"^waiting for .*worker 1 \(here, process 7\).*; SIGTERM: stopped$"):
         lead.wait(forever)
 
 
-def test_parameters_for_a_worker_that_takes_nothing_in(lead: Lead, soon: None) -> None:
+def test_parameters_for_a_worker_that_takes_nothing_in(lead: Coordinator, soon: None) -> None:
     lead._patience["patience_s"] = 0.4
     lines = gathered(lead, "worker 1", "server 0")
     with pytest.raises(LostWorkerError, match=r"waited so long for worker 1 \(here, process 7\)"):
@@ -269,7 +269,7 @@ def test_parameters_for_a_worker_that_takes_nothing_in(lead: Lead, soon: None) -
     assert len(lines) == 2
 
 
-def test_a_step_that_is_finished_is_not_given_up_for_a_signal(lead: Lead, lines: dict[str, Line]) -> None:
+def test_a_step_that_is_finished_is_not_given_up_for_a_signal(lead: Coordinator, lines: dict[str, Channel]) -> None:
     lead.signal = lambda: "SIGTERM"
     assert lead.wait(lambda: threading.Event().wait(0.3)) is False
 
@@ -280,7 +280,7 @@ def test_members_that_do_not_come_are_named(monkeypatch: pytest.MonkeyPatch) -> 
     text = "cluster.timeout=0.5: after so many seconds worker 1 had not reached worker 0 at 127.0.0.1"
     with (
         pytest.raises(LostWorkerError, match=text),
-        leading(cluster_config(compose(["cluster=local", "cluster.timeout=0.5"]))),
+        launch_cluster(cluster_config(compose(["cluster=local", "cluster.timeout=0.5"]))),
     ):
         pass
 
@@ -289,12 +289,12 @@ def test_a_member_that_cannot_start(monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["cluster=ssh", "cluster.hosts=[localhost,127.0.0.1]", "cluster.ssh=/bin/false"]
     with (
         pytest.raises(LostWorkerError, match="did not start: ended with exit code 1"),
-        leading(cluster_config(compose(words))),
+        launch_cluster(cluster_config(compose(words))),
     ):
         pass
     with (
         pytest.raises(UserError, match="no-such-program cannot be started"),
-        leading(cluster_config(compose([*words[:2], "cluster.ssh=no-such-program"]))),
+        launch_cluster(cluster_config(compose([*words[:2], "cluster.ssh=no-such-program"]))),
     ):
         pass
 
@@ -302,7 +302,7 @@ def test_a_member_that_cannot_start(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_more_workers_than_pictures() -> None:
     with (
         pytest.raises(UserError, match="expected at least the number of devices of all workers"),
-        leading(cluster_config(compose(["cluster=local", "batch_size=1"]))),
+        launch_cluster(cluster_config(compose(["cluster=local", "batch_size=1"]))),
     ):
         pass
 
@@ -310,12 +310,12 @@ def test_more_workers_than_pictures() -> None:
 def test_a_port_in_use() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         words = ["cluster=local", f"cluster.port={taken.getsockname()[1]}"]
-        with pytest.raises(UserError, match="cannot be listened on"), leading(cluster_config(compose(words))):
+        with pytest.raises(UserError, match="cannot be listened on"), launch_cluster(cluster_config(compose(words))):
             pass
 
 
 def test_alone() -> None:
-    with leading(cluster_config(compose([]))) as nobody:
+    with launch_cluster(cluster_config(compose([]))) as nobody:
         assert nobody is None
 
 
@@ -323,6 +323,6 @@ def test_passes_that_do_not_share_a_batch_evenly() -> None:
     words = ["cluster=local", "cluster.workers=2", "training.accumulate=4", "batch_size=4"]
     with (
         pytest.raises(UserError, match="4 passes on 2 devices of all workers, take a multiple of 8"),
-        leading(cluster_config(compose(words))),
+        launch_cluster(cluster_config(compose(words))),
     ):
         pass

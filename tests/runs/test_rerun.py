@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 
 from ssd.config.compose import compose
-from ssd.runs.rerun import as_saved, changed, saved_words
+from ssd.runs.rerun import as_saved, changed, saved_overrides
 from ssd.utils.errors import UserError
 
 TIMES = {"train/images_per_second", "train/data_wait", "val/seconds"}
@@ -70,7 +70,7 @@ def run(tmp_path: Path) -> Callable[..., Path]:
 
 def again(run: Path, *words: str) -> DictConfig:
     said = [f"rerun={run}", *words]
-    return as_saved(compose([*saved_words(said), *said]))
+    return as_saved(compose([*saved_overrides(said), *said]))
 
 
 def test_changed_defaults_change_nothing(run: Callable[..., Path]) -> None:
@@ -99,12 +99,12 @@ def test_a_resumed_run_is_repeated_as_a_new_one(run: Callable[..., Path]) -> Non
 def test_no_rerun_changes_nothing() -> None:
     cfg = compose(["epochs=3"])
     assert as_saved(cfg) is cfg
-    assert saved_words(["epochs=3"]) == saved_words(["rerun=null"]) == []
+    assert saved_overrides(["epochs=3"]) == saved_overrides(["rerun=null"]) == []
 
 
 def test_what_is_no_run_is_told(tmp_path: Path, run: Callable[..., Path]) -> None:
     with pytest.raises(UserError, match="no run directory"):
-        saved_words([f"rerun={tmp_path}"])
+        saved_overrides([f"rerun={tmp_path}"])
     folder = run([])
     text = (folder / "config.yaml").read_text()
     (folder / "config.yaml").write_text(text + "of_another_time: 1\n")

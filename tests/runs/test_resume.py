@@ -14,9 +14,9 @@ from omegaconf import OmegaConf
 from ssd.checkpoint.index import read_index
 from ssd.config.compose import compose
 from ssd.config.targets import confined
-from ssd.run import again, main
-from ssd.runs.resume import check_same, command, differences, resume_words
-from ssd.utils.atomic_files import held
+from ssd.run import main, rerun_overrides
+from ssd.runs.resume import check_same, command, differences, resume_overrides
+from ssd.utils.atomic_files import try_file_lock
 from ssd.utils.errors import UserError
 
 TINY = [
@@ -43,14 +43,14 @@ def outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_no_resume_leaves_the_words_alone() -> None:
     for words in ([], ["epochs=2"], ["resume=null", "epochs=2"]):
-        assert resume_words(words) == words
+        assert resume_overrides(words) == words
 
 
 def test_a_run_of_another_job_cannot_be_resumed(tmp_path: Path) -> None:
     (tmp_path / ".hydra").mkdir()
     (tmp_path / ".hydra" / "overrides.yaml").write_text("- job=eval\n- model=x\n")
     with pytest.raises(UserError, match="a run of job=eval, no training"):
-        resume_words([f"resume={tmp_path}"])
+        resume_overrides([f"resume={tmp_path}"])
 
 
 def test_keys_of_a_group_that_is_chosen_anew_are_forgotten(tmp_path: Path) -> None:
@@ -58,14 +58,14 @@ def test_keys_of_a_group_that_is_chosen_anew_are_forgotten(tmp_path: Path) -> No
     saved = "- logger=[mlflow]\n- logger.mlflow.experiment=pets\n- +logger.x=1\n- epochs=3\n"
     (tmp_path / ".hydra" / "overrides.yaml").write_text(saved)
     (tmp_path / "config.yaml").write_text("seed: 0\n")
-    assert resume_words([f"resume={tmp_path}", "logger=[]"])[:2] == ["epochs=3", "logger=[]"]
-    assert resume_words([f"resume={tmp_path}"])[:2] == ["logger=[mlflow]", "logger.mlflow.experiment=pets"]
-    assert again([f"rerun={tmp_path}", "logger=[]"])[0] == "epochs=3"
+    assert resume_overrides([f"resume={tmp_path}", "logger=[]"])[:2] == ["epochs=3", "logger=[]"]
+    assert resume_overrides([f"resume={tmp_path}"])[:2] == ["logger=[mlflow]", "logger.mlflow.experiment=pets"]
+    assert rerun_overrides([f"rerun={tmp_path}", "logger=[]"])[0] == "epochs=3"
 
 
 def test_a_run_brings_its_own_words_and_directory(tmp_path: Path) -> None:
     run = made(tmp_path / "a=b 'c'", "batch_size=4", "optimizer=sgd", "seed=3")
-    words = resume_words([f"resume={run}", "epochs=9", "seed=4"])
+    words = resume_overrides([f"resume={run}", "epochs=9", "seed=4"])
     quoted = str(run).replace("'", "\\'")
     assert words[:4] == ["batch_size=4", "optimizer=sgd", "epochs=9", "seed=4"]
     assert words[4:] == [f"resume='{quoted}'", f"hydra.run.dir='{quoted}'"]
@@ -76,18 +76,18 @@ def test_a_run_brings_its_own_words_and_directory(tmp_path: Path) -> None:
 def test_a_run_killed_before_its_first_checkpoint(tmp_path: Path) -> None:
     (tmp_path / ".hydra").mkdir()
     (tmp_path / ".hydra" / "overrides.yaml").write_text("- batch_size=4\n- resume=auto\n- +dataset.x=1\n")
-    assert resume_words([f"resume={tmp_path}"])[:2] == ["batch_size=4", "+dataset.x=1"]
+    assert resume_overrides([f"resume={tmp_path}"])[:2] == ["batch_size=4", "+dataset.x=1"]
 
 
 @pytest.mark.parametrize("words", [["resume=nowhere"], ["-m", "resume=auto", "seed=1,2"]])
 def test_what_cannot_be_resumed(words: list[str], outputs: Path) -> None:
     with pytest.raises(UserError, match="resume="):
-        resume_words(words)
+        resume_overrides(words)
 
 
 def test_auto_takes_the_newest_that_fits(outputs: Path) -> None:
     words = ["batch_size=4", "resume=auto"]
-    assert resume_words(words) == words
+    assert resume_overrides(words) == words
     older = made(outputs / "1", "batch_size=4")
     newer = made(outputs / "2", "batch_size=4", "epochs=7", "logger=csv", "training.log_every=3")
     for number, (others, options) in enumerate(
@@ -101,12 +101,12 @@ def test_auto_takes_the_newest_that_fits(outputs: Path) -> None:
         made(outputs / f"3{number}", *others, **options)
     for place, run in enumerate(sorted(outputs.iterdir())):
         os.utime(run / "checkpoints" / "checkpoints.json", (place, place))
-    assert f"resume='{newer.relative_to(Path.cwd())}'" in resume_words(words)
-    with held(newer / ".lock", "x"):  # somebody is at work on it
-        assert f"resume='{older.relative_to(Path.cwd())}'" in resume_words(words)
+    assert f"resume='{newer.relative_to(Path.cwd())}'" in resume_overrides(words)
+    with try_file_lock(newer / ".lock", "x"):  # somebody is at work on it
+        assert f"resume='{older.relative_to(Path.cwd())}'" in resume_overrides(words)
     (newer / "checkpoints" / "checkpoints.json").write_text("{")
-    assert f"resume='{older.relative_to(Path.cwd())}'" in resume_words(words)
-    assert "batch_size=4" in resume_words(words)
+    assert f"resume='{older.relative_to(Path.cwd())}'" in resume_overrides(words)
+    assert "batch_size=4" in resume_overrides(words)
 
 
 def test_differences() -> None:

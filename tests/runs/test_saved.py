@@ -17,11 +17,11 @@ from omegaconf import OmegaConf
 from ssd.config.compose import compose
 from ssd.config.targets import confined, literal, make, own
 from ssd.data import make_dataset
-from ssd.run import again as again_words
+from ssd.run import rerun_overrides as again_words
 from ssd.runs.inherit import inherit
-from ssd.runs.rerun import as_saved, saved_words
-from ssd.runs.resume import resume_words
-from ssd.runs.saved import allowed_words, literal_names, read_config, read_words
+from ssd.runs.rerun import as_saved, saved_overrides
+from ssd.runs.resume import resume_overrides
+from ssd.runs.saved import allowed_overrides, literal_names, read_config, read_overrides
 from ssd.tracking.events import make_writers
 from ssd.utils.errors import UserError
 
@@ -52,12 +52,12 @@ def say(folder: Path, words: list[Any]) -> None:
 
 
 def resumed(folder: Path, *words: str) -> Any:
-    return resume_words([f"resume={folder}", *words])
+    return resume_overrides([f"resume={folder}", *words])
 
 
 def rerun(folder: Path, *words: str) -> Any:
     said = [f"rerun={folder}", *words]
-    return as_saved(compose([*saved_words(said), *said]))
+    return as_saved(compose([*saved_overrides(said), *said]))
 
 
 def evaluated(folder: Path, *words: str) -> Any:
@@ -119,7 +119,7 @@ def test_words_beside_the_dataset(reader: str, word: str, run: Path) -> None:
 )
 def test_what_words_of_a_run_say_of_hydra_and_downloads_is_not_used_again(word: str) -> None:
     with confined([]):
-        assert allowed_words([word, "epochs=3"], "run") == ["epochs=3"]
+        assert allowed_overrides([word, "epochs=3"], "run") == ["epochs=3"]
 
 
 @pytest.mark.parametrize("words", [["batch_size=4"], ["logger=[csv,mlflow]"], ["+dataset.x=1"], ["~logger.mlflow"],
@@ -128,20 +128,20 @@ def test_what_words_of_a_run_say_of_hydra_and_downloads_is_not_used_again(word: 
                                    ["logger.csv._target_=ssd.tracking.files.StepsCsv"]])  # fmt: skip
 def test_ordinary_words_are_used_again(words: list[str]) -> None:
     with confined([]):
-        assert allowed_words(words, "run") == words
+        assert allowed_overrides(words, "run") == words
 
 
 def test_what_the_user_names_is_used(run: Path, tmp_path: Path) -> None:
     say(run, ["dataset=custom", "dataset._target_=my.Mine", "cluster.hosts=[a,b]"])
     with confined(["dataset._target_=my.Mine", "cluster.hosts=[c]"]):
-        words = allowed_words(read_words(run / ".hydra" / "overrides.yaml"), "run")
+        words = allowed_overrides(read_overrides(run / ".hydra" / "overrides.yaml"), "run")
         assert words == ["dataset=custom", "dataset._target_=my.Mine"]
     (tmp_path / "mine" / "dataset").mkdir(parents=True)
     (tmp_path / "mine" / "dataset" / "own.yaml").write_text("# dataset._target_: a.Comment\n_target_: my.Mine  # it\n")
     with confined(["--config-dir", str(tmp_path / "mine")]):
-        assert allowed_words(["dataset._target_=my.Mine"], "run")
+        assert allowed_overrides(["dataset._target_=my.Mine"], "run")
         with pytest.raises(UserError, match=r"say it yourself: dataset._target_=a.Comment"):
-            allowed_words(["dataset._target_=a.Comment"], "run")
+            allowed_overrides(["dataset._target_=a.Comment"], "run")
 
 
 @pytest.mark.parametrize("key", ["logger", "backbone.network", "dataset", "augment"])

@@ -29,7 +29,7 @@ def test_a_child_that_does_not_end_is_killed(tmp_path: Path, monkeypatch: pytest
     hydra = {"job": {"num": 0}, "launcher": {"_target_": "x.BasicLauncher"}}
     monkeypatch.setattr(job.HydraConfig, "get", lambda: job.OmegaConf.create(hydra))
     monkeypatch.setattr(job, "task_overrides", lambda: ["seed=0"])
-    monkeypatch.setattr(job, "PATIENCE", 0.01)
+    monkeypatch.setattr(job, "EXIT_TIMEOUT", 0.01)
     monkeypatch.setattr(job, "subprocess", SimpleNamespace(**vars(subprocess) | {"Popen": Stopped}))
     with pytest.raises(KeyboardInterrupt):
         job.run_apart(job.OmegaConf.create({}), tmp_path / "0")

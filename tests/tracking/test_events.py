@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from ssd.runs.results import Results
 from ssd.tracking import Events, Writer, make_writers
-from ssd.tracking.events import Pruned, apart, finite
+from ssd.tracking.events import Pruned, epoch_namespace, finite
 from ssd.tracking.graph_nodes import GraphNode
 from ssd.utils.errors import InterruptedRun, UserError
 
@@ -189,7 +189,7 @@ def test_user_error_of_a_writer_stays_itself():
 
 
 def test_epoch_values_apart_from_step_values():
-    assert apart({"train/loss": 1.0, "val/map_11pt": 0.5}) == {"train_epoch/loss": 1.0, "val/map_11pt": 0.5}
+    assert epoch_namespace({"train/loss": 1.0, "val/map_11pt": 0.5}) == {"train_epoch/loss": 1.0, "val/map_11pt": 0.5}
 
 
 def test_finite():

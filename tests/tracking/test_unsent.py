@@ -163,7 +163,7 @@ def test_a_resumed_run_takes_no_other_files_either(run, tmp_path) -> None:
     (run.folder / "report.html").write_text("good")
     inside = str(run.folder / "report.html")
     waiting(run, "http://evil", ("artifact", ["/etc/passwd", ""]), ("artifact", [inside, ""]))
-    assert [entry.content[0] for entry in unsent.of_earlier(run)] == [inside]
+    assert [entry.content[0] for entry in unsent.pending_entries(run)] == [inside]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from ssd.config.compose import compose
 from ssd.mxnet_compat import mx
 from ssd.tracking.events import Events
-from ssd.training.fit import Fit
+from ssd.training.fit import TrainLoop
 from ssd.training.hook import Hook
 from ssd.training.losses import StepLosses
 from ssd.training.progress import Progress
@@ -60,7 +60,7 @@ def loop_steps() -> Callable[..., list[StepLosses]]:
         losses = []
 
         class Losses(Hook):
-            def after_step(self, loop: Fit) -> None:
+            def after_step(self, loop: TrainLoop) -> None:
                 losses.append(loop.losses)
 
         left = iter(batches)
@@ -68,7 +68,7 @@ def loop_steps() -> Callable[..., list[StepLosses]]:
             steps=first + len(batches), batch_size=BATCH, start=lambda epoch, batch: None, next=lambda: next(left)
         )
         keeper: Any = SimpleNamespace(trainer=trainer, progress=Progress(step=first), mark=lambda: None)
-        Fit(keeper, loader, 1, [*hooks, Losses()], events).run()
+        TrainLoop(keeper, loader, 1, [*hooks, Losses()], events).run()
         return losses
 
     return run

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from ssd.config.compose import compose
 from ssd.config.parts import trainer_config
-from ssd.data.loaders.base import Share
+from ssd.data.loaders.base import Shard
 from ssd.mxnet_compat import mx
 from ssd.training.distributed import _packed, read_beginning
 from ssd.training.losses import StepLosses
@@ -31,7 +31,7 @@ def settings(*words: str) -> DictConfig:
     return compose([*plain, "cluster=local", *words])
 
 
-def batch(share: Share) -> Any:
+def batch(share: Shard) -> Any:
     """Its part of a batch of noise with a different number of boxes per picture."""
     rng = np.random.default_rng(0)
     label = np.full((BATCH, 4, 6), -1, np.float32)
@@ -44,7 +44,7 @@ def batch(share: Share) -> Any:
     return mx.io.DataBatch([mx.nd.array(data[here])], [mx.nd.array(label[here])], pad=0)
 
 
-def trainer_of(cfg: DictConfig, share: Share) -> Trainer:
+def trainer_of(cfg: DictConfig, share: Shard) -> Trainer:
     count = len(share.of(BATCH))
     shapes = SimpleNamespace(
         provide_data=[mx.io.DataDesc("data", (count, 3, 64, 64))],
@@ -63,7 +63,7 @@ class Partner:
         self._trainer = trainer
 
     def sum(self, losses: StepLosses, gradients: Sequence[Sequence[Any]]) -> StepLosses:
-        theirs = self._trainer.backward(batch(Share(1, 2)), 0)
+        theirs = self._trainer.backward(batch(Shard(1, 2)), 0)
         for ours, others in zip(gradients, self._trainer.gradients, strict=True):
             total = sum(array.asnumpy() for array in [*ours, *others])
             for array in ours:
@@ -87,9 +87,9 @@ def test_two_that_share_a_step_do_what_one_alone_does(devices: str, compat: str)
     ids = [0] if compat == "null" else list(range(2 * len(cfg.device.ids)))
     alone = settings(f"device.ids={ids}", f"compat={compat}", "cluster=none")
     cfg.init.freeze_bn = alone.init.freeze_bn = True
-    one, first = trainer_of(alone, Share()), trainer_of(cfg, Share(0, 2))
-    first.exchange = Partner(trainer_of(cfg, Share(1, 2)))  # type: ignore[assignment]
-    expected, losses = one.step(batch(Share())), first.step(batch(Share(0, 2)))
+    one, first = trainer_of(alone, Shard()), trainer_of(cfg, Shard(0, 2))
+    first.exchange = Partner(trainer_of(cfg, Shard(1, 2)))  # type: ignore[assignment]
+    expected, losses = one.step(batch(Shard())), first.step(batch(Shard(0, 2)))
     for name in ("cross_entropy_sum", "anchors", "smooth_l1_sum", "positives", "divisor"):
         assert getattr(losses, name) == pytest.approx(getattr(expected, name), rel=1e-5), name
     for name, array in one.raw_params()[0].items():
@@ -97,12 +97,12 @@ def test_two_that_share_a_step_do_what_one_alone_does(devices: str, compat: str)
 
 
 def test_a_step_in_which_a_worker_is_lost_leaves_everything_as_it_was() -> None:
-    trainer = trainer_of(settings(), Share(0, 2))
+    trainer = trainer_of(settings(), Shard(0, 2))
     trainer.exchange = Lost()  # type: ignore[assignment]
     before = [{name: array.asnumpy() for name, array in part.items()} for part in trainer.raw_params()]
     assert before[1]  # statistics of BatchNorm
     with pytest.raises(LostWorkerError):
-        trainer.step(batch(Share(0, 2)))
+        trainer.step(batch(Shard(0, 2)))
     trainer.undo()
     for part, values in zip(trainer.raw_params(), before, strict=True):
         for name, array in part.items():

@@ -12,7 +12,7 @@ from ssd.config.compose import compose
 from ssd.config.parts import trainer_config
 from ssd.mxnet_compat import mx
 from ssd.tracking import Events, Writer
-from ssd.training.monitor import ENOUGH, Monitor, sample
+from ssd.training.monitor import HISTOGRAM_SAMPLES, Monitor, sample
 from ssd.training.trainer import Trainer
 
 CLASSES = ["a", "b"]
@@ -158,11 +158,11 @@ def test_a_pattern_without_any_array_is_told_once(trained: Trained, caplog: pyte
 
 
 def test_large_arrays_are_sampled() -> None:
-    values = np.random.default_rng(0).normal(size=(3, 2 * ENOUGH)).astype(np.float32)
+    values = np.random.default_rng(0).normal(size=(3, 2 * HISTOGRAM_SAMPLES)).astype(np.float32)
     found = sample(mx.nd.array(values))
-    assert found.shape == (ENOUGH,)
+    assert found.shape == (HISTOGRAM_SAMPLES,)
     assert np.isin(found, values).all()
     assert found.std() == pytest.approx(1, abs=0.02)
-    assert len(np.unique(found)) > 0.8 * ENOUGH
+    assert len(np.unique(found)) > 0.8 * HISTOGRAM_SAMPLES
     np.testing.assert_array_equal(sample(mx.nd.array(values)), found)
     np.testing.assert_array_equal(sample(mx.nd.array(values[:, :5])), values[:, :5].ravel())

@@ -9,12 +9,12 @@ import pytest
 from ssd.checkpoint.model import Model, ModelSpec
 from ssd.config.compose import compose
 from ssd.config.parts import loader_config, trainer_config
-from ssd.data.base import Sample, no_boxes
+from ssd.data.base import Sample, empty_boxes
 from ssd.data.datasets.build import make_dataset
 from ssd.data.loaders.build import make_train_loader
 from ssd.data.recordio.cache import ensure_records, label_width
 from ssd.detection.detector import Detector
-from ssd.evaluation.measure import measure
+from ssd.evaluation.measure import evaluate
 from ssd.jobs.common import seed_everything
 from ssd.training.trainer import Trainer
 
@@ -36,7 +36,7 @@ def textured(folder: Path, count: int, seed: int) -> list[Sample]:
         picture = 128 + pattern[..., None] * random.uniform(-90, 90, 3) + random.normal(0, 4, (SIZE, SIZE, 3))
         path = folder / f"empty_{number:03d}.jpg"
         cv2.imwrite(str(path), np.clip(picture, 0, 255).astype(np.uint8))
-        samples.append(Sample(path.stem, path, SIZE, SIZE, no_boxes()))
+        samples.append(Sample(path.stem, path, SIZE, SIZE, empty_boxes()))
     return samples
 
 
@@ -63,9 +63,9 @@ def test_false_alarms_on_empty_pictures_drop(tmp_path: Path) -> None:
     rules = compose([]).metric
     for count in (0, compose([]).matching.min_negatives):
         detector = trained(count, 12, train, tmp_path / "records")
-        found = measure(detector, empty, rules).detections
+        found = evaluate(detector, empty, rules).detections
         alarms[count] = sum(int((rows[:, 1] >= 0.4).sum()) for rows in found)
-        precision[count] = measure(detector, shapes.split("val"), rules).values()["map_area"]
+        precision[count] = evaluate(detector, shapes.split("val"), rules).values()["map_area"]
     off, on = alarms
     assert alarms[off] >= 10
     assert alarms[on] <= alarms[off] / 2

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ssd.checkpoint.model import ModelSpec, stamp
+from ssd.checkpoint.model import ModelSpec, attach_spec
 from ssd.config.compose import compose
 from ssd.config.parts import trainer_config
 from ssd.mxnet_compat import mx
 from ssd.symbol import build_train
-from ssd.training.start import Source, take_over
+from ssd.training.start import WeightSource, load_matching
 from ssd.training.trainer import Trainer
 from ssd.utils.errors import UserError
 
@@ -26,7 +26,7 @@ def saved(tmp_path: Path, settings, noise) -> Path:
     mx.random.seed(5)
     trainer = Trainer(trainer_config(settings()), CLASSES, noise(64), 100)
     spec = ModelSpec.from_config(settings(), CLASSES)
-    (tmp_path / "x-symbol.json").write_text(stamp(trainer.symbol, spec).tojson())
+    (tmp_path / "x-symbol.json").write_text(attach_spec(trainer.symbol, spec).tojson())
     arg_params, aux_params = trainer.params()
     rng = np.random.default_rng(0)
     arrays = {f"arg:{name}": mx.nd.array(rng.normal(size=array.shape)) for name, array in arg_params.items()}
@@ -100,7 +100,7 @@ def test_a_shape_that_does_not_fit_is_told(caplog: pytest.LogCaptureFixture) -> 
     caplog.set_level(logging.INFO)
     graph = build_train(compose(["data_shape=64"]), 3)
     params = {"stage1_1_conv2d_weight": mx.nd.ones((2, 2)), "stage1_1_batchnorm_gamma": mx.nd.ones(16)}
-    take_over(graph, SHAPES, Source("x.params", params, {}, None), CLASSES, by_class=False)
+    load_matching(graph, SHAPES, WeightSource("x.params", params, {}, None), CLASSES, by_class=False)
     assert "stage1_1_conv2d_weight" in caplog.text
     assert "shape (2, 2) in the file, (16, 3, 3, 3) here" in caplog.text
 
@@ -108,13 +108,13 @@ def test_a_shape_that_does_not_fit_is_told(caplog: pytest.LogCaptureFixture) -> 
 @pytest.mark.parametrize(
     ("source", "by_class", "part"),
     [
-        (Source("x.params", {"other": mx.nd.ones(1)}, {}, CLASSES), False, "none of its 1 parameters fits"),
-        (Source("x.params", {}, {}, None), True, "says nothing of its classes"),
+        (WeightSource("x.params", {"other": mx.nd.ones(1)}, {}, CLASSES), False, "none of its 1 parameters fits"),
+        (WeightSource("x.params", {}, {}, None), True, "says nothing of its classes"),
     ],
 )
-def test_nothing_to_take_is_an_error(source: Source, by_class: bool, part: str) -> None:
+def test_nothing_to_take_is_an_error(source: WeightSource, by_class: bool, part: str) -> None:
     with pytest.raises(UserError, match=part):
-        take_over(build_train(compose(["data_shape=64"]), 3), SHAPES, source, CLASSES, by_class)
+        load_matching(build_train(compose(["data_shape=64"]), 3), SHAPES, source, CLASSES, by_class)
 
 
 def test_weights_must_be_named(settings, noise) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from ssd.checkpoint.model import Model, ModelSpec, stamp
+from ssd.checkpoint.model import Model, ModelSpec, attach_spec
 from ssd.config.compose import compose
 from ssd.config.parts import trainer_config
 from ssd.detection.detector import Detector
@@ -164,7 +164,7 @@ def test_bytes_are_normalised_on_the_device(devices: str, compat: str) -> None:
         for name in params:
             np.testing.assert_allclose(params[name].asnumpy(), expected[name].asnumpy(), atol=1e-5, err_msg=name)
     spec = ModelSpec.from_config(cfg, CLASSES)
-    model = Model(spec, stamp(trainer.symbol, spec), *trainer.params())
+    model = Model(spec, attach_spec(trainer.symbol, spec), *trainer.params())
     image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
     assert Detector(model, mx.cpu(), 1).predict([image])[0].shape[1] == 6
 

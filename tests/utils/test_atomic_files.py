@@ -13,16 +13,16 @@ from ssd.data.images import read_bytes
 from ssd.utils import atomic_files
 from ssd.utils.atomic_files import (
     BOOT_ID,
-    alone,
-    durable_file,
-    held,
-    is_held,
+    atomic_dir,
+    durable_write,
+    exclusive_dir,
+    is_locked,
     open_regular,
     publish,
     read_limited,
     read_text,
     sweep,
-    whole_folder,
+    try_file_lock,
     write_atomically,
 )
 from ssd.utils.errors import UserError
@@ -31,7 +31,7 @@ needs_boot_id = pytest.mark.skipif(not BOOT_ID.exists(), reason="this system doe
 
 
 def test_the_folder_appears_when_all_is_written(tmp_path):
-    with whole_folder(tmp_path / "new" / "x") as draft:
+    with atomic_dir(tmp_path / "new" / "x") as draft:
         (draft / "a").write_text("1")
         assert not (tmp_path / "new" / "x").exists()
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["x"]
@@ -40,7 +40,7 @@ def test_the_folder_appears_when_all_is_written(tmp_path):
 
 def test_a_failure_leaves_nothing(tmp_path):
     def fail():
-        with whole_folder(tmp_path / "x") as draft:
+        with atomic_dir(tmp_path / "x") as draft:
             (draft / "a").write_text("1")
             raise KeyboardInterrupt
 
@@ -50,9 +50,9 @@ def test_a_failure_leaves_nothing(tmp_path):
 
 
 def test_who_comes_second_keeps_what_is_there(tmp_path):
-    with whole_folder(tmp_path / "x") as slow:
+    with atomic_dir(tmp_path / "x") as slow:
         (slow / "a").write_text("slow")
-        with whole_folder(tmp_path / "x") as fast:
+        with atomic_dir(tmp_path / "x") as fast:
             (fast / "a").write_text("fast")
     assert (tmp_path / "x/a").read_text() == "fast"
     assert len(list(tmp_path.iterdir())) == 1
@@ -60,7 +60,7 @@ def test_who_comes_second_keeps_what_is_there(tmp_path):
 
 def test_a_place_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot write .*file/x: Not a directory"), whole_folder(tmp_path / "file/x"):
+    with pytest.raises(UserError, match="cannot write .*file/x: Not a directory"), atomic_dir(tmp_path / "file/x"):
         pass
 
 
@@ -84,7 +84,7 @@ def test_one_at_a_time_and_what_lies_there_stays(tmp_path):
     most: list[int] = []
 
     def work() -> None:
-        with alone(folder):
+        with exclusive_dir(folder):
             inside.append(1)
             most.append(len(inside))
             time.sleep(0.02)
@@ -97,7 +97,7 @@ def test_one_at_a_time_and_what_lies_there_stays(tmp_path):
         worker.join()
     assert most == [1, 1, 1, 1]
     (folder / "half").write_text("done")
-    with alone(folder):
+    with exclusive_dir(folder):
         assert (folder / "half").read_text() == "done"
         publish(folder, tmp_path / "x")
     assert [path.name for path in (tmp_path / "x").iterdir()] == ["half"]
@@ -105,7 +105,7 @@ def test_one_at_a_time_and_what_lies_there_stays(tmp_path):
 
 def test_a_place_where_nobody_can_be_alone(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="cannot write .*file/x"), alone(tmp_path / "file" / "x"):
+    with pytest.raises(UserError, match="cannot write .*file/x"), exclusive_dir(tmp_path / "file" / "x"):
         pass
 
 
@@ -114,12 +114,12 @@ def test_a_durable_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypa
     sync, rename = os.fsync, os.replace
     monkeypatch.setattr(os, "fsync", lambda handle: (happened.append("fsync"), sync(handle)))
     monkeypatch.setattr(os, "replace", lambda *names: (happened.append("rename"), rename(*names)))
-    with durable_file(tmp_path / "x") as draft:
+    with durable_write(tmp_path / "x") as draft:
         draft.write_text("1")
         assert not (tmp_path / "x").exists()
     assert happened == ["fsync", "rename", "fsync"]  # the last one of the folder
     assert (tmp_path / "x").read_text() == "1"
-    with pytest.raises(ZeroDivisionError), durable_file(tmp_path / "x") as draft:
+    with pytest.raises(ZeroDivisionError), durable_write(tmp_path / "x") as draft:
         draft.write_text(str(1 / 0))
     assert (tmp_path / "x").read_text() == "1"
     assert len(list(tmp_path.iterdir())) == 1
@@ -127,14 +127,14 @@ def test_a_durable_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypa
 
 def test_a_held_file_is_held_once(tmp_path):
     lock = tmp_path / ".lock"
-    assert not is_held(lock)
+    assert not is_locked(lock)
     assert not lock.exists()
-    with held(lock, "run 1"):
-        assert is_held(lock)
-        with pytest.raises(UserError, match="run 1: another process is at work on it"), held(lock, "run 1"):
+    with try_file_lock(lock, "run 1"):
+        assert is_locked(lock)
+        with pytest.raises(UserError, match="run 1: another process is at work on it"), try_file_lock(lock, "run 1"):
             pass
-    assert not is_held(lock)
-    with held(lock, "run 1"):
+    assert not is_locked(lock)
+    with try_file_lock(lock, "run 1"):
         pass
 
 
@@ -214,7 +214,7 @@ def test_a_live_process_ends_well_beside_a_sweep(tmp_path, drafting):
 def test_whoever_writes_there_next_sweeps(tmp_path, drafting):
     drafting.kill()
     drafting.wait()
-    with whole_folder(tmp_path / "other"):
+    with atomic_dir(tmp_path / "other"):
         assert len(names(tmp_path)) == 1
     assert names(tmp_path) == ["other"]
 
@@ -236,7 +236,7 @@ def test_nobody_elses_files_are_swept(tmp_path):
 def test_a_long_name_has_a_draft(tmp_path):
     for name in ("x" * 250, "\u00e4" * 120):
         write_atomically(tmp_path / name, b"1")
-        with whole_folder(tmp_path / f"{name[:-1]}y"):
+        with atomic_dir(tmp_path / f"{name[:-1]}y"):
             pass
     assert len(names(tmp_path)) == 4
 
@@ -261,7 +261,7 @@ def test_a_draft_that_is_swept_before_it_is_locked_is_made_again(tmp_path, monke
 
     monkeypatch.setattr(atomic_files, "_new_folder", made)
     monkeypatch.setattr(atomic_files.fcntl, "flock", locked)
-    with whole_folder(tmp_path / "x") as draft:
+    with atomic_dir(tmp_path / "x") as draft:
         (draft / "a").write_text("1")
     assert gone
     assert names(tmp_path) == ["x"]

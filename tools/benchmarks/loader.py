@@ -30,8 +30,8 @@ from ssd.data.datasets.build import make_dataset
 from ssd.data.loaders.build import make_train_loader
 from ssd.data.recordio.cache import Records, ensure_records
 from ssd.data.transforms.augmenter import INTERPOLATIONS
-from ssd.data.transforms.color import sample_shifts, shifted
-from ssd.data.transforms.crop import centres_inside, clipped, relative_to, sample_windows
+from ssd.data.transforms.color import apply_jitter, sample_shifts
+from ssd.data.transforms.crop import centres_inside, clipped, relative_to, sample_crops
 from ssd.utils.cpu import usable_cores
 
 Epoch = Callable[[], int]  # makes one epoch, returns its number of pictures
@@ -160,7 +160,7 @@ def _stepwise(task: tuple[Sample, int], augment: Augment, side: tuple[int, int])
     cv2.setNumThreads(1)
     sample, seed = task
     rng = np.random.default_rng(seed)
-    image = shifted(
+    image = apply_jitter(
         cv2.imdecode(np.frombuffer(sample.read(), np.uint8), cv2.IMREAD_COLOR), sample_shifts(augment, 1, rng)[0]
     )
     height, width = image.shape[:2]
@@ -168,7 +168,7 @@ def _stepwise(task: tuple[Sample, int], augment: Augment, side: tuple[int, int])
     if rng.random() < augment.mirror:
         image, corners = cv2.flip(image, 1), np.abs(corners[:, [2, 1, 0, 3]] - (1, 0, 1, 0))
     seen = corners[None] if len(corners) else np.full((1, 1, 4), np.nan)
-    window = sample_windows(seen, np.array([width / height]), augment, rng)[0]
+    window = sample_crops(seen, np.array([width / height]), augment, rng)[0]
     corners = corners[centres_inside(corners, window[None])[:, 0]]
     left, top, right, bottom = (round(edge * length) for edge, length in zip(window, (width, height) * 2, strict=True))
     above, below, before, behind = (max(0, edge) for edge in (-top, bottom - height, -left, right - width))

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ssd.data.base import Sample, no_boxes
+from ssd.data.base import Sample, empty_boxes
 from ssd.data.datasets.listing import picture_sizes, pictures_in
 from ssd.data.recordio.cache import ensure_records
 
@@ -27,7 +27,7 @@ def main(folder: str, rounds: str = "7") -> None:
     files = pictures_in(Path(folder))
     sizes = picture_sizes(files)
     samples = [
-        Sample(str(number), file, *size.result(), no_boxes())
+        Sample(str(number), file, *size.result(), empty_boxes())
         for number, (file, size) in enumerate(zip(files, sizes, strict=True))
     ]
     megabytes = sum(file.stat().st_size for file in files) / 1e6

@@ -24,7 +24,7 @@ from ssd.checkpoint.model import Model, ModelSpec
 from ssd.config.compose import compose
 from ssd.config.overrides import groups
 from ssd.detection.sources import iterate
-from ssd.export.agreement import Answers, agreement
+from ssd.export.agreement import ModelUnderTest, agreement
 from ssd.export.calibration import METHODS
 from ssd.export.formats import FORMATS, Calibration
 from ssd.graph_passes.fold_constants import with_constants
@@ -108,12 +108,12 @@ def main() -> None:
 
 def _line(network: str, name: str, model: Model, images: list[np.ndarray]) -> bool:
     started = time.monotonic()
-    trained = Answers.of_model(model, mx.cpu())
+    trained = ModelUnderTest.of_model(model, mx.cpu())
     calibration = Calibration(lambda: (trained.opened.preprocess([image]) for image in images), METHODS[0])
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / FORMATS[name].name
         FORMATS[name].write(model, path, calibration)
-        exported = Answers.of_file(path, mx.cpu())
+        exported = ModelUnderTest.of_file(path, mx.cpu())
         found = agreement(trained, exported, images)
         truth = in_float64(model, trained.opened.preprocess(images[:1]))
         rounding, exact = (

@@ -42,8 +42,8 @@ import numpy as np
 from omegaconf import OmegaConf
 
 from ssd.checkpoint.index import NAME
-from ssd.checkpoint.model import SPEC_ATTRIBUTE, Model, ModelSpec, load_model, load_params, stamp
-from ssd.checkpoint.store import Checkpoints, Keep
+from ssd.checkpoint.model import SPEC_ATTRIBUTE, Model, ModelSpec, attach_spec, load_model, load_params
+from ssd.checkpoint.store import Checkpoints, RetentionPolicy
 from ssd.config.compose import compose
 from ssd.config.paths import CONF
 from ssd.data.datasets import download, voc_xml, yolo_text
@@ -71,9 +71,9 @@ from ssd.jobs.compare import lines_of, table_of
 from ssd.jobs.train import guard_config
 from ssd.mxnet_compat import mx
 from ssd.runs.inherit import inherit
-from ssd.runs.rerun import as_saved, saved_words
+from ssd.runs.rerun import as_saved, saved_overrides
 from ssd.runs.results import Conditions, Results
-from ssd.runs.resume import check_same, resume_words
+from ssd.runs.resume import check_same, resume_overrides
 from ssd.sweeps import leaderboard, study
 from ssd.sweeps.outcome import FINISHED, Outcome
 from ssd.symbol import build_train
@@ -85,7 +85,7 @@ from ssd.tracking.files import Table
 from ssd.tracking.mlflow.outbox import Entry
 from ssd.tracking.mlflow.store import Settings
 from ssd.training.guards import Guards
-from ssd.training.train_state import Keeper, Often
+from ssd.training.train_state import SaveInterval, TrainState
 from ssd.training.trainer import Trainer
 from ssd.utils.errors import UserError
 
@@ -296,7 +296,7 @@ def model() -> Model:
     """The small network with random weights, in the form for training."""
     cfg = config()
     spec = ModelSpec.from_config(cfg, CLASSES)
-    graph = stamp(build_train(cfg, len(CLASSES)), spec)
+    graph = attach_spec(build_train(cfg, len(CLASSES)), spec)
     shapes, _, aux_shapes = graph.infer_shape(data=(1, 3, SIDE, SIDE), label=(1, 3, 6))
     rng = np.random.default_rng(0)
     named = [pair for pair in zip(graph.list_arguments(), shapes, strict=True) if pair[0] not in ("data", "label")]
@@ -321,7 +321,7 @@ def make_index(folder: Path) -> None:
     (folder / NAME).write_text(json.dumps(index))
 
 
-def keeper(folder: Path, *, resumed: bool) -> Keeper:
+def keeper(folder: Path, *, resumed: bool) -> TrainState:
     """A training of two steps an epoch, at its beginning or where its checkpoint is."""
     cfg, batch = (
         compose([f"data_shape={SIDE}", "backbone=small", "batch_size=2", "training.ema=0.9"]),
@@ -330,17 +330,17 @@ def keeper(folder: Path, *, resumed: bool) -> Keeper:
     data = SimpleNamespace(
         provide_data=[mx.io.DataDesc("data", batch)], provide_label=[mx.io.DataDesc("label", LABELS)]
     )
-    checkpoints = Checkpoints(folder, "val/map_11pt", Keep(1, None))
+    checkpoints = Checkpoints(folder, "val/map_11pt", RetentionPolicy(1, None))
     saved = checkpoints.resume([]) if resumed else checkpoints.begin([])
     trainer = Trainer(cfg, CLASSES, data, 4, saved.start if saved else None)
     hooks = {"guards": Guards(guard_config(cfg), "val/map_11pt", checkpoints.advice), "ema": trainer.ema}
-    made = Keeper(trainer, hooks, checkpoints, Often(None, None), "images")
+    made = TrainState(trainer, hooks, checkpoints, SaveInterval(None, None), "images")
     if saved:
         made.restore(saved, 2)
     return made
 
 
-def step(training: Keeper) -> None:
+def step(training: TrainState) -> None:
     label = np.full(LABELS, -1, np.float32)
     label[:, 0] = 0, 0.2, 0.2, 0.6, 0.6, 0
     noise = np.random.default_rng(0).normal(0, 1, (2, 3, SIDE, SIDE)).astype(np.float32)
@@ -383,7 +383,7 @@ def make_study(folder: Path) -> None:
     cfg.hydra.sweeper.n_trials = 2
     study.search(cfg, SimpleNamespace(launch=lambda jobs, initial_job_idx: []), SPACE)  # type: ignore[arg-type]
     space, fixed = study.split(SPACE)
-    study.ask(study.open_study(cfg.hydra.sweeper, fixed), cfg.hydra.sweeper, 0, space)
+    study.next_trial(study.open_study(cfg.hydra.sweeper, fixed), cfg.hydra.sweeper, 0, space)
 
 
 def read_study(folder: Path) -> None:
@@ -660,9 +660,9 @@ def read_saved_run(folder: Path) -> None:
     """As rerun=, resume= and model= do, each by itself."""
     run, problem = folder / "run", None
     for read in (
-        lambda: resume_words([f"resume={run}"]),
+        lambda: resume_overrides([f"resume={run}"]),
         lambda: check_same(run, config()),
-        lambda: as_saved(compose([*saved_words([f"rerun={run}"]), f"rerun={run}"])),
+        lambda: as_saved(compose([*saved_overrides([f"rerun={run}"]), f"rerun={run}"])),
         lambda: compose(inherit(["job=eval", f"model={run}"])),
         lambda: inherit(["experiments=finetune", f"init.weights={run}"]),
         lambda: Table(run / "metrics.csv", "step").cut(10),
@@ -702,7 +702,7 @@ def make_unsent(folder: Path) -> None:
 def read_unsent(folder: Path) -> None:
     list(clean.references(folder))
     run, _, _ = unsent.load(folder)
-    unsent.of_earlier(replace(run, resumed_at=5))
+    unsent.pending_entries(replace(run, resumed_at=5))
 
 
 def make_events(folder: Path) -> None:

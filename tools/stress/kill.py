@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from ssd.checkpoint.index import FOLDER, NAME, damage, read_index
+from ssd.checkpoint.index import FOLDER, NAME, read_index, verify_checksum
 
 EPOCHS = 50
 TINY = [
@@ -339,7 +339,7 @@ def state(run: Path) -> str:
     index = read_index(path)
     for entry in index["kept"]:
         for kind in ("params", "states"):
-            if entry[kind] is not None and (wrong := damage(path.parent, entry, kind)):
+            if entry[kind] is not None and (wrong := verify_checksum(path.parent, entry, kind)):
                 raise SystemExit(f"FAILED: {wrong}")
     strays = len(list(path.parent.glob(".*.tmp")))
     return f"step {index['last']['step']} saved" + (f", {strays} half-written file" if strays else "")

@@ -12,7 +12,7 @@ from hydra.errors import InstantiationException
 from ssd.config.parts import plain
 from ssd.config.targets import check_targets, make
 from ssd.data.base import Dataset
-from ssd.data.datasets.wrappers import ClassSubset, Fewer
+from ssd.data.datasets.wrappers import ClassSubset, Subset
 from ssd.data.inspection.checks import class_names
 from ssd.data.inspection.problems import ON_ERROR, REFUSE
 from ssd.utils.errors import UserError
@@ -22,7 +22,7 @@ OFFERED = ("name", "classes", "holdout")  # keys of every dataset that a class n
 
 
 @dataclass(frozen=True)
-class Common:
+class DatasetOptions:
     """The keys of `dataset` that every format has; conf/config.yaml says what they mean."""
 
     unknown_classes: str = "error"
@@ -35,7 +35,7 @@ class Common:
     archives: Mapping[str, Any] | None = None
 
     @classmethod
-    def out_of(cls, node: dict[str, Any]) -> "Common":
+    def out_of(cls, node: dict[str, Any]) -> "DatasetOptions":
         """Takes these keys out of `node`; absent ones (in the parts of a concatenation) mean "nothing special"."""
         common = cls(**{field.name: node.pop(field.name) for field in fields(cls) if field.name in node})
         if common.unknown_classes not in UNKNOWN_CLASSES:
@@ -66,7 +66,7 @@ def make_dataset(cfg: Mapping[Any, Any]) -> Dataset:
     Errors of the class itself come out as they are; a wrong `_target_` or option is a UserError.
     """
     node: dict[str, Any] = dict(plain(cfg))
-    common = Common.out_of(node)
+    common = DatasetOptions.out_of(node)
     common.fetch(node.get("root"))
     if common.group_by is not None and isinstance(node.get("holdout"), Mapping):
         node["holdout"] = {**node["holdout"], "group_by": common.group_by}
@@ -75,7 +75,7 @@ def make_dataset(cfg: Mapping[Any, Any]) -> Dataset:
     classes = node.get("classes")
     if common.unknown_classes == "drop" and classes:
         node["classes"] = None  # all there are, of which take_part leaves the chosen
-    return take_part(_instantiate(node), classes, common)
+    return apply_options(_instantiate(node), classes, common)
 
 
 def _instantiate(node: dict[str, Any]) -> Dataset:
@@ -107,8 +107,8 @@ def _parameters(target: str) -> set[str]:
         return set(OFFERED)
 
 
-def take_part(dataset: Dataset, classes: Sequence[str] | None, common: Common) -> Dataset:
+def apply_options(dataset: Dataset, classes: Sequence[str] | None, common: DatasetOptions) -> Dataset:
     """`dataset` as the common keys narrow it; itself when they do not."""
     if common.unknown_classes == "drop" and classes:
         dataset = ClassSubset(dataset, [classes] if isinstance(classes, str) else classes, common.keep_empty)
-    return dataset if common.max_images is None else Fewer(dataset, common.max_images)
+    return dataset if common.max_images is None else Subset(dataset, common.max_images)

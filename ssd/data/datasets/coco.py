@@ -13,12 +13,12 @@ import numpy as np
 from ssd.data.base import Dataset, Sample, every_number, only_image
 from ssd.data.coverage import UNLISTED, Coverage
 from ssd.data.datasets import coco_json
-from ssd.data.datasets.coco_json import Id, Instances, Picture
+from ssd.data.datasets.coco_json import CocoImage, Id, Instances
 from ssd.data.datasets.listing import existing_root
 from ssd.data.datasets.named_images import ImageFolder, clean, ids, relative
 from ssd.data.datasets.splits import HoldOut
-from ssd.data.inspection.checks import BoxChecker, class_index, position
-from ssd.data.inspection.problems import refuse, skipping
+from ssd.data.inspection.checks import BoxChecker, class_index, find_class
+from ssd.data.inspection.problems import reject, skip_invalid
 from ssd.utils.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -106,19 +106,19 @@ class COCO(Dataset):
 
     def _numbers(self, categories: Mapping[int, str], raw: Mapping[int, Id]) -> tuple[Id, ...] | None:
         names, ids = list(categories.values()), list(categories)
-        places = {index: position(name, names) for index, name in enumerate(self.classes)}
+        places = {index: find_class(name, names) for index, name in enumerate(self.classes)}
         known = {index: raw[ids[place]] for index, place in places.items() if place is not None}
         return every_number(known, len(self.classes)) if len(set(known.values())) == len(known) > 0 else None
 
     def split(self, name: str) -> list[Sample]:
         checker = BoxChecker(self.out_of_range)
         pairs = self._picked(name)
-        owners: dict[Path | None, list[tuple[Source, Picture]]] = {}
+        owners: dict[Path | None, list[tuple[Source, CocoImage]]] = {}
         for pair in pairs:
             owners.setdefault(self._file_or_none(*pair), []).append(pair)
         samples = []
         for (source, picture), identifier in zip(pairs, ids([clean(pair[1].file) for pair in pairs]), strict=True):
-            with skipping("unusable", str(source.annotations)):
+            with skip_invalid("unusable", str(source.annotations)):
                 file = self._file(source, picture)
                 _check_same(owners[file])
                 samples.append(self._sample(identifier, source, picture, file, checker))
@@ -147,10 +147,10 @@ class COCO(Dataset):
         skipped = {UNLISTED: tuple(relative(path, root) for path in others)} if others else {}
         return Coverage(orphans=tuple(stray), skipped=skipped)
 
-    def _picked(self, split: str) -> list[tuple[Source, Picture]]:
+    def _picked(self, split: str) -> list[tuple[Source, CocoImage]]:
         return self.holdout.pick(split, self.splits, self._members, lambda pair: pair[1].file, self._look_of)
 
-    def _file(self, source: Source, picture: Picture) -> Path:
+    def _file(self, source: Source, picture: CocoImage) -> Path:
         folder = self._place(source.images)
         if folder not in self._folders:
             self._folders[folder] = ImageFolder(folder)
@@ -159,17 +159,17 @@ class COCO(Dataset):
         except UserError as error:
             raise UserError(f"{source.annotations}: image {picture.id} ({picture.file}): {error}") from error
 
-    def _look_of(self, pair: tuple[Source, Picture]) -> Sample | None:
+    def _look_of(self, pair: tuple[Source, CocoImage]) -> Sample | None:
         file = self._file_or_none(*pair)
         return None if file is None else only_image(file)
 
-    def _file_or_none(self, source: Source, picture: Picture) -> Path | None:
+    def _file_or_none(self, source: Source, picture: CocoImage) -> Path | None:
         try:
             return self._file(source, picture)
         except UserError:
             return None
 
-    def _members(self, split: str) -> list[tuple[Source, Picture]]:
+    def _members(self, split: str) -> list[tuple[Source, CocoImage]]:
         sources = self.splits.get(split)
         if not sources:
             raise UserError(
@@ -190,7 +190,7 @@ class COCO(Dataset):
             self._read[file] = coco_json.read(file)
         return self._read[file]
 
-    def _sample(self, identifier: str, source: Source, picture: Picture, file: Path, checker: BoxChecker) -> Sample:
+    def _sample(self, identifier: str, source: Source, picture: CocoImage, file: Path, checker: BoxChecker) -> Sample:
         instances = self._instances(source)
         where = f"{source.annotations}: image {picture.id} ({picture.file})"
         size = (picture.width, picture.height)
@@ -198,7 +198,7 @@ class COCO(Dataset):
         numbers: tuple[list[int], list[int]] = ([], [])
         rows = []
         for place, error in instances.broken.get(picture.id, []):
-            refuse(error, "object", str(self._place(source.annotations)), place + 1)
+            reject(error, "object", str(self._place(source.annotations)), place + 1)
         for number, box in enumerate(instances.boxes.get(picture.id, []), start=1):
             index = class_index(instances.categories[box.category], self.classes, where)
             kinds[box.crowd].append((index, box.x, box.y, box.x + box.width, box.y + box.height, 0))
@@ -213,7 +213,7 @@ class COCO(Dataset):
         )  # fmt: skip
 
 
-def _check_same(owners: Sequence[tuple[Source, Picture]]) -> None:
+def _check_same(owners: Sequence[tuple[Source, CocoImage]]) -> None:
     """One file in several places has part of its objects in each: none of them is what the image shows."""
     (source, picture), (other, again) = owners[0], owners[-1]
     if again is picture:

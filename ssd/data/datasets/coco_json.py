@@ -18,7 +18,7 @@ import numpy as np
 
 from ssd.data.base import Sample
 from ssd.data.inspection.checks import name_problem
-from ssd.data.inspection.problems import WARNING, Problem, refuse, tell
+from ssd.data.inspection.problems import WARNING, Problem, collect, reject
 from ssd.utils.atomic_files import read_text
 from ssd.utils.errors import UserError
 
@@ -35,7 +35,7 @@ Id = int | str  # as the file has it: pycocotools takes 60 and "60" for two imag
 
 
 @dataclass(frozen=True)
-class Picture:
+class CocoImage:
     """An entry of `images`."""
 
     id: Id
@@ -69,7 +69,7 @@ class Instances:
     files with one that has the project's name.
     """
 
-    pictures: list[Picture]
+    pictures: list[CocoImage]
     categories: dict[int, str]
     boxes: dict[Id, list[Box]]
     broken: dict[Id, list[tuple[int, UserError]]]
@@ -97,7 +97,7 @@ def parse(text: str, what: str) -> Instances:
             try:
                 reader.add(section, number, entry)
             except UserError as error:
-                refuse(error, "object" if section == "annotations" else "unusable", what)
+                reject(error, "object" if section == "annotations" else "unusable", what)
     for section in ("images", "categories", "annotations"):
         if section not in seen:
             raise UserError(f"{what}: has no list {section!r}, so it is no COCO instances file")
@@ -109,7 +109,7 @@ class _Reader:
 
     def __init__(self, what: str) -> None:
         self._what = what
-        self._pictures: dict[Id, Picture] = {}  # by key, see _key
+        self._pictures: dict[Id, CocoImage] = {}  # by key, see _key
         self._names: dict[int, str] = {}
         self._raw: dict[int, Id] = {}
         self._supercategories: dict[int, str] = {}
@@ -132,7 +132,7 @@ class _Reader:
     def _image(self, entry: dict[str, Any], where: str) -> None:
         number = _id(entry, "id", where)
         self._listed.add(_key(number))
-        picture = Picture(number, _string(entry, "file_name", where), *_size(entry, where))
+        picture = CocoImage(number, _string(entry, "file_name", where), *_size(entry, where))
         other = self._pictures.setdefault(_key(number), picture)
         if other is not picture:
             raise UserError(f"{where}: image id {number} is used twice, for {other.file} and {picture.file}")
@@ -178,7 +178,7 @@ class _Reader:
                 f"{repeated.size} ids of annotations are used twice, such as {repeated[0]}; pycocotools measures with "
             )
             log.warning("%s: %sone of each", what, said)
-            tell(Problem("double", what, None, f"{said}one of each", WARNING, kept=True))
+            collect(Problem("double", what, None, f"{said}one of each", WARNING, kept=True))
         boxes = {self._pictures[key].id: rows for key, rows in self._boxes.items() if key in self._pictures}
         broken = {self._pictures[key].id: rows for key, rows in self._broken.items() if key in self._pictures}
         kept = _one_each(kept, used, what)
@@ -226,7 +226,7 @@ def write_samples(samples: Sequence[Sample], image_ids: Sequence[Id], categories
     if len(set(names)) < len(names):
         names = [sample.path.as_posix() for sample in samples]
     for number, name, sample in zip(image_ids, names, samples, strict=True):
-        pictures.append(Picture(number, name, sample.width, sample.height))
+        pictures.append(CocoImage(number, name, sample.width, sample.height))
         if sample.annotated is None:
             found = [annotation_entry(0, number, ids[int(row[0])], row) for row in sample.ground_truth().tolist()]
         else:
@@ -240,7 +240,7 @@ def write_samples(samples: Sequence[Sample], image_ids: Sequence[Id], categories
     return _file(pictures, numbered, categories)
 
 
-def write(pictures: Sequence[Picture], rows: Sequence[np.ndarray], categories: Mapping[Any, str]) -> str:
+def write(pictures: Sequence[CocoImage], rows: Sequence[np.ndarray], categories: Mapping[Any, str]) -> str:
     """The JSON of pictures with boxes; `parse` reads it back.
 
     rows: per picture [N, 6 or 7] (class, xmin, ymin, xmax, ymax, difficult[, crowd]), as Sample.ground_truth() gives
@@ -254,13 +254,13 @@ def write(pictures: Sequence[Picture], rows: Sequence[np.ndarray], categories: M
     return _file(pictures, annotations, categories)
 
 
-def _file(pictures: Sequence[Picture], annotations: list[dict[str, Any]], categories: Mapping[Any, str]) -> str:
+def _file(pictures: Sequence[CocoImage], annotations: list[dict[str, Any]], categories: Mapping[Any, str]) -> str:
     images = [picture_entry(picture) for picture in pictures]
     named = [{"id": number, "name": name} for number, name in categories.items()]
     return json.dumps({"images": images, "annotations": annotations, "categories": named})
 
 
-def picture_entry(picture: Picture) -> dict[str, Any]:
+def picture_entry(picture: CocoImage) -> dict[str, Any]:
     """An entry of `images`."""
     return {"id": picture.id, "file_name": picture.file, "width": picture.width, "height": picture.height}
 

@@ -9,8 +9,8 @@ import numpy as np
 from ssd.data.base import SPLITS, Dataset, Sample, every_number
 from ssd.data.coverage import Coverage
 from ssd.data.datasets.build import make_dataset
-from ssd.data.datasets.wrappers import relabel
-from ssd.data.inspection.checks import class_index, position
+from ssd.data.datasets.wrappers import remap_classes
+from ssd.data.inspection.checks import class_index, find_class
 from ssd.utils.errors import UserError
 
 
@@ -37,7 +37,7 @@ class Concat(Dataset):
         self.available = tuple(name for name in SPLITS if any(name in part.available for part in self.parts))
         found: list[str] = []
         for part in self.parts:
-            found += [name for name in part.classes if position(name, found) is None]
+            found += [name for name in part.classes if find_class(name, found) is None]
         self.classes = tuple(classes or found)
         # Where each part's classes go.
         self._to = [
@@ -58,7 +58,7 @@ class Concat(Dataset):
         samples, origins = [], []
         for part, places, origin in zip(self.parts, self._to, self.names, strict=True):
             if name in part.available:
-                found = [relabel(sample, places) for sample in part.split(name)]
+                found = [remap_classes(sample, places) for sample in part.split(name)]
                 samples += found
                 origins += [origin] * len(found)
         if not samples:

@@ -13,7 +13,7 @@ from ssd.data.datasets.listing import existing_root, picture_sizes
 from ssd.data.datasets.named_images import ImageFolder, clean, ids, relative
 from ssd.data.datasets.splits import HoldOut
 from ssd.data.inspection.checks import BoxChecker, class_index
-from ssd.data.inspection.problems import skipping
+from ssd.data.inspection.problems import skip_invalid
 from ssd.utils.atomic_files import read_text
 from ssd.utils.errors import UserError
 
@@ -77,7 +77,7 @@ class CSV(Dataset):
         sizes = dict(zip(unknown, picture_sizes(unknown), strict=True))
         samples = []
         for entry, identifier in zip(entries, ids([entry.name for entry in entries]), strict=True):
-            with skipping("unusable", entry.where):
+            with skip_invalid("unusable", entry.where):
                 if entry.path is None:
                     raise UserError(f"{entry.where}: {entry.missing}")
                 size = entry.annotated_size() or sizes[entry.path].result()

@@ -16,19 +16,19 @@ from typing import Any
 
 import numpy as np
 
-from ssd.data.base import Dataset, Sample, no_boxes
+from ssd.data.base import Dataset, Sample, empty_boxes
 from ssd.data.coverage import UNNAMED, Coverage
 from ssd.data.datasets.listing import existing_root
 from ssd.data.datasets.named_images import clean, ids
 from ssd.data.datasets.splits import HoldOut
 from ssd.data.images import as_mxnet_reads, check_header
 from ssd.data.inspection.checks import BoxChecker, class_index, class_names
-from ssd.data.inspection.problems import skipping
+from ssd.data.inspection.problems import skip_invalid
 from ssd.data.recordio.cache import Records
 from ssd.data.recordio.format import Record, objects, opened, read_at, scan
 from ssd.data.recordio.reader import MAX_LIST, read_list
 from ssd.data.recordio.writer import list_line
-from ssd.utils.atomic_files import read_text, sweep, whole_folder
+from ssd.utils.atomic_files import atomic_dir, read_text, sweep
 from ssd.utils.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -114,7 +114,7 @@ class Rec(Dataset):
         entries = self.holdout.pick(name, self.splits, self._members, lambda entry: entry[1].name, self._look_of)
         samples: list[Sample] = []
         for (split, entry), identifier in zip(entries, ids([clean(entry.name) for _, entry in entries]), strict=True):
-            with skipping("unusable", str(self._path(split))):
+            with skip_invalid("unusable", str(self._path(split))):
                 samples.append(self._sample(self._path(split), identifier, entry, checker))
         checker.report()
         return samples
@@ -164,7 +164,7 @@ class Rec(Dataset):
         target = folder / f"{split}-{digest[:12]}"
         sweep(folder)
         if not target.is_dir():
-            with whole_folder(target) as draft:
+            with atomic_dir(target) as draft:
                 index = "".join(f"{entry.key}\t{entry.start}\n" for entry in entries)
                 (draft / f"{split}.idx").write_text(index)
                 lines = "".join(list_line(entry.key, entry.raw, entry.name) for entry in entries)
@@ -195,7 +195,7 @@ class Rec(Dataset):
 
     def _look_of(self, member: tuple[str, Entry]) -> Sample:
         path, entry = self._path(member[0]), member[1]
-        return RecordSample("", path / entry.name, *entry.size, no_boxes(), file=path, start=entry.start)
+        return RecordSample("", path / entry.name, *entry.size, empty_boxes(), file=path, start=entry.start)
 
     def _sample(self, path: Path, identifier: str, entry: Entry, checker: BoxChecker) -> Sample:
         if entry.error:
@@ -217,7 +217,7 @@ class Rec(Dataset):
 def _entry(number: int, record: Record, names: Mapping[int, str], path: Path) -> Entry:
     name = names.get(record.id, "").strip() or f"{record.id:08d}"
     where = f"{path}: record {number} ({name})"
-    plain = Entry(number, record.id, name, record.start, record.label, no_boxes())
+    plain = Entry(number, record.id, name, record.start, record.label, empty_boxes())
     try:
         boxes = objects(record.label, where)
         size = check_header(record.data, where)

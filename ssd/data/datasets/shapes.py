@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 
 from ssd.data.datasets import voc_xml
 from ssd.data.datasets.voc import FOLDERS, SETS, VOC
-from ssd.utils.atomic_files import require_space, sweep, whole_folder
+from ssd.utils.atomic_files import atomic_dir, require_space, sweep
 from ssd.utils.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -133,7 +133,7 @@ class Shapes(VOC):
             size = count * int(BYTES_PER_FILE + BYTES_PER_PIXEL * self.image_size**2)
             require_space(folder, size, f"{count} images of shapes", "dataset.train and dataset.val are how many")
             log.info("drawing %d images of shapes into %s", count, folder)
-            with whole_folder(folder) as draft:
+            with atomic_dir(folder) as draft:
                 for needed in FOLDERS:
                     (draft / needed).mkdir(parents=True)
                 for number, (split, images) in enumerate(self.counts.items()):

@@ -21,7 +21,7 @@ from ssd.data.datasets.voc_folder import FOLDERS, VOCFolder, read_ids
 from ssd.data.datasets.voc_xml import Annotation
 from ssd.data.images import check_header, read_bytes
 from ssd.data.inspection.checks import BoxChecker, class_index
-from ssd.data.inspection.problems import refuse, skipping
+from ssd.data.inspection.problems import reject, skip_invalid
 from ssd.utils.atomic_files import read_limited
 from ssd.utils.errors import UserError
 
@@ -96,7 +96,7 @@ class VOC(Dataset):
         names: set[str] = set()
         broken: list[UserError] = []
         for folder, identifier in (member for split in splits for member in self._picked(split)):
-            with skipping("unusable", _xml(folder, identifier)):
+            with skip_invalid("unusable", _xml(folder, identifier)):
                 annotation = self._annotation(folder, identifier)
                 names.update(item.name for item in annotation.objects)
                 broken += [error for _, error in annotation.broken]
@@ -114,7 +114,7 @@ class VOC(Dataset):
         samples = []
         for folder, identifier in members:
             where = _xml(folder, identifier)
-            with skipping("unusable", where):
+            with skip_invalid("unusable", where):
                 annotation = self._annotation(folder, identifier)
                 image = folder.image(identifier, annotation.filename)
                 other = owners.setdefault(folder.pictured.files[image], where)
@@ -361,13 +361,13 @@ class VOC(Dataset):
         if min(size) <= 0:
             size = check_header(read_bytes(image), str(image))
         for number, error in annotation.broken:
-            refuse(error, "object", where, number)
+            reject(error, "object", where, number)
         rows, numbers = [], []
         for number, item in annotation.numbered():
             xmin, ymin, xmax, ymax = item.box
             # Judged by the numbers in the file: xmax == xmin is a slip of the mouse, not an object one pixel wide.
             shift = self.first_pixel if xmax > xmin and ymax > ymin else 0.0
-            with skipping("class", where, number):
+            with skip_invalid("class", where, number):
                 index = class_index(item.name, self.classes, f"{where}: object {number}")
                 rows.append((index, xmin - shift, ymin - shift, xmax, ymax, item.difficult))
                 numbers.append(number)

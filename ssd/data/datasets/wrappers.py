@@ -10,7 +10,7 @@ import numpy as np
 
 from ssd.data.base import Dataset, Sample
 from ssd.data.coverage import OTHER_CLASSES, Coverage
-from ssd.data.inspection.checks import position
+from ssd.data.inspection.checks import find_class
 from ssd.utils.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ class ClassSubset(Dataset):
         self.available = whole.available
         self.keep_empty = keep_empty
         self._emptied: dict[str, tuple[str, ...]] = {}  # split -> images left out of it when it was read
-        found = [position(name, whole.classes) for name in self.classes]
+        found = [find_class(name, whole.classes) for name in self.classes]
         places = [place for place in found if place is not None]
         if len(set(places)) < len(self.classes):
             raise UserError(
@@ -44,7 +44,7 @@ class ClassSubset(Dataset):
 
     def split(self, name: str) -> list[Sample]:
         whole = self.whole.split(name)
-        samples = [relabel(sample, self._to) for sample in whole]
+        samples = [remap_classes(sample, self._to) for sample in whole]
         if not self.keep_empty:
             emptied = [len(all_.boxes) > 0 and not len(part.boxes) for part, all_ in zip(samples, whole, strict=True)]
             self._emptied[name] = tuple(str(all_.path) for all_ in compress(whole, emptied))
@@ -64,7 +64,7 @@ class ClassSubset(Dataset):
         return None if ids is None else tuple(ids[place] for place in self._places)
 
 
-class Fewer(Dataset):
+class Subset(Dataset):
     """At most `max_images` images of each split, spread evenly over it."""
 
     def __init__(self, whole: Dataset, max_images: int) -> None:
@@ -89,7 +89,7 @@ class Fewer(Dataset):
         return self.whole.coverage(split)
 
 
-def relabel(sample: Sample, to: np.ndarray) -> Sample:
+def remap_classes(sample: Sample, to: np.ndarray) -> Sample:
     """The sample with class c numbered to[c]; objects whose class goes to -1 are left out."""
     parts: list[Any] = []
     for rows in (sample.boxes, sample.crowds, sample.annotated):

@@ -22,7 +22,7 @@ from ssd.data.datasets.splits import HoldOut
 from ssd.data.datasets.yolo_labels import IMAGE_FOLDERS, LABEL_FOLDERS, LabelFinder
 from ssd.data.datasets.yolo_layout import UsualPlaces, listed_in
 from ssd.data.inspection.checks import BoxChecker, class_index, class_names
-from ssd.data.inspection.problems import skipping
+from ssd.data.inspection.problems import skip_invalid
 from ssd.utils.atomic_files import read_text
 from ssd.utils.errors import UserError
 
@@ -182,7 +182,7 @@ class YOLO(Dataset):
         pictures = [self._folder / image for image in images]
         samples = []
         for image, picture, size in zip(images, pictures, picture_sizes(pictures), strict=True):
-            with skipping("unusable", str(picture)):
+            with skip_invalid("unusable", str(picture)):
                 if image in members.errors:
                     raise members.errors[image]
                 samples.append(

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ssd.data.base import no_boxes
+from ssd.data.base import empty_boxes
 from ssd.utils.errors import UserError
 from ssd.utils.plain_yaml import read_yaml
 
@@ -50,7 +50,7 @@ def corners(rows: Sequence[tuple[int, float, float, float, float]], size: tuple[
 def write(boxes: np.ndarray, size: tuple[int, int]) -> str:
     """The lines of boxes [N, 6] (class, xmin, ymin, xmax, ymax, difficult) in pixels of a picture (width, height)."""
     lines = []
-    for index, xmin, ymin, xmax, ymax, *_ in (boxes if len(boxes) else no_boxes()).astype(np.float64).tolist():
+    for index, xmin, ymin, xmax, ymax, *_ in (boxes if len(boxes) else empty_boxes()).astype(np.float64).tolist():
         x, y, width, height = (xmin + xmax) / 2, (ymin + ymax) / 2, xmax - xmin, ymax - ymin
         shares = (x / size[0], y / size[1], width / size[0], height / size[1])
         lines.append(f"{int(index)} {' '.join(f'{share:.9f}' for share in shares)}\n")

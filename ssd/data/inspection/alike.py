@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ssd.data.base import Sample
-from ssd.data.inspection.looking import THUMB, Picture, key_of, look_at_all
+from ssd.data.inspection.looking import THUMB, ImageFacts, key_of, look_at_all
 from ssd.utils.atomic_files import read_limited, write_atomically
 from ssd.utils.errors import UserError
 from ssd.utils.progress import progress
@@ -126,7 +126,7 @@ def _table(samples: Sequence[Sample]) -> np.ndarray:
     return table
 
 
-def _fill(row: np.ndarray, picture: Picture) -> None:
+def _fill(row: np.ndarray, picture: ImageFacts) -> None:
     if picture.digest is not None:
         row[0] = 1
         row[2 : 2 + DIGEST] = np.frombuffer(picture.digest, np.uint8)

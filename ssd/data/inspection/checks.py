@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ssd.data.base import no_boxes
-from ssd.data.inspection.problems import ERROR, WARNING, Problem, refuse, tell
+from ssd.data.base import empty_boxes
+from ssd.data.inspection.problems import ERROR, WARNING, Problem, collect, reject
 from ssd.utils.errors import UserError, did_you_mean
 
 log = logging.getLogger(__name__)
@@ -98,7 +98,7 @@ def _yaml(value: Any) -> str:
     return f"the truth value {str(value).lower()}" if isinstance(value, bool) else f"the number {value}"
 
 
-def position(name: str, classes: Sequence[str]) -> int | None:
+def find_class(name: str, classes: Sequence[str]) -> int | None:
     """The place of a class name in a list, None when it is not there.
 
     A name that is there only in the other spelling of ALIASES counts as there.
@@ -111,7 +111,7 @@ def position(name: str, classes: Sequence[str]) -> int | None:
 
 def class_index(name: str, classes: Sequence[str], where: str) -> int:
     """The position of a class name; UserError with the nearest known name when it is not in the list."""
-    index = position(name, classes)
+    index = find_class(name, classes)
     if index is None:
         hint = did_you_mean(name, classes) or f"dataset.classes has {', '.join(classes)}"
         raise UserError(
@@ -163,19 +163,19 @@ class BoxChecker:
                 if self.out_of_range == "error":
                     advice = "dataset.out_of_range=clip cuts such boxes, dataset.out_of_range=drop leaves them out"
                     error = UserError(f"{where}: object {number}, {what}; {advice}")
-                    refuse(error, "out_of_range", where, number)
+                    reject(error, "out_of_range", where, number)
                 elif self.out_of_range == "drop":
                     self._drop("out_of_range", where, number, what)
                     continue
                 else:
-                    tell(Problem("out_of_range", where, number, f"{what} and is cut", WARNING, kept=True))
+                    collect(Problem("out_of_range", where, number, f"{what} and is cut", WARNING, kept=True))
             clipped = (max(xmin, 0.0), max(ymin, 0.0), min(xmax, size[0]), min(ymax, size[1]))
             if clipped[2] <= clipped[0] or clipped[3] <= clipped[1]:
                 what = f"box {_corners(row)}, lies outside the image of {size[0]}x{size[1]}"
                 self._drop("out_of_range", where, number, what)
                 continue
             kept.append((index, *clipped, difficult))
-        return np.asarray(kept, np.float32) if kept else no_boxes()
+        return np.asarray(kept, np.float32) if kept else empty_boxes()
 
     def report(self) -> None:
         """Logs what was dropped: one line per box, the first few only, then their number."""
@@ -186,7 +186,7 @@ class BoxChecker:
 
     def _drop(self, kind: str, where: str, number: int, what: str) -> None:
         # A swapped box was an object, which the network would be taught to overlook.
-        if not tell(Problem(kind, where, number, what, ERROR if kind == "swapped" else WARNING)):
+        if not collect(Problem(kind, where, number, what, ERROR if kind == "swapped" else WARNING)):
             self.dropped.append(f"{where}: object {number}, {what}")
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from ssd.data.base import Sample
 from ssd.data.coverage import HARMLESS, Coverage
 from ssd.data.inspection.checks import TOLERANCE
-from ssd.data.inspection.looking import Picture, size_problem
+from ssd.data.inspection.looking import ImageFacts, size_problem
 from ssd.data.inspection.problems import WARNING, Problem
 
 SHARES_SIDE = 16  # pixels from which an image is too large for boxes that end at its first pixel
@@ -55,7 +55,7 @@ def _box_fault(row: Sequence[float], size: tuple[int, int], classes: int) -> tup
     return None
 
 
-def image_faults(sample: Sample, picture: Picture) -> Iterator[Problem]:
+def image_faults(sample: Sample, picture: ImageFacts) -> Iterator[Problem]:
     """Of the image file of a sample."""
     if found := UNLISTABLE.search(str(sample.path)):
         shown = "is not UTF-8 text" if found[0] >= "\ud800" else f"holds {ascii(found[0])}"

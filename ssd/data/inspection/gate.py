@@ -19,7 +19,7 @@ from ssd.data.coverage import Coverage
 from ssd.data.inspection.census import Census, shared_line
 from ssd.data.inspection.checks import MAX_LINES
 from ssd.data.inspection.faults import box_faults, double_faults, image_faults, shared_images, split_faults
-from ssd.data.inspection.looking import Known, Picture, key_of, look_at_all, size_problem
+from ssd.data.inspection.looking import ImageFacts, Known, key_of, look_at_all, size_problem
 from ssd.data.inspection.problems import ERROR, SKIP, WARNING, Problem, collecting
 from ssd.utils.atomic_files import write_atomically
 from ssd.utils.csv_cells import CsvWriter
@@ -42,7 +42,7 @@ class Found:
 
     samples: list[Sample]
     sound: list[Sample]
-    pictures: list[Picture]
+    pictures: list[ImageFacts]
     problems: list[Problem]
     faults: list[Problem]
     census: Census
@@ -163,7 +163,7 @@ class Gate:
 
 
 def _sorted_out(
-    samples: Sequence[Sample], pictures: Sequence[Picture], classes: int
+    samples: Sequence[Sample], pictures: Sequence[ImageFacts], classes: int
 ) -> tuple[list[Sample], list[Problem]]:
     """Those of a split's samples that are sound, and the problems of the others."""
     doubles = double_faults(samples)
@@ -178,7 +178,7 @@ def _sorted_out(
     return sound, problems
 
 
-def _look(splits: Mapping[str, Sequence[Sample]], known: Known) -> dict[tuple[str, str], Picture]:
+def _look(splits: Mapping[str, Sequence[Sample]], known: Known) -> dict[tuple[str, str], ImageFacts]:
     """The pictures of all samples by _place(), each file looked at once."""
     unique = {_place(sample): sample for samples in splits.values() for sample in samples}
     keys = {place: key_of(sample) for place, sample in unique.items()}
@@ -196,8 +196,8 @@ def _look(splits: Mapping[str, Sequence[Sample]], known: Known) -> dict[tuple[st
     return found
 
 
-def _seen(places: Sequence[tuple[str, str]], samples: Sequence[Sample]) -> dict[tuple[str, str], Picture]:
-    found: dict[tuple[str, str], Picture] = {}
+def _seen(places: Sequence[tuple[str, str]], samples: Sequence[Sample]) -> dict[tuple[str, str], ImageFacts]:
+    found: dict[tuple[str, str], ImageFacts] = {}
     with progress("checking images", len(places)) as done:
         for place, picture in zip(places, look_at_all(samples), strict=True):
             found[place] = picture

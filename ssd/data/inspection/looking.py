@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from ssd.data.base import Sample
-from ssd.data.images import glance
+from ssd.data.images import decode_thumbnail
 from ssd.utils.atomic_files import read_limited, write_atomically
 from ssd.utils.errors import UserError
 from ssd.utils.sequences import read_ahead
@@ -30,7 +30,7 @@ MOST_KNOWN = 2_000_000  # images; with more of them the file is begun anew
 
 
 @dataclass(frozen=True)
-class Picture:
+class ImageFacts:
     """What is remembered of a file: some 300 bytes.
 
     digest: of its contents, None when it cannot be read. size: (width, height), and thumb: uint8 [THUMB, THUMB], None
@@ -43,10 +43,10 @@ class Picture:
     error: str | None
 
 
-_seen: dict[str, Picture] = {}  # by key_of
+_seen: dict[str, ImageFacts] = {}  # by key_of
 
 
-def look(sample: Sample) -> Picture:
+def look(sample: Sample) -> ImageFacts:
     """Reads and decodes the image of a sample; one that this process has looked at is not read again."""
     key = key_of(sample)
     if key is not None and key in _seen:
@@ -57,19 +57,19 @@ def look(sample: Sample) -> Picture:
     return picture
 
 
-def _look(sample: Sample) -> Picture:
+def _look(sample: Sample) -> ImageFacts:
     digest = None
     try:
         data = sample.read()
         digest = blake2b(data, digest_size=16).digest()
-        size, grey = glance(data, str(sample.path))
+        size, grey = decode_thumbnail(data, str(sample.path))
     except UserError as error:
-        return Picture(digest, None, None, str(error).removeprefix(f"{sample.path}: "))
-    return Picture(digest, size, cv2.resize(grey, (THUMB, THUMB), interpolation=cv2.INTER_AREA), None)
+        return ImageFacts(digest, None, None, str(error).removeprefix(f"{sample.path}: "))
+    return ImageFacts(digest, size, cv2.resize(grey, (THUMB, THUMB), interpolation=cv2.INTER_AREA), None)
 
 
-def look_at_all(samples: Sequence[Sample]) -> Iterator[Picture]:
-    """One Picture per sample, in order; only a few are read ahead."""
+def look_at_all(samples: Sequence[Sample]) -> Iterator[ImageFacts]:
+    """One ImageFacts per sample, in order; only a few are read ahead."""
     return read_ahead(look, samples, READ_AHEAD)
 
 
@@ -101,11 +101,11 @@ class Known:
             except (OSError, ValueError, UserError) as error:
                 log.warning("%s: cannot be used, the images are looked at again (%s)", file, str(error)[:200])
 
-    def get(self, key: str) -> Picture | None:
+    def get(self, key: str) -> ImageFacts | None:
         found = self._found.get(key)
-        return found and Picture(bytes.fromhex(found[0]), found[1:], None, None)
+        return found and ImageFacts(bytes.fromhex(found[0]), found[1:], None, None)
 
-    def put(self, pictures: dict[str, Picture]) -> None:
+    def put(self, pictures: dict[str, ImageFacts]) -> None:
         """Adds those of the pictures, by their keys, that are sound."""
         new = {key: (picture.digest.hex(), *picture.size) for key, picture in pictures.items()
                if picture.size and picture.digest}  # fmt: skip

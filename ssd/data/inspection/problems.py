@@ -75,7 +75,7 @@ def collecting(whole: bool = False) -> Iterator[list[Problem]]:
         _collector.reset(token)
 
 
-def tell(problem: Problem) -> bool:
+def collect(problem: Problem) -> bool:
     """Hands a problem to whoever collects; False when nobody does."""
     collector = _collector.get()
     if collector is None:
@@ -86,7 +86,7 @@ def tell(problem: Problem) -> bool:
     return True
 
 
-def refuse(error: UserError, kind: str, file: str, number: int | None = None) -> None:
+def reject(error: UserError, kind: str, file: str, number: int | None = None) -> None:
     """Raises the error, or tells it when somebody collects; then the caller goes on without what was refused.
 
     The error's message starts with the file, and with "object N" where a number is given.
@@ -94,12 +94,12 @@ def refuse(error: UserError, kind: str, file: str, number: int | None = None) ->
     what = str(error).removeprefix(f"{file}: ")
     if number is not None:
         what = what.removeprefix(f"object {number}").lstrip(",: ")
-    if not tell(Problem(kind, file, number, what, message=str(error))):
+    if not collect(Problem(kind, file, number, what, message=str(error))):
         raise error
 
 
 @contextmanager
-def skipping(kind: str, file: str, number: int | None = None) -> Iterator[None]:
+def skip_invalid(kind: str, file: str, number: int | None = None) -> Iterator[None]:
     """A block for one picture or object: a UserError in it is refused, and the rest of the block left out."""
     try:
         yield
@@ -109,4 +109,4 @@ def skipping(kind: str, file: str, number: int | None = None) -> Iterator[None]:
             raise
         collector.problems.append(error.problem)
     except UserError as error:
-        refuse(error, kind, file, number)
+        reject(error, kind, file, number)

@@ -14,7 +14,7 @@ from ssd.utils.errors import UserError
 
 
 @dataclass(frozen=True)
-class Share:
+class Shard:
     """Worker `rank` of `workers`; all shares together are the batch that one worker alone would make."""
 
     rank: int = 0

@@ -13,20 +13,20 @@ from numpy.random.bit_generator import ISeedSequence
 
 from ssd.config.augment import Augment, input_shapes
 from ssd.config.parts import InputSpec
-from ssd.data.base import Picture
-from ssd.data.loaders.base import Share
+from ssd.data.base import EncodedImage
+from ssd.data.loaders.base import Shard
 from ssd.data.recordio.cache import Records
 from ssd.data.recordio.reader import RecordFile
-from ssd.data.transforms.augmenter import Painted, Painter
+from ssd.data.transforms.augmenter import Augmenter, LazySample
 
 ORDER_KEYS = 1 << 63  # keys of the passes' orders begin here, those of the pictures at 0
 SHAPE_KEYS = 1 << 62  # and those of the batches' shapes here
 WORD = (1 << 64) - 1
-GROUP = 32  # pictures that are made at a time, from the same random numbers
+RNG_CHUNK = 32  # pictures that are made at a time, from the same random numbers
 
 
 @dataclass(frozen=True)
-class Recipe:
+class BatchConfig:
     """All that decides what is in a batch. rows: of a label; mixed: batches that come before mosaic, mixup and
     other shapes end; share: the part of every batch that is made here."""
 
@@ -37,7 +37,7 @@ class Recipe:
     batch_size: int
     rows: int
     mixed: int
-    share: Share = Share()
+    share: Shard = Shard()
 
     def shapes(self) -> list[tuple[int, int]]:
         """(height, width) that batches may have, the first one unless augment.multi_scale says otherwise."""
@@ -48,13 +48,13 @@ class Recipe:
         scale = self.augment.multi_scale
         if not scale.factors or batch >= self.mixed:
             return self.spec.height, self.spec.width
-        drawn = generator(self.seed, SHAPE_KEYS + batch // scale.every).integers(len(scale.factors))
+        drawn = make_rng(self.seed, SHAPE_KEYS + batch // scale.every).integers(len(scale.factors))
         here = replace(self.augment, multi_scale=replace(scale, factors=[scale.factors[drawn]]))
         return input_shapes(here, (self.spec.height, self.spec.width))[-1]
 
 
 @dataclass(frozen=True)
-class Portion:
+class Chunk:
     """Pictures first .. last - 1 of a batch, which share their random numbers; batches count through all epochs."""
 
     batch: int
@@ -62,23 +62,23 @@ class Portion:
     last: int
 
 
-class BatchMaker:
+class BatchBuilder:
     """Makes batches as a recipe says. `make` may run in any number of threads."""
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: BatchConfig) -> None:
         """Errors: UserError when the records cannot be opened."""
         self.file = RecordFile(recipe.records)
         self._recipe = recipe
         self._painters = {
-            (height, width): Painter(recipe.augment, replace(recipe.spec, height=height, width=width))
+            (height, width): Augmenter(recipe.augment, replace(recipe.spec, height=height, width=width))
             for height, width in recipe.shapes()
         }
         self._orders: dict[int, np.ndarray] = {}  # of the passes at work
 
-    def portions(self, batch: int) -> list[Portion]:
+    def portions(self, batch: int) -> list[Chunk]:
         """Those that have pictures of this share."""
         size, here = self._recipe.batch_size, self.part
-        portions = (Portion(batch, first, min(first + GROUP, size)) for first in range(0, size, GROUP))
+        portions = (Chunk(batch, first, min(first + RNG_CHUNK, size)) for first in range(0, size, RNG_CHUNK))
         return [portion for portion in portions if portion.first < here.stop and portion.last > here.start]
 
     @property
@@ -91,19 +91,19 @@ class BatchMaker:
         start = batch * self._recipe.batch_size
         return [self._picture_at(start + place) for place in range(first, last)]
 
-    def names(self, portion: Portion) -> list[str]:
+    def names(self, portion: Chunk) -> list[str]:
         """Files of the images of a portion, as the .lst names them."""
         numbers = self.pictures(portion.batch, portion.first, portion.last)
         return [self.file.names[self.file.indices[number]] for number in numbers]
 
-    def make(self, portion: Portion, data: np.ndarray, label: np.ndarray) -> None:
+    def make(self, portion: Chunk, data: np.ndarray, label: np.ndarray) -> None:
         """Fills its part of what is made of a batch here: data uint8 RGB [B, 3, H, W] of the batch's shape, label
         float32 [B, rows, 6] padded with -1; B: pictures of this share.
 
         Errors: UserError naming a picture that is damaged.
         """
         numbers = self.pictures(portion.batch, portion.first, portion.last)
-        rng = generator(self._recipe.seed, portion.batch * self._recipe.batch_size + portion.first)
+        rng = make_rng(self._recipe.seed, portion.batch * self._recipe.batch_size + portion.first)
         painter = self._painters[self._recipe.shape(portion.batch)]
         painted = self._painted(painter, numbers, rng, mixed=portion.batch < self._recipe.mixed)
         here = self.part
@@ -119,27 +119,27 @@ class BatchMaker:
     def close(self) -> None:
         self.file.close()
 
-    def _painted(self, painter: Painter, numbers: list[int], rng: np.random.Generator, mixed: bool) -> list[Painted]:
+    def _painted(self, painter: Augmenter, numbers: list[int], rng: np.random.Generator, mixed: bool) -> list[LazySample]:
         """Mosaic and mixup are done as far as the boxes fit the label: none may be left out that can be seen."""
         augment, rows = self._recipe.augment, self._recipe.rows
         pictures = [self.file.read(number) for number in numbers]
         if not mixed:
-            return painter.singles(pictures, rng)
-        painted: dict[int, Painted] = {}
+            return painter.augment_batch(pictures, rng)
+        painted: dict[int, LazySample] = {}
         for slot, draw in enumerate(rng.random(len(pictures))):
             if draw < augment.mosaic.probability:
                 mosaic = painter.mosaic([pictures[slot], *self._others(3, rng)], rng)
                 if len(mosaic[1]) <= rows:
                     painted[slot] = mosaic
         alone = [slot for slot in range(len(pictures)) if slot not in painted]
-        painted |= zip(alone, painter.singles([pictures[slot] for slot in alone], rng), strict=True)
+        painted |= zip(alone, painter.augment_batch([pictures[slot] for slot in alone], rng), strict=True)
         mixups = np.flatnonzero(rng.random(len(pictures)) < augment.mixup.probability).tolist()
-        for slot, other in zip(mixups, painter.singles(self._others(len(mixups), rng), rng), strict=True):
+        for slot, other in zip(mixups, painter.augment_batch(self._others(len(mixups), rng), rng), strict=True):
             if len(painted[slot][1]) + len(other[1]) <= rows:
                 painted[slot] = painter.mixup(painted[slot], other, rng)
         return [painted[slot] for slot in range(len(pictures))]
 
-    def _others(self, count: int, rng: np.random.Generator) -> list[Picture]:
+    def _others(self, count: int, rng: np.random.Generator) -> list[EncodedImage]:
         return [self.file.read(int(number)) for number in rng.integers(len(self.file), size=count)]
 
     def _picture_at(self, position: int) -> int:
@@ -147,12 +147,12 @@ class BatchMaker:
         turn, place = divmod(position, len(self.file))
         order = self._orders.get(turn)
         if order is None:
-            order = generator(self._recipe.seed, ORDER_KEYS + turn).permutation(len(self.file))
+            order = make_rng(self._recipe.seed, ORDER_KEYS + turn).permutation(len(self.file))
             self._orders = {kept: other for kept, other in self._orders.items() if kept == turn - 1} | {turn: order}
         return int(order[place])
 
 
-class Key(ISeedSequence):
+class PhiloxKey(ISeedSequence):
     """(seed, key) as they are: numpy's own would first ask the system for random numbers, which takes longer."""
 
     def __init__(self, seed: int, key: int) -> None:
@@ -162,6 +162,6 @@ class Key(ISeedSequence):
         return self._words
 
 
-def generator(seed: int, key: int) -> np.random.Generator:
+def make_rng(seed: int, key: int) -> np.random.Generator:
     """A stream of random numbers of its own for every (seed, key), ready in microseconds."""
-    return np.random.Generator(np.random.Philox(Key(seed, key)))  # type: ignore[arg-type]
+    return np.random.Generator(np.random.Philox(PhiloxKey(seed, key)))  # type: ignore[arg-type]

@@ -1,7 +1,7 @@
 """Training batches from records: which loader makes them is the group `loader`."""
 
 from ssd.config.parts import LoaderConfig
-from ssd.data.loaders.base import Share, TrainLoader
+from ssd.data.loaders.base import Shard, TrainLoader
 from ssd.data.loaders.fast import FastLoader
 from ssd.data.loaders.mxnet_iter import RecordLoader, check_iterator
 from ssd.data.recordio.cache import Records
@@ -14,7 +14,7 @@ def make_train_loader(
     records: Records,
     loader: LoaderConfig,
     label_width: int,
-    share: Share = Share(),  # noqa: B008 - it is a constant
+    share: Shard = Shard(),  # noqa: B008 - it is a constant
 ) -> TrainLoader:
     """Endless shuffled batches of `records`, cut into epochs of whole batches.
 

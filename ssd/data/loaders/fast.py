@@ -14,15 +14,15 @@ from typing import Any
 from ssd.config.parts import LoaderConfig
 from ssd.config.validate import REPLACE
 from ssd.data.base import BOX_COLUMNS
-from ssd.data.loaders.base import Share, TrainLoader, describe, label_rows
-from ssd.data.loaders.batch_builder import BatchMaker, Recipe
-from ssd.data.loaders.workers import GLANCE, Crew, Memory, OneThread, Patience, Processes
+from ssd.data.loaders.base import Shard, TrainLoader, describe, label_rows
+from ssd.data.loaders.batch_builder import BatchBuilder, BatchConfig
+from ssd.data.loaders.workers import POLL_SECONDS, Patience, ProcessPool, SharedBatchBuffer, ThreadWorker, WorkerPool
 from ssd.data.recordio.cache import Records
 from ssd.mxnet_compat import mx
 from ssd.utils.cpu import usable_cores
 
 MOSAIC_ROWS = 64  # boxes a label has room for with mosaic or mixup on, unless one picture alone has more
-HELD = 2  # batches that training holds on to: the one it trains on, and the one before, which may still be read
+IN_USE_BATCHES = 2  # batches that training holds on to: the one it trains on, and the one before, which may still be read
 
 
 @dataclass(frozen=True)
@@ -35,22 +35,22 @@ class Pending:
 
 
 class FastLoader(TrainLoader):
-    def __init__(self, records: Records, loader: LoaderConfig, label_width: int, share: Share) -> None:
+    def __init__(self, records: Records, loader: LoaderConfig, label_width: int, share: Shard) -> None:
         super().__init__(loader.batch_size)
         self.steps = records.count // loader.batch_size
         recipe = _recipe(records, loader, label_rows(label_width, records), share)
-        self._maker = BatchMaker(recipe)
+        self._maker = BatchBuilder(recipe)
         workers = usable_cores() if loader.workers is None else loader.workers
         # Ahead at least by so much that nobody is without work.
         self._ahead = max(loader.prefetch, -(-workers // len(self._maker.portions(0))))
-        slots = self._ahead + 1 + HELD
+        slots = self._ahead + 1 + IN_USE_BATCHES
         self._free = deque(range(slots))
-        self._memory = Memory(recipe, slots)
+        self._memory = SharedBatchBuffer(recipe, slots)
         patience = Patience(loader.patience_s, loader.on_hung == REPLACE)
-        self._crew: Crew = (
-            Processes(recipe, self._memory, slots, workers, patience, self._maker.names)
+        self._crew: WorkerPool = (
+            ProcessPool(recipe, self._memory, slots, workers, patience, self._maker.names)
             if workers
-            else OneThread(self._maker, self._memory)
+            else ThreadWorker(self._maker, self._memory)
         )
         self._batches = loader.epochs * self.steps
         self._next = 0  # number of the batch that next() gives
@@ -128,7 +128,7 @@ class FastLoader(TrainLoader):
 
     def _wait(self, work: "Sequence[Future[None]]") -> None:
         while not all(part.done() for part in work):
-            wait(work, GLANCE)
+            wait(work, POLL_SECONDS)
             self.heed()
 
     def _begin(self) -> None:
@@ -141,9 +141,9 @@ class FastLoader(TrainLoader):
             self._pending.append(Pending(number, slot, work))
 
 
-def _recipe(records: Records, loader: LoaderConfig, rows: int, share: Share) -> Recipe:
+def _recipe(records: Records, loader: LoaderConfig, rows: int, share: Shard) -> BatchConfig:
     augment = loader.augment
     if augment.mosaic.probability or augment.mixup.probability:
         rows = max(rows, MOSAIC_ROWS)
     mixed = round(augment.mix_until * loader.epochs) * (records.count // loader.batch_size)
-    return Recipe(records, augment, loader.input, loader.seed, loader.batch_size, rows, mixed, share)
+    return BatchConfig(records, augment, loader.input, loader.seed, loader.batch_size, rows, mixed, share)

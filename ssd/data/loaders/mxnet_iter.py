@@ -9,7 +9,7 @@ import cv2
 
 from ssd.config.augment import Augment, Crop
 from ssd.config.parts import InputSpec, LoaderConfig
-from ssd.data.loaders.base import Share, TrainLoader, describe, label_rows
+from ssd.data.loaders.base import Shard, TrainLoader, describe, label_rows
 from ssd.data.recordio.cache import HEADER, Records
 from ssd.data.recordio.reader import read_list
 from ssd.mxnet_compat import mx
@@ -30,7 +30,7 @@ class RecordLoader(TrainLoader):
     Of several workers each reads its own part of the file; their batches together are none that one alone would read.
     """
 
-    def __init__(self, records: Records, loader: LoaderConfig, label_width: int, share: Share) -> None:
+    def __init__(self, records: Records, loader: LoaderConfig, label_width: int, share: Shard) -> None:
         """Errors: UserError for what the C++ iterator cannot do."""
         super().__init__(loader.batch_size)
         rows = label_rows(label_width, records)

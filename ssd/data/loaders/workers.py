@@ -27,7 +27,7 @@ import numpy as np
 
 from ssd.config import credentials
 from ssd.data.base import BOX_COLUMNS
-from ssd.data.loaders.batch_builder import BatchMaker, Portion, Recipe
+from ssd.data.loaders.batch_builder import BatchBuilder, BatchConfig, Chunk
 from ssd.utils.cpu import end_with_parent
 from ssd.utils.errors import UserError
 from ssd.utils.process import Stopwatch, describe_exit
@@ -36,8 +36,8 @@ from ssd.utils.signals import SIGNALS
 PAGE = 4096
 # What glibc's malloc does with a freed picture: keep it, and not have the system clear new pages for the next one.
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(256 << 20)}
-GRACE = 1.0  # seconds that workers get to end by themselves
-GLANCE = 0.2  # seconds between two looks at what else happens, while one is waited for
+EXIT_TIMEOUT = 1.0  # seconds that workers get to end by themselves
+POLL_SECONDS = 0.2  # seconds between two looks at what else happens, while one is waited for
 
 log = logging.getLogger(__name__)
 
@@ -55,10 +55,10 @@ class _GoneError(Exception):
     """A worker process has ended, or was killed because it hung; the message says how."""
 
 
-class Memory:
+class SharedBatchBuffer:
     """Room for some batches, in memory that worker processes can map: data and label of each by its slot."""
 
-    def __init__(self, recipe: Recipe, slots: int, descriptor: int | None = None) -> None:
+    def __init__(self, recipe: BatchConfig, slots: int, descriptor: int | None = None) -> None:
         self._recipe = recipe
         self._size = len(recipe.share.of(recipe.batch_size))
         self._label_shape = (self._size, recipe.rows, BOX_COLUMNS)
@@ -81,22 +81,22 @@ class Memory:
         os.close(self.descriptor)
 
 
-class Crew(Protocol):
-    def submit(self, portion: Portion, slot: int) -> "Future[None]":
+class WorkerPool(Protocol):
+    def submit(self, portion: Chunk, slot: int) -> "Future[None]":
         """Has a portion of a batch made in a slot of the memory. The future's errors: UserError."""
 
     def close(self) -> None:
         """Ends all work, what was not begun included; nothing is written to the memory any more."""
 
 
-class OneThread:
+class ThreadWorker:
     """Makes batches in a thread of this process."""
 
-    def __init__(self, maker: BatchMaker, memory: Memory) -> None:
+    def __init__(self, maker: BatchBuilder, memory: SharedBatchBuffer) -> None:
         self._maker, self._memory = maker, memory
         self._pool = ThreadPoolExecutor(1, "loader")
 
-    def submit(self, portion: Portion, slot: int) -> "Future[None]":
+    def submit(self, portion: Chunk, slot: int) -> "Future[None]":
         data = self._memory.data(slot, portion.batch)
         return self._pool.submit(self._maker.make, portion, data, self._memory.label(slot))
 
@@ -104,7 +104,7 @@ class OneThread:
         self._pool.shutdown(cancel_futures=True)
 
 
-class Processes:
+class ProcessPool:
     """Makes batches in `count` worker processes, each served by a thread of this one that only waits.
 
     A worker that ends, or hangs for longer than `patience`, is replaced, and what it was at is made again: the same, as
@@ -113,12 +113,12 @@ class Processes:
 
     def __init__(
         self,
-        recipe: Recipe,
-        memory: Memory,
+        recipe: BatchConfig,
+        memory: SharedBatchBuffer,
         slots: int,
         count: int,
         patience: Patience,
-        names: Callable[[Portion], list[str]],
+        names: Callable[[Chunk], list[str]],
     ) -> None:
         """names: the images of a portion, for messages. Errors: UserError when a process cannot be started."""
         self._patience, self._names = patience, names
@@ -135,7 +135,7 @@ class Processes:
         self._mine = threading.local()
         self._pool = ThreadPoolExecutor(count, "loader", initializer=self._take)
 
-    def submit(self, portion: Portion, slot: int) -> "Future[None]":
+    def submit(self, portion: Chunk, slot: int) -> "Future[None]":
         return self._pool.submit(self._ask, portion, slot)
 
     def close(self) -> None:
@@ -146,7 +146,7 @@ class Processes:
     def _take(self) -> None:
         self._mine.place = self._places.pop()
 
-    def _ask(self, portion: Portion, slot: int) -> None:
+    def _ask(self, portion: Chunk, slot: int) -> None:
         place = self._mine.place
         if (reason := self._workers[place].ended()) is not None:  # between two portions, which neither is to blame for
             self._replace(place, reason)
@@ -182,7 +182,7 @@ class Processes:
 class Worker:
     """A process that makes portions of batches, one at a time."""
 
-    def __init__(self, recipe: Recipe, memory: Memory, slots: int) -> None:
+    def __init__(self, recipe: BatchConfig, memory: SharedBatchBuffer, slots: int) -> None:
         self._connection, theirs = Pipe()
         with theirs:
             descriptors = (theirs.fileno(), memory.descriptor)
@@ -197,7 +197,7 @@ class Worker:
         with contextlib.suppress(OSError):  # one that is gone already is found out by make()
             self._connection.send((recipe, slots))
 
-    def make(self, portion: Portion, slot: int, patience: Patience, closing: threading.Event) -> None:
+    def make(self, portion: Chunk, slot: int, patience: Patience, closing: threading.Event) -> None:
         """Errors: UserError for a damaged image, and when `closing` is set; _GoneError when the process is no more."""
         try:
             self._connection.send((portion, slot))
@@ -228,8 +228,8 @@ class Worker:
 
     def _wait(self, patience: Patience, closing: threading.Event) -> None:
         """Until the worker has something to say, or has ended. Errors: as make()."""
-        named, watch = False, Stopwatch(2 * GLANCE)
-        while not self._connection.poll(GLANCE):
+        named, watch = False, Stopwatch(2 * POLL_SECONDS)
+        while not self._connection.poll(POLL_SECONDS):
             if closing.is_set():
                 raise UserError("the loader is closed")
             waited = watch.look()
@@ -248,12 +248,12 @@ class Worker:
 def _end(workers: list[Worker]) -> None:
     for worker in workers:
         worker.close()
-    deadline = time.monotonic() + GRACE
+    deadline = time.monotonic() + EXIT_TIMEOUT
     for worker in workers:
         worker.wait(max(0.0, deadline - time.monotonic()))
 
 
-def work(connection: Connection, descriptor: int) -> None:
+def worker_main(connection: Connection, descriptor: int) -> None:
     """What a worker does until its parent is gone or says so by closing the connection."""
     for number in SIGNALS:  # sent to the whole group, they are meant for the parent
         signal.signal(number, signal.SIG_IGN)
@@ -261,8 +261,8 @@ def work(connection: Connection, descriptor: int) -> None:
     cv2.setNumThreads(1)
     with contextlib.suppress(EOFError, ConnectionError):
         recipe, slots = connection.recv()
-        memory = Memory(recipe, slots, descriptor)
-        maker = BatchMaker(recipe)
+        memory = SharedBatchBuffer(recipe, slots, descriptor)
+        maker = BatchBuilder(recipe)
         while True:
             portion, slot = connection.recv()
             problem = None
@@ -289,4 +289,4 @@ def _anonymous_file(size: int) -> int:
 
 
 if __name__ == "__main__":
-    work(Connection(int(sys.argv[1])), int(sys.argv[2]))
+    worker_main(Connection(int(sys.argv[1])), int(sys.argv[2]))

@@ -24,7 +24,7 @@ import numpy as np
 
 from ssd.data.base import BOX_COLUMNS, Sample
 from ssd.data.recordio.writer import HEADER, Packing, label_of, write_records
-from ssd.utils.atomic_files import alone, publish, require_space
+from ssd.utils.atomic_files import exclusive_dir, publish, require_space
 from ssd.utils.errors import UserError
 from ssd.utils.progress import progress
 
@@ -85,7 +85,7 @@ def ensure_records(
 
 def _pack(packing: Packing, target: Path, split: str) -> None:
     draft = target.with_name(f".{target.name}.part")
-    with alone(draft):
+    with exclusive_dir(draft):
         if target.is_dir():  # another process has packed it meanwhile
             shutil.rmtree(draft, ignore_errors=True)
             return

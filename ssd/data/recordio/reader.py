@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ssd.data.base import Picture, Size
+from ssd.data.base import EncodedImage, Size
 from ssd.data.images import check_header
 from ssd.data.recordio.cache import Records
 from ssd.data.recordio.format import LENGTH_BITS, objects, read_at
@@ -36,7 +36,7 @@ class RecordFile:
     def __len__(self) -> int:
         return len(self._starts)
 
-    def read(self, number: int) -> Picture:
+    def read(self, number: int) -> EncodedImage:
         """Errors: UserError naming file and record when it is damaged or holds no picture."""
         start, what = self._starts[number], self.what(number)
         try:
@@ -46,7 +46,7 @@ class RecordFile:
             raise UserError(f"{what} cannot be read: {error.strerror}") from error
         boxes = objects(record.label, what)
         whole = (boxes[:, 3:5] > boxes[:, 1:3]).all(axis=1)  # what has no area is no object
-        return Picture(record.data, Size(*check_header(record.data, what)), boxes[whole], what)
+        return EncodedImage(record.data, Size(*check_header(record.data, what)), boxes[whole], what)
 
     def what(self, number: int) -> str:
         index = self.indices[number]

@@ -15,11 +15,11 @@ import numpy as np
 
 from ssd.config.augment import Augment
 from ssd.config.parts import InputSpec
-from ssd.data.base import Picture, Size, no_boxes
+from ssd.data.base import EncodedImage, Size, empty_boxes
 from ssd.data.images import decode_reduced
-from ssd.data.transforms.color import Shift, sample_shifts, shifted
-from ssd.data.transforms.crop import centres_inside, sample_windows
-from ssd.data.transforms.resize import Placement, Rectangle, Window, place, region_of
+from ssd.data.transforms.color import ColorJitter, apply_jitter, sample_shifts
+from ssd.data.transforms.crop import centres_inside, sample_crops
+from ssd.data.transforms.resize import Rectangle, ResizeTransform, Window, compute_resize, letterbox_region
 from ssd.utils.errors import UserError
 
 INTERPOLATIONS = (cv2.INTER_NEAREST, cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_AREA, cv2.INTER_LANCZOS4)
@@ -30,11 +30,11 @@ LEAST_SIDE = 1e-3  # pixels; what is left of a box at the edge of a view must be
 
 # What paints uint8 BGR [H, W, 3], which takes nearly all of the time and needs no more chance; float32 [N, 6] rows of a
 # label, corners 0..1 of the input.
-Painted = tuple[Callable[[], np.ndarray], np.ndarray]
+LazySample = tuple[Callable[[], np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
-class View:
+class AugmentParams:
     """All that is decided of a picture before it is decoded.
 
     placement: None when nothing of it is seen; expanded: whether the rest of the region shows a border; rows: of the
@@ -42,14 +42,14 @@ class View:
     """
 
     region: Rectangle
-    placement: Placement | None
+    placement: ResizeTransform | None
     expanded: bool
-    shift: Shift
+    shift: ColorJitter
     interpolation: int
     rows: np.ndarray
 
 
-class Painter:
+class Augmenter:
     """Makes inputs as an augmentation and an input spec say. Thread-safe: all chance comes from the rng of a call.
 
     A picture that is damaged is found out by whoever paints it: UserError.
@@ -63,18 +63,18 @@ class Painter:
         self._background[:] = spec.border[::-1]
         self._scale = np.array((spec.width, spec.height) * 2, np.float64)
 
-    def singles(self, pictures: Sequence[Picture], rng: np.random.Generator) -> list[Painted]:
+    def augment_batch(self, pictures: Sequence[EncodedImage], rng: np.random.Generator) -> list[LazySample]:
         """Every picture on an input of its own."""
         aspects = np.array([picture.size.width / picture.size.height for picture in pictures])
-        windows = sample_windows(_padded(pictures), aspects, self._augment, rng)
+        windows = sample_crops(_padded(pictures), aspects, self._augment, rng)
         shown = (windows[:, 2:] - windows[:, :2]) * np.array([picture.size for picture in pictures]).reshape(-1, 2)
-        regions = [region_of((width, height), self._spec) for width, height in shown.tolist()]
+        regions = [letterbox_region((width, height), self._spec) for width, height in shown.tolist()]
         views = self._views(pictures, windows, regions, rng)
         return [
             (partial(self._single, picture, view), view.rows) for picture, view in zip(pictures, views, strict=True)
         ]
 
-    def mosaic(self, pictures: Sequence[Picture], rng: np.random.Generator) -> Painted:
+    def mosaic(self, pictures: Sequence[EncodedImage], rng: np.random.Generator) -> LazySample:
         """Parts of four pictures side by side, each in the proportions that it would have alone."""
         width, height = self._spec.width, self._spec.height
         x, y = (
@@ -90,16 +90,16 @@ class Painter:
             for tile, picture in zip(tiles, pictures, strict=True)
         ]
         views = self._views(pictures, np.array(windows), tiles, rng)
-        return partial(self._tiled, pictures, views), np.concatenate([view.rows for view in views])
+        return partial(self._render_mosaic, pictures, views), np.concatenate([view.rows for view in views])
 
-    def mixup(self, first: Painted, second: Painted, rng: np.random.Generator) -> Painted:
+    def mixup(self, first: LazySample, second: LazySample, rng: np.random.Generator) -> LazySample:
         """The weighted mean of two inputs, with the boxes of both."""
         share = rng.beta(MIXUP_BETA, MIXUP_BETA)
-        return partial(_weighted, first[0], second[0], share), np.concatenate([first[1], second[1]])
+        return partial(_blend, first[0], second[0], share), np.concatenate([first[1], second[1]])
 
     def _views(
-        self, pictures: Sequence[Picture], windows: np.ndarray, regions: Sequence[Rectangle], rng: np.random.Generator
-    ) -> list[View]:
+        self, pictures: Sequence[EncodedImage], windows: np.ndarray, regions: Sequence[Rectangle], rng: np.random.Generator
+    ) -> list[AugmentParams]:
         """What chance makes of windows [P, 4] of pictures on regions of the input."""
         count = len(pictures)
         flips = (rng.random(count) < self._augment.mirror).tolist()
@@ -110,15 +110,15 @@ class Painter:
         kept = centres_inside(_padded(pictures), windows[:, None])[..., 0]
         views = []
         for number, (picture, window) in enumerate(zip(pictures, windows.tolist(), strict=True)):
-            placement = place(window, picture.size, regions[number], flips[number], self._spec.antialias)
+            placement = compute_resize(window, picture.size, regions[number], flips[number], self._spec.antialias)
             boxes = picture.boxes[kept[number, : len(picture.boxes)]]
-            rows = self._rows(boxes, picture.size, placement) if placement else no_boxes()
+            rows = self._rows(boxes, picture.size, placement) if placement else empty_boxes()
             expanded = min(window) < 0 or max(window) > 1
             method = INTERPOLATIONS[methods[number]]
-            views.append(View(regions[number], placement, expanded, shifts[number], method, rows))
+            views.append(AugmentParams(regions[number], placement, expanded, shifts[number], method, rows))
         return views
 
-    def _rows(self, boxes: np.ndarray, picture: Size, placement: Placement) -> np.ndarray:
+    def _rows(self, boxes: np.ndarray, picture: Size, placement: ResizeTransform) -> np.ndarray:
         """Boxes of a picture as rows of a label, cut off where the picture ends."""
         left, top, right, bottom = placement.target
         corners = placement.to_input(boxes[:, 1:5] * (picture * 2))
@@ -128,10 +128,10 @@ class Painter:
         size = corners[:, 2:] - corners[:, :2]
         return rows[size.min(axis=1) > LEAST_SIDE]
 
-    def _single(self, picture: Picture, view: View) -> np.ndarray:
+    def _single(self, picture: EncodedImage, view: AugmentParams) -> np.ndarray:
         if view.placement and view.region == self._whole:
             # All around it is of one colour: none, where the picture covers the input.
-            part, (left, top, right, bottom) = _shown(picture, view, view.placement), view.placement.target
+            part, (left, top, right, bottom) = _render(picture, view, view.placement), view.placement.target
             below, beside = self._spec.height - bottom, self._spec.width - right
             fill = (self._augment.pad.fill,) * 3
             return cv2.copyMakeBorder(part, top, below, left, beside, cv2.BORDER_CONSTANT, value=fill)
@@ -141,34 +141,34 @@ class Painter:
         self._paint(canvas, picture, view)
         return canvas
 
-    def _tiled(self, pictures: Sequence[Picture], views: Sequence[View]) -> np.ndarray:
+    def _render_mosaic(self, pictures: Sequence[EncodedImage], views: Sequence[AugmentParams]) -> np.ndarray:
         canvas = np.empty_like(self._background)
         for picture, view in zip(pictures, views, strict=True):
             self._paint(canvas, picture, view)
         return canvas
 
-    def _paint(self, canvas: np.ndarray, picture: Picture, view: View) -> None:
+    def _paint(self, canvas: np.ndarray, picture: EncodedImage, view: AugmentParams) -> None:
         """Paints what a view shows of its picture onto the canvas, in place."""
         if view.placement:
             target = view.placement.target
-            canvas[target.top : target.bottom, target.left : target.right] = _shown(picture, view, view.placement)
+            canvas[target.top : target.bottom, target.left : target.right] = _render(picture, view, view.placement)
 
 
-def _weighted(first: Callable[[], np.ndarray], second: Callable[[], np.ndarray], share: float) -> np.ndarray:
+def _blend(first: Callable[[], np.ndarray], second: Callable[[], np.ndarray], share: float) -> np.ndarray:
     return cv2.addWeighted(first(), share, second(), 1 - share, 0)
 
 
-def _shown(picture: Picture, view: View, placement: Placement) -> np.ndarray:
+def _render(picture: EncodedImage, view: AugmentParams, placement: ResizeTransform) -> np.ndarray:
     """What a view shows of its picture, as large as on the input."""
     part, size = _decoded(picture, placement), placement.target.size
     fewer = part.shape[0] * part.shape[1] < size.width * size.height
-    part = shifted(part, view.shift) if fewer else part
+    part = apply_jitter(part, view.shift) if fewer else part
     part = _resized(part, size, view.interpolation)
-    part = part if fewer else shifted(part, view.shift)
+    part = part if fewer else apply_jitter(part, view.shift)
     return cv2.flip(part, 1) if placement.flipped else part
 
 
-def _padded(pictures: Sequence[Picture]) -> np.ndarray:
+def _padded(pictures: Sequence[EncodedImage]) -> np.ndarray:
     """Corners of the boxes of several pictures, [P, N, 4], nan where a picture has fewer than N."""
     corners = np.full((len(pictures), max([1, *(len(picture.boxes) for picture in pictures)]), 4), np.nan)
     for row, picture in zip(corners, pictures, strict=True):
@@ -199,7 +199,7 @@ def _resized(image: np.ndarray, size: Size, interpolation: int) -> np.ndarray:
     return cv2.addWeighted(floats, 1, floats, 0, 0, dtype=cv2.CV_8U)  # rounds, and stops at 0 and 255
 
 
-def _decoded(picture: Picture, placement: Placement) -> np.ndarray:
+def _decoded(picture: EncodedImage, placement: ResizeTransform) -> np.ndarray:
     """The part of the picture that is shown, uint8 BGR."""
     image = decode_reduced(picture.data, placement.factor, picture.what)
     left, top, right, bottom = placement.source

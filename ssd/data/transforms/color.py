@@ -12,7 +12,7 @@ HIGHEST: Any = (180, 255, 255, 0)  # of OpenCV's H, L and S in 8 bits; values st
 
 
 @dataclass(frozen=True)
-class Shift:
+class ColorJitter:
     """Added to H, L and S of 0..180, 0..255, 0..255, and the factor on every channel; 0, 0, 0 and 1 change nothing."""
 
     hue: int
@@ -22,7 +22,7 @@ class Shift:
     contrast_first: bool
 
 
-def sample_shifts(augment: Augment, count: int, rng: np.random.Generator) -> list[Shift]:
+def sample_shifts(augment: Augment, count: int, rng: np.random.Generator) -> list[ColorJitter]:
     """One for each of `count` pictures."""
     jitters = (augment.hue, augment.illumination, augment.saturation, augment.contrast)
     amounts = rng.uniform(-1, 1, (count, 4)) * [jitter.amount for jitter in jitters]
@@ -30,12 +30,12 @@ def sample_shifts(augment: Augment, count: int, rng: np.random.Generator) -> lis
     first = rng.random(count) < augment.contrast_first
     # Cut to whole levels, towards zero, as the original does.
     return [
-        Shift(int(hue), int(illumination), int(saturation), 1 + contrast, earlier)
+        ColorJitter(int(hue), int(illumination), int(saturation), 1 + contrast, earlier)
         for (hue, illumination, saturation, contrast), earlier in zip(amounts.tolist(), first.tolist(), strict=True)
     ]
 
 
-def shifted(image: np.ndarray, shift: Shift) -> np.ndarray:
+def apply_jitter(image: np.ndarray, shift: ColorJitter) -> np.ndarray:
     """image: HxWx3 uint8 BGR; returns a new one, or the same where nothing changes."""
     if shift.contrast_first:
         return _shift_hls(_stretch(image, shift.contrast), shift)
@@ -46,7 +46,7 @@ def _stretch(image: np.ndarray, factor: float) -> np.ndarray:
     return cv2.convertScaleAbs(image, alpha=factor) if factor != 1 else image
 
 
-def _shift_hls(image: np.ndarray, shift: Shift) -> np.ndarray:
+def _shift_hls(image: np.ndarray, shift: ColorJitter) -> np.ndarray:
     amounts = (shift.hue, shift.illumination, shift.saturation)
     if not any(amounts):
         return image

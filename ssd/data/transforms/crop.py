@@ -42,7 +42,7 @@ def clipped(corners: np.ndarray, width: float, height: float) -> np.ndarray:
     return np.clip(corners, 0, (width, height, width, height))
 
 
-def sample_windows(corners: np.ndarray, aspects: np.ndarray, augment: Augment, rng: np.random.Generator) -> np.ndarray:
+def sample_crops(corners: np.ndarray, aspects: np.ndarray, augment: Augment, rng: np.random.Generator) -> np.ndarray:
     """Random views [P, 4] of pictures with boxes [P, N, 4]: perhaps expanded, then perhaps cropped.
 
     aspects: [P] width / height in pixels, which an expansion keeps. A crop is the first that qualifies for one of the
@@ -61,7 +61,7 @@ def sample_windows(corners: np.ndarray, aspects: np.ndarray, augment: Augment, r
     seen = clipped(relative_to(corners, windows[:, None]), 1, 1)
     for sampler in range(len(crop.overlaps)):
         candidates = crop_candidates(draws[waiting, sampler], aspects[waiting], crop)
-        good = qualifying(candidates, seen[waiting], overlaps[waiting, sampler])
+        good = valid_crops(candidates, seen[waiting], overlaps[waiting, sampler])
         found = good.any(axis=1)
         chosen = waiting[found]
         windows[chosen] = inside(windows[chosen], candidates[found, good[found].argmax(axis=1)])
@@ -99,7 +99,7 @@ def crop_candidates(draws: np.ndarray, aspects: np.ndarray, crop: Crop) -> np.nd
     return np.moveaxis(np.concatenate([low, low + size]), 0, -1)
 
 
-def qualifying(windows: np.ndarray, corners: np.ndarray, overlaps: np.ndarray) -> np.ndarray:
+def valid_crops(windows: np.ndarray, corners: np.ndarray, overlaps: np.ndarray) -> np.ndarray:
     """Mask [P, W]: windows [P, W, 4] that have at least the IoU overlaps [P] with one of the boxes [P, N, 4] of the
     picture, and hold the centre of one. Where there are no boxes, every window does."""
     (low, high), (box_low, box_high) = _sides_of(corners, windows)

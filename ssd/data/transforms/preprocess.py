@@ -8,7 +8,7 @@ import numpy as np
 from ssd.config.parts import InputSpec
 from ssd.data.base import Size
 from ssd.data.images import reduced
-from ssd.data.transforms.resize import place_whole
+from ssd.data.transforms.resize import eval_resize
 from ssd.utils.errors import UserError
 
 LEVELS = np.arange(256, dtype=np.float32)
@@ -26,7 +26,7 @@ def preprocess(images: Sequence[np.ndarray], spec: InputSpec) -> np.ndarray:
     )
 
 
-def preprocess_levels(images: Sequence[np.ndarray], spec: InputSpec) -> np.ndarray:
+def resize_only(images: Sequence[np.ndarray], spec: InputSpec) -> np.ndarray:
     """The same in levels 0..255, for a network that normalises its input itself."""
     return _batch(images, spec, [LEVELS] * 3)
 
@@ -44,7 +44,7 @@ def _batch(images: Sequence[np.ndarray], spec: InputSpec, tables: Sequence[np.nd
 
 def _on_input(image: np.ndarray, spec: InputSpec) -> np.ndarray:
     """uint8 RGB of the input's size."""
-    placement = place_whole(Size(image.shape[1], image.shape[0]), spec)
+    placement = eval_resize(Size(image.shape[1], image.shape[0]), spec)
     (left, top, right, bottom), target = placement.source, placement.target
     part = reduced(image, placement.factor)[top:bottom, left:right]
     resized = cv2.resize(part, target.size, interpolation=cv2.INTER_LINEAR)

@@ -33,7 +33,7 @@ class Rectangle(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Placement:
+class ResizeTransform:
     """source, in pixels of the picture decoded at 1/factor of its size, fills target, in pixels of the input."""
 
     source: Rectangle
@@ -65,7 +65,7 @@ class Placement:
         return corners[:, [2, 1, 0, 3]] if self.flipped else corners
 
 
-def place(window: Window, picture: Size, region: Rectangle, flipped: bool, reduce: bool) -> Placement | None:
+def compute_resize(window: Window, picture: Size, region: Rectangle, flipped: bool, reduce: bool) -> ResizeTransform | None:
     """Lays a window of a picture onto a region of the input, mirrored left to right or not.
 
     None when the window shows nothing of the picture. reduce: the picture is decoded at the smallest size that still
@@ -81,10 +81,10 @@ def place(window: Window, picture: Size, region: Rectangle, flipped: bool, reduc
     ratio = min((high_x - low_x) * picture.width / (right - left), (high_y - low_y) * picture.height / (bottom - top))
     factor = next((factor for factor in FACTORS if factor <= ratio), 1) if reduce else 1
     x, y = _pixels(low_x, high_x, picture.width / factor), _pixels(low_y, high_y, picture.height / factor)
-    return Placement(Rectangle(x[0], y[0], x[1], y[1]), Rectangle(left, top, right, bottom), factor, flipped)
+    return ResizeTransform(Rectangle(x[0], y[0], x[1], y[1]), Rectangle(left, top, right, bottom), factor, flipped)
 
 
-def region_of(shown: tuple[float, float], spec: InputSpec) -> Rectangle:
+def letterbox_region(shown: tuple[float, float], spec: InputSpec) -> Rectangle:
     """The part of the input for something of `shown` pixels (width, height): all of it, or with `fit` the largest
     rectangle of these proportions, in the upper left corner."""
     if spec.resize_mode == "force":
@@ -95,9 +95,9 @@ def region_of(shown: tuple[float, float], spec: InputSpec) -> Rectangle:
     return Rectangle(0, 0, width, height)
 
 
-def place_whole(picture: Size, spec: InputSpec) -> Placement:
+def eval_resize(picture: Size, spec: InputSpec) -> ResizeTransform:
     """A picture without augmentation, as the network sees it in evaluation and demo."""
-    placement = place(WHOLE, picture, region_of(picture, spec), flipped=False, reduce=spec.antialias)
+    placement = compute_resize(WHOLE, picture, letterbox_region(picture, spec), flipped=False, reduce=spec.antialias)
     assert placement is not None
     return placement
 

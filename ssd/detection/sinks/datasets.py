@@ -15,19 +15,19 @@ import numpy as np
 import yaml
 
 from ssd.data.datasets import coco_json, voc_xml, yolo_text
-from ssd.data.datasets.coco_json import Picture
+from ssd.data.datasets.coco_json import CocoImage
 from ssd.data.datasets.voc_xml import VOCObject
 from ssd.data.headers import SUFFIXES
 from ssd.data.images import encode
 from ssd.detection.sinks import Add, Header
 from ssd.detection.sources import Frame, Stems
-from ssd.utils.atomic_files import whole_folder
+from ssd.utils.atomic_files import atomic_dir
 
 
 @contextmanager
 def yolo_folder(folder: Path, header: Header) -> Iterator[Add]:
     """data.yaml, images/, labels/: dataset=yolo dataset.root=folder reads it."""
-    with whole_folder(folder) as draft:
+    with atomic_dir(folder) as draft:
         keep = _Pictures(draft / "images")
         (draft / "labels").mkdir()
 
@@ -44,7 +44,7 @@ def yolo_folder(folder: Path, header: Header) -> Iterator[Add]:
 def voc_folder(folder: Path, header: Header) -> Iterator[Add]:
     """Annotations/, JPEGImages/: dataset=voc dataset.root=folder reads it. Boxes in whole pixels, as the format has
     them."""
-    with whole_folder(folder) as draft:
+    with atomic_dir(folder) as draft:
         keep = _Pictures(draft / "JPEGImages")
         (draft / "Annotations").mkdir()
 
@@ -63,7 +63,7 @@ def coco_folder(folder: Path, header: Header) -> Iterator[Add]:
     """instances.json, images/: dataset=coco dataset.root=folder dataset.splits.train.annotations=instances.json
     dataset.splits.train.images=images dataset.splits.val=null reads it. Annotations have a score."""
     ids = header.category_ids or list(range(1, len(header.classes) + 1))
-    with whole_folder(folder) as draft, (draft / "instances.json").open("w") as file, TemporaryFile("w+") as images:
+    with atomic_dir(folder) as draft, (draft / "instances.json").open("w") as file, TemporaryFile("w+") as images:
         keep = _Pictures(draft / "images")
         categories = [{"id": number, "name": name} for number, name in zip(ids, header.classes, strict=True)]
         file.write(f'{{"categories": {json.dumps(categories)},\n"annotations": [')
@@ -71,7 +71,7 @@ def coco_folder(folder: Path, header: Header) -> Iterator[Add]:
 
         def add(frame: Frame, found: np.ndarray) -> None:
             counts["images"] += 1
-            picture = Picture(counts["images"], keep(frame), *_size(frame))
+            picture = CocoImage(counts["images"], keep(frame), *_size(frame))
             images.write(_separated(coco_json.picture_entry(picture), counts["images"]))
             for row, score in zip(as_boxes(found).tolist(), _with_area(found)[:, 1].tolist(), strict=True):
                 counts["annotations"] += 1

@@ -12,7 +12,7 @@ from ssd.data.datasets.csv_text import COLUMNS
 from ssd.detection.results import objects
 from ssd.detection.sinks import Add, Header
 from ssd.detection.sources import Frame
-from ssd.utils.atomic_files import whole_file
+from ssd.utils.atomic_files import atomic_write
 from ssd.utils.csv_cells import CsvWriter
 
 
@@ -27,7 +27,7 @@ def json_file(path: Path, header: Header) -> Iterator[Add]:
         {"model": header.model, "classes": header.classes, "threshold": header.threshold, "images": []},
         indent=1, ensure_ascii=False,
     )  # fmt: skip
-    with whole_file(path) as draft, draft.open("w", encoding="utf-8") as file:
+    with atomic_write(path) as draft, draft.open("w", encoding="utf-8") as file:
         file.write(head.removesuffix("]\n}"))
         between = ""
 
@@ -47,7 +47,7 @@ def csv_file(path: Path, header: Header) -> Iterator[Add]:
 
     dataset=csv reads it.
     """
-    with whole_file(path) as draft, draft.open("w", encoding="utf-8", newline="") as file:
+    with atomic_write(path) as draft, draft.open("w", encoding="utf-8", newline="") as file:
         writer = CsvWriter(file)
         writer.writerow([*COLUMNS, "score"])
 

@@ -24,7 +24,7 @@ from ssd.graph_passes.fold_batch_norm import fold_batch_norm, fold_input
 from ssd.graph_passes.fold_constants import with_constants
 from ssd.graph_passes.graph import VARIABLE, Edge, Graph, Node
 from ssd.ops.nms import DecodeParams
-from ssd.utils.atomic_files import whole_file
+from ssd.utils.atomic_files import atomic_write
 from ssd.utils.errors import UserError
 
 IR_VERSION = 8  # of the file format, as old as the operator set
@@ -52,7 +52,7 @@ def write_onnx(path: Path, model: onnx_format.ModelProto, description: dict[str,
     """Checks the model and writes it with its description, whole or not at all."""
     helper.set_model_props(model, to_metadata(description))
     onnx_format.checker.check_model(model, full_check=True)
-    with whole_file(path) as draft:
+    with atomic_write(path) as draft:
         draft.write_bytes(model.SerializeToString())
 
 

@@ -90,7 +90,7 @@ def _sizes(onnx: Builder, spec: InputSpec) -> _Sizes:
 
 
 def _target(onnx: Builder, image: str, spec: InputSpec) -> str:
-    """See ssd.data.transforms.resize.region_of."""
+    """See ssd.data.transforms.resize.letterbox_region."""
     sides = onnx.numbers([spec.height, spec.width], "pixels_input")
     if spec.resize_mode == "force":
         return sides

@@ -7,16 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from ssd.checkpoint.model import ModelSpec, Params, stamp
+from ssd.checkpoint.model import ModelSpec, Params, attach_spec
 from ssd.export.bundle import write_bundle
 from ssd.importers.caffe import convolutions, detection, pointwise, priors, shapes  # noqa: F401  they register converters
 from ssd.importers.caffe.fold import folded
-from ssd.importers.caffe.graph import CONVERTERS, INPUTS, Graph, Heads, UnsupportedError, Value, told
+from ssd.importers.caffe.graph import CONVERTERS, INPUTS, Graph, Heads, UnsupportedError, Value, format_shape
 from ssd.importers.caffe.layers import Layer, Network, read_network, with_weights
 from ssd.importers.caffe.loose import LooseHeads
 from ssd.importers.caffe.wire import read_weights
 from ssd.mxnet_compat import mx
-from ssd.utils.atomic_files import whole_folder
+from ssd.utils.atomic_files import atomic_dir
 from ssd.utils.errors import UserError
 
 SUPPORTED = tuple(sorted(CONVERTERS))
@@ -65,7 +65,7 @@ def load(prototxt: Path, caffemodel: Path) -> Network:
     """Layers with their arrays. Errors: UserError, see read_network and read_weights."""
     network = read_network(prototxt, SUPPORTED)
     if len(network.input_shape) != 4 or network.input_shape[1] != 3 or min(network.input_shape) < 1:
-        raise UserError(f"{prototxt}: its input is {told(network.input_shape)}, expected colour pictures 1x3xHxW")
+        raise UserError(f"{prototxt}: its input is {format_shape(network.input_shape)}, expected colour pictures 1x3xHxW")
     return with_weights(network, read_weights(caffemodel))
 
 
@@ -79,7 +79,7 @@ def convert(network: Network, options: Options) -> Converted:
         swap = options.channels == "BGR"
         graph = Graph(network.input, (1, *network.input_shape[1:]), swap and _only_convolutions(network))
         values, problems = _run(graph, network, _input(graph, options))
-        _tell(problems)
+        _log_report(problems)
         outputs = _compared(original, values)
         if options.loose and not graph.heads:
             graph.heads = options.loose.heads(graph, outputs)
@@ -102,7 +102,7 @@ def _input(graph: Graph, options: Options) -> Value:
     symbol = mx.sym.Variable("data")
     if options.mean_image is not None:
         if options.mean_image.shape != graph.input_shape[1:]:
-            raise UserError(f"mean picture {told(options.mean_image.shape)} for an input {told(graph.input_shape[1:])}")
+            raise UserError(f"mean picture {format_shape(options.mean_image.shape)} for an input {format_shape(graph.input_shape[1:])}")
         symbol = mx.sym.broadcast_sub(symbol, graph.parameter("mean_image", options.mean_image[None]))
     if options.channels == "BGR" and not graph.swap:
         parts = [mx.sym.slice_axis(symbol, axis=1, begin=number, end=number + 1) for number in (2, 1, 0)]
@@ -145,7 +145,7 @@ def _converted(graph: Graph, layer: Layer, bottoms: list[Value]) -> list[Value]:
     return tops
 
 
-def _tell(problems: Sequence[str]) -> None:
+def _log_report(problems: Sequence[str]) -> None:
     if problems:
         more = f"; and {len(problems) - MAX_TOLD} more" if len(problems) > MAX_TOLD else ""
         raise UserError(f"layers that cannot be converted: {'; '.join(problems[:MAX_TOLD])}{more}")
@@ -177,7 +177,7 @@ def _row(layer: Layer, values: Sequence[Value | None], gone: dict[str, str]) -> 
     note = "constant" if any(value.constant is not None for value in known) else ""
     if layer.name in gone:
         known, note = [], f"folded into {gone[layer.name]}"
-    written = ", ".join(told(value.shape) for value in known)
+    written = ", ".join(format_shape(value.shape) for value in known)
     return Row(layer.name, layer.type, written, sum(array.size for array in layer.blobs), note)
 
 
@@ -192,8 +192,8 @@ def write_detector(folder: Path, spec: ModelSpec, graph: Any, arg_params: Params
 def write_network(folder: Path, spec: ModelSpec, graph: Any, arg_params: Params, aux_params: Params) -> Path:
     """Writes the graph, which says what `spec` says, and its parameters, without any others; returns their file."""
     needed = {*graph.list_arguments(), *graph.list_auxiliary_states()}
-    with whole_folder(folder) as draft:
-        stamp(graph, spec).save(str(draft / f"{NETWORK}-symbol.json"))
+    with atomic_dir(folder) as draft:
+        attach_spec(graph, spec).save(str(draft / f"{NETWORK}-symbol.json"))
         arrays = {f"arg:{name}": array for name, array in arg_params.items() if name in needed}
         arrays |= {f"aux:{name}": array for name, array in aux_params.items() if name in needed}
         mx.nd.save(str(draft / f"{NETWORK}-0000.params"), arrays)

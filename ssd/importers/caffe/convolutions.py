@@ -14,10 +14,10 @@ from ssd.importers.caffe.graph import (
     axis_of,
     blob,
     converts,
+    format_shape,
     images,
     option,
     symbol_of,
-    told,
 )
 from ssd.importers.caffe.layers import Layer
 from ssd.mxnet_compat import mx
@@ -67,7 +67,7 @@ def _convolved(
     (window, filters, groups), (operator, weight, sides) = geometry, made
     shape = (1, filters, *sides)
     if min(sides) < 1:
-        raise UnsupportedError(f"its kernel is larger than its input {told(data.shape)}")
+        raise UnsupportedError(f"its kernel is larger than its input {format_shape(data.shape)}")
     name = graph.name(layer.name)
     has_bias = layer.options.convolution_param.bias_term
     tensors = [symbol_of(data), graph.parameter(f"{name}_weight", weight)]
@@ -135,7 +135,7 @@ def pooling(graph: Graph, layer: Layer, bottoms: list[Value]) -> list[Value]:
     floor = options.round_mode == options.FLOOR or not options.ceil_mode
     spans = [size[axis] + 2 * pad[axis] - kernel[axis] for axis in (0, 1)]
     if min(spans) < 0:
-        raise UnsupportedError(f"its kernel is larger than its input {told(data.shape)}")
+        raise UnsupportedError(f"its kernel is larger than its input {format_shape(data.shape)}")
     down = [spans[axis] // stride[axis] + 1 for axis in (0, 1)]
     up = [-(-spans[axis] // stride[axis]) + 1 for axis in (0, 1)]
     sides = down if floor else [_clipped(up[axis], size[axis], stride[axis], pad[axis]) for axis in (0, 1)]
@@ -163,7 +163,7 @@ def inner_product(graph: Graph, layer: Layer, bottoms: list[Value]) -> list[Valu
     axis = axis_of(options.axis, data.shape)
     last = axis == len(data.shape) - 1
     if axis != 1 and not (last and axis > 1):
-        raise UnsupportedError(f"axis {axis} of an array {told(data.shape)}")
+        raise UnsupportedError(f"axis {axis} of an array {format_shape(data.shape)}")
     outputs = int(options.num_output)
     inputs = int(np.prod(data.shape[axis:], dtype=object))
     if options.transpose:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ssd.importers.caffe.graph import Graph, Heads, UnsupportedError, Value, converts, symbol_of, told
+from ssd.importers.caffe.graph import Graph, Heads, UnsupportedError, Value, converts, format_shape, symbol_of
 from ssd.importers.caffe.layers import Layer
 from ssd.mxnet_compat import mx
 
@@ -57,7 +57,7 @@ def detection_output(graph: Graph, layer: Layer, bottoms: list[Value]) -> list[V
     )  # fmt: skip
     priors = bottoms[2].constant
     if priors is None or priors.ndim != 3 or priors.shape[:2] != (1, 2) or priors.shape[2] % 4:
-        raise UnsupportedError(f"its third input {told(bottoms[2].shape)} is no PriorBox's")
+        raise UnsupportedError(f"its third input {format_shape(bottoms[2].shape)} is no PriorBox's")
     detection = {
         "score": max(0.0, _decimal(options.confidence_threshold)),
         "nms": min(1.0, max(0.0, _decimal(suppression.nms_threshold))),
@@ -79,7 +79,7 @@ def make_heads(graph: Graph, inputs: HeadInputs, options: HeadOptions, detection
     count, sets = len(corners), 1 if options.shared else classes
     for value, size, what in ((loc, count * sets * 4, "offsets"), (conf, count * classes, "probabilities")):
         if int(np.prod(value.shape, dtype=object)) != size:
-            raise UnsupportedError(f"{told(value.shape)} {what} for {count} anchors and {classes} classes")
+            raise UnsupportedError(f"{format_shape(value.shape)} {what} for {count} anchors and {classes} classes")
     objects = [number for number in range(classes) if number != background]
     graph.checked((len(objects) + 1, count * (1 if options.shared else len(objects))))
     graph.checked((count, sets, 4))

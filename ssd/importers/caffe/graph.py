@@ -99,12 +99,12 @@ class Graph:
         """
         count = prod(shape)
         if count < 1 or min(shape, default=1) < 1:
-            raise UnsupportedError(f"its result is empty: {told(shape)}")
+            raise UnsupportedError(f"its result is empty: {format_shape(shape)}")
         if len(shape) > MAX_DIMENSIONS:
             raise UnsupportedError(f"its result has {len(shape)} dimensions")
         self._total += count
         if count > MAX_VALUES or self._total > MAX_TOTAL:
-            raise UnsupportedError(f"its result of {told(shape)} numbers is too large")
+            raise UnsupportedError(f"its result of {format_shape(shape)} numbers is too large")
         return tuple(int(side) for side in shape)
 
 
@@ -135,7 +135,7 @@ def symbol_of(value: Value) -> Any:
 def axis_of(axis: int, shape: Shape) -> int:
     """An axis counted from the end as one counted from the start. Errors: UnsupportedError when there is none such."""
     if not -len(shape) <= axis < len(shape):
-        raise UnsupportedError(f"axis {axis} of an array {told(shape)}")
+        raise UnsupportedError(f"axis {axis} of an array {format_shape(shape)}")
     return axis % len(shape)
 
 
@@ -149,7 +149,7 @@ def option(value: int, least: int, what: str) -> int:
 def images(value: Value) -> Shape:
     """Shape [1, C, H, W]. Errors: UnsupportedError for anything else."""
     if len(value.shape) != 4:
-        raise UnsupportedError(f"it reads an array {told(value.shape)}, expected pictures")
+        raise UnsupportedError(f"it reads an array {format_shape(value.shape)}, expected pictures")
     return value.shape
 
 
@@ -159,9 +159,9 @@ def blob(layer: Layer, number: int, shape: Shape, what: str) -> np.ndarray:
         raise UnsupportedError(f"the caffemodel has no {what} for it")
     array = layer.blobs[number]
     if array.size != prod(shape):
-        raise UnsupportedError(f"its {what} in the caffemodel is {told(array.shape)}, expected {told(shape)}")
+        raise UnsupportedError(f"its {what} in the caffemodel is {format_shape(array.shape)}, expected {format_shape(shape)}")
     return array.reshape(shape)
 
 
-def told(shape: Sequence[int]) -> str:
+def format_shape(shape: Sequence[int]) -> str:
     return "x".join(str(side) for side in shape) or "single"

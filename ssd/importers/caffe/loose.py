@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ssd.importers.caffe.detection import HeadInputs, HeadOptions, make_heads
-from ssd.importers.caffe.graph import Graph, Heads, UnsupportedError, Value, told
+from ssd.importers.caffe.graph import Graph, Heads, UnsupportedError, Value, format_shape
 from ssd.importers.caffe.priors import PriorShape, four_variances
 from ssd.utils.errors import UserError
 
@@ -66,7 +66,7 @@ class LooseHeads:
             priors = self.priors((height, width))
             count = priors.shape[2] // 4
             if len(outputs) != 2 or any(len(v.shape) != 3 or v.shape[1] != count for v in outputs.values()):
-                shapes = " and ".join(told(value.shape) for value in outputs.values()) or "none"
+                shapes = " and ".join(format_shape(value.shape) for value in outputs.values()) or "none"
                 raise UnsupportedError(
                     f"expected outputs 1x{count}x4 and 1x{count}x(classes + 1), the network has {shapes}"
                 )

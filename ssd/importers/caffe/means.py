@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ssd.importers.caffe.graph import told
+from ssd.importers.caffe.graph import format_shape
 from ssd.importers.caffe.wire import read_mean
 from ssd.utils.errors import UserError
 
@@ -45,7 +45,7 @@ def _of_picture(path: Path, channels: str, size: tuple[int, int]) -> Mean:
         return Mean(levels.tolist(), None)
     gaps = [picture.shape[axis + 1] - size[axis] for axis in (0, 1)]
     if min(gaps) < 0:
-        raise UserError(f"{path}: a mean picture of {told(picture.shape[1:])} is smaller than the input {told(size)}")
+        raise UserError(f"{path}: a mean picture of {format_shape(picture.shape[1:])} is smaller than the input {format_shape(size)}")
     top, left = gaps[0] // 2, gaps[1] // 2
     middle = picture[:, top : top + size[0], left : left + size[1]]
     return Mean(levels.tolist(), (middle - levels[:, None, None]).astype(np.float32))

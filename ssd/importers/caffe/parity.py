@@ -55,7 +55,7 @@ class Reference:
             raise NoReferenceError(f"it ignores {ignored[0]}")
         try:
             self._net = cv2.dnn.readNetFromCaffe(
-                np.frombuffer(explicit(prototxt).encode(), np.uint8), np.fromfile(caffemodel, np.uint8)
+                np.frombuffer(fill_defaults(prototxt).encode(), np.uint8), np.fromfile(caffemodel, np.uint8)
             )
             self._net.enableWinograd(False)  # faster, and two to three times less exact
         except cv2.error as error:
@@ -160,7 +160,7 @@ DEFAULTS = {
 }  # fmt: skip
 
 
-def explicit(prototxt: Path) -> str:
+def fill_defaults(prototxt: Path) -> str:
     """The text of a description that was found to be convertible. Errors: UserError, see text.py."""
     message = parse(read_prototxt(prototxt), "NetParameter", prototxt, unknown=False)
     for layer in message.layer:

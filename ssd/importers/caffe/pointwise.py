@@ -13,10 +13,10 @@ from ssd.importers.caffe.graph import (
     axis_of,
     blob,
     converts,
+    format_shape,
     images,
     option,
     symbol_of,
-    told,
 )
 from ssd.importers.caffe.layers import Layer
 from ssd.mxnet_compat import mx
@@ -66,7 +66,7 @@ def eltwise(graph: Graph, layer: Layer, bottoms: list[Value]) -> list[Value]:
     options = layer.options.eltwise_param
     symbols = [symbol_of(value) for value in bottoms]
     if len({value.shape for value in bottoms}) > 1:
-        raise UnsupportedError(f"it joins arrays {' and '.join(told(value.shape) for value in bottoms)}")
+        raise UnsupportedError(f"it joins arrays {' and '.join(format_shape(value.shape) for value in bottoms)}")
     if options.coeff and options.operation == options.SUM:
         if len(options.coeff) != len(bottoms):
             raise UnsupportedError(f"{len(options.coeff)} coefficients for {len(bottoms)} inputs")
@@ -137,7 +137,7 @@ def scale(graph: Graph, layer: Layer, bottoms: list[Value]) -> list[Value]:
 def _aligned(other: Value, shape: Shape, axis: int) -> Any:
     """A second array shaped to go with the first, whose axes it matches from `axis` on."""
     if axis != 0 or other.shape != shape[: len(other.shape)]:
-        raise UnsupportedError(f"an array {told(other.shape)} for axis {axis} of {told(shape)}")
+        raise UnsupportedError(f"an array {format_shape(other.shape)} for axis {axis} of {format_shape(shape)}")
     return mx.sym.Reshape(symbol_of(other), shape=(0, *other.shape[1:], *[1] * (len(shape) - len(other.shape))))
 
 

@@ -4,7 +4,7 @@ from math import prod
 
 import numpy as np
 
-from ssd.importers.caffe.graph import Graph, Shape, UnsupportedError, Value, axis_of, converts, symbol_of, told
+from ssd.importers.caffe.graph import Graph, Shape, UnsupportedError, Value, axis_of, converts, format_shape, symbol_of
 from ssd.importers.caffe.layers import Layer
 from ssd.mxnet_compat import mx
 
@@ -17,7 +17,7 @@ def permute(graph: Graph, layer: Layer, bottoms: list[Value]) -> list[Value]:
     given = list(layer.options.permute_param.order)
     order = [*given, *(axis for axis in range(len(value.shape)) if axis not in given)]
     if sorted(order) != list(range(len(value.shape))):
-        raise UnsupportedError(f"order {given} of an array {told(value.shape)}")
+        raise UnsupportedError(f"order {given} of an array {format_shape(value.shape)}")
     shape = [value.shape[axis] for axis in order]
     if value.constant is not None:
         return [graph.constant(value.constant.transpose(order))]
@@ -43,11 +43,11 @@ def reshape(graph: Graph, layer: Layer, bottoms: list[Value]) -> list[Value]:
     start = options.axis if options.axis >= 0 else len(shape) + options.axis + 1
     stop = len(shape) if options.num_axes == -1 else start + options.num_axes
     if not 0 <= start <= stop <= len(shape):
-        raise UnsupportedError(f"axes {start} to {stop} of an array {told(shape)}")
+        raise UnsupportedError(f"axes {start} to {stop} of an array {format_shape(shape)}")
     if any(dim < -1 for dim in dims) or dims.count(-1) > 1 or len(dims) > 16:
         raise UnsupportedError(f"shape {dims[:20]}")
     if any(dim == 0 and start + number >= len(shape) for number, dim in enumerate(dims)):
-        raise UnsupportedError(f"shape {dims} of an array {told(shape)}")
+        raise UnsupportedError(f"shape {dims} of an array {format_shape(shape)}")
     dims = [shape[start + number] if dim == 0 else dim for number, dim in enumerate(dims)]
     known = prod(dim for dim in dims if dim != -1) * prod(shape[:start]) * prod(shape[stop:])
     dims = [prod(shape) // known if dim == -1 else dim for dim in dims]
@@ -56,7 +56,7 @@ def reshape(graph: Graph, layer: Layer, bottoms: list[Value]) -> list[Value]:
 
 def _reshaped(graph: Graph, layer: Layer, value: Value, shape: Shape) -> Value:
     if prod(shape) != prod(value.shape):
-        raise UnsupportedError(f"an array {told(value.shape)} cannot become {told(shape)}")
+        raise UnsupportedError(f"an array {format_shape(value.shape)} cannot become {format_shape(shape)}")
     if value.constant is not None:
         return graph.constant(value.constant.reshape(graph.checked(shape)))
     if shape[0] != 1:
@@ -72,7 +72,7 @@ def concat(graph: Graph, layer: Layer, bottoms: list[Value]) -> list[Value]:
     wanted = options.concat_dim if options.HasField("concat_dim") else options.axis
     axis = axis_of(wanted, shapes[0])
     if any(len(shape) != len(shapes[0]) or _without(shape, axis) != _without(shapes[0], axis) for shape in shapes):
-        raise UnsupportedError(f"arrays {', '.join(map(told, shapes[:8]))} along axis {axis}")
+        raise UnsupportedError(f"arrays {', '.join(map(format_shape, shapes[:8]))} along axis {axis}")
     shape = (*shapes[0][:axis], sum(shape[axis] for shape in shapes), *shapes[0][axis + 1 :])
     constants = [value.constant for value in bottoms if value.constant is not None]
     if len(constants) == len(bottoms):
@@ -107,7 +107,7 @@ def crop(graph: Graph, layer: Layer, bottoms: list[Value]) -> list[Value]:
     options, (value, like) = layer.options.crop_param, bottoms
     axis = axis_of(options.axis, value.shape)
     if len(like.shape) != len(value.shape):
-        raise UnsupportedError(f"an array {told(value.shape)} to the size of {told(like.shape)}")
+        raise UnsupportedError(f"an array {format_shape(value.shape)} to the size of {format_shape(like.shape)}")
     count = len(value.shape) - axis
     offsets = list(options.offset) or [0]
     offsets = offsets * count if len(offsets) == 1 else offsets
@@ -115,7 +115,7 @@ def crop(graph: Graph, layer: Layer, bottoms: list[Value]) -> list[Value]:
         raise UnsupportedError(f"{len(offsets)} offsets for {count} axes")
     for number, offset in enumerate(offsets, start=axis):
         if offset + like.shape[number] > value.shape[number]:
-            raise UnsupportedError(f"offset {offset} of an array {told(value.shape)} to the size of {told(like.shape)}")
+            raise UnsupportedError(f"offset {offset} of an array {format_shape(value.shape)} to the size of {format_shape(like.shape)}")
         if like.shape[number] != value.shape[number]:
             value = _cut(graph, layer, value, number, (offset, offset + like.shape[number]))
     return [value]

@@ -16,7 +16,7 @@ ENVIRONMENT = {
 NOISY = ("mlflow", "alembic", "urllib3.connectionpool")
 
 
-def quieten() -> None:
+def configure_mlflow() -> None:
     """Imports MLflow, set up to be silent and to give up early.
 
     On the main thread: two threads that import at the same time can trip over each other.

@@ -9,7 +9,7 @@ from typing import Any
 from ssd.config.credentials import whole
 from ssd.config.stores import SQLITE, check_place, is_followed
 from ssd.runs.saved import CONFIG, read_config
-from ssd.tracking.mlflow import quieten
+from ssd.tracking.mlflow import configure_mlflow
 from ssd.tracking.mlflow.outbox import Entry, Outbox
 from ssd.tracking.mlflow.store import DRIVER, RUN_FILE, RUN_FILE_BYTES, address, guarded
 from ssd.tracking.mlflow.sweep import PARENT
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 def send_leaderboard(sweep: Path, files: Sequence[Path]) -> None:
     """Waits for a store as long as the jobs do; one that does not answer costs a line. Replaces files sent before."""
     for tracking_uri, (job, run_id) in _stores(sweep).items():
-        quieten()
+        configure_mlflow()
         settings = read_config(job / CONFIG)["logger"]["mlflow"]
         outbox = Outbox(partial(_send, tracking_uri, run_id), "mlflow", len(files), settings["retry_seconds"])
         for file in files:

@@ -12,7 +12,7 @@ from ssd.config.credentials import scrubbed
 
 log = logging.getLogger(__name__)
 
-TOGETHER = 100
+BATCH = 100
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Outbox:
             self._changed.wait_for(lambda: self._waiting or self._closing.is_set())
             together: list[Entry] = []
             for entry in self._waiting:
-                if together and (entry.kind != together[0].kind or len(together) == TOGETHER):
+                if together and (entry.kind != together[0].kind or len(together) == BATCH):
                     break
                 together.append(entry)
             return together

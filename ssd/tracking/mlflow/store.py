@@ -16,7 +16,7 @@ from ssd.tracking.mlflow.model import log_model, register, serving_of, version_t
 from ssd.tracking.mlflow.names import KEY_LENGTH, TAG_LENGTH, clean, parameters, shortened, source_tags
 from ssd.tracking.mlflow.outbox import TryAgainError, first_line
 from ssd.tracking.mlflow.sweep import FINAL, SweepRun
-from ssd.utils.atomic_files import in_turn, read_json, write_json
+from ssd.utils.atomic_files import file_lock, read_json, write_json
 from ssd.utils.errors import UserError
 from ssd.utils.names import Tags
 
@@ -28,7 +28,7 @@ STATUS = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED", "
 RUN_FILE_BYTES = 100_000
 RUN_FILE = "mlflow.json"  # in the run directory: which run of which store it is
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # which of its pages MLflow shows: not those of chats
-LATER = (401, 403, 408, 429)  # of the answers that blame the request: those that another time may not be given
+RETRY_STATUS = (401, 403, 408, 429)  # of the answers that blame the request: those that another time may not be given
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class Store:
         if not self.settings.local:
             return nullcontext()
         file = database_file(self.settings.tracking_uri)
-        return in_turn(file.with_name(f"{file.name}.lock"))
+        return file_lock(file.with_name(f"{file.name}.lock"))
 
     def _experiment_id(self) -> str:
         """A deleted one is restored: it keeps its name to itself, and what is recorded is not lost."""
@@ -297,6 +297,6 @@ def _may_pass(error: Exception) -> bool:
 
     if isinstance(error, MlflowException):
         code = error.get_http_status_code()
-        return code >= 500 or code in LATER
+        return code >= 500 or code in RETRY_STATUS
     lost = (requests.ConnectionError, requests.Timeout, ConnectionError, TimeoutError, OperationalError)
     return isinstance(error, lost)

@@ -11,11 +11,11 @@ from ssd.tracking.mlflow.names import (
     TAG_LENGTH,
     clean,
     measured_in,
-    short_words,
+    short_overrides,
     shortened,
     source_tags,
 )
-from ssd.utils.atomic_files import in_turn
+from ssd.utils.atomic_files import file_lock
 
 TAG = "sweep"  # holds the sweep directory, as an address: no character in it needs quoting
 PARENT = "mlflow.parentRunId"
@@ -39,7 +39,7 @@ class SweepRun:
 
     def join(self) -> str:
         """Finds the parent, or makes it for the first job; it is running again. Returns its run id."""
-        with in_turn(self._lock):
+        with file_lock(self._lock):
             tag = self._sweep.folder.as_uri()
             found = self._client.search_runs([self._experiment], f"tags.{TAG} = '{tag}'", max_results=1)
             if found:
@@ -72,20 +72,20 @@ class SweepRun:
 
     def name(self) -> str:
         """Of a job's run: what tells it from the others."""
-        return f"{self._sweep.number} {short_words(self._sweep.own)}".strip()[:KEY_LENGTH]
+        return f"{self._sweep.number} {short_overrides(self._sweep.own)}".strip()[:KEY_LENGTH]
 
     def leave(self) -> None:
         """After a job's end: the parent has the best numbers so far, where all were measured alike, and ends with the
         last job that runs."""
-        with in_turn(self._lock):
+        with file_lock(self._lock):
             children = self._children()
             finished = [child for child in children if child.info.status == "FINISHED"]
             measured = [child for child in finished if FINAL + HEADLINE in child.data.metrics]
             if different := unlike(measured_in(child.data.tags) for child in measured):
-                self._tell_no_best(f"the jobs' numbers do not compare: {different}")
+                self._log_no_best(f"the jobs' numbers do not compare: {different}")
             elif measured:
                 best = max(measured, key=lambda child: child.data.metrics[FINAL + HEADLINE])
-                self._tell_best(best, step=len(measured))
+                self._log_best(best, step=len(measured))
             if not any(child.info.status == "RUNNING" for child in children):
                 self._client.set_terminated(self.run_id, "FINISHED" if finished else "FAILED")
 
@@ -100,13 +100,13 @@ class SweepRun:
             if not token:
                 return children
 
-    def _tell_no_best(self, why: str) -> None:
+    def _log_no_best(self, why: str) -> None:
         for tag in BEST_RUN:
             if tag in self._client.get_run(self.run_id).data.tags:
                 self._client.delete_tag(self.run_id, tag)
         self._client.set_tag(self.run_id, NO_BEST, why)
 
-    def _tell_best(self, best: Any, step: int) -> None:
+    def _log_best(self, best: Any, step: int) -> None:
         from mlflow.entities import Metric, RunTag
 
         # Means only: a hundred classes are the best job's own matter.

@@ -17,9 +17,9 @@ from ssd.config.credentials import bare, take
 from ssd.config.stores import SQLITE
 from ssd.runs.results import Results
 from ssd.tracking import unsent
-from ssd.tracking.events import RunInfo, Values, Writer, apart, finite
+from ssd.tracking.events import RunInfo, Values, Writer, epoch_namespace, finite
 from ssd.tracking.files import image_path
-from ssd.tracking.mlflow import quieten
+from ssd.tracking.mlflow import configure_mlflow
 from ssd.tracking.mlflow.names import shortened, tags_of
 from ssd.tracking.mlflow.outbox import Entry, Outbox
 from ssd.tracking.mlflow.store import Settings, Store, database_uri
@@ -76,7 +76,7 @@ class MLflow(Writer):
         self.retry_seconds = retry_seconds
 
     def start(self, run: RunInfo) -> None:
-        quieten()
+        configure_mlflow()
         self.run = run
         self._last_step = run.resumed_at or 0
         self._pictures: set[Path] = set()  # that wait: a later one of the same tag takes the place of an earlier
@@ -85,14 +85,14 @@ class MLflow(Writer):
         self.outbox = Outbox(self._send, "mlflow", WAITING, self.retry_seconds)
         self.outbox.put("run", None, vital=True)
         self.outbox.put("parameters", None, vital=True)
-        for entry in unsent.of_earlier(run) if go_on else []:
+        for entry in unsent.pending_entries(run) if go_on else []:
             self.outbox.put(entry.kind, entry.content)
 
     def step(self, epoch: int, step: int, values: Values) -> None:
         self._metrics({"epoch": epoch, **values}, step)
 
     def epoch(self, epoch: int, step: int, values: Values) -> None:
-        self._metrics({"epoch": epoch, **apart(values)}, step)
+        self._metrics({"epoch": epoch, **epoch_namespace(values)}, step)
 
     def image(self, tag: str, image: np.ndarray, step: int) -> None:
         path = image_path(self.run.folder, tag)  # RunFiles, a writer of every run, puts it there

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssd.data.inspection.checks import ALIASES, BoxChecker, class_index, class_names, nearly_equal, position
+from ssd.data.inspection.checks import ALIASES, BoxChecker, class_index, class_names, find_class, nearly_equal
 from ssd.utils.errors import UserError
 
 coordinates = st.floats(-50, 150, width=32)
@@ -81,10 +81,10 @@ def test_what_remains_lies_inside_and_has_area(corners, out_of_range):
 
 def test_vocs_and_cocos_spellings_are_the_same_class():
     for voc, coco in ALIASES.items():
-        assert position(voc, ["x", coco]) == position(coco, ["x", voc]) == 1
-    assert position("sofa", ["couch", "sofa"]) == 1  # what is spelled the same comes first
-    assert position("Sofa", ["couch"]) is None
-    assert position("bed", ["couch"]) is None
+        assert find_class(voc, ["x", coco]) == find_class(coco, ["x", voc]) == 1
+    assert find_class("sofa", ["couch", "sofa"]) == 1  # what is spelled the same comes first
+    assert find_class("Sofa", ["couch"]) is None
+    assert find_class("bed", ["couch"]) is None
 
 
 @pytest.mark.parametrize(

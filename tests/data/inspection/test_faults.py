@@ -6,7 +6,7 @@ import pytest
 from ssd.data import Sample
 from ssd.data.coverage import BROKEN_LINKS, HIDDEN, Coverage
 from ssd.data.inspection.faults import box_faults, coverage_remarks, double_faults, image_faults, split_faults
-from ssd.data.inspection.looking import Picture
+from ssd.data.inspection.looking import ImageFacts
 from ssd.data.inspection.problems import WARNING
 
 
@@ -45,11 +45,11 @@ def test_a_size_that_is_missing():
 
 
 def test_the_image_against_its_annotation():
-    seen = {size: list(image_faults(sample(), Picture(b"1", size, None, None))) for size in [(200, 100), (100, 200)]}
+    seen = {size: list(image_faults(sample(), ImageFacts(b"1", size, None, None))) for size in [(200, 100), (100, 200)]}
     assert seen[200, 100] == []
     (problem,) = seen[100, 200]
     assert problem.line.startswith("a.jpg: the image is 100x200 but its annotation says 200x100; width and height")
-    (problem,) = image_faults(sample(), Picture(None, None, None, "it is no image"))
+    (problem,) = image_faults(sample(), ImageFacts(None, None, None, "it is no image"))
     assert (problem.kind, problem.line) == ("unreadable_image", "a.jpg: it is no image")
 
 
@@ -101,7 +101,7 @@ def test_every_file_that_was_missed_or_not_used_is_a_remark():
     ],
 )  # fmt: skip
 def test_a_path_that_lists_of_images_cannot_have(name, what):
-    (problem,) = image_faults(sample(name=name), Picture(b"1", (200, 100), None, None))
+    (problem,) = image_faults(sample(name=name), ImageFacts(b"1", (200, 100), None, None))
     assert (problem.kind, problem.what) == ("name", f"its path {what}, as no line of a list can; rename it")
     for usual in ("häuser", "日本", "a b", "'=x", "-x"):
-        assert not list(image_faults(sample(name=usual), Picture(b"1", (200, 100), None, None)))
+        assert not list(image_faults(sample(name=usual), ImageFacts(b"1", (200, 100), None, None)))

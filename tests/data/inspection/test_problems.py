@@ -7,34 +7,34 @@ from omegaconf import OmegaConf
 
 from ssd.config.compose import compose
 from ssd.data.datasets.build import make_dataset
-from ssd.data.inspection.problems import Problem, collecting, refuse, skipping, tell
+from ssd.data.inspection.problems import Problem, collect, collecting, reject, skip_invalid
 from ssd.utils.errors import UserError
 
 
 def test_without_a_collector_problems_are_errors():
-    with pytest.raises(UserError, match="^a.xml: broken$"), skipping("unusable", "a.xml"):
+    with pytest.raises(UserError, match="^a.xml: broken$"), skip_invalid("unusable", "a.xml"):
         raise UserError("a.xml: broken")
     with pytest.raises(UserError, match="^a.xml: object 2 is odd$"):
-        refuse(UserError("a.xml: object 2 is odd"), "object", "a.xml", 2)
-    assert not tell(Problem("object", "a.xml", 1, "odd"))
+        reject(UserError("a.xml: object 2 is odd"), "object", "a.xml", 2)
+    assert not collect(Problem("object", "a.xml", 1, "odd"))
 
 
 def test_a_collector_gets_them_all_and_nothing_stops():
     with collecting() as problems:
-        with skipping("unusable", "a.xml"):
+        with skip_invalid("unusable", "a.xml"):
             raise UserError("a.xml: broken")
-        refuse(UserError("b.xml: object 2 (dog) has no <xmin>"), "object", "b.xml", 2)
-        assert tell(Problem("degenerate", "c.xml", 1, "flat", "warning"))
+        reject(UserError("b.xml: object 2 (dog) has no <xmin>"), "object", "b.xml", 2)
+        assert collect(Problem("degenerate", "c.xml", 1, "flat", "warning"))
     assert problems == [
         Problem("unusable", "a.xml", None, "broken", "error"),
         Problem("object", "b.xml", 2, "(dog) has no <xmin>", "error"),
         Problem("degenerate", "c.xml", 1, "flat", "warning"),
     ]
-    assert not tell(problems[0])  # it is over
+    assert not collect(problems[0])  # it is over
 
 
 def test_only_user_errors_are_problems():
-    with collecting() as problems, pytest.raises(ZeroDivisionError), skipping("unusable", "a.xml"):
+    with collecting() as problems, pytest.raises(ZeroDivisionError), skip_invalid("unusable", "a.xml"):
         _ = 1 / 0
     assert problems == []
 

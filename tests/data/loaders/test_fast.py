@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from ssd.config.parts import loader_config
-from ssd.data.loaders.base import Share
-from ssd.data.loaders.batch_builder import BatchMaker
+from ssd.data.loaders.base import Shard
+from ssd.data.loaders.batch_builder import BatchBuilder
 from ssd.data.loaders.fast import MOSAIC_ROWS, FastLoader
-from ssd.data.loaders.workers import Processes, Worker
+from ssd.data.loaders.workers import ProcessPool, Worker
 from ssd.data.recordio.cache import ensure_records
 from ssd.utils.errors import UserError
 
@@ -45,7 +45,7 @@ def make(packed, make_cfg):
         prefetch: int = 2,
         timeout=None,
         hung="replace",
-        share=Share(),  # noqa: B008
+        share=Shard(),  # noqa: B008
         **values,
     ) -> FastLoader:
         group = SimpleNamespace(name="fast", workers=workers, prefetch=prefetch, patience_s=timeout, on_hung=hung)
@@ -103,7 +103,7 @@ def test_the_same_batches_with_any_number_of_workers(make, augment):
 
 def test_batches_made_in_portions(make, monkeypatch):
     """Pictures of one portion share their random numbers; every part of a batch is made, whoever makes it."""
-    monkeypatch.setattr("ssd.data.loaders.batch_builder.GROUP", 3)
+    monkeypatch.setattr("ssd.data.loaders.batch_builder.RNG_CHUNK", 3)
     for data, label, index in epochs(make(batch_size=8), 2):
         assert len(set(index)) == 8
         assert all(picture.std() > 1 for picture in data)
@@ -113,9 +113,9 @@ def test_batches_made_in_portions(make, monkeypatch):
 @pytest.mark.parametrize(("augment", "count", "group"), [("ssd", 2, 32), ("ssd_plus", 3, 32), ("ssd_plus", 2, 3)])
 def test_shares_together_are_the_batch_of_one(make, monkeypatch, augment, count, group):
     """Several workers see what one alone would see, to the last pixel, whatever is drawn for it."""
-    monkeypatch.setattr("ssd.data.loaders.batch_builder.GROUP", group)
+    monkeypatch.setattr("ssd.data.loaders.batch_builder.RNG_CHUNK", group)
     whole = epochs(make(augment, batch_size=7), 3)
-    shares = [epochs(make(augment, batch_size=7, share=Share(rank, count)), 3) for rank in range(count)]
+    shares = [epochs(make(augment, batch_size=7, share=Shard(rank, count)), 3) for rank in range(count)]
     assert {len(index) for _, _, index in shares[0]} == {7 // count}
     joined = [
         (np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts]),
@@ -206,14 +206,14 @@ def test_a_batch_that_ends_two_workers_ends_the_run_and_its_images_are_named(mak
 @pytest.fixture
 def stopped(make, monkeypatch):
     """stopped(hung): a loader whose only process has made batches, and is stopped. Its successor has time."""
-    replace = Processes._replace
+    replace = ProcessPool._replace
 
     def replaced(self, place, reason):
         replace(self, place, reason)
         self._patience.timeout = None
 
     def start(hung: str) -> FastLoader:
-        monkeypatch.setattr(Processes, "_replace", replaced)
+        monkeypatch.setattr(ProcessPool, "_replace", replaced)
         loader = make(batch_size=2, workers=1, hung=hung)
         loader.next()
         os.kill(loader._crew._workers[0].number, signal.SIGSTOP)
@@ -334,7 +334,7 @@ def test_the_whole_file_is_shuffled(voc, tmp_path, make_cfg, jpeg):
     voc.sets(train=names)
     records = ensure_records(voc.dataset(classes=["cat"]).split("train"), tmp_path / "r", "train", 0)
     orders = np.array(
-        [index for _, _, index in epochs(FastLoader(records, loader_config(make_cfg(batch_size=200)), 20, Share()), 3)]
+        [index for _, _, index in epochs(FastLoader(records, loader_config(make_cfg(batch_size=200)), 20, Shard()), 3)]
     )
     assert (np.sort(orders) == np.arange(200)).all()
     places = np.argsort(orders)
@@ -345,8 +345,8 @@ def test_the_whole_file_is_shuffled(voc, tmp_path, make_cfg, jpeg):
 
 def test_batches_are_made_ahead_and_no_more_than_asked_for(make, monkeypatch):
     begun: list[int] = []
-    fill = BatchMaker.make
-    monkeypatch.setattr(BatchMaker, "make", lambda *args: (begun.append(args[1].batch), fill(*args))[1])
+    fill = BatchBuilder.make
+    monkeypatch.setattr(BatchBuilder, "make", lambda *args: (begun.append(args[1].batch), fill(*args))[1])
     loader = make(batch_size=2, prefetch=2, epochs=2)
     loader.next()
     deadline = time.monotonic() + 600

@@ -6,7 +6,7 @@ import pytest
 
 from ssd.config.augment import read_augment
 from ssd.config.parts import loader_config
-from ssd.data.loaders.base import Share
+from ssd.data.loaders.base import Shard
 from ssd.data.loaders.mxnet_iter import RecordLoader, _shuffle_piece, iterator_options
 from ssd.data.recordio.cache import Records, ensure_records
 from ssd.utils.errors import UserError
@@ -79,7 +79,7 @@ def test_damaged_records_are_an_error_not_a_hang(voc, tmp_path, cfg_of):
         data[start : start + 3] = b"bad"
     records.rec.write_bytes(data)
     with pytest.raises(UserError, match="train.rec: MXNet cannot read it .* delete its folder") as error:
-        list(RecordLoader(records, loader_config(cfg_of()), records.label_width, Share()))
+        list(RecordLoader(records, loader_config(cfg_of()), records.label_width, Shard()))
     assert "\n" not in str(error.value)
 
 
@@ -105,7 +105,7 @@ def test_a_file_cut_into_pieces_is_still_seen_once_per_pass(voc, tmp_path, cfg_o
     voc.sets(train=names)
     records = ensure_records(voc.dataset(classes=["cat"]).split("train"), tmp_path / "r", "train", 0)
     monkeypatch.setattr("ssd.data.loaders.mxnet_iter._shuffle_piece", lambda *_: 1)
-    loader = RecordLoader(records, loader_config(cfg_of(batch_size=5)), records.label_width, Share())
+    loader = RecordLoader(records, loader_config(cfg_of(batch_size=5)), records.label_width, Shard())
     seen = []
     for _ in range(4):
         loader.reset()

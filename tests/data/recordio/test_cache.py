@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from ssd.data.base import Sample, no_boxes
+from ssd.data.base import Sample, empty_boxes
 from ssd.data.images import read_image
 from ssd.data.recordio.cache import ensure_records, label_width
 from ssd.data.recordio.writer import Packing, list_line, write_records
@@ -96,7 +96,7 @@ def test_paths_are_relative_to_the_folder_all_pictures_share(voc, tmp_path, jpeg
     other = tmp_path / "voc/other"
     other.mkdir()
     (other / "z.jpg").write_bytes(jpeg(60, 40))
-    samples = [*voc.dataset().split("val"), Sample("z", other / "z.jpg", 60, 40, no_boxes())]
+    samples = [*voc.dataset().split("val"), Sample("z", other / "z.jpg", 60, 40, empty_boxes())]
     write_records(Packing(samples, seed=0), tmp_path / "both")
     paths = {line.split("\t")[-1] for line in (tmp_path / "both.lst").read_text().splitlines()}
     assert paths == {"JPEGImages/c.jpg", "other/z.jpg"}

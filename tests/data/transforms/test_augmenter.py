@@ -6,8 +6,8 @@ import pytest
 
 from ssd.config.augment import read_augment
 from ssd.config.parts import InputSpec
-from ssd.data.base import Picture, Size
-from ssd.data.transforms.augmenter import Painter
+from ssd.data.base import EncodedImage, Size
+from ssd.data.transforms.augmenter import Augmenter
 from ssd.utils.errors import UserError
 
 RED, FILL, BORDER = 250, 127, 60
@@ -17,14 +17,14 @@ def spec(mode: str = "force", height: int = 80, width: int = 100) -> InputSpec:
     return InputSpec(height, width, (float(BORDER),) * 3, (1.0,) * 3, mode, antialias=True)
 
 
-def picture(width: int, height: int, corners: list[float], label: int = 0) -> Picture:
+def picture(width: int, height: int, corners: list[float], label: int = 0) -> EncodedImage:
     """A box in its own colour on black, and the box."""
     image = np.zeros((height, width, 3), np.uint8)
     xmin, ymin, xmax, ymax = np.rint(np.array(corners) * [width, height, width, height]).astype(int)
     image[ymin:ymax, xmin:xmax] = (RED - 40 * label, 0, 0)
     data = cv2.imencode(".png", image)[1].tobytes()
     exact = [xmin / width, ymin / height, xmax / width, ymax / height]
-    return Picture(data, Size(width, height), np.array([[label, *exact, 0]]), "p.png")
+    return EncodedImage(data, Size(width, height), np.array([[label, *exact, 0]]), "p.png")
 
 
 def geometric(make_cfg, **changes):
@@ -47,12 +47,12 @@ def bright_box(image: np.ndarray, level: int) -> np.ndarray:
 @pytest.mark.parametrize("mode", ["force", "fit"])
 @pytest.mark.parametrize("size", [(120, 90), (90, 120), (500, 375)])
 def test_boxes_lie_on_their_pixels(make_cfg, mode, size):
-    painter = Painter(geometric(make_cfg), spec(mode))
+    painter = Augmenter(geometric(make_cfg), spec(mode))
     rng = np.random.default_rng(0)
     source = picture(*size, [0.3, 0.2, 0.7, 0.8])
     scale = np.array((100, 80) * 2)
     for _ in range(150):
-        paint, rows = painter.singles([source], rng)[0]
+        paint, rows = painter.augment_batch([source], rng)[0]
         image = paint()
         assert image.shape == (80, 100, 3)
         assert rows.dtype == np.float32
@@ -65,7 +65,7 @@ def test_borders(make_cfg):
     """An expanded tall picture: black in grey, fitted into the input beside the mean."""
     augment = geometric(make_cfg)
     augment.crop.probability, augment.pad.probability = 0, 1
-    paint, rows = Painter(augment, spec("fit")).singles([picture(60, 120, [0, 0, 1, 1])], np.random.default_rng(2))[0]
+    paint, rows = Augmenter(augment, spec("fit")).augment_batch([picture(60, 120, [0, 0, 1, 1])], np.random.default_rng(2))[0]
     image = paint()
     assert (image[:, 41:] == BORDER).all()
     (left, top), (right, bottom) = np.rint(np.reshape(rows[0, 1:5], (2, 2)) * (100, 80)).astype(int)
@@ -79,7 +79,7 @@ def test_borders(make_cfg):
 @pytest.mark.parametrize("mode", ["force", "fit"])
 def test_mosaic(make_cfg, mode):
     augment = geometric(make_cfg)
-    painter = Painter(augment, spec(mode))
+    painter = Augmenter(augment, spec(mode))
     four = [picture(120, 90, [0.35, 0.35, 0.65, 0.65], label) for label in range(4)]
     rng = np.random.default_rng(0)
     counts = np.zeros(4, int)
@@ -97,7 +97,7 @@ def test_mosaic(make_cfg, mode):
 
 
 def test_mixup_shows_both(make_cfg):
-    painter = Painter(geometric(make_cfg), spec())
+    painter = Augmenter(geometric(make_cfg), spec())
     dark, light = (partial(np.full, (80, 100, 3), level, np.uint8) for level in (0, 200))
     rows = np.array([[1, 0, 0, 1, 1, 0], [2, 0, 0, 0.5, 1, 0]], np.float32)
     shares = []
@@ -110,12 +110,12 @@ def test_mixup_shows_both(make_cfg):
 
 
 def test_a_picture_without_objects(make_cfg):
-    painter = Painter(geometric(make_cfg), spec())
+    painter = Augmenter(geometric(make_cfg), spec())
     empty = picture(60, 40, [0, 0, 1, 1])
-    empty = Picture(empty.data, empty.size, np.zeros((0, 6)), "e.png")
+    empty = EncodedImage(empty.data, empty.size, np.zeros((0, 6)), "e.png")
     shown = 0
     for seed in range(100):
-        paint, rows = painter.singles([empty], np.random.default_rng(seed))[0]
+        paint, rows = painter.augment_batch([empty], np.random.default_rng(seed))[0]
         assert rows.shape == (0, 6)
         shown += (paint()[..., 1] < FILL).any()
     assert shown > 80  # now and then a crop shows nothing but the border
@@ -123,15 +123,15 @@ def test_a_picture_without_objects(make_cfg):
 
 def test_a_picture_smaller_than_its_header_says(make_cfg):
     lying = picture(60, 40, [0, 0, 1, 1])
-    lying = Picture(lying.data, Size(90, 80), lying.boxes, "lying.png")
-    paint, _ = Painter(read_augment(make_cfg("none").augment), spec()).singles([lying], np.random.default_rng(0))[0]
+    lying = EncodedImage(lying.data, Size(90, 80), lying.boxes, "lying.png")
+    paint, _ = Augmenter(read_augment(make_cfg("none").augment), spec()).augment_batch([lying], np.random.default_rng(0))[0]
     with pytest.raises(UserError, match="lying.png: the image is smaller than its header says"):
         paint()
 
 
 def test_the_same_random_numbers_paint_the_same(make_cfg):
-    painter = Painter(read_augment(make_cfg("ssd").augment), spec())
+    painter = Augmenter(read_augment(make_cfg("ssd").augment), spec())
     source = picture(120, 90, [0.2, 0.2, 0.8, 0.8])
-    (paint, rows), (paint2, rows2) = (painter.singles([source, source], np.random.default_rng(5))[1] for _ in range(2))
+    (paint, rows), (paint2, rows2) = (painter.augment_batch([source, source], np.random.default_rng(5))[1] for _ in range(2))
     np.testing.assert_array_equal(paint(), paint2())
     np.testing.assert_array_equal(rows, rows2)

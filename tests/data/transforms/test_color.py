@@ -3,12 +3,12 @@ import numpy as np
 import pytest
 
 from ssd.config.augment import read_augment
-from ssd.data.transforms.color import Shift, sample_shifts, shifted
+from ssd.data.transforms.color import ColorJitter, apply_jitter, sample_shifts
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (24, 31, 3), dtype=np.uint8)
 
 
-def slowly(image: np.ndarray, shift: Shift) -> np.ndarray:
+def slowly(image: np.ndarray, shift: ColorJitter) -> np.ndarray:
     """Number by number, as the description says it."""
     hls = cv2.cvtColor(image, cv2.COLOR_BGR2HLS).astype(int)
     for channel, (amount, highest) in enumerate([(shift.hue, 180), (shift.illumination, 255), (shift.saturation, 255)]):
@@ -19,16 +19,16 @@ def slowly(image: np.ndarray, shift: Shift) -> np.ndarray:
 
 @pytest.mark.parametrize("amounts", [(17, -30, 31, 1.4), (-17, 31, -31, 0.6), (0, 5, 0, 1.0)])
 def test_shifted(amounts):
-    shift = Shift(*amounts, contrast_first=False)
-    assert np.abs(shifted(PICTURE, shift) - slowly(PICTURE, shift)).max() <= 1
+    shift = ColorJitter(*amounts, contrast_first=False)
+    assert np.abs(apply_jitter(PICTURE, shift) - slowly(PICTURE, shift)).max() <= 1
 
 
 def test_nothing_to_do_is_nothing_done():
-    assert shifted(PICTURE, Shift(0, 0, 0, 1.0, contrast_first=False)) is PICTURE
+    assert apply_jitter(PICTURE, ColorJitter(0, 0, 0, 1.0, contrast_first=False)) is PICTURE
 
 
 def test_the_order_matters():
-    first, last = (shifted(PICTURE, Shift(0, 31, 0, 1.5, order)) for order in (True, False))
+    first, last = (apply_jitter(PICTURE, ColorJitter(0, 31, 0, 1.5, order)) for order in (True, False))
     assert np.abs(first.astype(int) - last).max() > 10
 
 

@@ -13,9 +13,9 @@ from ssd.data.transforms.crop import (
     crop_candidates,
     expansions,
     inside,
-    qualifying,
     relative_to,
-    sample_windows,
+    sample_crops,
+    valid_crops,
 )
 from ssd.ops.boxes import iou_matrix
 
@@ -103,7 +103,7 @@ def test_qualifying_is_what_it_says(padded, seed):
     rng = np.random.default_rng(seed)
     overlaps = rng.choice(SSD.overlaps, len(padded))
     candidates = crop_candidates(rng.random((len(padded), 20, 4)), np.full(len(padded), 1.3), SSD)
-    good = qualifying(candidates, padded, overlaps)
+    good = valid_crops(candidates, padded, overlaps)
     for number, corners in enumerate(padded):
         corners = corners[~np.isnan(corners[:, 0])]
         if not len(corners):
@@ -122,7 +122,7 @@ def augment(pad: float, crop: float) -> Augment:
 
 @given(pictures(), st.integers(0, 999))
 def test_a_crop_keeps_an_object(padded, seed):
-    found = sample_windows(padded, np.full(len(padded), 0.8), augment(0, 1), np.random.default_rng(seed))
+    found = sample_crops(padded, np.full(len(padded), 0.8), augment(0, 1), np.random.default_rng(seed))
     for window, corners in zip(found, padded, strict=True):
         corners = corners[~np.isnan(corners[:, 0])]
         assert ((window >= 0) & (window <= 1 + 1e-9)).all()
@@ -133,14 +133,14 @@ def test_a_crop_keeps_an_object(padded, seed):
 
 def test_no_crop_where_none_can_qualify():
     tiny = np.array([[[0.5, 0.5, 0.50001, 0.50001]]])
-    found = sample_windows(tiny, np.ones(1), augment(0, 1), np.random.default_rng(0))
+    found = sample_crops(tiny, np.ones(1), augment(0, 1), np.random.default_rng(0))
     assert tuple(found[0]) == WHOLE
 
 
 def test_probabilities():
     nothing = np.full((4000, 1, 4), np.nan)
     for pad, crop in ((0.0, 0.0), (0.5, 0.0), (0.0, 0.7)):
-        found = sample_windows(nothing, np.ones(4000), augment(pad, crop), np.random.default_rng(0))
+        found = sample_crops(nothing, np.ones(4000), augment(pad, crop), np.random.default_rng(0))
         size = found[:, 2] - found[:, 0]
         assert (size > 1).mean() == pytest.approx(pad * (3 - 0.05) / 3, abs=0.03)
         assert (size < 1).mean() == pytest.approx(crop, abs=0.03)

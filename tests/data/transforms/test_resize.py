@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from ssd.config.parts import InputSpec
 from ssd.data.base import Size
 from ssd.data.transforms.preprocess import preprocess
-from ssd.data.transforms.resize import Rectangle, place, place_whole, region_of
+from ssd.data.transforms.resize import Rectangle, compute_resize, eval_resize, letterbox_region
 
 sizes = st.builds(Size, st.integers(1, 3000), st.integers(1, 3000))
 modes = st.sampled_from(["force", "fit"])
@@ -37,7 +37,7 @@ def views(draw: st.DrawFn):
 def test_boxes_go_to_the_input_and_back(data):
     size, spec = data.draw(sizes), data.draw(specs)
     corners = data.draw(corners_in(size))
-    placement = place_whole(size, spec)
+    placement = eval_resize(size, spec)
     there = placement.to_input(corners)
     # In shares of the input, which is what a network learns and answers
     assert (there >= -1e-9).all()
@@ -50,7 +50,7 @@ def test_boxes_go_to_the_input_and_back(data):
 @given(st.data())
 def test_boxes_of_views_go_there_and_back(data):
     window, size, region, flipped, reduce = data.draw(views())
-    placement = place(window, size, region, flipped, reduce)
+    placement = compute_resize(window, size, region, flipped, reduce)
     if placement is None:
         assert max(window[:2]) >= 1 or min(window[2:]) <= 0
         return
@@ -62,7 +62,7 @@ def test_boxes_of_views_go_there_and_back(data):
 @given(views())
 def test_views_stay_in_picture_and_region(view):
     window, size, region, flipped, reduce = view
-    placement = place(window, size, region, flipped, reduce)
+    placement = compute_resize(window, size, region, flipped, reduce)
     if placement is None:
         return
     source, target, factor = placement.source, placement.target, placement.factor
@@ -80,7 +80,7 @@ def test_views_stay_in_picture_and_region(view):
 
 @given(sizes, specs)
 def test_fit_keeps_proportions_and_force_fills_the_input(size, spec):
-    region = region_of(size, spec)
+    region = letterbox_region(size, spec)
     assert (region.left, region.top) == (0, 0)
     if spec.resize_mode == "force":
         assert region.size == (spec.width, spec.height)
@@ -102,7 +102,7 @@ def test_pixels_lie_where_boxes_say(mode, shape, size):
     xmin, ymin, xmax, ymax = np.rint(box[0]).astype(int)
     cv2.rectangle(image, (xmin, ymin), (xmax - 1, ymax - 1), (255, 255, 255), cv2.FILLED)
     bright = preprocess([image], spec)[0, 0]
-    moved = place_whole(size, spec).to_input(np.array([[xmin, ymin, xmax, ymax]]))[0]
+    moved = eval_resize(size, spec).to_input(np.array([[xmin, ymin, xmax, ymax]]))[0]
     rows, columns = bright.sum(axis=1) / bright.max(), bright.sum(axis=0) / bright.max()
     width, height = rows.max(), columns.max()
     assert (width, height) == pytest.approx((moved[2] - moved[0], moved[3] - moved[1]), abs=1)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssd.config.parts import InputSpec
-from ssd.data.transforms.preprocess import preprocess_levels
+from ssd.data.transforms.preprocess import resize_only
 from ssd.detection import Detector
 from ssd.export.agreement import compare_whole, resized
 from ssd.export.formats import FORMATS, Calibration
@@ -53,7 +53,7 @@ def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
 
 def check_levels(mode: tuple[str, bool], image: np.ndarray) -> None:
     (seen,) = SESSIONS[mode].run(["seen"], {"image": image[None], "found": NOTHING})
-    np.testing.assert_array_equal(seen, preprocess_levels([image], spec_of(*mode)))
+    np.testing.assert_array_equal(seen, resize_only([image], spec_of(*mode)))
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -85,7 +85,7 @@ def test_images_of_one_size_are_a_batch() -> None:
     images = [noise(70, 90, seed) for seed in range(3)]
     found = np.repeat(NOTHING, 3, axis=0)
     (seen,) = SESSIONS["fit", True].run(["seen"], {"image": np.stack(images), "found": found})
-    np.testing.assert_array_equal(seen, preprocess_levels(images, spec_of("fit", True)))
+    np.testing.assert_array_equal(seen, resize_only(images, spec_of("fit", True)))
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -12,7 +12,7 @@ from ssd.importers.caffe.parity import (
     centre_size_boxes,
     compare_boxes,
     compare_outputs,
-    explicit,
+    fill_defaults,
     ignored_by_opencv,
 )
 from ssd.importers.caffe.verify import Report
@@ -62,7 +62,7 @@ def test_defaults_are_written_out(tmp_path: Path) -> None:
     net.conv("map", "data", (3, 4), 3)
     net.layer("prior", "PriorBox", "map data", "prior", "prior_box_param { min_size: 30 }")
     net.layer("out", "DetectionOutput", "map map prior", "out", "detection_output_param { num_classes: 2 }")
-    text = explicit(net.save(tmp_path)[0])
+    text = fill_defaults(net.save(tmp_path)[0])
     for line in ("clip: false", "flip: true", "variance: 0.1", "share_location: true", "background_label_id: 0"):
         assert line in text
 

@@ -7,7 +7,7 @@ from mlflow.utils.validation import (
     _validate_param_name,
 )
 
-from ssd.tracking.mlflow.names import PARAM_LENGTH, TAG_LENGTH, clean, parameters, short_words, shortened
+from ssd.tracking.mlflow.names import PARAM_LENGTH, TAG_LENGTH, clean, parameters, short_overrides, shortened
 
 
 def test_parameters():
@@ -27,7 +27,7 @@ def test_long_values_say_that_they_are_cut():
 
 def test_words_are_named_by_their_last_part():
     words = ["backbone=small", "optimizer.learning_rate=0.1", "+dataset.a.b=/x/y.z", "data_shape='300'"]
-    assert short_words(words) == "backbone=small learning_rate=0.1 b=/x/y.z data_shape='300'"
+    assert short_overrides(words) == "backbone=small learning_rate=0.1 b=/x/y.z data_shape='300'"
 
 
 @given(st.text(min_size=1, max_size=300) | st.text("./ab", max_size=8))

@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from ssd.tracking.mlflow.outbox import TOGETHER, Outbox, TryAgainError
+from ssd.tracking.mlflow.outbox import BATCH, Outbox, TryAgainError
 
 
 def test_everything_arrives_in_order_and_one_kind_at_a_time():
@@ -26,11 +26,11 @@ def test_neighbours_go_together_up_to_a_limit():
 
     outbox = Outbox(send, "there", limit=1000, retry_seconds=0.01)
     outbox.put("first", 0)
-    for number in range(TOGETHER + 20):
+    for number in range(BATCH + 20):
         outbox.put("row", number)
     gate.set()
     assert outbox.close(600) == ([], {})
-    assert batches == [1, TOGETHER, 20]
+    assert batches == [1, BATCH, 20]
 
 
 def test_silence_is_told_once_and_nothing_is_lost(caplog):

@@ -6,7 +6,7 @@ from mlflow import MlflowClient
 from ssd.runs.results import Conditions, Results
 from ssd.tracking.mlflow.sweep import BEST, NO_BEST, PARENT, TAG
 from ssd.tracking.mlflow.writer import MLflow
-from ssd.utils.atomic_files import in_turn
+from ssd.utils.atomic_files import file_lock
 
 
 def found(server, writer: MLflow):
@@ -100,7 +100,7 @@ def test_one_at_a_time(tmp_path):
 
     def enter():
         nonlocal inside, most
-        with in_turn(tmp_path / "new" / "lock"):
+        with file_lock(tmp_path / "new" / "lock"):
             inside += 1
             most = max(most, inside)
             threading.Event().wait(0.02)

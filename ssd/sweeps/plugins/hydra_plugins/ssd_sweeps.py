@@ -50,7 +50,7 @@ class OptunaSweeper(Sweeper):
         search(self.config, self.launcher, [*(f"{key}={value}" for key, value in self.params.items()), *arguments])
 
 
-class EachAlone(Launcher):
+class PerJobSubmitit(Launcher):
     """Submits every job by itself. Hydra's own launcher submits them as one array, and gives up on all when the first
     one's time is over, or its machine is gone."""
 
