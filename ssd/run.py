@@ -26,7 +26,7 @@ from ssd.config.overrides import (
     composable,
     current_overrides,
     flags_first,
-    normalise,
+    normalize,
     still_effective,
     sweep_points,
     take_overrides,
@@ -56,7 +56,7 @@ log = logging.getLogger(__name__)
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def run_job(cfg: DictConfig) -> float | None:
-    """Runs the configured job; returns the number a sweep optimises (validation mAP), where the job has one."""
+    """Runs the configured job; returns the number a sweep optimizes (validation mAP), where the job has one."""
     folder = Path(HydraConfig.get().runtime.output_dir)
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         return run_apart(cfg, folder)
@@ -93,7 +93,7 @@ def _main() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise instead of printing its own report
     try:
         check_readable([*sys.argv[1:], working_directory()])
-        words = inherit(normalise(sys.argv[1:]))
+        words = inherit(normalize(sys.argv[1:]))
         sys.argv[1:] = flags_first(resume_overrides([*rerun_overrides(words), *words]))
         os.environ[COMMAND] = json.dumps(sys.argv[1:])
         check(sys.argv[1:])

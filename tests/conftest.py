@@ -43,7 +43,7 @@ def _process_as_it_was() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """Folder with real data sets and reference outputs beside the checkout (or $SSD_SHARED); absent elsewhere."""
+    """Folder with real datasets and reference outputs beside the checkout (or $SSD_SHARED); absent elsewhere."""
     folder = Path(os.environ.get("SSD_SHARED", ROOT.parent / "shared"))
     if not (folder / "data").is_dir():
         pytest.skip(f"no real data at {folder}: set SSD_SHARED to a folder that has it")
@@ -141,7 +141,9 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, random_weights: Callabl
     cfg = compose(["data_shape=64"])
     classes = ["circle", "rectangle", "traffic light"]
     graph = attach_spec(build_train(cfg, len(classes)), ModelSpec.from_config(cfg, classes))
-    checkpoints = Checkpoints(tmp_path_factory.mktemp("model") / "checkpoints", "val/map_11pt", RetentionPolicy(1, None))
+    checkpoints = Checkpoints(
+        tmp_path_factory.mktemp("model") / "checkpoints", "val/map_11pt", RetentionPolicy(1, None)
+    )
     checkpoints.begin([])
     checkpoints.write_symbol(graph)
     states = {"updates": mx.nd.ones(1)}
@@ -189,7 +191,7 @@ def same_detections() -> Callable[..., None]:
 
 @pytest.fixture
 def jpeg() -> Callable[[int, int], bytes]:
-    """jpeg(width, height): a picture of noise."""
+    """jpeg(width, height): an image of noise."""
 
     def make(width: int, height: int) -> bytes:
         import cv2
@@ -249,7 +251,7 @@ def random_model(module_at: Callable[[Path], ModuleType]) -> Callable[..., Model
 
 
 @pytest.fixture(scope="session")
-def pictures() -> list[np.ndarray]:
+def images() -> list[np.ndarray]:
     rng = np.random.default_rng(5)
     coarse = rng.integers(0, 256, (3, 8, 10, 3), dtype=np.uint8)  # blocks, so that there is something to see
     return [np.kron(image, np.ones((14, 15, 1), np.uint8)) for image in coarse]

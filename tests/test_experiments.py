@@ -27,7 +27,7 @@ TABLES = {  # rows of the original's table, and of COCO's
 }  # fmt: skip
 
 
-def picture(folder: Path, name: str) -> None:
+def write_image(folder: Path, name: str) -> None:
     """120 x 100 pixels of patches of its own with a bright box at (20, 30) .. (80, 90)."""
     patches = np.random.default_rng(zlib.crc32(name.encode())).integers(0, 160, (5, 6, 3), dtype=np.uint8)
     image = patches.repeat(20, axis=0).repeat(20, axis=1)
@@ -37,13 +37,13 @@ def picture(folder: Path, name: str) -> None:
 
 
 def voc_folder(root: Path, sets: dict[str, list[str]], label: str) -> None:
-    """One year of VOC: the pictures of each set, each with one object."""
-    for name, pictures in sets.items():
+    """One year of VOC: the images of each set, each with one object."""
+    for name, images in sets.items():
         (root / "ImageSets" / "Main").mkdir(parents=True, exist_ok=True)
-        (root / "ImageSets" / "Main" / f"{name}.txt").write_text("\n".join(pictures) + "\n")
+        (root / "ImageSets" / "Main" / f"{name}.txt").write_text("\n".join(images) + "\n")
         (root / "Annotations").mkdir(exist_ok=True)
-        for stem in pictures:
-            picture(root / "JPEGImages", f"{stem}.jpg")
+        for stem in images:
+            write_image(root / "JPEGImages", f"{stem}.jpg")
             (root / "Annotations" / f"{stem}.xml").write_text(
                 f"<annotation><filename>{stem}.jpg</filename><size><width>120</width><height>100</height><depth>3</depth>"
                 f"</size><object><name>{label}</name><difficult>0</difficult><bndbox><xmin>21</xmin><ymin>31</ymin>"
@@ -55,7 +55,7 @@ def coco_folder(root: Path, train: int) -> None:
     for split, count in (("train2017", train), ("val2017", 1)):
         images = [{"id": n, "file_name": f"{n}.jpg", "width": 120, "height": 100} for n in range(count)]
         for image in images:
-            picture(root / split, str(image["file_name"]))
+            write_image(root / split, str(image["file_name"]))
         boxes = [{"id": n, "image_id": n, "category_id": 18, "bbox": [20, 30, 60, 60], "area": 3600, "iscrowd": 0}
                  for n in range(count)]  # fmt: skip
         content = {"images": images, "annotations": boxes, "categories": [{"id": 18, "name": "dog"}]}
@@ -64,7 +64,7 @@ def coco_folder(root: Path, train: int) -> None:
 
 
 def tiny_words(cfg: DictConfig, folder: Path) -> list[str]:
-    """Makes two pictures to train on and one to measure, in the format the recipe wants; the words that name them."""
+    """Makes two images to train on and one to measure, in the format the recipe wants; the words that name them."""
     root = folder / "data"
     name = cfg.dataset.name
     if name == "shapes":

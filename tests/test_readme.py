@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 
 from ssd.checkpoint.model import load_model
 from ssd.config.compose import compose
-from ssd.config.overrides import OVERRIDE, composable, groups, hydra_choices, normalise, sweep_points
+from ssd.config.overrides import OVERRIDE, composable, groups, hydra_choices, normalize, sweep_points
 from ssd.data.images import read_image
 from ssd.detection import Detector
 from ssd.export.formats import FORMATS, Calibration
@@ -82,7 +82,7 @@ def check_ssd(words: list[str]) -> None:
     for word in words:
         if choice := re.match(r"(hydra/\w+)=(\w+)$", word):
             assert choice[2] in hydra_choices(choice[1]), word
-    chosen = composable(normalise(words))
+    chosen = composable(normalize(words))
     for point in sweep_points(chosen) if MULTIRUN & set(words) else [chosen]:
         compose(point)
 

@@ -51,7 +51,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]:
 
 @pytest.fixture(scope="module")
 def voc(trained: tuple[Path, Path, str]) -> Path:
-    """The generated data set as any VOC folder."""
+    """The generated dataset as any VOC folder."""
     return only(trained[0], "outputs/datasets/*")
 
 
@@ -148,7 +148,7 @@ def test_compare_lists_results_and_what_differs(trained: tuple[Path, Path, str])
     assert "nowhere" in only_line(wrong.stderr, "error: ")
 
 
-def test_demo_writes_pictures_and_boxes(trained: tuple[Path, Path, str], voc: Path, tmp_path: Path) -> None:
+def test_demo_writes_images_and_boxes(trained: tuple[Path, Path, str], voc: Path, tmp_path: Path) -> None:
     folder, run, _ = trained
     photos = tmp_path / "my photos"
     photos.mkdir()
@@ -174,7 +174,7 @@ def test_starting_from_another_runs_weights(trained: tuple[Path, Path, str]) -> 
     words += ["dataset.classes=[circle,rectangle]", "epochs=1", "logger=[]"]
     done = ssd(folder, *TINY[:3], *words)
     assert done.returncode == 0, done.stderr
-    assert "re-initialised  stage3_2_relu_cls_pred_conv_weight" in done.stderr
+    assert "re-initialized  stage3_2_relu_cls_pred_conv_weight" in done.stderr
     assert "frozen:" in done.stderr
     new = sorted(folder.glob("outputs/train/small_128_shapes/*"))[-1]
     np.testing.assert_array_equal(
@@ -199,7 +199,7 @@ def test_a_sweep_runs_every_combination_and_survives_a_failing_job(tmp_path: Pat
 
 @pytest.fixture
 def broken(voc: Path, tmp_path: Path) -> Path:
-    """A copy of the data set to break, as tmp_path/data."""
+    """A copy of the dataset to break, as tmp_path/data."""
     shutil.copytree(voc, tmp_path / "data")
     return tmp_path / "data"
 

@@ -18,7 +18,7 @@ from ssd.utils.errors import UserError
 
 AS_IS = "as_is"  # of model=, whatever it is
 NAMES = (*FORMATS, AS_IS)
-CALIBRATED_ON = 2  # pictures of noise: speed does not depend on what they show
+CALIBRATED_ON = 2  # images of noise: speed does not depend on what they show
 
 
 def check_format(name: str) -> None:
@@ -54,7 +54,7 @@ def write_network(subject: Subject, format_: str, folder: Path) -> str:
             f"model {subject.model} is exported already and can only be measured with job.formats=[{AS_IS}]"
         )
     path = folder / FORMATS[format_].name
-    logging.disable(logging.INFO)  # of MXNet's quantisation, about every layer
+    logging.disable(logging.INFO)  # of MXNet's quantization, about every layer
     shape = (1, 3, model.spec.height, model.spec.width)
     noise = np.random.default_rng(0).normal(0, 1, (CALIBRATED_ON, *shape)).astype(np.float32)
     FORMATS[format_].write(model, path, Calibration(lambda: noise, "minmax"))

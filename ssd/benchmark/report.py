@@ -1,4 +1,4 @@
-"""What was measured, as a table, CSV and a picture."""
+"""What was measured, as a table, CSV and an image."""
 
 import io
 from collections.abc import Sequence
@@ -56,7 +56,7 @@ def to_table(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def name_of(row: dict[str, Any]) -> str:
-    """A line of the picture: everything but the batch."""
+    """A line of the image: everything but the batch."""
     threads = "" if row["threads"] is None else f" {row['threads']} threads"
     return f"{row['backbone']} {row['data_shape']} {row['format']}{threads}"
 

@@ -25,7 +25,7 @@ from ssd.utils.errors import UserError
 if TYPE_CHECKING:
     from ssd.benchmark.networks import Subject
 
-STAGES = ("forward", "boxes", "pictures")
+STAGES = ("forward", "boxes", "images")
 WARM_UP = 2  # batches: the first binds, the second finds weights in the layout they are needed in
 LEAST = 3  # batches measured, however slow
 
@@ -65,7 +65,7 @@ def measure(subject: "Subject", task: dict[str, Any]) -> dict[str, Any]:
 
 
 def prepared(detector: Any, stage: str) -> Callable[[], Any]:
-    """What is measured, as a call. Pictures are noise of the input's size."""
+    """What is measured, as a call. Images are noise of the input's size."""
     shape = (detector.spec.height, detector.spec.width, 3)
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 256, shape, dtype=np.uint8) for _ in range(detector.batch_size)]
@@ -73,7 +73,7 @@ def prepared(detector: Any, stage: str) -> Callable[[], Any]:
     calls: dict[str, Callable[[], Any]] = {
         "forward": lambda: detector.forward(data),
         "boxes": lambda: detector.predict_batch(data),
-        "pictures": lambda: detector.predict(images),
+        "images": lambda: detector.predict(images),
     }
     return calls[stage]
 

@@ -1,7 +1,7 @@
 """Trained models on disk: finding one behind `model=`, reading it safely, and what it says of itself.
 
 A checkpoint is two files as MXNet names them, prefix-symbol.json and prefix-NNNN.params. Everything else that is needed
-to use it (class names, input size, normalisation, decoding) travels inside the symbol file, as an attribute of its
+to use it (class names, input size, normalization, decoding) travels inside the symbol file, as an attribute of its
 `data` variable, so that a copied checkpoint is complete and no job asks for these again.
 """
 
@@ -47,7 +47,7 @@ class ModelSpec:
     """What a user of the weights must know. Input: RGB, (x - mean) / std of 0..255, resized as resize_mode says.
 
     antialias: whether it was trained on averages of large images, see InputSpec.
-    category_ids: the number of each class in the data set it was trained on, where that numbers them otherwise (COCO).
+    category_ids: the number of each class in the dataset it was trained on, where that numbers them otherwise (COCO).
     """
 
     classes: list[str]

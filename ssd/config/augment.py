@@ -25,8 +25,8 @@ class Crop:
 @dataclass
 class Pad:
     probability: float = MISSING
-    max_scale: float = MISSING  # highest side of the canvas over the picture's side
-    fill: int = MISSING  # grey level
+    max_scale: float = MISSING  # highest side of the canvas over the image's side
+    fill: int = MISSING  # gray level
 
 
 @dataclass
@@ -58,7 +58,7 @@ class Augment:
     contrast: Jitter = field(default_factory=Jitter)  # a factor 1 - amount .. 1 + amount
     contrast_first: float = MISSING  # probability that contrast changes before hue, saturation and illumination
     interpolation: str = MISSING  # bilinear | random
-    mosaic: Mix = field(default_factory=Mix)  # four pictures on one input
+    mosaic: Mix = field(default_factory=Mix)  # four images on one input
     mixup: Mix = field(default_factory=Mix)  # the mean of two inputs
     multi_scale: MultiScale = field(default_factory=MultiScale)
     mix_until: float = MISSING  # share of the run after which there is no mosaic, no mixup, and one shape
@@ -114,7 +114,7 @@ def _check(augment: Augment) -> None:
     if augment.pad.max_scale < 1:
         raise UserError(f"augment.pad.max_scale={augment.pad.max_scale}: expected at least 1")
     if not 0 <= augment.pad.fill <= 255:
-        raise UserError(f"augment.pad.fill={augment.pad.fill}: expected a grey level 0..255")
+        raise UserError(f"augment.pad.fill={augment.pad.fill}: expected a gray level 0..255")
     for factor in augment.multi_scale.factors:
         if not 0.25 <= factor <= 4:
             raise UserError(f"augment.multi_scale.factors={augment.multi_scale.factors}: expected each from 0.25 to 4")

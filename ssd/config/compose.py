@@ -17,7 +17,7 @@ from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from ssd.config.overrides import current_overrides, groups, hydra_choices, normalise
+from ssd.config.overrides import current_overrides, groups, hydra_choices, normalize
 from ssd.config.paths import CONF, PACKAGE
 from ssd.config.resolvers import register
 from ssd.config.text import is_list, is_text, quoted
@@ -46,15 +46,15 @@ def compose(overrides: Sequence[str] = ()) -> DictConfig:
 
     Errors: UserError in one line for a misspelled key, an unknown choice, or a value of the wrong type.
     """
-    words = normalise(current_overrides(overrides))
+    words = normalize(current_overrides(overrides))
     try:
         with _no_other_hydra(), initialize_config_dir(str(CONF), version_base="1.3"):
-            cfg = hydra_compose("config", overrides=words)
+            cfg = hydra_compose("config", overrides=normal)
         validate(cfg)
     except UserError:
         raise
     except Exception as error:
-        raise UserError(explain(error, words)) from error
+        raise UserError(explain(error, normal)) from error
     return cfg
 
 

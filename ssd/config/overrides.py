@@ -54,7 +54,7 @@ def hydra_choices(group: str) -> list[str]:
     return sorted(["basic", *(file.stem for file in (CONF / group).glob("*.yaml"))])
 
 
-def normalise(words: Sequence[str]) -> list[str]:
+def normalize(words: Sequence[str]) -> list[str]:
     """Overrides as Hydra has to read them: choices of groups and values of keys of text in quotes where they look like
     something else (data_shape=512, dataset.root=2024), what is not in Hydra's grammar in quotes (model=a=b.params), and
     free shapes spelled out.
@@ -198,7 +198,7 @@ def search_path(folders: Sequence[str]) -> str:
 
 def _listed(word: str) -> list[str]:
     """What a list on the command line holds."""
-    (settled,) = normalise([word])
+    (settled,) = normalize([word])
     value: Any = OmegaConf.create({"list": OverridesParser.create().parse_override(settled).value()})["list"]
     return [str(item) for item in (value if isinstance(value, ListConfig) else [value]) if item]
 
@@ -206,7 +206,7 @@ def _listed(word: str) -> list[str]:
 def override(key: str, text: str) -> str:
     """key=text as a person writes it, with quotes where the text would be read as something else."""
     word = f"{key}={text}"
-    (settled,) = normalise([word])
+    (settled,) = normalize([word])
     parsed = OverridesParser.create().parse_override(settled)
     literal = not parsed.is_sweep_override() and parsed.value() == text and "${" not in text
     return word if literal else f"{key}={quoted(text)}"
@@ -242,7 +242,7 @@ def value_of(words: Sequence[str], key: str) -> str | None:
     word = next((word for word in reversed(words) if word.startswith(f"{key}=")), None)
     if word is None:
         return None
-    (settled,) = normalise([word])
+    (settled,) = normalize([word])
     parsed = OverridesParser.create().parse_override(settled)
     value = None if parsed.is_sweep_override() else parsed.value()
     return None if value is None else str(OmegaConf.create({key: value})[key])
@@ -259,7 +259,7 @@ def _quoted_if_needed(word: str, match: re.Match[str], settle: Callable[[str], s
 
 
 def _data_shape(value: str, presets: Sequence[str]) -> list[str]:
-    """The overrides that data_shape=value stands for. Errors: UserError, see normalise."""
+    """The overrides that data_shape=value stands for. Errors: UserError, see normalize."""
     parts = PARTS.findall(value)
     if len(parts) > 1 and all(SHAPE.fullmatch(part) for part in parts):
         if free := [part for part in parts if part not in presets]:
@@ -306,10 +306,8 @@ def sweep_points(words: Sequence[str]) -> Iterator[list[str]]:
 def swept_over(words: Sequence[str]) -> dict[str, str]:
     """The keys that stand for several values, and what was said of each: {"batch_size": "8,16"}."""
     parser = OverridesParser.create()
-    overrides = [parser.parse_override(word) for word in words if "=" in word and not word.startswith("-")]
-    return {
-        str(one.key_or_group): str(one.input_line).partition("=")[2] for one in overrides if one.is_sweep_override()
-    }
+    parsed = [parser.parse_override(word) for word in words if "=" in word and not word.startswith("-")]
+    return {str(one.key_or_group): str(one.input_line).partition("=")[2] for one in parsed if one.is_sweep_override()}
 
 
 def take_overrides(overrides: Sequence[str]) -> list[str]:
@@ -351,7 +349,7 @@ def _plain(override: str) -> str | None:
     from hydra.errors import HydraException
 
     try:
-        (settled,) = normalise([override])
+        (settled,) = normalize([override])
         parsed = OverridesParser.create().parse_override(settled)
         value = None if parsed.is_sweep_override() else OmegaConf.create({"value": parsed.value()})
     except (HydraException, OmegaConfBaseException, UserError, ValueError):

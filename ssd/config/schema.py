@@ -34,7 +34,7 @@ class Head:
     kernels: list[int] = MISSING
     sizes: Any = MISSING  # per layer [s, s'] as shares of the image side
     ratios: Any = MISSING  # per layer width / height
-    normalization: list[float] = MISSING  # initial scale of an L2 normalisation, -1 for none
+    normalization: list[float] = MISSING  # initial scale of an L2 normalization, -1 for none
     steps: Any = MISSING  # null or {at, pixels}
     batch_norm: bool = MISSING
     min_filter: int = MISSING

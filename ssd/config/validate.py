@@ -199,7 +199,7 @@ def _check_accumulate(cfg: DictConfig) -> None:
 
 
 def check_passes(passes: int, batch_size: int, devices: int, where: str) -> None:
-    """Errors: UserError when the passes of a step on so many devices would leave pictures over. where: said of them."""
+    """Errors: UserError when the passes of a step on so many devices would leave images over. where: said of them."""
     if passes > 1 and batch_size % (passes * devices):
         raise UserError(
             f"training.accumulate={passes}: batch_size={batch_size} cannot be shared evenly by {passes} passes"

@@ -1,4 +1,4 @@
-"""What every data set is to the rest of the package: class names, and lists of samples under the names of splits.
+"""What every dataset is to the rest of the package: class names, and lists of samples under the names of splits.
 
 A format of one's own is one class in a module that Python finds (the working directory is searched too):
 
@@ -34,7 +34,7 @@ class Size(NamedTuple):
 
 @dataclass(frozen=True)
 class EncodedImage:
-    """An encoded picture with its boxes: float64 [N, 6] (class, xmin, ymin, xmax, ymax, difficult), corners 0..1.
+    """An encoded image with its boxes: float64 [N, 6] (class, xmin, ymin, xmax, ymax, difficult), corners 0..1.
 
     what: names it in messages.
     """
@@ -50,23 +50,23 @@ SPLITS = ("train", "val", "test")
 
 
 def empty_boxes() -> np.ndarray:
-    """The ground truth of a picture without objects: float32 [0, 6]."""
+    """The ground truth of an image without objects: float32 [0, 6]."""
     return np.zeros((0, BOX_COLUMNS), np.float32)
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """One picture and its ground truth.
+    """One image and its ground truth.
 
-    boxes: float32 [N, 6] rows (class, xmin, ymin, xmax, ymax, difficult); class counts from 0 into the data set's
-    `classes`; corners are continuous pixel coordinates of the picture, 0..width and 0..height. N may be 0.
+    boxes: float32 [N, 6] rows (class, xmin, ymin, xmax, ymax, difficult); class counts from 0 into the dataset's
+    `classes`; corners are continuous pixel coordinates of the image, 0..width and 0..height. N may be 0.
     crowds: rows like those of boxes around groups of objects: never trained on; detections in them count neither way.
-    image_id: the picture's number or text in the dataset's own files, where those number them (COCO), for results that
+    image_id: the image's number or text in the dataset's own files, where those number them (COCO), for results that
     are read beside these files. None: it has none.
     annotated: float64 [K, 7] rows (class, x, y, width, height, area, crowd) of all objects and crowds exactly as a COCO
     file has them, which COCO's metric is measured with; None: boxes and crowds stand for them.
-    path: the picture's file. A format that keeps its pictures elsewhere than in files of their own overrides read(),
-    stamp() and size(), and makes up a path that names the picture in messages.
+    path: the image's file. A format that keeps its images elsewhere than in files of their own overrides read(),
+    stamp() and size(), and makes up a path that names the image in messages.
     """
 
     id: str
@@ -79,11 +79,11 @@ class Sample:
     annotated: np.ndarray | None = None
 
     def read(self) -> bytes:
-        """The encoded picture (JPEG, PNG ...) as it lies on disk. UserError if it cannot be read."""
+        """The encoded image (JPEG, PNG ...) as it lies on disk. UserError if it cannot be read."""
         return read_bytes(self.path)
 
     def stamp(self) -> tuple[int, int]:
-        """(bytes, time in ns of the last change): what tells whether the picture is still the same."""
+        """(bytes, time in ns of the last change): what tells whether the image is still the same."""
         try:
             status = self.path.stat()
         except OSError as error:

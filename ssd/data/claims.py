@@ -8,7 +8,7 @@ PNG and WebP files that hold too little are refused by their decoders.
 import struct
 from dataclasses import dataclass, field
 
-from ssd.data.headers import JPEG_BARE, JPEG_FRAMES, JPEG_MARKER, JPEG_SCAN, picture_format
+from ssd.data.headers import JPEG_BARE, JPEG_FRAMES, JPEG_MARKER, JPEG_SCAN, image_format
 
 PLENTY = 16  # pixels per byte: files with fewer are not looked at; photographs have less than ten, most about three
 HUFFMAN = frozenset({0xC0, 0xC1, 0xC2})  # frames: baseline, extended, progressive; others are not bounded here
@@ -25,7 +25,7 @@ def holds(data: bytes, size: tuple[int, int]) -> bool:
     pixels = size[0] * size[1]
     if pixels <= PLENTY * len(data):
         return True
-    kind = picture_format(data)
+    kind = image_format(data)
     if kind == "bmp":
         compression = int.from_bytes(data[30:34], "little") if len(data) >= 34 and data[14:18] != b"\x0c\0\0\0" else 0
         return compression not in BMP_RUNS or pixels <= BMP_RUN * len(data)

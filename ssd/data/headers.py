@@ -56,7 +56,7 @@ class OpenFile:
         return self._first[start:stop] if stop <= FIRST_BYTES else os.pread(self._handle, max(0, stop - start), start)
 
 
-def picture_format(data: Bytes) -> str | None:
+def image_format(data: Bytes) -> str | None:
     """One of "jpeg", "png", "bmp" and "webp" by the file's first bytes; None for anything else."""
     head = data[:12]
     if head.startswith(b"\xff\xd8\xff"):
@@ -70,7 +70,7 @@ def picture_format(data: Bytes) -> str | None:
     return None
 
 
-def picture_size(data: Bytes) -> tuple[int, int] | None:
+def image_size(data: Bytes) -> tuple[int, int] | None:
     """(width, height) in pixels as the decoder shows the image: upright, its EXIF orientation applied.
 
     None when the header is damaged or of no known format.
@@ -90,7 +90,7 @@ def orientation(data: Bytes) -> int:
 
 def _size_and_orientation(data: Bytes) -> tuple[tuple[int, int], int] | None:
     readers = {"jpeg": _jpeg, "png": _png, "bmp": _bmp, "webp": _webp}
-    reader = readers.get(picture_format(data) or "")
+    reader = readers.get(image_format(data) or "")
     if reader is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""From encoded pictures to arrays, and from arrays to what a network eats."""
+"""From encoded images to arrays, and from arrays to what a network eats."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,10 +8,10 @@ import numpy as np
 
 from ssd.data.claims import holds
 from ssd.data.headers import (
+    image_format,
+    image_size,
     jpeg_is_whole,
     orientation,
-    picture_format,
-    picture_size,
     png_fits,
     without_fill_bytes,
 )
@@ -39,16 +39,16 @@ def read_bytes(path: Path) -> bytes:
 
 
 def check_header(data: bytes, what: str) -> tuple[int, int]:
-    """(width, height) from the header of an encoded picture, or the UserError that says why it is none.
+    """(width, height) from the header of an encoded image, or the UserError that says why it is none.
 
-    Cheap: nothing is decoded. `what` names the picture in the message.
+    Cheap: nothing is decoded. `what` names the image in the message.
     """
-    kind = picture_format(data)
+    kind = image_format(data)
     if (kind == "jpeg" and not jpeg_is_whole(data)) or (kind == "png" and not png_fits(data)):
         raise UserError(f"{what}: the image file is truncated")
-    size = picture_size(data)
+    size = image_size(data)
     if size is None:
-        kind = picture_format(data)
+        kind = image_format(data)
         wrong = "is empty" if not data else f"is a damaged {kind.upper()}" if kind else "is no JPEG, PNG, BMP or WebP"
         raise UserError(f"{what}: the image file {wrong}")
     if size[0] * size[1] > MAX_PIXELS:
@@ -64,23 +64,23 @@ def check_header(data: bytes, what: str) -> tuple[int, int]:
 
 
 def decode(data: bytes, what: str) -> np.ndarray:
-    """HxWx3 uint8 RGB from an encoded picture.
+    """HxWx3 uint8 RGB from an encoded image.
 
-    Grey pictures get three equal channels, transparency is dropped, 16 bits become 8, and the EXIF orientation is
-    applied: all as the decoder inside MXNet does it, so that training, evaluation and demo see the same picture.
-    UserError naming `what` when the picture is damaged, truncated or larger than MAX_PIXELS.
+    Gray images get three equal channels, transparency is dropped, 16 bits become 8, and the EXIF orientation is
+    applied: all as the decoder inside MXNet does it, so that training, evaluation and demo see the same image.
+    UserError naming `what` when the image is damaged, truncated or larger than MAX_PIXELS.
     """
     check_header(data, what)
     return cv2.cvtColor(_decode(data, what, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
 
 
 def decode_reduced(data: bytes, factor: int, what: str) -> np.ndarray:
-    """uint8 BGR at 1/factor (1, 2, 4 or 8) of the size of a picture whose header was checked, else as decode().
+    """uint8 BGR at 1/factor (1, 2, 4 or 8) of the size of an image whose header was checked, else as decode().
 
     A JPEG is decoded at that size, which saves most of the time and is its average but for half a level in 255 (mean of
     photographs); other formats are decoded and averaged.
     """
-    if picture_format(data) == "jpeg" and not _rest_comes_first(data, factor):
+    if image_format(data) == "jpeg" and not _rest_comes_first(data, factor):
         return _decode(data, what, REDUCED[factor])
     return reduced(_decode(data, what, cv2.IMREAD_COLOR), factor)
 
@@ -88,7 +88,7 @@ def decode_reduced(data: bytes, factor: int, what: str) -> np.ndarray:
 def _rest_comes_first(data: bytes, factor: int) -> bool:
     """Whether the columns or rows that a factor leaves over at a file's end are the first ones of the upright image:
     all averages of the decoder would lie beside those of `reduced`, which leaves over the last ones."""
-    size = picture_size(data) if factor > 1 else None
+    size = image_size(data) if factor > 1 else None
     if size is None or not any(side % factor for side in size):
         return False
     turned = orientation(data)
@@ -105,7 +105,7 @@ def reduced(image: np.ndarray, factor: int) -> np.ndarray:
 
 
 def verify(data: bytes, what: str) -> tuple[int, int]:
-    """(width, height) of a picture that decodes from end to end; UserError otherwise.
+    """(width, height) of an image that decodes from end to end; UserError otherwise.
 
     Several times faster than decode(): a JPEG is read to its last byte but only an eighth of its size is computed.
     """
@@ -113,7 +113,7 @@ def verify(data: bytes, what: str) -> tuple[int, int]:
 
 
 def decode_thumbnail(data: bytes, what: str) -> tuple[tuple[int, int], np.ndarray]:
-    """(width, height) and a grey picture, uint8, an eighth as wide and high if it is large; errors as verify()."""
+    """(width, height) and a gray image, uint8, an eighth as wide and high if it is large; errors as verify()."""
     size = check_header(data, what)
     large = min(size) >= LARGE
     return size, _decode(data, what, cv2.IMREAD_REDUCED_GRAYSCALE_8 if large else cv2.IMREAD_GRAYSCALE)
@@ -130,7 +130,7 @@ def as_mxnet_reads(data: bytes, what: str) -> bytes:
     That decoder reads no WebP, applies no orientation of a PNG, and finds none of a JPEG behind fill bytes. The first
     two become upright PNG files. Errors: as decode().
     """
-    kind = picture_format(data)
+    kind = image_format(data)
     if kind == "webp" or (kind == "png" and orientation(data) > 1):
         return encode(decode(data, what), ".png")
     return without_fill_bytes(data) if kind == "jpeg" and orientation(data) > 1 else data

@@ -103,7 +103,7 @@ class Detector:
 
     def to_image_coords(self, found: Sequence[np.ndarray], images: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Detections of `suppress` in pixels of their images."""
-        return [_on_picture(rows, image, self.spec.input) for rows, image in zip(found, images, strict=True)]
+        return [_on_image(rows, image, self.spec.input) for rows, image in zip(found, images, strict=True)]
 
     def forward(self, data: np.ndarray) -> list[np.ndarray]:
         """What the network says of what `preprocess` gave, before the detector decodes it: see Backend.forward."""
@@ -115,7 +115,7 @@ def with_mirrored(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The candidates of an image and of its mirror image as one list, for suppression to choose from.
 
-    cls_prob [B, C+1, N] and boxes [B, N, 4], normalised corners, of both -> the same with 2N; mirrored boxes are turned
+    cls_prob [B, C+1, N] and boxes [B, N, 4], normalized corners, of both -> the same with 2N; mirrored boxes are turned
     back (xmin, xmax -> 1 - xmax, 1 - xmin).
     """
     xmin, ymin, xmax, ymax = np.moveaxis(mirrored_boxes, 2, 0)
@@ -123,12 +123,12 @@ def with_mirrored(
     return np.concatenate([cls_prob, mirrored_prob], axis=2), np.concatenate([boxes, back], axis=1)
 
 
-def _on_picture(rows: np.ndarray, image: np.ndarray, spec: InputSpec) -> np.ndarray:
+def _on_image(rows: np.ndarray, image: np.ndarray, spec: InputSpec) -> np.ndarray:
     """Detections [N, 6] with corners in shares of the input -> in pixels of the image, without what lies beside it."""
     size = Size(image.shape[1], image.shape[0])
     corners = rows[:, 2:] * np.array((spec.width, spec.height) * 2)
     moved = rows.copy()
-    moved[:, 2:] = clipped(eval_resize(size, spec).to_picture(corners), *size)
+    moved[:, 2:] = clipped(eval_resize(size, spec).to_image(corners), *size)
     beside = (moved[:, 4] <= moved[:, 2]) | (moved[:, 5] <= moved[:, 3])
     return moved[~beside] if spec.resize_mode == "fit" else moved
 

@@ -1,6 +1,6 @@
-"""Detections and ground truth as pictures. Every function returns a new image and leaves its input alone.
+"""Detections and ground truth as images. Every function returns a new image and leaves its input alone.
 
-Images are HxWx3 uint8 RGB; boxes are in pixels of the image. Line width and text grow with the image, so that a picture
+Images are HxWx3 uint8 RGB; boxes are in pixels of the image. Line width and text grow with the image, so that an image
 stays readable when it is shown at the size of a window.
 """
 
@@ -12,16 +12,16 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 Rectangle = tuple[int, int, int, int]  # xmin, ymin, xmax, ymax in whole pixels
 
 FONT = cv2.FONT_HERSHEY_SIMPLEX
-BLACK: Colour = (0, 0, 0)
-WHITE: Colour = (255, 255, 255)
+BLACK: Color = (0, 0, 0)
+WHITE: Color = (255, 255, 255)
 MOST_LABELS = 1 / 3  # share of the image that labels may cover together
-TRUTH: Colour = (0, 170, 60)  # ground truth is dashed in this green on white, whatever the class
-MISTAKE: Colour = (230, 30, 40)  # missed objects and false detections, where pictures tell them from the others
-NEITHER: Colour = (140, 140, 140)  # what counts neither way
+TRUTH: Color = (0, 170, 60)  # ground truth is dashed in this green on white, whatever the class
+MISTAKE: Color = (230, 30, 40)  # missed objects and false detections, where images tell them from the others
+NEITHER: Color = (140, 140, 140)  # what counts neither way
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class _Pen:
         return cls(max(1, round(side / 220)), font, max(1, round(font * 1.6)), max(1, round(font * 4)))
 
 
-def class_colour(label: int) -> Colour:
-    """The colour of a class, by its index alone: the same in every picture and every run, neighbours far apart."""
+def class_color(label: int) -> Color:
+    """The color of a class, by its index alone: the same in every image and every run, neighbors far apart."""
     hue = label * 0.618034 % 1  # steps of the golden ratio never come close to an earlier one for long
     saturation, value = ((0.95, 1.0), (0.6, 1.0), (0.95, 0.72))[label % 3]
     red, green, blue = colorsys.hsv_to_rgb(hue, saturation, value)
@@ -53,32 +53,32 @@ def draw(
     detections: np.ndarray,
     class_names: Sequence[str],
     threshold: float,
-    colours: Sequence[Colour] | None = None,
+    colors: Sequence[Color] | None = None,
 ) -> np.ndarray:
     """Boxes and labels "name 0.87" of the detections [N, 6] (class, score, corners) with score >= threshold, in the
-    given colours [N] or those of their classes."""
+    given colors [N] or those of their classes."""
     canvas, pen = np.array(image, order="C"), _Pen.of(image)
     taken: list[Rectangle] = []
-    colours = colours or [class_colour(int(row[0])) for row in detections]
-    pairs = [(row, colour) for row, colour in zip(detections, colours, strict=True) if row[1] >= threshold]
+    colors = colors or [class_color(int(row[0])) for row in detections]
+    pairs = [(row, color) for row, color in zip(detections, colors, strict=True) if row[1] >= threshold]
     pairs.sort(key=lambda pair: pair[0][1])
-    for row, colour in pairs:
-        cv2.rectangle(canvas, *_points(row[2:6], canvas), colour, pen.line)
-    for row, colour in reversed(pairs):  # best first: it gets the best place
+    for row, color in pairs:
+        cv2.rectangle(canvas, *_points(row[2:6], canvas), color, pen.line)
+    for row, color in reversed(pairs):  # best first: it gets the best place
         label = int(row[0])
         name, score = printable(class_names[label], label), f"{row[1]:.2f}"
-        _put_label(canvas, (f"{name} {score}", name, score), row[2:6], colour, taken)
+        _put_label(canvas, (f"{name} {score}", name, score), row[2:6], color, taken)
     return canvas
 
 
 def draw_ground_truth(
-    image: np.ndarray, boxes: np.ndarray, class_names: Sequence[str], colours: Sequence[Colour] | None = None
+    image: np.ndarray, boxes: np.ndarray, class_names: Sequence[str], colors: Sequence[Color] | None = None
 ) -> np.ndarray:
-    """Dashed boxes and names of the ground truth [M, 5 or 6] (class, corners[, difficult]); colours [M] of dashes."""
+    """Dashed boxes and names of the ground truth [M, 5 or 6] (class, corners[, difficult]); colors [M] of dashes."""
     canvas, pen = np.array(image, order="C"), _Pen.of(image)
     taken: list[Rectangle] = []
-    for row, colour in zip(boxes, colours or [TRUTH] * len(boxes), strict=True):
-        _dashed(canvas, row[1:5], pen, colour)
+    for row, color in zip(boxes, colors or [TRUTH] * len(boxes), strict=True):
+        _dashed(canvas, row[1:5], pen, color)
     for row in boxes:
         name = printable(class_names[int(row[0])], int(row[0]))
         difficult = len(row) > 5 and row[5] > 0
@@ -90,7 +90,7 @@ def draw_ground_truth(
 def side_by_side(
     image: np.ndarray, ground_truth: np.ndarray, detections: np.ndarray, names: Sequence[str], threshold: float
 ) -> np.ndarray:
-    """One picture of both, titled: ground truth on the left, detections with score >= threshold on the right."""
+    """One image of both, titled: ground truth on the left, detections with score >= threshold on the right."""
     shown = sum(row[1] >= threshold for row in detections)
     left = _titled(draw_ground_truth(image, ground_truth, names), _titles("ground truth", len(ground_truth)))
     right = _titled(draw(image, detections, names, threshold), _titles("detections", shown))
@@ -113,22 +113,20 @@ def _points(box: np.ndarray, canvas: np.ndarray) -> tuple[tuple[int, int], tuple
     return (xmin, ymin), (max(xmin, xmax), max(ymin, ymax))
 
 
-def _dashed(canvas: np.ndarray, box: np.ndarray, pen: _Pen, colour: Colour) -> None:
-    """A white outline with coloured dashes on it: visible on any background, never mistaken for a detection."""
+def _dashed(canvas: np.ndarray, box: np.ndarray, pen: _Pen, color: Color) -> None:
+    """A white outline with colored dashes on it: visible on any background, never mistaken for a detection."""
     (xmin, ymin), (xmax, ymax) = _points(box, canvas)
     cv2.rectangle(canvas, (xmin, ymin), (xmax, ymax), WHITE, pen.line)
     dash = pen.line * 6
     for x in range(xmin, xmax + 1, dash * 2):
         for y in (ymin, ymax):
-            cv2.line(canvas, (x, y), (min(x + dash, xmax), y), colour, pen.line)
+            cv2.line(canvas, (x, y), (min(x + dash, xmax), y), color, pen.line)
     for y in range(ymin, ymax + 1, dash * 2):
         for x in (xmin, xmax):
-            cv2.line(canvas, (x, y), (x, min(y + dash, ymax)), colour, pen.line)
+            cv2.line(canvas, (x, y), (x, min(y + dash, ymax)), color, pen.line)
 
 
-def _put_label(
-    canvas: np.ndarray, texts: Sequence[str], box: np.ndarray, colour: Colour, taken: list[Rectangle]
-) -> None:
+def _put_label(canvas: np.ndarray, texts: Sequence[str], box: np.ndarray, color: Color, taken: list[Rectangle]) -> None:
     """Write the first of the texts that fits the image on a filled background, at the box and clear of earlier labels.
 
     Where no text fits or every place is taken nothing is written: better one label less than two that hide each other.
@@ -147,8 +145,8 @@ def _put_label(
         return
     x, y = free[0]
     taken.append((x, y, x + wide, y + high))
-    cv2.rectangle(canvas, (x, y), (x + wide - 1, y + high - 1), colour, cv2.FILLED)
-    ink = BLACK if np.dot(colour, (0.299, 0.587, 0.114)) > 120 else WHITE
+    cv2.rectangle(canvas, (x, y), (x + wide - 1, y + high - 1), color, cv2.FILLED)
+    ink = BLACK if np.dot(color, (0.299, 0.587, 0.114)) > 120 else WHITE
     origin = (x + pen.margin, y + pen.margin + text_height)
     cv2.putText(canvas, text, origin, FONT, pen.font, ink, pen.stroke, cv2.LINE_AA)
 

@@ -1,4 +1,4 @@
-"""Detections of a data set as files: PASCAL VOC's comp4 lists, COCO's results; each written whole or not at all."""
+"""Detections of a dataset as files: PASCAL VOC's comp4 lists, COCO's results; each written whole or not at all."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

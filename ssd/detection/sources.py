@@ -1,4 +1,4 @@
-"""What `source=` points at, as a stream of named frames: pictures, videos, directories and globs of them, a camera."""
+"""What `source=` points at, as a stream of named frames: images, videos, directories and globs of them, a camera."""
 
 import glob
 import logging
@@ -12,14 +12,14 @@ import numpy as np
 
 from ssd.data.coverage import UNREAD_FORMATS
 from ssd.data.datasets.listing import passed_over
-from ssd.data.headers import SUFFIXES, UNREAD_SUFFIXES, picture_format
+from ssd.data.headers import SUFFIXES, UNREAD_SUFFIXES, image_format
 from ssd.data.images import read_image
 from ssd.detection.video import Clip, open_camera, open_video, read_frames
 from ssd.utils.atomic_files import open_regular
 from ssd.utils.errors import UserError
 
 VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv")
-PICTURE_SUFFIXES = (".jpeg", ".jpg", ".png")  # result pictures keep these, others become .jpg
+IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png")  # result images keep these, others become .jpg
 FRAMES_AT_END = 1.5  # how many frames' time the last one may miss of a whole video's length
 DAMAGED = ("skip", "error")
 
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Frame:
-    """image: HxWx3 uint8 RGB. name: a file name, unique within the source. path: of a picture that is a file; else
+    """image: HxWx3 uint8 RGB. name: a file name, unique within the source. path: of an image that is a file; else
     clip: what it was taken from, number: its place there, from 0, and seconds: its time there, if that is known."""
 
     name: str
@@ -49,7 +49,7 @@ class Source:
 
 
 def find(source: str | Path) -> Source:
-    """The picture and video files that a source names, or the camera if it is a number.
+    """The image and video files that a source names, or the camera if it is a number.
 
     A directory means its own files, not those of its subdirectories; a glob may say `photos/**/*.jpg`. Other files
     beside these are passed over; a single file is taken whatever its suffix. Raises UserError if there are none.
@@ -94,7 +94,7 @@ def frames(source: Source, damaged: str) -> Iterator[Frame]:
     for name, path in zip(names, source.files, strict=True):
         try:
             _check_name(path)
-            yield from _of_video(path, stems.take(name), damaged) if is_video(path) else [_picture(name, path)]
+            yield from _of_video(path, stems.take(name), damaged) if is_video(path) else [_image(name, path)]
         except UserError as error:
             if len(source.files) == 1 or damaged == "error":
                 raise
@@ -119,12 +119,12 @@ def iterate(source: str | Path) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def is_video(path: Path) -> bool:
-    """By the name, or, if that is none of ours, by whether the file starts as a picture does."""
+    """By the name, or, if that is none of ours, by whether the file starts as an image does."""
     suffix = path.suffix.lower()
     if suffix in SUFFIXES + VIDEO_SUFFIXES:
         return suffix in VIDEO_SUFFIXES
     with open_regular(path) as file:
-        return picture_format(file.read(64) or b"") is None
+        return image_format(file.read(64) or b"") is None
 
 
 def unique_names(paths: Sequence[Path]) -> list[str]:
@@ -160,12 +160,12 @@ class Stems:
         return stem
 
 
-def picture_name(name: str) -> str:
-    """File name for the result picture of an image: dog.jpg and dog.png stay, dog.webp becomes dog.webp.jpg."""
-    return name if Path(name).suffix.lower() in PICTURE_SUFFIXES else f"{name}.jpg"
+def image_name(name: str) -> str:
+    """File name for the result image of an image: dog.jpg and dog.png stay, dog.webp becomes dog.webp.jpg."""
+    return name if Path(name).suffix.lower() in IMAGE_SUFFIXES else f"{name}.jpg"
 
 
-def _picture(name: str, path: Path) -> Frame:
+def _image(name: str, path: Path) -> Frame:
     return Frame(name, read_image(path), path)
 
 

@@ -20,7 +20,7 @@ from ssd.utils.errors import UserError
 USUAL_FPS = 25.0  # of a video or camera that does not say
 MOST_FAILURES = 250  # frames in a row, some seconds, behind which nothing is expected any more
 MOST_REPEATS = 100_000  # of one frame, an hour: what asks for more has no sensible times
-MOST_FPS = 1000.0  # what says more counts ticks of a clock, not pictures
+MOST_FPS = 1000.0  # what says more counts ticks of a clock, not images
 SUFFIX_OF = {"mp4v": ".mp4", "avc1": ".mp4", "MJPG": ".avi", "XVID": ".avi"}
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ def open_camera(number: int) -> tuple[cv2.VideoCapture, Clip]:
 
 
 def open_video(path: Path, stem: str) -> tuple[cv2.VideoCapture, Clip]:
-    """Errors: UserError when the file cannot be read as a video, or its pictures are too large."""
+    """Errors: UserError when the file cannot be read as a video, or its images are too large."""
     _be_quiet()
     try:
         open_regular(path).close()
@@ -58,7 +58,7 @@ def open_video(path: Path, stem: str) -> tuple[cv2.VideoCapture, Clip]:
         cv2.CAP_PROP_ORIENTATION_AUTO, 1
     )  # frames upright, as players show them; OpenCV 4.11 does not by itself
     if not capture.isOpened():
-        raise UserError(f"{path}: neither a picture nor a video that can be read; it may be damaged or cut short")
+        raise UserError(f"{path}: neither an image nor a video that can be read; it may be damaged or cut short")
     width, height = (int(capture.get(key)) for key in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
     if width * height > MAX_PIXELS:
         raise UserError(f"{path}: {width}x{height} pixels are too many, at most {MAX_PIXELS // 10**6} million")
@@ -119,18 +119,18 @@ def suffix_of(codec: str) -> str:
 
 
 class Add(Protocol):
-    """Adds a picture (HxWx3 uint8 RGB) to a video. seconds: since its start; None = right after the one before."""
+    """Adds an image (HxWx3 uint8 RGB) to a video. seconds: since its start; None = right after the one before."""
 
     def __call__(self, image: np.ndarray, seconds: float | None = None) -> None: ...
 
 
 @contextmanager
 def video_file(path: Path, fps: float, size: tuple[int, int], codec: str) -> Iterator[Add]:
-    """Yields a function that adds a picture; the video appears when the block ends well and all of it can be read back.
+    """Yields a function that adds an image; the video appears when the block ends well and all of it can be read back.
 
-    It has one rate, fps. A picture with a time stands in the frame nearest to it: the one before is repeated until
+    It has one rate, fps. An image with a time stands in the frame nearest to it: the one before is repeated until
     then, and left out if none was left for it.
-    size: (width, height); an odd side gets a line more, for codecs halve the resolution of colours. Pictures of another
+    size: (width, height); an odd side gets a line more, for codecs halve the resolution of colors. Images of another
     size (a stream may change it) are resized. Errors: UserError when OpenCV lacks the codec, or the video is not whole.
     """
     _be_quiet()

@@ -1,4 +1,4 @@
-"""Some training batches from the loader that trains, of a few pictures packed for the purpose."""
+"""Some training batches from the loader that trains, of a few images packed for the purpose."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -34,7 +34,7 @@ def augmented_batches(config: LoaderConfig, samples: Sequence[Sample], number: i
 
 
 def batch_pixels(batch: Any, spec: InputSpec) -> np.ndarray:
-    """uint8 RGB [B, H, W, 3] of a batch's data [B, 3, H, W]: bytes as they are, floats with normalisation undone."""
+    """uint8 RGB [B, H, W, 3] of a batch's data [B, 3, H, W]: bytes as they are, floats with normalization undone."""
     data = batch.data[0].asnumpy().transpose(0, 2, 3, 1)
     if data.dtype == np.uint8:
         return np.ascontiguousarray(data)

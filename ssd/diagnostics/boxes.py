@@ -1,4 +1,4 @@
-"""What can be wrong with the boxes of one picture beyond what the readers refuse."""
+"""What can be wrong with the boxes of one image beyond what the readers refuse."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from ssd.data.base import Sample
 from ssd.ops.boxes import iou_matrix
 
 SAME = 0.98  # IoU from which two boxes are taken for one
-MOST_COMPARED = 2000  # objects of a picture; the table of all pairs of more would fill the memory
+MOST_COMPARED = 2000  # objects of an image; the table of all pairs of more would fill the memory
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Remark:
 @dataclass(frozen=True)
 class Input:
     """The network's input: its sides, the shortest side of a box there that is no remark, in pixels, and whether
-    pictures keep their proportions in it (resize_mode "fit")."""
+    images keep their proportions in it (resize_mode "fit")."""
 
     width: int
     height: int

@@ -1,4 +1,4 @@
-"""The whole examination of a data set, through nothing but the interface that every data set has."""
+"""The whole examination of a dataset, through nothing but the interface that every dataset has."""
 
 import logging
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ class Examination:
 
 
 def examine(gate: Gate, splits: Sequence[str], target: Input, limit: int) -> Examination:
-    """Reads all splits, looks at every picture once. limit: findings of a kind that are kept.
+    """Reads all splits, looks at every image once. limit: findings of a kind that are kept.
 
     What the gate skips is a warning. Errors: UserError when no split can be read at all.
     """
@@ -65,7 +65,7 @@ def examine(gate: Gate, splits: Sequence[str], target: Input, limit: int) -> Exa
             for remark in remarks(sample, classes, target):
                 place = (split, str(sample.path), remark.object)
                 findings.add(Finding(remark.kind, WARNING, *place, remark.what))
-    seen = {split: Seen([str(sample.path) for sample in part.samples], part.pictures) for split, part in found.items()}
+    seen = {split: Seen([str(sample.path) for sample in part.samples], part.images) for split, part in found.items()}
     per_class = {split: np.bincount(part.labels, minlength=len(classes)) for split, part in boxes.items()}
     everything = join(list(boxes.values()))
     for finding in (*repeated(seen), *similar(seen), *lone_classes(per_class, classes),
@@ -84,5 +84,5 @@ def _refuse_nothing(inspection: Inspection, findings: Findings) -> None:
         return
     first = next((finding for finding in findings if finding.file), None)
     if first is None:
-        raise next(iter(inspection.unreadable.values()), UserError("no split of the data set has a picture"))
-    raise UserError(f"no picture of any split can be used; {first.file}: {first.what}")
+        raise next(iter(inspection.unreadable.values()), UserError("no split of the dataset has an image"))
+    raise UserError(f"no image of any split can be used; {first.file}: {first.what}")

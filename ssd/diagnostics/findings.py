@@ -9,17 +9,17 @@ from ssd.data.inspection.problems import ERROR, Problem
 
 # What each kind is called in the report, and what helps. In the order of the report.
 KINDS = {
-    "split": ("Splits that cannot be read", "name the files of the split, see the options of the data set"),
+    "split": ("Splits that cannot be read", "name the files of the split, see the options of the dataset"),
     "labels": ("Splits most of whose images have no label file", "put the label files where they are looked for"),
     "empty": ("Splits without an object", "check the annotations and dataset.classes"),
-    "unusable": ("Missing or unreadable annotations or pictures", "repair them, or leave them out of the split"),
-    "unreadable_image": ("Pictures that cannot be decoded", "copy them again, or leave them out of the split"),
-    "image_size": ("Pictures of another size than annotated", "save them upright and unscaled, or annotate them anew"),
+    "unusable": ("Missing or unreadable annotations or images", "repair them, or leave them out of the split"),
+    "unreadable_image": ("Images that cannot be decoded", "copy them again, or leave them out of the split"),
+    "image_size": ("Images of another size than annotated", "save them upright and unscaled, or annotate them anew"),
     "object": ("Objects without a name or box", "repair or delete them"),
     "class": ("Objects of unknown classes", "add the class to dataset.classes, or correct the name"),
     "swapped": ("Boxes with swapped corners", "write (xmin, ymin, xmax, ymax), not (x, y, width, height)"),
-    "out_of_range": ("Boxes that leave their picture", "dataset.out_of_range=clip cuts them, if they are right at all"),
-    "units": ("Coordinates in the wrong unit", "boxes are pixels of the picture, not shares or percents of it"),
+    "out_of_range": ("Boxes that leave their image", "dataset.out_of_range=clip cuts them, if they are right at all"),
+    "units": ("Coordinates in the wrong unit", "boxes are pixels of the image, not shares or percents of it"),
     "name": ("Images whose path no list can hold", "rename them: UTF-8 text without line breaks or tabs"),
     "double": ("Images listed twice, ids used twice", "list each image once, give each an id of its own"),
     "unlabeled": (
@@ -28,21 +28,21 @@ KINDS = {
     ),
     "orphan": ("Labels that belong to no image", "give each the name of its image, or delete it"),
     "passed_over": ("Files that were passed over", "put them in place in a form that is read, or delete them"),
-    "leak": ("Pictures both trained on and measured with", "keep each picture in one split only"),
-    "similar": ("Pictures of the other splits that look like one of train", "look at them: they may be copies"),
-    "repeated": ("Pictures that occur twice in a split", "list each picture once, unless it is meant to count double"),
+    "leak": ("Images both trained on and measured with", "keep each image in one split only"),
+    "similar": ("Images of the other splits that look like one of train", "look at them: they may be copies"),
+    "repeated": ("Images that occur twice in a split", "list each image once, unless it is meant to count double"),
     "degenerate": ("Boxes without area", "they are left out of the training; draw or delete them"),
     "duplicate": ("Boxes annotated twice", "delete one of the two"),
     "conflict": ("One box, several classes", "keep the class that is right"),
     "classes": ("Classes that not every split has", "split anew, or drop the class: it is not learned or not measured"),
-    "small": ("Boxes too small for the network's input", "a larger data_shape, or cut the pictures into tiles"),
-    "anchors": ("Boxes that no anchor meets", "job=anchors suggests sizes and ratios for this data set"),
+    "small": ("Boxes too small for the network's input", "a larger data_shape, or cut the images into tiles"),
+    "anchors": ("Boxes that no anchor meets", "job=anchors suggests sizes and ratios for this dataset"),
 }
 
 
 @dataclass(frozen=True)
 class Finding:
-    """split: "" for the whole data set. file: "" where it is no single one. object: its number in the file, from 1."""
+    """split: "" for the whole dataset. file: "" where it is no single one. object: its number in the file, from 1."""
 
     kind: str
     severity: str
@@ -63,7 +63,7 @@ class Findings:
 
     def add(self, finding: Finding) -> None:
         key = hash((finding.kind, finding.file, finding.object, finding.what))
-        if key in self._seen:  # a picture that belongs to two splits
+        if key in self._seen:  # an image that belongs to two splits
             return
         self._seen.add(key)
         self.counts[finding.kind, finding.severity] += 1

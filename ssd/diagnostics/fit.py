@@ -1,4 +1,4 @@
-"""Sizes and ratios for a head: clusters of a data set's box shapes, in the form that MultiBoxPrior can express.
+"""Sizes and ratios for a head: clusters of a dataset's box shapes, in the form that MultiBoxPrior can express.
 
 A layer with m sizes and q ratios has m + q - 1 anchors in a cell: every size with the first ratio, the first size with
 every other ratio. The numbers m and q of a layer stay as they are, so that the network keeps its shape and its cost.
@@ -11,7 +11,7 @@ import numpy as np
 
 from ssd.diagnostics.clusters import kmeans, shape_iou
 from ssd.diagnostics.statistics import Boxes, Match
-from ssd.symbol.anchors import CENTRE, AnchorGrid, best_ious, make_grids
+from ssd.symbol.anchors import CENTER, AnchorGrid, best_ious, make_grids
 from ssd.symbol.features import FeatureMap
 from ssd.symbol.head import HeadLayer, square_in_pixels
 
@@ -60,7 +60,7 @@ class Suggestion:
 
 def suggest(network: Network, boxes: Boxes, overlap: float, seed: int) -> Suggestion:
     """The best of several fits by the share of boxes that an anchor meets with IoU >= overlap; what is configured when
-    none is better. Of nearly equal ones that with the coarsest layers, whose cells see more of the picture."""
+    none is better. Of nearly equal ones that with the coarsest layers, whose cells see more of the image."""
     shares, shapes = boxes.shares, boxes.shapes(network.image[1], network.image[0])
 
     def judge(layers: Sequence[HeadLayer]) -> Match:
@@ -110,16 +110,16 @@ def _candidate(
 def within_reach(grids: Sequence[AnchorGrid], boxes: np.ndarray, overlap: float) -> np.ndarray:
     """bool [N, L]: whether an anchor of the box's own shape, in the nearest cell of the layer, would reach the overlap.
 
-    Where it does not, as for a box smaller than a cell and between two centres, hardly any anchor can: a fit that
+    Where it does not, as for a box smaller than a cell and between two centers, hardly any anchor can: a fit that
     leaves such boxes out serves the others better.
     """
     sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 1e-9).astype(np.float64)
-    centres = (boxes[:, 2:] + boxes[:, :2]) / 2
+    centers = (boxes[:, 2:] + boxes[:, :2]) / 2
     found = []
     for grid in grids:
         step, cells = np.array(grid.step[::-1]), np.array([grid.columns, grid.rows])
-        nearest = (np.clip(np.rint(centres / step - CENTRE), 0, cells - 1) + CENTRE) * step
-        common = np.maximum(1 - np.abs(centres - nearest) / sides, 0).prod(axis=1)
+        nearest = (np.clip(np.rint(centers / step - CENTER), 0, cells - 1) + CENTER) * step
+        common = np.maximum(1 - np.abs(centers - nearest) / sides, 0).prod(axis=1)
         found.append(common / (2 - common) >= overlap)
     return np.stack(found, axis=1)
 
@@ -140,10 +140,10 @@ def fit_layer(shapes: np.ndarray, sizes: int, ratios: int, seed: int) -> tuple[n
     """
     shapes = shapes[np.lexsort(shapes.T)]
     shapes = shapes[:: -(-len(shapes) // MOST_SHAPES)]
-    centres = kmeans(shapes, sizes + ratios - 1, seed)
-    sides, aspects = np.sqrt(centres.prod(axis=1)), centres[:, 0] / centres[:, 1]
+    centers = kmeans(shapes, sizes + ratios - 1, seed)
+    sides, aspects = np.sqrt(centers.prod(axis=1)), centers[:, 0] / centers[:, 1]
     best, best_value = (sides[:sizes], aspects[:ratios]), -1.0
-    for pivot in range(len(centres)):
+    for pivot in range(len(centers)):
         nearest = np.argsort(np.abs(np.log(sides / sides[pivot])), kind="stable")
         others = nearest[nearest != pivot]
         start_sizes = sides[[pivot, *others[ratios - 1 :]]]

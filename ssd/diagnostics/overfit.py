@@ -1,4 +1,4 @@
-"""The self-test of a network: a few pictures learned by heart. What cannot even do that has a mistake somewhere."""
+"""The self-test of a network: a few images learned by heart. What cannot even do that has a mistake somewhere."""
 
 import logging
 import math
@@ -79,4 +79,6 @@ def _learned(step: int, values: dict[str, float]) -> OverfitResult:
     prefix = "ap_area/"
     by_class = {name.removeprefix(prefix): ap for name, ap in values.items() if name.startswith(prefix)}
     mean = values["map_area"]
-    return OverfitResult(step, 0.0 if math.isnan(mean) else mean, {name: ap for name, ap in by_class.items() if ap == ap})
+    return OverfitResult(
+        step, 0.0 if math.isnan(mean) else mean, {name: ap for name, ap in by_class.items() if ap == ap}
+    )

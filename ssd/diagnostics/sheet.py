@@ -1,4 +1,4 @@
-"""Many pictures as one: annotated samples, and training batches as the network sees them."""
+"""Many images as one: annotated samples, and training batches as the network sees them."""
 
 from collections.abc import Sequence
 
@@ -9,9 +9,9 @@ from ssd.data.base import Sample
 from ssd.data.images import decode
 from ssd.detection.draw import draw_ground_truth
 
-GAP = 6  # pixels between pictures
+GAP = 6  # pixels between images
 BACKGROUND = 255
-LEAST_SIDE = 200  # pictures of a batch are shown at least this high, so that names fit in
+LEAST_SIDE = 200  # images of a batch are shown at least this high, so that names fit in
 
 
 def draw_batch(pixels: np.ndarray, label: np.ndarray, classes: Sequence[str]) -> np.ndarray:
@@ -21,9 +21,9 @@ def draw_batch(pixels: np.ndarray, label: np.ndarray, classes: Sequence[str]) ->
     0..1 of the input, padded with rows of class -1.
     """
     tiles = []
-    for picture, rows in zip(pixels, label, strict=True):
-        zoom = max(1, -(-LEAST_SIDE // picture.shape[0]))  # whole: the network's pixels stay visible as such
-        large = picture.repeat(zoom, axis=0).repeat(zoom, axis=1)
+    for image, rows in zip(pixels, label, strict=True):
+        zoom = max(1, -(-LEAST_SIDE // image.shape[0]))  # whole: the network's pixels stay visible as such
+        large = image.repeat(zoom, axis=0).repeat(zoom, axis=1)
         boxes = rows[rows[:, 0] >= 0].astype(np.float32)
         boxes[:, 1:5] *= (large.shape[1], large.shape[0]) * 2
         tiles.append(draw_ground_truth(large, boxes, classes))
@@ -31,7 +31,7 @@ def draw_batch(pixels: np.ndarray, label: np.ndarray, classes: Sequence[str]) ->
 
 
 def draw_sample(sample: Sample, classes: Sequence[str], width: int) -> np.ndarray:
-    """The picture of a sample with its boxes, HxWx3 uint8 RGB, scaled to this width. UserError if it is unreadable."""
+    """The image of a sample with its boxes, HxWx3 uint8 RGB, scaled to this width. UserError if it is unreadable."""
     image = decode(sample.read(), str(sample.path))
     scale = width / image.shape[1]
     small = cv2.resize(image, (width, max(1, round(image.shape[0] * scale))), interpolation=cv2.INTER_AREA)
@@ -41,7 +41,7 @@ def draw_sample(sample: Sample, classes: Sequence[str], width: int) -> np.ndarra
 
 
 def grid(tiles: Sequence[np.ndarray], columns: int) -> np.ndarray:
-    """The pictures (HxWx3 uint8, of any sizes) in rows of `columns`, on white."""
+    """The images (HxWx3 uint8, of any sizes) in rows of `columns`, on white."""
     rows = [tiles[start : start + columns] for start in range(0, len(tiles), columns)]
     width = max(sum(tile.shape[1] + GAP for tile in row) for row in rows) - GAP
     heights = [max(tile.shape[0] for tile in row) for row in rows]

@@ -1,26 +1,26 @@
-"""What only shows when pictures and splits are compared."""
+"""What only shows when images and splits are compared."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from ssd.data.inspection.alike import GREY_LEVELS, HASH_BITS, usable
+from ssd.data.inspection.alike import GRAY_LEVELS, HASH_BITS, usable
 from ssd.data.inspection.looking import ImageFacts
 from ssd.data.inspection.problems import ERROR, WARNING
 from ssd.diagnostics.findings import Finding
 
-CHUNK = 128  # pictures compared with all of train at a time
+CHUNK = 128  # images compared with all of train at a time
 UNITS = (100, 1000)  # what coordinates that are no pixels usually end at
 LEAST_BOXES = 20  # to say anything about the unit of all of them
 
 
 @dataclass(frozen=True)
 class Seen:
-    """The pictures of one split: their files and what was found in them."""
+    """The images of one split: their files and what was found in them."""
 
     files: list[str]
-    pictures: list[ImageFacts]
+    images: list[ImageFacts]
 
 
 def repeated(splits: Mapping[str, Seen]) -> Iterator[Finding]:
@@ -28,16 +28,16 @@ def repeated(splits: Mapping[str, Seen]) -> Iterator[Finding]:
     first: dict[str, dict[bytes, str]] = {}
     for split, seen in splits.items():
         mine = first.setdefault(split, {})
-        for file, picture in zip(seen.files, seen.pictures, strict=True):
-            if picture.digest is None:
+        for file, image in zip(seen.files, seen.images, strict=True):
+            if image.digest is None:
                 continue
-            if picture.digest in mine:
-                if mine[picture.digest] == file:  # listed twice, which is a problem of its own
+            if image.digest in mine:
+                if mine[image.digest] == file:  # listed twice, which is a problem of its own
                     continue
-                yield Finding("repeated", WARNING, split, file, None, _same("again", mine[picture.digest], file))
+                yield Finding("repeated", WARNING, split, file, None, _same("again", mine[image.digest], file))
                 continue
-            mine[picture.digest] = file
-            if split != "train" and (twin := first.get("train", {}).get(picture.digest)):
+            mine[image.digest] = file
+            if split != "train" and (twin := first.get("train", {}).get(image.digest)):
                 yield Finding("leak", ERROR, split, file, None, _same("in train too", twin, file))
 
 
@@ -46,25 +46,25 @@ def _same(where: str, twin: str, file: str) -> str:
 
 
 def similar(splits: Mapping[str, Seen]) -> Iterator[Finding]:
-    """Pictures of other splits that are nearly one of train: scaled, compressed anew, a frame later."""
+    """Images of other splits that are nearly one of train: scaled, compressed anew, a frame later."""
     if "train" not in splits:
         return
     train = splits["train"]
-    known, thumbs, signs = usable([picture.thumb for picture in train.pictures])
-    digests = {picture.digest for picture in train.pictures}
+    known, thumbs, signs = usable([image.thumb for image in train.images])
+    digests = {image.digest for image in train.images}
     for split, seen in splits.items():
         if split == "train" or not len(known):
             continue
-        mine, my_thumbs, my_signs = usable([picture.thumb for picture in seen.pictures])
+        mine, my_thumbs, my_signs = usable([image.thumb for image in seen.images])
         for start in range(0, len(mine), CHUNK):
             rows = slice(start, start + CHUNK)
             equal_bits = (my_signs[rows] @ signs.T + 64) / 2
-            twin = equal_bits.argmax(axis=1)  # one candidate each: pictures of one camera may all be alike
+            twin = equal_bits.argmax(axis=1)  # one candidate each: images of one camera may all be alike
             distance = np.abs(my_thumbs[rows].astype(np.int16) - thumbs[twin]).mean(axis=1)
-            close = (equal_bits.max(axis=1) >= 64 - HASH_BITS) & (distance <= GREY_LEVELS)
+            close = (equal_bits.max(axis=1) >= 64 - HASH_BITS) & (distance <= GRAY_LEVELS)
             for row in np.flatnonzero(close):
                 place = mine[start + row]
-                if seen.pictures[place].digest not in digests:  # exact copies are told as such
+                if seen.images[place].digest not in digests:  # exact copies are told as such
                     what = f"looks like {train.files[known[twin[row]]]} of train"
                     yield Finding("similar", WARNING, split, seen.files[place], None, what)
 
@@ -83,15 +83,15 @@ def lone_classes(counts: Mapping[str, np.ndarray], classes: Sequence[str]) -> It
 
 
 def odd_units(corners: np.ndarray, sizes: np.ndarray) -> Iterator[Finding]:
-    """All boxes of the data set end at a round number far inside the pictures: percents or thousandths, not pixels.
+    """All boxes of the dataset end at a round number far inside the images: percents or thousandths, not pixels.
 
-    corners [N, 4] in pixels, sizes [N, 2] (width, height) of their pictures.
+    corners [N, 4] in pixels, sizes [N, 2] (width, height) of their images.
     """
     if len(corners) < LEAST_BOXES:
         return
     largest = corners[:, 2:].max()
     for unit in UNITS:
         if 0.9 * unit < largest <= unit and np.median(sizes.min(axis=1)) >= 2 * unit:
-            what = f"no box of {len(corners)} goes beyond {largest:g} in pictures of up to {sizes[:, 0].max():.0f}x"
+            what = f"no box of {len(corners)} goes beyond {largest:g} in images of up to {sizes[:, 0].max():.0f}x"
             what += f"{sizes[:, 1].max():.0f}: these look like coordinates 0..{unit}, not pixels"
             yield Finding("units", WARNING, "", "", None, what)

@@ -1,4 +1,4 @@
-"""Counts of a data set, histograms of its boxes, and how many of them the anchors of the network meet."""
+"""Counts of a dataset, histograms of its boxes, and how many of them the anchors of the network meet."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,10 +16,10 @@ OVERLAPS_AT_ALL = 1e-6  # IoU below which MultiBoxTarget gives a box no anchor
 
 @dataclass(frozen=True)
 class Boxes:
-    """The boxes of several pictures, one under the other.
+    """The boxes of several images, one under the other.
 
-    labels: int [N]. corners: float32 [N, 4] in pixels of the pictures. sizes: float32 [N, 2], (width, height) of each
-    box's picture, or of the canvas it lies on (see on_input). difficult: bool [N]. image: int [N], which picture.
+    labels: int [N]. corners: float32 [N, 4] in pixels of the images. sizes: float32 [N, 2], (width, height) of each
+    box's image, or of the canvas it lies on (see on_input). difficult: bool [N]. image: int [N], which image.
     """
 
     labels: np.ndarray
@@ -57,8 +57,8 @@ def gather(samples: Sequence[Sample]) -> Boxes:
 
 
 def on_input(boxes: Boxes, spec: InputSpec) -> Boxes:
-    """The boxes with shares of the network's input: of the picture where it is stretched to the input; with "fit", of
-    the canvas whose upper left corner the picture fills (in pixels of the picture)."""
+    """The boxes with shares of the network's input: of the image where it is stretched to the input; with "fit", of
+    the canvas whose upper left corner the image fills (in pixels of the image)."""
     if spec.resize_mode == "force":
         return boxes
     scale = (np.array([spec.width, spec.height]) / boxes.sizes).min(axis=1, keepdims=True)

@@ -78,7 +78,7 @@ class Analysis:
         return np.lexsort((-counts[:, 1:].sum(axis=1), self.image_scores()))
 
 
-def analyse(
+def analyze(
     joined: Joined,
     voc: dict[str, Any],
     depth: Depth,

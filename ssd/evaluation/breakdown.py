@@ -32,7 +32,7 @@ from ssd.evaluation.matching import (
     Matches,
     most_overlapping,
 )
-from ssd.evaluation.voc import summarise
+from ssd.evaluation.voc import summarize
 
 KINDS = ("class", "localisation", "both", "duplicate", "background", "missed")
 BACKGROUND_IOU = 0.1
@@ -56,7 +56,7 @@ def error_breakdown(joined: Joined, iou: float = 0.5) -> dict[str, Mistakes]:
     hit = matches.outcome == TRUE_POSITIVE
     covered = np.isin(counted, matches.object[hit]) | np.isin(counted, target[np.isin(kind, _AIMED)])
     missed = np.bincount(truth.label[counted[~covered]], minlength=num_classes)
-    now = summarise(matches)["map_area"]
+    now = summarize(matches)["map_area"]
     found_all = {"missed": Mistakes(int(missed.sum()), _without(matches, missed) - now)}
     for number, name in enumerate(KINDS[:-1]):
         wrong = kind == number
@@ -127,4 +127,4 @@ def _without(matches: Matches, missed: np.ndarray) -> float:
 
 def _mean_ap(matches: Matches, label: np.ndarray, outcome: np.ndarray, positives: np.ndarray) -> float:
     changed = replace(matches, label=label, outcome=outcome, positives=positives, exists=positives > 0)
-    return float(summarise(changed.regrouped())["map_area"])
+    return float(summarize(changed.regrouped())["map_area"])

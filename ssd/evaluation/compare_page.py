@@ -16,7 +16,7 @@ from ssd.evaluation.comparison import (
     unchanged,
 )
 from ssd.report.html import Column, number, page, section, table, text
-from ssd.report.svg import Axis, Line, colour, line_chart
+from ssd.report.svg import Axis, Line, color, line_chart
 from ssd.runs.results import HEADLINE
 
 OVER_EPOCHS = {"val/map_11pt": "mAP, 11-point, on val", "val/map_area": "mAP, area, on val"}
@@ -26,35 +26,35 @@ LONGEST = 60  # characters of a value that is shown; all of it appears when poin
 
 
 def compare_page(found: Comparison) -> bytes:
-    """The page as bytes; the runs in their order, each with its number and in one colour throughout."""
-    runs, colours = found.runs, [colour(index) for index in range(len(found.runs))]
+    """The page as bytes; the runs in their order, each with its number and in one color throughout."""
+    runs, colors = found.runs, [color(index) for index in range(len(found.runs))]
     first, *others = found.ranking.notes
     grade = "bad" if found.ranking.split is None else "soft"
     body = [f'<p class="{grade}"><b>{text(first[:1].upper() + first[1:])}.</b></p>']
     body += [f'<p class="bad">{text(note[:1].upper() + note[1:])}.</p>' for note in others]
-    body.append(_legend(found, colours))
+    body.append(_legend(found, colors))
     body.append(section("Results", "In bold the best of those that were measured alike.", _results(found)))
     body.append(section("What differs", "Configuration keys in which the runs differ. Where backbone, data shape or "
                         "dataset differ, the keys that follow from that are left out; compare.csv has every value.",
                         _keys(runs)))  # fmt: skip
     groups = found.alike("val")
     for name, label in OVER_EPOCHS.items():
-        body += [_over_epochs(runs, colours, group, name, label + _of(group, groups)) for group in groups]
-    body.append(_over_epochs(runs, colours, range(len(runs)), LOSS, "Training loss"))
+        body += [_over_epochs(runs, colors, group, name, label + _of(group, groups)) for group in groups]
+    body.append(_over_epochs(runs, colors, range(len(runs)), LOSS, "Training loss"))
     for split in dict.fromkeys(run.split for run in runs):
         groups = found.alike(split)
-        body += [_curves(runs, colours, group, split, _of(group, groups)) for group in groups]
+        body += [_curves(runs, colors, group, split, _of(group, groups)) for group in groups]
     datasets = sorted({str(run.config.get("dataset.name")) for run in runs})
     return page(f"{len(runs)} runs compared", text(" · ".join(datasets)), [part for part in body if part])
 
 
-def _legend(found: Comparison, colours: Sequence[str]) -> str:
+def _legend(found: Comparison, colors: Sequence[str]) -> str:
     grouped = len(found.ranking.groups) > 1
     columns = [Column(""), *([Column("group")] if grouped else [])]
     columns += [Column(name, text=True) for name in ("run", "splits", "what became of it")]
     rows = []
     for index, (run, letter) in enumerate(zip(found.runs, found.letters, strict=True)):
-        mark = [_mark(index, colours[index]), *([letter] if grouped else [])]
+        mark = [_mark(index, colors[index]), *([letter] if grouped else [])]
         rows.append([*mark, text(run.name), text(", ".join(run.splits)), text(run.status or "finished")])
     left = "".join(f'<p class="note">Left out: {text(name)}: {text(reason)}.</p>' for name, reason in found.left_out)
     return section("Runs", "", table(columns, rows), left)
@@ -108,14 +108,14 @@ def _of(group: Sequence[int], groups: Sequence[Sequence[int]]) -> str:
     return f", runs {', '.join(str(place + 1) for place in group)}" if len(groups) > 1 else ""
 
 
-def _curves(runs: Sequence[Run], colours: Sequence[str], group: Sequence[int], split: str, of: str) -> str:
+def _curves(runs: Sequence[Run], colors: Sequence[str], group: Sequence[int], split: str, of: str) -> str:
     """Of the runs of a group whose headline is of this split."""
     lines = []
     for place in group:
         run = runs[place]
         if run.precision is not None and run.split == split:
             value = number(run.metric(split, HEADLINE))
-            lines.append(Line(f"{place + 1} {run.name}", RECALL, run.precision, colours[place], value))
+            lines.append(Line(f"{place + 1} {run.name}", RECALL, run.precision, colors[place], value))
     if not lines:
         return ""
     note = "Mean over the classes of the best precision at each recall or beyond."
@@ -123,7 +123,7 @@ def _curves(runs: Sequence[Run], colours: Sequence[str], group: Sequence[int], s
     return section(f"Precision and recall on {split}{of}", note, chart)
 
 
-def _over_epochs(runs: Sequence[Run], colours: Sequence[str], group: Sequence[int], name: str, label: str) -> str:
+def _over_epochs(runs: Sequence[Run], colors: Sequence[str], group: Sequence[int], name: str, label: str) -> str:
     lines = []
     for place in group:
         run = runs[place]
@@ -131,7 +131,7 @@ def _over_epochs(runs: Sequence[Run], colours: Sequence[str], group: Sequence[in
             known = np.isfinite(run.epochs[name])
             x, y = run.epochs["epoch"][known], run.epochs[name][known]
             note = number(float(y[-1])) if len(y) else ""
-            lines.append(Line(f"{place + 1} {run.name}", x, y, colours[place], note))
+            lines.append(Line(f"{place + 1} {run.name}", x, y, colors[place], note))
     if not any(len(line.x) for line in lines):
         return ""
     x_axis = Axis.around("epoch", [line.x for line in lines], zero=False)

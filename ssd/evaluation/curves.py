@@ -1,11 +1,11 @@
-"""Precision-recall curves of an `evaluate_voc` result: as pictures, as data, and the threshold they recommend."""
+"""Precision-recall curves of an `evaluate_voc` result: as images, as data, and the threshold they recommend."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-MOST_NAMED = 20  # classes with their own colour and legend entry in one picture
+MOST_NAMED = 20  # classes with their own color and legend entry in one image
 
 
 def best_f1(result: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
@@ -58,9 +58,9 @@ def _spread(recall: np.ndarray, precision: np.ndarray, points: int) -> np.ndarra
 
 
 def plot_curves(result: Mapping[str, Any], class_names: Sequence[str], classes: Sequence[int]) -> np.ndarray:
-    """Picture, uint8 RGB [H, W, 3], of the precision-recall curves of the given class indices, best AP first.
+    """Image, uint8 RGB [H, W, 3], of the precision-recall curves of the given class indices, best AP first.
 
-    Beyond MOST_NAMED classes the middle of the ranking is drawn grey and unnamed, so that the best and the worst stay
+    Beyond MOST_NAMED classes the middle of the ranking is drawn gray and unnamed, so that the best and the worst stay
     readable. matplotlib is used without pyplot: no window, no global state.
     """
     from matplotlib import colormaps
@@ -84,7 +84,7 @@ def plot_curves(result: Mapping[str, Any], class_names: Sequence[str], classes: 
             axes.plot(recall, precision, color="0.8", linewidth=1, zorder=2)
     if ranking:
         unnamed = len(ranking) - len(named)
-        title = "area AP" + (f" (+ {unnamed} between, grey)" if unnamed else "")
+        title = "area AP" + (f" (+ {unnamed} between, gray)" if unnamed else "")
         figure.legend(loc="outside right center", fontsize=8, frameon=False, title=title)
         mean = np.mean([result["ap_area"][label] for label in ranking])
         axes.set_title(f"precision and recall, mean area AP {mean:.3f}")

@@ -18,7 +18,7 @@ from ssd.detection.detector import Detector, predict_samples
 from ssd.detection.draw import side_by_side
 from ssd.evaluation.matching import Joined, join
 from ssd.evaluation.mxnet_ssd import match_mxnet_ssd
-from ssd.evaluation.voc import summarise
+from ssd.evaluation.voc import summarize
 from ssd.tracking.events import Events
 
 
@@ -62,13 +62,13 @@ class EvalResult:
             numbers |= {f"{kind}/{name}": float(ap) for name, ap in zip(self.classes, self.voc[kind], strict=True)}
         return numbers
 
-    def log_to(self, events: Events, split: str, step: int, pictures: int) -> None:
-        """Curves of every class, and the first `pictures` samples with ground truth beside detections, named after the
+    def log_to(self, events: Events, split: str, step: int, images: int) -> None:
+        """Curves of every class, and the first `images` samples with ground truth beside detections, named after the
         split they are of."""
         for index, name in enumerate(self.classes):
             precision, recall, scores = (self.voc[key][index] for key in ("precision", "recall", "scores"))
             events.curve(f"{split}/pr/{name}", precision, recall, scores, int(self.voc["positives"][index]), step)
-        for index, sample in enumerate(self.samples[:pictures]):
+        for index, sample in enumerate(self.samples[:images]):
             image = decode(sample.read(), str(sample.path))
             found = self.detections[index]
             shown = side_by_side(image, sample.boxes, found, self.classes, 0.5)
@@ -87,7 +87,7 @@ def evaluate(
 
 def by_rules(joined: Joined, rules: Rules) -> dict[str, Any]:
     """Numbers of the metric that cfg.metric asks for; the keys are those of `evaluate_voc`."""
-    return summarise(match_mxnet_ssd(joined, rules.iou) if rules.compat else joined.matches(rules.iou))
+    return summarize(match_mxnet_ssd(joined, rules.iou) if rules.compat else joined.matches(rules.iou))
 
 
 RESAMPLINGS = 300

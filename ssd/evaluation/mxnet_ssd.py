@@ -18,14 +18,14 @@ import numpy as np
 
 from ssd.evaluation.matching import IGNORED, Joined, Matches, join, outcomes
 from ssd.evaluation.table import Table
-from ssd.evaluation.voc import summarise
+from ssd.evaluation.voc import summarize
 
 
 def evaluate_mxnet_ssd(
     ground_truth: Sequence[np.ndarray], detections: Sequence[np.ndarray], num_classes: int, iou: float = 0.5
 ) -> dict[str, Any]:
     """Arguments, results and errors of `evaluate_voc`; "positives" are the objects as the original counts them."""
-    return summarise(match_mxnet_ssd(join(ground_truth, detections, num_classes), iou))
+    return summarize(match_mxnet_ssd(join(ground_truth, detections, num_classes), iou))
 
 
 def match_mxnet_ssd(joined: Joined, iou: float) -> Matches:

@@ -6,12 +6,12 @@ import cv2
 import numpy as np
 
 from ssd.data.images import decode, encode
-from ssd.detection.draw import MISTAKE, NEITHER, TRUTH, Colour, draw, draw_ground_truth
+from ssd.detection.draw import MISTAKE, NEITHER, TRUTH, Color, draw, draw_ground_truth
 from ssd.evaluation.analysis import Analysis
 from ssd.evaluation.measure import EvalResult
 from ssd.report.html import embedded, number, text
 
-SIDE = 560  # longest side of an embedded picture, pixels
+SIDE = 560  # longest side of an embedded image, pixels
 QUALITY = 82  # of its JPEG
 
 
@@ -20,11 +20,11 @@ def gallery(measured: EvalResult, analysis: Analysis, count: int) -> str:
     scores, counts = analysis.image_scores(), analysis.image_counts()
     figures = []
     for place, index in enumerate(analysis.worst_first()[:count].tolist(), start=1):
-        pictures = "".join(_pair(measured, analysis, index))
+        images = "".join(_pair(measured, analysis, index))
         right, wrong, missed = counts[index].tolist()
         sample = measured.samples[index]
         figures.append(
-            f"<figure><div>{pictures}</div><figcaption>{place}. <b>{text(sample.path.name)}</b> F1 "
+            f"<figure><div>{images}</div><figcaption>{place}. <b>{text(sample.path.name)}</b> F1 "
             f'{number(scores[index], 2)}: <span class="good">{right} found</span>, <span class="bad">{missed} missed, '
             f"{wrong} false</span></figcaption></figure>"
         )
@@ -42,8 +42,8 @@ def _pair(measured: EvalResult, analysis: Analysis, index: int) -> list[str]:
     found[:, 2:6] *= factor
 
     shown = _at_threshold(found, analysis.thresholds.scores)
-    left = draw_ground_truth(small, boxes, measured.classes, _colours(pairs.found[index], pairs.difficult[index]))
-    marks = _colours(pairs.right[index][shown], pairs.ignored[index][shown])
+    left = draw_ground_truth(small, boxes, measured.classes, _colors(pairs.found[index], pairs.difficult[index]))
+    marks = _colors(pairs.right[index][shown], pairs.ignored[index][shown])
     right = draw(small, found[shown], measured.classes, 0.0, marks)
     return [_embedded(left, f"ground truth of {sample.id}"), _embedded(right, f"detections in {sample.id}")]
 
@@ -52,7 +52,7 @@ def _at_threshold(found: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
     return found[:, 1] >= thresholds[found[:, 0].astype(int)]
 
 
-def _colours(good: np.ndarray, neither: np.ndarray) -> Sequence[Colour]:
+def _colors(good: np.ndarray, neither: np.ndarray) -> Sequence[Color]:
     return [NEITHER if skip else TRUTH if fine else MISTAKE for fine, skip in zip(good, neither, strict=True)]
 
 

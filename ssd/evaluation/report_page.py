@@ -13,7 +13,7 @@ from ssd.evaluation.report_gallery import gallery
 from ssd.evaluation.report_matrix import confusion_matrix
 from ssd.evaluation.thresholds import exact, rounded_down
 from ssd.report.html import Column, definitions, number, page, section, share_bar, table, text, tiles
-from ssd.report.svg import Axis, Line, bars, colour, line_chart
+from ssd.report.svg import Axis, Line, bars, color, line_chart
 
 CURVE_POINTS = 150  # of each class in the drawing
 WHAT = {
@@ -136,13 +136,13 @@ def _curves(measured: EvalResult) -> str:
     ranked = sorted(data, key=lambda name: -data[name]["ap_area"])
     half = MOST_NAMED // 2
     named = ranked if len(ranked) <= MOST_NAMED else ranked[:half] + ranked[-half:]
-    colours = {name: colour(index) for index, name in enumerate(named)}
+    colors = {name: color(index) for index, name in enumerate(named)}
     lines = [
         Line(
             name,
             np.array([0.0, *data[name]["recall"]]),  # from 0 on, so that a single point is a line too
             np.array([*data[name]["precision"][:1], *data[name]["precision"]] or [np.nan]),
-            colours.get(name),
+            colors.get(name),
             number(data[name]["ap_area"]),
         )
         for name in ranked
@@ -166,8 +166,8 @@ def _gallery(measured: EvalResult, analysis: Analysis, about: ReportMeta) -> str
     return section(
         "Images, worst first",
         f"{shown} of {len(measured.samples)}. Left the ground truth: <span class='good'>green</span> found, "
-        "<span class='bad'>red</span> missed, grey does not count (difficult). Right the detections from each class's "
-        "threshold on: <span class='good'>green</span> right, <span class='bad'>red</span> false, grey does not count. "
+        "<span class='bad'>red</span> missed, gray does not count (difficult). Right the detections from each class's "
+        "threshold on: <span class='good'>green</span> right, <span class='bad'>red</span> false, gray does not count. "
         "Worst means the lowest F1 of the image, 2·found / (2·found + missed + false); among equals the one with more "
         "mistakes.",
         gallery(measured, analysis, shown),

@@ -37,10 +37,10 @@ def evaluate_voc(
 
     Raises UserError for lists of different length, wrong columns, classes out of range, numbers that are not finite.
     """
-    return summarise(join(ground_truth, detections, num_classes).matches(iou))
+    return summarize(join(ground_truth, detections, num_classes).matches(iou))
 
 
-def summarise(matches: Matches) -> dict[str, Any]:
+def summarize(matches: Matches) -> dict[str, Any]:
     """Curves and average precision of matched detections; the keys are those of `evaluate_voc`."""
     num_classes = len(matches.positives)
     counted = matches.outcome != IGNORED

@@ -1,4 +1,4 @@
-"""Whether an exported model answers what the trained one does, on real pictures."""
+"""Whether an exported model answers what the trained one does, on real images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ from ssd.ops.boxes import iou_matrix
 from ssd.ops.nms import DecodeParams
 
 LIMIT = 1e-4  # largest difference before suppression, of probabilities and of corners in shares of the input
-NEAR = 2 * LIMIT  # of two rows that are the same detection: scores, and corners in shares of the picture
+NEAR = 2 * LIMIT  # of two rows that are the same detection: scores, and corners in shares of the image
 PIXELS = 0.01  # of two rows of the same network: corners
 MAX_PIXELS = 20_000_000  # of the images that outputs are compared on
 MARGIN = 1e-3  # IoU this close to detection.nms_threshold may fall either way
@@ -65,7 +65,7 @@ class ModelUnderTest:
 
 
 def agreement(trained: ModelUnderTest, exported: ModelUnderTest, images: Sequence[np.ndarray]) -> Agreement:
-    """Compares picture by picture."""
+    """Compares image by image."""
     before, boxes, confident, found = 0.0, 0, 0, 0
     differing, borderline = 0, 0
     params = DecodeParams(**trained.opened.spec.detection)

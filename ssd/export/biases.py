@@ -17,15 +17,15 @@ from ssd.mxnet_compat import mx
 LEVELS = 127  # of a weight, per output channel
 
 
-def bias_correct(graph: Any, arg_params: Params, aux_params: Params, pictures: Iterable[np.ndarray]) -> Params:
+def bias_correct(graph: Any, arg_params: Params, aux_params: Params, images: Iterable[np.ndarray]) -> Params:
     """Arguments in which every convolution's bias is less by what rounded weights add to its mean.
 
-    pictures: batches float32 [B, 3, H, W], normalised. A convolution without bias is left as it is.
+    images: batches float32 [B, 3, H, W], normalized. A convolution without bias is left as it is.
     """
     convolutions = [node for node in Graph.of(graph).nodes() if node.op == "Convolution" and len(node.inputs) > 2]
     if not convolutions:
         return arg_params
-    means = _means(graph, convolutions, (arg_params, aux_params), pictures)
+    means = _means(graph, convolutions, (arg_params, aux_params), images)
     args = dict(arg_params)
     for node in convolutions:
         weight, bias = (edge.node.name for edge in node.inputs[1:3])
@@ -45,9 +45,9 @@ def _shift(weight: np.ndarray, mean: np.ndarray) -> np.ndarray:
 
 
 def _means(
-    graph: Any, convolutions: list[Node], params: tuple[Params, Params], pictures: Iterable[np.ndarray]
+    graph: Any, convolutions: list[Node], params: tuple[Params, Params], images: Iterable[np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """Mean of each channel [C] that a convolution reads, over all pictures."""
+    """Mean of each channel [C] that a convolution reads, over all images."""
     shown = Graph.of(graph)
     names = {node.name for node in convolutions}
     readers = [node for node in shown.nodes() if node.name in names]
@@ -55,7 +55,7 @@ def _means(
     shown.outputs = [Edge(Node("_copy", f"seen{number}", {}, [edge]), 0) for number, edge in enumerate(sources)]
     totals = [np.zeros(1)] * len(sources)
     count = 0
-    for outputs in activations(shown.symbol(), params, pictures):
+    for outputs in activations(shown.symbol(), params, images):
         totals = [total + output.mean(axis=(0, 2, 3)).asnumpy() for total, output in zip(totals, outputs, strict=True)]
         count += 1
     means = {edge: total / max(count, 1) for edge, total in zip(sources, totals, strict=True)}

@@ -1,4 +1,4 @@
-"""Deploy bundles: a folder that plain MXNet runs, from normalised pictures to boxes, without this package.
+"""Deploy bundles: a folder that plain MXNet runs, from normalized images to boxes, without this package.
 
     model.yaml         classes, input size, mean and std, thresholds
     ssd-symbol.json    the network; output `detection` [B, K, 6]: class or -1, score, xmin, ymin, xmax, ymax in 0..1

@@ -71,7 +71,7 @@ class Histogram:
 
 def ranges(histograms: dict[str, Histogram], method: str) -> dict[str, Range]:
     if not histograms:
-        raise UserError("deploy.calibration: there are no pictures to calibrate on")
+        raise UserError("deploy.calibration: there are no images to calibrate on")
     return {name: histogram.range(method) for name, histogram in histograms.items()}
 
 
@@ -85,21 +85,21 @@ def one_by_one(batches: Iterable[np.ndarray]) -> Iterable[np.ndarray]:
 def activations(
     graph: Any,
     params: tuple[Params, Params],
-    pictures: Iterable[np.ndarray],
+    images: Iterable[np.ndarray],
     watch: Callable[[Any, Any], None] | None = None,
 ) -> Iterator[list[Any]]:
-    """The outputs of a graph, picture by picture. params: arguments and auxiliary states, maybe more than it has.
+    """The outputs of a graph, image by image. params: arguments and auxiliary states, maybe more than it has.
     watch: told name and handle of every array inside."""
     names = (graph.list_arguments(), graph.list_auxiliary_states())
     args, aux = (
         {name: part[name] for name in known if name in part} for known, part in zip(names, params, strict=True)
     )
     executor = None
-    for picture in one_by_one(pictures):
+    for image in one_by_one(images):
         if executor is None:
-            args["data"] = mx.nd.zeros(picture.shape)
+            args["data"] = mx.nd.zeros(image.shape)
             executor = graph.bind(mx.cpu(), args=args, aux_states=aux, grad_req="null")
             if watch:
                 executor.set_monitor_callback(watch, monitor_all=True)
-        executor.arg_dict["data"][:] = picture
+        executor.arg_dict["data"][:] = image
         yield executor.forward(is_train=False)

@@ -28,10 +28,10 @@ class _Link:
     users: list[Node]
 
 
-def cross_layer_equalize(graph: Any, arg_params: Params, aux_params: Params, pictures: Iterable[np.ndarray]) -> Params:
+def cross_layer_equalize(graph: Any, arg_params: Params, aux_params: Params, images: Iterable[np.ndarray]) -> Params:
     """Arguments with which the graph answers the same, its channels evened out.
 
-    graph: batch normalisations folded (folding.fold_batch_norm). pictures: batches float32 [B, 3, H, W], normalised.
+    graph: batch normalizations folded (folding.fold_batch_norm). images: batches float32 [B, 3, H, W], normalized.
     Channels in front of a depthwise convolution, whose filters are rounded one by one, get the same range; others meet
     the weights that they are multiplied with half way.
     """
@@ -39,7 +39,7 @@ def cross_layer_equalize(graph: Any, arg_params: Params, aux_params: Params, pic
     if not links:
         return arg_params
     values = {name: array.asnumpy() for name, array in arg_params.items()}
-    ranges = _ranges(graph, links, (arg_params, aux_params), pictures)
+    ranges = _ranges(graph, links, (arg_params, aux_params), images)
     for link in links:
         factors = _factors(link, ranges[link.relu.name], values)
         for edge in link.source.inputs[1:]:
@@ -76,15 +76,15 @@ def _depthwise(node: Node) -> bool:
 
 
 def _ranges(
-    graph: Any, links: list[_Link], params: tuple[Params, Params], pictures: Iterable[np.ndarray]
+    graph: Any, links: list[_Link], params: tuple[Params, Params], images: Iterable[np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """Largest value of each channel [C] after each ReLU, over all pictures."""
+    """Largest value of each channel [C] after each ReLU, over all images."""
     shown = Graph.of(graph)
     wanted = {link.relu.name for link in links}
     shown.outputs = [Edge(node, 0) for node in shown.nodes() if node.name in wanted]
     names = [edge.node.name for edge in shown.outputs]
     found: dict[str, np.ndarray] = {}
-    for outputs in activations(shown.symbol(), params, pictures):
+    for outputs in activations(shown.symbol(), params, images):
         for name, output in zip(names, outputs, strict=True):
             largest = output.max(axis=(0, 2, 3)).asnumpy()
             found[name] = np.maximum(found.get(name, largest), largest)

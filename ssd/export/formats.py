@@ -18,14 +18,14 @@ from ssd.ops.nms import DecodeParams
 from ssd.symbol.graphs import inference_graph
 from ssd.utils.errors import UserError
 
-ImageBatches = Callable[[], Iterable[np.ndarray]]  # batches float32 [B, 3, H, W] as the network takes them, normalised
+ImageBatches = Callable[[], Iterable[np.ndarray]]  # batches float32 [B, 3, H, W] as the network takes them, normalized
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What a quantised format needs: pictures like those the model will see, and how their ranges are chosen."""
+    """What a quantized format needs: images like those the model will see, and how their ranges are chosen."""
 
-    pictures: ImageBatches
+    images: ImageBatches
     method: str
 
 
@@ -49,8 +49,8 @@ def write_int8(model: Model, path: Path, calibration: Calibration) -> None:
     if model.spec.compat:
         raise UserError("deploy.format=int8 does not go with compat=mxnet_ssd; choose onnx_int8, or add compat=null")
     graph, args, aux = fold_batch_norm(open_graph(model), model.arg_params, model.aux_params)
-    even = replace(model, arg_params=equalized(graph, args, aux, calibration.pictures), aux_params=aux)
-    write_bundle(path, model.spec, *quantize(even, graph, calibration.pictures(), calibration.method))
+    even = replace(model, arg_params=equalized(graph, args, aux, calibration.images), aux_params=aux)
+    write_bundle(path, model.spec, *quantize(even, graph, calibration.images(), calibration.method))
 
 
 def write_onnx_int8(model: Model, path: Path, calibration: Calibration, form: str = IMAGE) -> None:
@@ -62,9 +62,9 @@ def write_onnx_int8(model: Model, path: Path, calibration: Calibration, form: st
     graph, args, aux = fold_batch_norm(open_graph(model), model.arg_params, model.aux_params)
     graph, args, (shift, scale) = fold_input(graph, (args, aux), spec.mean, spec.std)
     inside = replace(spec, mean=shift.tolist(), std=scale.tolist())
-    args = equalized(graph, args, aux, lambda: renormalised(calibration.pictures(), spec, inside))
+    args = equalized(graph, args, aux, lambda: renormalized(calibration.images(), spec, inside))
     whole = export.to_onnx(inside, graph, args, aux)
-    whole = quantize(whole, spec, calibration.pictures(), calibration.method)
+    whole = quantize(whole, spec, calibration.images(), calibration.method)
     _write_onnx(path, whole, spec, "int8", form)
 
 
@@ -103,14 +103,14 @@ def open_graph(model: Model) -> Any:
     return graph
 
 
-def equalized(graph: Any, arg_params: Params, aux_params: Params, pictures: ImageBatches) -> Params:
+def equalized(graph: Any, arg_params: Params, aux_params: Params, images: ImageBatches) -> Params:
     """Arguments that suit 8 bits better; the answers of the graph in 32 bits they leave nearly as they are."""
-    args = cross_layer_equalize(graph, arg_params, aux_params, pictures())
-    return bias_correct(graph, args, aux_params, pictures())
+    args = cross_layer_equalize(graph, arg_params, aux_params, images())
+    return bias_correct(graph, args, aux_params, images())
 
 
-def renormalised(batches: Iterable[np.ndarray], was: ModelSpec, wanted: ModelSpec) -> Iterable[np.ndarray]:
-    """ImageBatches [B, 3, H, W], normalised as one specification says, as another one says."""
+def renormalized(batches: Iterable[np.ndarray], was: ModelSpec, wanted: ModelSpec) -> Iterable[np.ndarray]:
+    """ImageBatches [B, 3, H, W], normalized as one specification says, as another one says."""
     mean, std, shift, scale = (
         np.array(values, np.float32).reshape(1, -1, 1, 1) for values in (was.mean, was.std, wanted.mean, wanted.std)
     )

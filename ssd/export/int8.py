@@ -17,7 +17,7 @@ CONVOLUTION = "_sg_mkldnn_conv"  # with what is fused into it
 
 
 class _Collector:
-    """What MXNet's quantisation asks for: it is shown activations, and says their ranges."""
+    """What MXNet's quantization asks for: it is shown activations, and says their ranges."""
 
     def __init__(self, names: set[str], method: str) -> None:
         self._names, self._method = names, method
@@ -34,10 +34,10 @@ class _Collector:
         return ranges(self._histograms, self._method)
 
 
-def quantize(model: Model, graph: Any, pictures: Iterable[np.ndarray], method: str) -> tuple[Any, Params, Params]:
+def quantize(model: Model, graph: Any, images: Iterable[np.ndarray], method: str) -> tuple[Any, Params, Params]:
     """The graph [cls_prob, boxes] of a model in 8 bits, and its parameters.
 
-    pictures: batches float32 [B, 3, H, W], normalised. method: see calibration.METHODS. What follows the last
+    images: batches float32 [B, 3, H, W], normalized. method: see calibration.METHODS. What follows the last
     convolutions stays in float32: it decides about pixels. Weights are rounded per channel when the graph is bound.
     """
     check_method(method)
@@ -47,7 +47,7 @@ def quantize(model: Model, graph: Any, pictures: Iterable[np.ndarray], method: s
     fused = graph.get_backend_symbol(BACKEND)
     body, after = _parts(fused)
     collector = _Collector({"data", *(f"{name}_output" for name in body)}, method)
-    _show(fused, (args, model.aux_params), pictures, collector)
+    _show(fused, (args, model.aux_params), images, collector)
     shared: Any = {"calib_mode": "customize", "quantized_dtype": "auto", "logger": None}
     quantized, _, _, _ = mx.contrib.quantization.quantize_graph(
         fused, args, model.aux_params, excluded_sym_names=after, quantize_mode="smart", LayerOutputCollector=collector,
@@ -69,8 +69,8 @@ def _parts(symbol: Any) -> tuple[list[str], list[str]]:
     return body, [node.name for node in nodes if node.name not in body]
 
 
-def _show(symbol: Any, params: tuple[Params, Params], pictures: Iterable[np.ndarray], collector: _Collector) -> None:
-    """Lets the collector see the activations of all pictures."""
-    for outputs in activations(symbol, params, pictures, collector.collect):
+def _show(symbol: Any, params: tuple[Params, Params], images: Iterable[np.ndarray], collector: _Collector) -> None:
+    """Lets the collector see the activations of all images."""
+    for outputs in activations(symbol, params, images, collector.collect):
         for output in outputs:
             output.wait_to_read()

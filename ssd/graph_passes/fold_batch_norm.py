@@ -1,4 +1,4 @@
-"""Normalisations folded into convolutions: the same numbers with fewer operators."""
+"""Normalizations folded into convolutions: the same numbers with fewer operators."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +14,7 @@ SMALLEST_GAIN = 1e-3  # of a channel that a shift in front of it can still be ta
 
 
 def fold_batch_norm(symbol: Any, arg_params: Params, aux_params: Params) -> tuple[Any, Params, Params]:
-    """The graph without the normalisations that follow a convolution, for inference only, and its parameters.
+    """The graph without the normalizations that follow a convolution, for inference only, and its parameters.
 
     weight' = weight * scale, bias' = (bias - mean) * scale + beta, scale = gamma / sqrt(variance + eps), computed in
     float64. Others stay: before a convolution the padding would change, and a convolution with other users is needed as
@@ -44,7 +44,7 @@ def fold_input(
     """A graph whose `data` is (x - mean) / std as one whose `data` is (x - shift) / scale with less to compute.
 
     params: arguments and auxiliary states. Returns the graph, its arguments, and (shift [C], scale [C]). Where `data`
-    goes into convolutions alone, scale is 1 and their weights are what they were divided by std; a batch normalisation
+    goes into convolutions alone, scale is 1 and their weights are what they were divided by std; a batch normalization
     of `data` in front of them goes into both, too. The shift cannot: they are padded with zeros after it.
     """
     graph = Graph.of(symbol)
@@ -75,7 +75,7 @@ def fold_input(
 
 
 def _affine(norm: Node, args: Params, aux: Params) -> tuple[np.ndarray, np.ndarray]:
-    """A batch normalisation as x * gain + offset, float64 [C] each."""
+    """A batch normalization as x * gain + offset, float64 [C] each."""
     gamma, beta, mean, variance = (edge.node.name for edge in norm.inputs[1:5])
     gain = 1 / np.sqrt(aux[variance].asnumpy().astype(np.float64) + float(norm.attrs.get("eps", EPSILON)))
     if norm.attrs.get("fix_gamma", "True") not in ("True", "1", "true"):

@@ -1,4 +1,4 @@
-"""A network that tells what a picture shows, as job=convert writes it for one that is no detector.
+"""A network that tells what an image shows, as job=convert writes it for one that is no detector.
 
 classifier = Classifier.load("outputs/convert/SqueezeNet_deploy/…/model/network-0000.params")
 scores = classifier.predict([image])[0]       # [C]; classifier.classes names them

@@ -27,7 +27,7 @@ COMPAT = "mxnet_ssd"
 LEGACY_OFFSET = 6  # conv8_1 belongs to multi_feat_2
 FIRST_EXTRA = 8
 PREDICTOR = re.compile(r".+_cls_pred_conv_bias")
-PUBLISHED = "voc07"  # data set of the published networks
+PUBLISHED = "voc07"  # dataset of the published networks
 
 
 def released_model(model: str, network: NetworkConfig, classes: Sequence[str] | None) -> Model | None:
@@ -93,7 +93,7 @@ def count_classes(symbol: Any, network: NetworkConfig, path: Path) -> int:
 
 
 def class_names(configured: Sequence[str] | None, count: int, path: Path) -> list[str]:
-    """Those of the data set if it has as many; the published networks were trained on PASCAL VOC. Errors: UserError."""
+    """Those of the dataset if it has as many; the published networks were trained on PASCAL VOC. Errors: UserError."""
     published: Any = OmegaConf.load(CONF / "dataset" / f"{PUBLISHED}.yaml").classes
     for names in (configured, published):
         if names is not None and len(names) == count:

@@ -92,7 +92,7 @@ def _array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> np.ndarray:
 
 
 def _correct_scales(arrays: dict[str, np.ndarray], epsilon: float, symbol: Any) -> None:
-    """A normalisation divides by sqrt(variance + epsilon): where ours differs, its scale makes up for it."""
+    """A normalization divides by sqrt(variance + epsilon): where ours differs, its scale makes up for it."""
     attributes = symbol.attr_dict()
     for name in [name for name in arrays if name.endswith(GAMMA)]:
         layer = name.removesuffix(GAMMA)

@@ -15,7 +15,7 @@ WITHOUT_ENGINE = ("compare", "clean")  # which need not wait for MXNet
 
 
 def run(cfg: DictConfig, folder: Path) -> float | None:
-    """Does the configured job in this process, into `folder`; returns what a sweep optimises, where the job has it.
+    """Does the configured job in this process, into `folder`; returns what a sweep optimizes, where the job has it.
 
     Errors: UserError of the configuration or of the job.
     """

@@ -1,4 +1,4 @@
-"""job=anchors: anchors that fit the boxes of the data set, written as a recipe."""
+"""job=anchors: anchors that fit the boxes of the dataset, written as a recipe."""
 
 import logging
 import re

@@ -1,4 +1,4 @@
-"""job=check: the data set examined before a training is spent on it; the exit code says whether it is safe."""
+"""job=check: the dataset examined before a training is spent on it; the exit code says whether it is safe."""
 
 import logging
 import shutil
@@ -29,8 +29,8 @@ from ssd.utils.sequences import spread
 log = logging.getLogger(__name__)
 
 COLUMNS = 4  # of the contact sheet
-TILE = 314  # width of one of its pictures
-BATCHES = 2  # passes over the pictures shown augmented
+TILE = 314  # width of one of its images
+BATCHES = 2  # passes over the images shown augmented
 
 
 def run(cfg: DictConfig, folder: Path) -> None:
@@ -50,7 +50,7 @@ def run(cfg: DictConfig, folder: Path) -> None:
     names = (group.get("name", "") for group in (cfg.dataset, cfg.augment))
     report = make_report(network_config(cfg), found, *names)
     write_json(folder / "check.json", report)
-    write_atomically(folder / "check.html", check_page(report, pictures(cfg, found, folder)))
+    write_atomically(folder / "check.html", check_page(report, images(cfg, found, folder)))
     for line in tables(report, shutil.get_terminal_size((120, 40)).columns):
         log.info("%s", line.rstrip())
     log.info("%-12s %s", "report", folder / "check.html")
@@ -61,7 +61,7 @@ def run(cfg: DictConfig, folder: Path) -> None:
 
 
 def self_test(cfg: DictConfig, folder: Path) -> None:
-    """Errors: UnsafeDataError when the pictures cannot be learned by heart."""
+    """Errors: UnsafeDataError when the images cannot be learned by heart."""
     seed_everything(cfg.seed)
     gate = open_gate(cfg)
     cfg = with_classes(cfg, gate.classes)
@@ -70,8 +70,8 @@ def self_test(cfg: DictConfig, folder: Path) -> None:
     with_objects = [sample for sample in train if len(sample.boxes) and not sample.boxes[:, 5].all()]
     samples = spread(with_objects, cfg.check.overfit)
     if not samples:
-        raise UserError(f"check.overfit={cfg.check.overfit}: there is no training picture with an object")
-    log.info("learning %d pictures by heart: %s", len(samples), ", ".join(sample.path.name for sample in samples))
+        raise UserError(f"check.overfit={cfg.check.overfit}: there is no training image with an object")
+    log.info("learning %d images by heart: %s", len(samples), ", ".join(sample.path.name for sample in samples))
     started = time.perf_counter()
     alone = overfitting(cfg, len(samples))
     test = SelfTest(
@@ -85,25 +85,25 @@ def self_test(cfg: DictConfig, folder: Path) -> None:
     if not learned.everything:
         classes = ", ".join(f"{name} {ap:.2f}" for name, ap in sorted(learned.by_class.items()) if ap < 1)
         raise UnsafeDataError(
-            f"{network} cannot learn {len(samples)} pictures by heart: mAP {learned.mean:.4f} at best, after step "
+            f"{network} cannot learn {len(samples)} images by heart: mAP {learned.mean:.4f} at best, after step "
             f"{learned.steps} of {cfg.check.steps} ({classes or 'no object found'}); boxes and anchors are examined by "
             "job=check alone, more check.steps or another check.learning_rate may do"
         )
-    log.info("%s has learned %d pictures by heart: mAP 1.0 after %d steps, %.0f s", network, len(samples),
+    log.info("%s has learned %d images by heart: mAP 1.0 after %d steps, %.0f s", network, len(samples),
              learned.steps, seconds)  # fmt: skip
 
 
-def pictures(cfg: DictConfig, found: Examination, folder: Path) -> dict[str, np.ndarray]:
+def images(cfg: DictConfig, found: Examination, folder: Path) -> dict[str, np.ndarray]:
     """What the report shows, by title: annotated samples of each split, and augmented batches of train."""
     shown = {}
     for split, samples in found.samples.items():
         chosen = spread(samples, cfg.job.samples)
         if chosen:
-            title = f"{split}: {len(chosen)} of {found.counts[split]['images']} pictures as annotated"
+            title = f"{split}: {len(chosen)} of {found.counts[split]['images']} images as annotated"
             shown[title] = contact(chosen, found.classes)
         if chosen and split == "train":
             batches = augmented_batches(loader_config(cfg), chosen, BATCHES, folder)
-            title = f"train: the same pictures as the network gets them, augment={cfg.augment.name}"
+            title = f"train: the same images as the network gets them, augment={cfg.augment.name}"
             for number, (pixels, label) in enumerate(batches, start=1):
                 shown[f"{title}, pass {number}"] = draw_batch(pixels, label, found.classes)
     return shown

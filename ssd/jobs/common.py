@@ -26,7 +26,7 @@ from ssd.data.inspection.problems import Problem
 from ssd.detection.detector import Detector
 from ssd.detection.onnx_file import OnnxModel
 from ssd.detection.open_model import open_model
-from ssd.evaluation.analysis import analyse
+from ssd.evaluation.analysis import analyze
 from ssd.evaluation.coco import Numbering
 from ssd.evaluation.measure import EvalResult
 from ssd.evaluation.report_files import write_report
@@ -48,7 +48,7 @@ from ssd.utils.text_table import text_table
 log = logging.getLogger(__name__)
 
 SOUND = "sound.txt"  # in the folder of the records: images that need not be looked at again
-METRIC = "val/map_11pt"  # picks the best epoch, and is what a sweep optimises
+METRIC = "val/map_11pt"  # picks the best epoch, and is what a sweep optimizes
 
 
 def seed_everything(seed: int) -> None:
@@ -190,7 +190,7 @@ def report(cfg: DictConfig, folder: Path, measured: EvalResult, subject: EvalTar
     facts = {"model": f"{subject.model} ({standing})" if standing else subject.model}
     facts |= {"dataset": f"{cfg.dataset.name}, {split}", "date": time.strftime("%Y-%m-%d %H:%M")}
     numbering = Numbering.of(measured.samples, subject.category_ids, len(measured.classes))
-    analysis = analyse(measured.joined, measured.voc, metric, thresholds, numbering, measured.annotated)
+    analysis = analyze(measured.joined, measured.voc, metric, thresholds, numbering, measured.annotated)
     about = ReportMeta(
         title=f"{cfg.dataset.name}, {split}: {len(measured.samples):,} images measured",
         split=split,

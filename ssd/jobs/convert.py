@@ -21,7 +21,7 @@ from ssd.importers.caffe.loose import LooseHeads, lack_anchors
 from ssd.importers.caffe.means import Mean, find_mean
 from ssd.importers.caffe.parity import NoReferenceError
 from ssd.importers.caffe.text import class_names
-from ssd.importers.caffe.verify import Conversion, Report, noise_picture, verify
+from ssd.importers.caffe.verify import Conversion, Report, noise_image, verify
 from ssd.importers.classifier import Classifier
 from ssd.jobs.common import asked_for
 from ssd.utils.atomic_files import write_json
@@ -29,8 +29,8 @@ from ssd.utils.errors import UserError
 
 log = logging.getLogger(__name__)
 
-PICTURES = 20  # most that are compared
-LISTED_CLASSES = 5  # classes told of a picture
+IMAGES = 20  # most that are compared
+LISTED_CLASSES = 5  # classes told of an image
 ANCHORS = "says nothing of its anchors; add job.priors=, as experiments=ultralight_face does"
 VARIANCES = [0.1, 0.1, 0.2, 0.2]  # of a network that has none
 
@@ -42,9 +42,9 @@ def run(cfg: DictConfig, folder: Path) -> None:
     made = conversion(cfg)
     for line in table(made.converted.rows):
         log.info("%s", line)
-    pictures = list(chosen(cfg, made.spec))
+    images = list(chosen(cfg, made.spec))
     OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
-    compare(made, pictures, cfg.job.tolerance, folder / "parity.json")
+    compare(made, images, cfg.job.tolerance, folder / "parity.json")
     converted, target = made.converted, folder / "model"
     write = write_detector if converted.heads else write_network
     place = write(target, made.spec, converted.graph, converted.arg_params, converted.aux_params)
@@ -53,7 +53,7 @@ def run(cfg: DictConfig, folder: Path) -> None:
         words = ("job=demo", path_override("model", place), "source=photos/")
         log.info("%-12s %s", "run it", run_command(*words))
     elif made.spec.classes:
-        classify(str(place), pictures if cfg.source else [])
+        classify(str(place), images if cfg.source else [])
     elif lack_anchors(converted.outputs):
         log.info("%-12s it looks like a detector, but %s", "run it", ANCHORS)
     else:
@@ -83,8 +83,8 @@ def conversion(cfg: DictConfig) -> Conversion:
     network = load(*files)
     size = network.input_shape[2:]
     mean = find_mean(job["mean"], job["channels"], (size[0], size[1]))
-    picture = None if mean.picture is None else mean.picture * np.float32(job["scale"])
-    options = Options(job["channels"], picture, job["fold"], loose_heads(job["priors"]))
+    image = None if mean.image is None else mean.image * np.float32(job["scale"])
+    options = Options(job["channels"], image, job["fold"], loose_heads(job["priors"]))
     converted = convert(network, options)
     spec = describe(cfg, converted, mean, network.name or files[0].stem)
     return Conversion(*files, network, options, converted, spec)
@@ -148,17 +148,17 @@ def table(rows: list[Row]) -> list[str]:
 
 
 def chosen(cfg: DictConfig, spec: ModelSpec) -> Iterable[tuple[str, np.ndarray]]:
-    """The pictures to compare on."""
+    """The images to compare on."""
     if cfg.source is not None:
-        return islice(iterate(cfg.source), PICTURES)
-    return [("noise", noise_picture(spec.height, spec.width))]
+        return islice(iterate(cfg.source), IMAGES)
+    return [("noise", noise_image(spec.height, spec.width))]
 
 
-def compare(made: Conversion, pictures: Iterable[tuple[str, np.ndarray]], tolerance: float, file: Path) -> None:
+def compare(made: Conversion, images: Iterable[tuple[str, np.ndarray]], tolerance: float, file: Path) -> None:
     """Tells the differences to OpenCV and writes them to a file. Errors: UserError when they are larger than they may
     be."""
     try:
-        report = verify(made, pictures, tolerance)
+        report = verify(made, images, tolerance)
     except NoReferenceError as error:
         log.warning("not compared with OpenCV, which cannot run this network: %s", error)
         return
@@ -180,11 +180,11 @@ def report_lines(report: Report) -> list[str]:
     return lines
 
 
-def classify(model: str, pictures: Iterable[tuple[str, np.ndarray]]) -> None:
+def classify(model: str, images: Iterable[tuple[str, np.ndarray]]) -> None:
     """Tells what the written classifier sees, and how to run it."""
     classifier = Classifier.load(model)
-    for name, picture in pictures:
-        best = ", ".join(f"{label} {score:.3f}" for label, score in classifier.best(picture, LISTED_CLASSES))
+    for name, image in images:
+        best = ", ".join(f"{label} {score:.3f}" for label, score in classifier.best(image, LISTED_CLASSES))
         log.info("%-12s %s", name, best)
     log.info("%-12s ssd.importers.classifier.Classifier.load(%r).predict([image])", "run it", model)
 

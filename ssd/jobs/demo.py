@@ -1,4 +1,4 @@
-"""job=demo: a trained model on pictures, videos or a camera, as annotated pictures and lists of what was found."""
+"""job=demo: a trained model on images, videos or a camera, as annotated images and lists of what was found."""
 
 import logging
 import signal
@@ -94,20 +94,20 @@ def header(cfg: DictConfig, job: dict[str, Any], detector: Detector, selection: 
 class Outputs:
     """Where frames go."""
 
-    def __init__(self, lists: list[Add], pictures: list[Show]) -> None:
-        self._lists, self._pictures = lists, pictures
+    def __init__(self, lists: list[Add], images: list[Show]) -> None:
+        self._lists, self._images = lists, images
 
     def take(self, frame: Frame, rows: np.ndarray, classes: list[str], stages: StageTimer) -> None:
         with stages.measure("save"):
             for add in self._lists:
                 add(frame, rows)
-        if not self._pictures:
+        if not self._images:
             return
         with stages.measure("draw"):
-            picture = draw(frame.image, rows, classes, 0)
+            image = draw(frame.image, rows, classes, 0)
         with stages.measure("save"):
-            for show in self._pictures:
-                show(frame, picture)
+            for show in self._images:
+                show(frame, image)
 
 
 @contextmanager
@@ -116,10 +116,10 @@ def outputs(job: dict[str, Any], folder: Path, header: Header, stop: threading.E
     with ExitStack() as stack:
         lists = [stack.enter_context(make(folder / name, header)) for key, (name, make) in LISTS.items()
                  if key in job["save"]]  # fmt: skip
-        pictures = [stack.enter_context(annotated_files(folder, job["codec"]))] if IMAGES in job["save"] else []
+        images = [stack.enter_context(annotated_files(folder, job["codec"]))] if IMAGES in job["save"] else []
         if job["window"]:
-            pictures.append(stack.enter_context(window(stop)))
-        yield Outputs(lists, pictures)
+            images.append(stack.enter_context(window(stop)))
+        yield Outputs(lists, images)
 
 
 @contextmanager
@@ -137,7 +137,7 @@ def ended_by_hand(live: bool) -> Iterator[threading.Event]:
 
 
 class ProgressLogger:
-    """A line per picture; of videos one every few seconds."""
+    """A line per image; of videos one every few seconds."""
 
     def __init__(self, classes: list[str]) -> None:
         self._classes = classes

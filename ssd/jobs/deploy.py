@@ -132,7 +132,7 @@ class Material:
 
 
 def gather(cfg: DictConfig, folder: Path, model: Model, quantized: bool) -> Material:
-    """Errors: UserError when pictures are missing, or the data set does not fit the model."""
+    """Errors: UserError when images are missing, or the dataset does not fit the model."""
     deploy = cfg.deploy
     measured: list[Sample] = []
     calibrating: list[Sample] = []
@@ -143,8 +143,8 @@ def gather(cfg: DictConfig, folder: Path, model: Model, quantized: bool) -> Mate
         if list(gate.classes) != model.spec.classes:
             raise UserError(
                 f"model {cfg.model} knows {', '.join(model.spec.classes)}, dataset {cfg.dataset.name} has "
-                f"{', '.join(gate.classes)}; choose the data set that fits the model, or source= a folder "
-                "of pictures and deploy.measure=false"
+                f"{', '.join(gate.classes)}; choose the dataset that fits the model, or source= a folder "
+                "of images and deploy.measure=false"
             )
         classes = gate.classes
         split = _available(gate.dataset, deploy.split)
@@ -159,13 +159,13 @@ def gather(cfg: DictConfig, folder: Path, model: Model, quantized: bool) -> Mate
     else:
         images = [decode(sample.read(), str(sample.path)) for sample in spread(measured, deploy.images)]
 
-    def pictures() -> Iterable[np.ndarray]:
+    def calibration_images() -> Iterable[np.ndarray]:
         for start in range(0, len(calibrating), CALIBRATION_BATCH):
             batch = calibrating[start : start + CALIBRATION_BATCH]
             yield preprocess([decode(sample.read(), str(sample.path)) for sample in batch], model.spec.input)
 
     images += resized(images, model.spec.input)
-    calibration = Calibration(pictures, deploy.calibration.method)
+    calibration = Calibration(calibration_images, deploy.calibration.method)
     return Material(images, measured if deploy.measure else [], split, calibration, classes)
 
 
@@ -192,7 +192,9 @@ def export(cfg: DictConfig, folder: Path, job: Job) -> Exported:
     try:
         job.format.write(job.model, path, job.material.calibration)
         device = contexts(cfg.device)[0]
-        agreed = agreement(ModelUnderTest.of_model(job.model, device), ModelUnderTest.of_file(path, device), job.material.images)
+        agreed = agreement(
+            ModelUnderTest.of_model(job.model, device), ModelUnderTest.of_file(path, device), job.material.images
+        )
         finished = Detector(open_model(path, finished=True), device, cfg.batch_size, str(path))
         measured = measure_on(cfg, finished, job.material.samples)
         faults = find_faults(job, agreed)

@@ -45,7 +45,7 @@ def run(cfg: DictConfig, folder: Path) -> float:
         raise UserError(
             f"model {cfg.model} knows {len(detector.classes)} classes ({', '.join(detector.classes)}), "
             f"dataset {cfg.dataset.name} has {len(gate.classes)} ({', '.join(gate.classes)}); "
-            "choose the data set that fits the model"
+            "choose the dataset that fits the model"
         )
     admitted = gate.admit([cfg.job.split], folder)
     samples = admitted.samples[cfg.job.split]

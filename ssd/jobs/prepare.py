@@ -1,4 +1,4 @@
-"""job=prepare: the pictures of all splits into records, which training then finds."""
+"""job=prepare: the images of all splits into records, which training then finds."""
 
 import logging
 import time
@@ -34,7 +34,7 @@ class Packed:
 
 
 def run(cfg: DictConfig, folder: Path) -> None:
-    """Packs cfg.job.splits; writes prepare.json into the run directory. UserError for a bad picture or annotation."""
+    """Packs cfg.job.splits; writes prepare.json into the run directory. UserError for a bad image or annotation."""
     gate = open_gate(cfg)
     cfg = with_classes(cfg, gate.classes)
     dataset = gate.dataset
@@ -49,7 +49,7 @@ def run(cfg: DictConfig, folder: Path) -> None:
         if same == name:
             done[name] = pack(cfg, dataset, name, admitted)
         else:
-            log.info("%s has the pictures of %s, which are packed", name, same)
+            log.info("%s has the images of %s, which are packed", name, same)
     OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
     report = {"classes": list(gate.classes), "splits": {name: asdict(split) for name, split in done.items()}}
     write_json(folder / "prepare.json", report)

@@ -57,7 +57,7 @@ def decode(cls_prob: np.ndarray, boxes: np.ndarray, params: DecodeParams) -> lis
     """Detections of a batch.
 
     cls_prob: float32 [B, C+1, N], class probabilities per anchor, background first. boxes: float32 [B, N, 4], corners
-    (xmin, ymin, xmax, ymax) normalised to 0..1. Returns per image float32 [K, 6], rows (class, score, xmin, ymin, xmax,
+    (xmin, ymin, xmax, ymax) normalized to 0..1. Returns per image float32 [K, 6], rows (class, score, xmin, ymin, xmax,
     ymax), class 0-based without background, same coordinates, best score first; equal scores by class, then by anchor.
     """
     return [_decode_image(prob[1:], corners, params) for prob, corners in zip(cls_prob, boxes, strict=True)]

@@ -1,4 +1,4 @@
-"""Charts as inline SVG: sharp at any size, and coloured by the page, so that they follow its light or dark theme."""
+"""Charts as inline SVG: sharp at any size, and colored by the page, so that they follow its light or dark theme."""
 
 import colorsys
 from collections.abc import Mapping, Sequence
@@ -13,19 +13,19 @@ LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 42  # margins around the plot
 # Of histograms, with room for the legend above them.
 LOW_HEIGHT, LEGEND, UNDER = 320, 52, 46
 LETTER = 6.8  # width of one, in the page's font
-# Told apart by people with any colour vision (Okabe and Ito 2008).
-COLOURS = ("#0072b2", "#e69f00", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#f0e442", "var(--ink)")
+# Told apart by people with any color vision (Okabe and Ito 2008).
+COLORS = ("#0072b2", "#e69f00", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#f0e442", "var(--ink)")
 
 
 @dataclass(frozen=True)
 class Line:
-    """A line through (x, y), both [K]; points that are not finite are left out. Without a colour it stays in the
+    """A line through (x, y), both [K]; points that are not finite are left out. Without a color it stays in the
     background, unnamed."""
 
     name: str
     x: np.ndarray
     y: np.ndarray
-    colour: str | None
+    color: str | None
     note: str = ""
 
 
@@ -59,27 +59,27 @@ class LogAxis:
     ticks: Sequence[float]
 
 
-def colour(index: int) -> str:
-    """Colours that stay apart and are readable on white and on black."""
+def color(index: int) -> str:
+    """Colors that stay apart and are readable on white and on black."""
     red, green, blue = colorsys.hls_to_rgb((0.58 + index * 0.618034) % 1, (0.46, 0.58)[index % 2], 0.62)
     return f"#{round(red * 255):02x}{round(green * 255):02x}{round(blue * 255):02x}"
 
 
 def line_chart(lines: Sequence[Line], x: Axis, y: Axis) -> str:
-    """Lines over common axes, with a legend of those that have a colour."""
+    """Lines over common axes, with a legend of those that have a color."""
     parts = [_frame(x, y)]
-    for line in sorted(lines, key=lambda line: line.colour is not None):
+    for line in sorted(lines, key=lambda line: line.color is not None):
         points = np.column_stack([_across(line.x, x), _up(line.y, y)])
         points = points[np.isfinite(points).all(axis=1)]
         if not len(points):
             continue
         path = "M" + "L".join(f"{px:.1f} {py:.1f}" for px, py in points)
-        style = f'stroke="{line.colour}"' if line.colour else 'class="quiet"'
+        style = f'stroke="{line.color}"' if line.color else 'class="quiet"'
         parts.append(f'<path {style} d="{path}"><title>{escape(f"{line.name} {line.note}")}</title></path>')
     legend = "".join(
-        f'<li><i style="background:{line.colour}"></i><span>{escape(line.name)}</span> <b>{escape(line.note)}</b></li>'
+        f'<li><i style="background:{line.color}"></i><span>{escape(line.name)}</span> <b>{escape(line.note)}</b></li>'
         for line in lines
-        if line.colour
+        if line.color
     )
     label = escape(f"{y.label} over {x.label}")
     svg = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
@@ -158,21 +158,21 @@ def histogram(
     parts.append(_text((LEFT + WIDTH - RIGHT) / 2, LOW_HEIGHT - 8, axis.label, "middle"))
     for bin_, (start, end) in enumerate(pairwise(edges)):
         base = 0
-        for colour, (name, numbers) in zip(COLOURS, groups.items(), strict=False):
+        for color, (name, numbers) in zip(COLORS, groups.items(), strict=False):
             if numbers[bin_]:
                 left, right = x(start) + 0.5, x(end) - 0.5
                 title = f"{start:.3g} to {end:.3g}: {numbers[bin_]} {name}"
                 parts.append(
                     f'<rect x="{left:.1f}" width="{right - left:.1f}" y="{y(base + numbers[bin_]):.1f}" '
-                    f'height="{numbers[bin_] * scale:.1f}" fill="{colour}"><title>{escape(title)}</title></rect>'
+                    f'height="{numbers[bin_] * scale:.1f}" fill="{color}"><title>{escape(title)}</title></rect>'
                 )
             base += numbers[bin_]
     for row, (name, places) in enumerate(marks.items()):
-        middle, colour = LEGEND + 9 * row, COLOURS[(row + len(groups)) % len(COLOURS)]
+        middle, color = LEGEND + 9 * row, COLORS[(row + len(groups)) % len(COLORS)]
         for place in places:
             points = f"{x(place) - 4:.1f},{middle - 7} {x(place) + 4:.1f},{middle - 7} {x(place):.1f},{middle}"
             title = escape(f"{name}: {place:.3g}")
-            parts.append(f'<polygon points="{points}" fill="{colour}"><title>{title}</title></polygon>')
+            parts.append(f'<polygon points="{points}" fill="{color}"><title>{title}</title></polygon>')
     parts.append(_histogram_legend(groups, list(marks)))
     return "".join([*parts, "</svg>"])
 
@@ -180,14 +180,14 @@ def histogram(
 def _histogram_legend(groups: Mapping[str, Sequence[int]], marks: list[str]) -> str:
     """Two lines: the bars, and the marks."""
     lines = [
-        [(f"{name}: {sum(numbers)}", COLOURS[k]) for k, (name, numbers) in enumerate(groups.items())],
-        [(name, COLOURS[(k + len(groups)) % len(COLOURS)]) for k, name in enumerate(marks)],
+        [(f"{name}: {sum(numbers)}", COLORS[k]) for k, (name, numbers) in enumerate(groups.items())],
+        [(name, COLORS[(k + len(groups)) % len(COLORS)]) for k, name in enumerate(marks)],
     ]
     parts = []
     for number, line in enumerate(lines):
         place, y = float(LEFT), 4.0 + 18 * number
-        for text, colour in line:
-            parts.append(f'<rect x="{place:.0f}" y="{y}" width="10" height="10" fill="{colour}"/>')
+        for text, color in line:
+            parts.append(f'<rect x="{place:.0f}" y="{y}" width="10" height="10" fill="{color}"/>')
             parts.append(_text(place + 14, y + 9.5, text, "start"))
             place += 28 + LETTER * len(text)
     return "".join(parts)

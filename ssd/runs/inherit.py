@@ -3,7 +3,7 @@
 A training with init.network=weights, as experiments=finetune has it, takes backbone, head and data shape from the model
 it starts from.
 
-job=eval and job=deploy of a run measure on the data set it was trained with, unless the command line names another.
+job=eval and job=deploy of a run measure on the dataset it was trained with, unless the command line names another.
 
 What the run's own command line said of it goes in front of the words, and what a recipe (experiments=) said as words of
 that kind. Everything else that a model needs travels in its checkpoint.
@@ -137,7 +137,7 @@ def _with_dataset(words: Sequence[str]) -> list[str]:
         return list(words)
     said = [word for word in read_overrides(run / OVERRIDES) if OWN.match(str(word))]
     own = allowed_overrides(said, f"model={run}")
-    if "experiments" in values:  # whose data set counts then
+    if "experiments" in values:  # whose dataset counts then
         return [*own, *words]
     settings = [word for word in composable(words) if word.startswith("hydra.searchpath=")]
     return [*_as_composed(run, own, settings, "compat" not in values), *words]
@@ -150,7 +150,7 @@ def _run_of(model: Path) -> Path | None:
 
 
 def _as_composed(run: Path, own: Sequence[str], settings: Sequence[str], with_compat: bool) -> list[str]:
-    """`own` and what else makes the data set that Hydra composed for the run, before class names were looked up."""
+    """`own` and what else makes the dataset that Hydra composed for the run, before class names were looked up."""
     if not all((run / ".hydra" / name).is_file() for name in ("config.yaml", "hydra.yaml")):
         return list(own)
     saved, hydra = (read_config(run / ".hydra" / name) for name in ("config.yaml", "hydra.yaml"))

@@ -17,7 +17,7 @@ from hydra.errors import HydraException
 
 from ssd.config import stores
 from ssd.config.credentials import bare_values
-from ssd.config.overrides import current_overrides, groups, normalise, removed_key
+from ssd.config.overrides import current_overrides, groups, normalize, removed_key
 from ssd.config.renamed import current_config, silent
 from ssd.config.schema import Config
 from ssd.config.targets import SPECIAL, TARGET, is_known, literal, refusal, typed_keys, typed_overrides
@@ -107,7 +107,7 @@ def _replaced(words: Sequence[str]) -> set[str]:
     found = {key for word in words if (key := removed_key(word))}
     for word in words:
         try:
-            override = OverridesParser.create().parse_override(normalise([word])[0])
+            override = OverridesParser.create().parse_override(normalize([word])[0])
         except (HydraException, UserError, ValueError):  # a flag
             continue
         if not override.is_delete() and not override.is_sweep_override():
@@ -125,7 +125,7 @@ def _settled(word: Any, where: str) -> list[str]:
     try:
         if not isinstance(word, str):
             raise UserError("it is no text")
-        return normalise(current_overrides([word], silent))
+        return normalize(current_overrides([word], silent))
     except UserError as error:
         raise UserError(f"{where}: its saved override {str(word)[:SHOWN]!r} cannot be read: {error}") from error
 

@@ -1,4 +1,4 @@
-"""A trained detector as MLflow loads and serves it: pictures in, boxes with class names out.
+"""A trained detector as MLflow loads and serves it: images in, boxes with class names out.
 
 `save()` writes an MLflow model; MLflow then calls `_load_pyfunc()` here, in whatever process serves it. The package
 travels inside the model, so that process needs only what the model's requirements.txt lists.
@@ -29,7 +29,7 @@ from ssd.checkpoint.model import symbol_file
 from ssd.detection.detector import Detector
 from ssd.detection.results import objects
 from ssd.detection.selection import score
-from ssd.serving.requests import pictures, to_array
+from ssd.serving.requests import images, to_array
 from ssd.utils.errors import UserError, did_you_mean
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -42,10 +42,10 @@ JSON = "application/json"  # the only form of a request to MLflow's server
 FIELDS = ("inputs", "params")  # of a request to MLflow's server
 
 
-class PictureError(MlflowException):
+class ImageError(MlflowException):
     """A request that cannot be answered, in one line: HTTP status 400.
 
-    MLflow's server puts the whole input, a picture, in front of `message`; what is sent is the line alone.
+    MLflow's server puts the whole input, an image, in front of `message`; what is sent is the line alone.
     """
 
     def __init__(self, line: str) -> None:
@@ -69,19 +69,19 @@ class Served:
         self._turn = threading.Lock()
 
     def predict(self, model_input: Any, params: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
-        """Per picture {"width", "height", "detections": [{"class", "name", "score", "box": [xmin, ymin, xmax, ymax] in
+        """Per image {"width", "height", "detections": [{"class", "name", "score", "box": [xmin, ymin, xmax, ymax] in
         pixels}]}, best score first.
 
         model_input: see ssd.serving.requests. params: {"threshold": lowest score wanted}.
-        Errors: PictureError, in one line, for the first picture that is none, and for other parameters.
+        Errors: PictureError, in one line, for the first image that is none, and for other parameters.
         """
         threshold = check_params(params).get(THRESHOLD, self._threshold)
         try:
-            items = pictures(model_input, self._pixels)
-            # One after the other: what is decoded at a time is one picture, however many are asked about.
-            return [self._one(item, f"picture {nr}", threshold) for nr, item in enumerate(items)]
+            items = images(model_input, self._pixels)
+            # One after the other: what is decoded at a time is one image, however many are asked about.
+            return [self._one(item, f"image {nr}", threshold) for nr, item in enumerate(items)]
         except UserError as error:
-            raise PictureError(str(error)) from error
+            raise ImageError(str(error)) from error
 
     def _one(self, item: Any, what: str, threshold: float) -> dict[str, Any]:
         image = to_array(item, what)
@@ -107,12 +107,12 @@ def check_params(params: Any) -> dict[str, float]:
     if params is None:
         return {}
     if not isinstance(params, Mapping):
-        raise PictureError(f"params is a {type(params).__name__}, expected {{{THRESHOLD!r}: 0.5}}")
+        raise ImageError(f"params is a {type(params).__name__}, expected {{{THRESHOLD!r}: 0.5}}")
     check_names(params, (THRESHOLD,), "parameter")
     try:
         return {name: score(_number(value), f"parameter {name}") for name, value in params.items()}
     except UserError as error:
-        raise PictureError(str(error)) from error
+        raise ImageError(str(error)) from error
 
 
 def _number(value: Any) -> Any:
@@ -125,7 +125,7 @@ def check_names(given: Collection[Any], known: Collection[str], what: str) -> No
     for name in given:
         if name not in known:
             hint = ", ".join(filter(None, [f"{str(name)[:40]!r}", did_you_mean(name, known)]))
-            raise PictureError(f"there is no {what} {hint} (known: {', '.join(known)})")
+            raise ImageError(f"there is no {what} {hint} (known: {', '.join(known)})")
 
 
 def keep_unknown_names() -> None:
@@ -178,19 +178,19 @@ def _refuse_tables(server: Any) -> None:
 
 
 def _content(body: Any) -> dict[str, Any]:
-    """The fields of a request. Errors: PictureError, without the body: MLflow would send a picture back."""
+    """The fields of a request. Errors: PictureError, without the body: MLflow would send an image back."""
     try:
         content = body if isinstance(body, dict) else json.loads(body)
     except RecursionError:
-        raise PictureError("the request is nested too deeply, expected {'inputs': [images]}") from None
+        raise ImageError("the request is nested too deeply, expected {'inputs': [images]}") from None
     except json.JSONDecodeError as error:
-        raise PictureError(f"the request is not JSON ({error.msg} at character {error.pos})") from None
+        raise ImageError(f"the request is not JSON ({error.msg} at character {error.pos})") from None
     except UnicodeDecodeError:
-        raise PictureError("the request is not JSON (no UTF-8 text)") from None
+        raise ImageError("the request is not JSON (no UTF-8 text)") from None
     except ValueError:
-        raise PictureError("the request holds a number of thousands of digits") from None
+        raise ImageError("the request holds a number of thousands of digits") from None
     if not isinstance(content, dict):
-        raise PictureError(f"the request is a {type(content).__name__}, expected {{'inputs': [images]}}")
+        raise ImageError(f"the request is a {type(content).__name__}, expected {{'inputs': [images]}}")
     return content
 
 
@@ -264,7 +264,7 @@ def signature(threshold: float) -> Any:
 
 
 def _example() -> list[str]:
-    """A grey picture as base64 text."""
+    """A gray image as base64 text."""
     import base64
 
     import cv2

@@ -1,6 +1,6 @@
-"""Pictures in whatever form a request brings them, as arrays.
+"""Images in whatever form a request brings them, as arrays.
 
-A picture is the bytes of an image file (JPEG, PNG, BMP, WebP), the same as base64 text (also as data:image/…;base64,…),
+An image is the bytes of an image file (JPEG, PNG, BMP, WebP), the same as base64 text (also as data:image/…;base64,…),
 or HxWx3 RGB values 0..255 as an array or nested lists. Text is never a path or an address: nothing is fetched. Several
 come as a list, an array [B, H, W, 3], a DataFrame with one column or a column `image`, or {"image": …}.
 """
@@ -16,24 +16,24 @@ import numpy as np
 from ssd.data.images import check_header, decode
 from ssd.utils.errors import UserError
 
-PICTURES_AT_MOST = 64  # in one request
-PIXELS_AT_MOST = 50_000_000  # of one picture: 150 MB once decoded
+IMAGES_AT_MOST = 64  # in one request
+PIXELS_AT_MOST = 50_000_000  # of one image: 150 MB once decoded
 COLUMN = "image"
-FORMS = "expected a list of pictures: image bytes, base64 text, or HxWx3 values 0..255"
+FORMS = "expected a list of images: image bytes, base64 text, or HxWx3 values 0..255"
 
 
-def pictures(given: Any, budget: float = math.inf) -> list[Any]:
-    """The pictures of a request, each in its own form. budget: most pixels of all of them.
+def images(given: Any, budget: float = math.inf) -> list[Any]:
+    """The images of a request, each in its own form. budget: most pixels of all of them.
 
     Nothing is decoded: headers have the sizes. Errors: UserError for too many, none, another form, and for the first
-    picture that is too large or has no size.
+    image that is too large or has no size.
     """
     items = _listed(given)
     if not items:
-        raise UserError(f"there is no picture in the request; {FORMS}")
-    if len(items) > PICTURES_AT_MOST:
-        raise UserError(f"{len(items)} pictures are too many for one request, at most {PICTURES_AT_MOST}")
-    pixels = sum(_pixels(item, f"picture {number}") for number, item in enumerate(items))
+        raise UserError(f"there is no image in the request; {FORMS}")
+    if len(items) > IMAGES_AT_MOST:
+        raise UserError(f"{len(items)} images are too many for one request, at most {IMAGES_AT_MOST}")
+    pixels = sum(_pixels(item, f"image {number}") for number, item in enumerate(items))
     if pixels > budget:
         raise UserError(
             f"{len(items)} images have {_millions(pixels)} million pixels together, too many for one request, at most "
@@ -47,7 +47,7 @@ def _millions(pixels: float) -> str:
 
 
 def _pixels(item: Any, what: str) -> int:
-    """Of one picture, 0 for values that are none. Errors: UserError naming `what`."""
+    """Of one image, 0 for values that are none. Errors: UserError naming `what`."""
     item = _file(item, what)
     if isinstance(item, bytes):
         width, height = check_header(item, what)
@@ -73,10 +73,10 @@ def _listed(given: Any) -> list[Any]:
     if isinstance(given, np.ndarray):
         return [given] if given.ndim == 3 else list(given) if given.ndim else [given.item()]
     if isinstance(given, (list, tuple)):
-        if _depth(given) == 3:  # one picture as nested lists
+        if _depth(given) == 3:  # one image as nested lists
             return [given]
         return [_of_record(item) if isinstance(item, dict) else item for item in given]
-    raise UserError(f"{type(given).__name__} is no form of pictures; {FORMS}")
+    raise UserError(f"{type(given).__name__} is no form of images; {FORMS}")
 
 
 def _of_record(record: dict[str, Any]) -> Any:
@@ -99,7 +99,7 @@ def _depth(given: Any) -> int:
 
 
 def to_array(item: Any, what: str) -> np.ndarray:
-    """HxWx3 uint8 RGB of one picture. Errors: UserError naming `what` when it is none, or too large."""
+    """HxWx3 uint8 RGB of one image. Errors: UserError naming `what` when it is none, or too large."""
     item = _file(item, what)
     if isinstance(item, bytes):
         width, height = check_header(item, what)
@@ -109,7 +109,7 @@ def to_array(item: Any, what: str) -> np.ndarray:
 
 
 def _file(item: Any, what: str) -> Any:
-    """The bytes of a picture that is an encoded file; other forms as they are."""
+    """The bytes of an image that is an encoded file; other forms as they are."""
     if isinstance(item, np.ndarray) and item.ndim == 0:
         item = item.item()
     if isinstance(item, str):
@@ -131,7 +131,7 @@ def _from_values(item: Any, what: str) -> np.ndarray:
     values = item if isinstance(item, np.ndarray) else np.asarray(item, dtype=object)
     if values.ndim != 3 or values.shape[2] != 3 or not values.size:
         shape = "x".join(map(str, values.shape)) if values.ndim and values.size else type(item).__name__
-        raise UserError(f"{what}: {shape} is no picture; expected image bytes, base64 text, or HxWx3 values 0..255")
+        raise UserError(f"{what}: {shape} is no image; expected image bytes, base64 text, or HxWx3 values 0..255")
     _check_size(values.shape[1], values.shape[0], what)
     if values.dtype.kind == "O" and all(map(_is_integer, set(map(type, values.flat)))):
         values = values.clip(-1, 256).astype(np.int64)

@@ -1,4 +1,4 @@
-"""The leaderboard as a picture: a bar per job, best first, with what it cost beside it; below, what did not finish."""
+"""The leaderboard as an image: a bar per job, best first, with what it cost beside it; below, what did not finish."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,8 +38,8 @@ def draw(rows: Sequence[Row], shared: str, path: Path) -> None:
         figure.text(0.02, 1 - (0.5 + 0.17 * place) / height, _short(line, LINE), fontsize=8, color=tint)
     _bars(figure, ranked[:BARS], (1 - (TOP + bars) / height, bars / height))
     for at, (line, failed) in enumerate(reversed(lines)):
-        colour = "#b03030" if failed else "#777777"
-        figure.text(0.02, (BOTTOM + TEXT * at) / height, _short(line, LINE), fontsize=8, color=colour)
+        color = "#b03030" if failed else "#777777"
+        figure.text(0.02, (BOTTOM + TEXT * at) / height, _short(line, LINE), fontsize=8, color=color)
     with atomic_write(path) as draft:
         figure.savefig(draft, format="png", dpi=120)
 

@@ -91,7 +91,7 @@ EXIT_TIMEOUT = 30.0  # seconds that an interrupted job has to close its files
 
 
 def run_apart(cfg: DictConfig, folder: Path) -> float | None:
-    """Runs the job in a process of its own; returns what the sweep optimises, None unless it finished.
+    """Runs the job in a process of its own; returns what the sweep optimizes, None unless it finished.
 
     It raises nothing but KeyboardInterrupt: what went wrong is in job.json.
     """

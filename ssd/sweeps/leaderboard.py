@@ -40,16 +40,16 @@ def make_leaderboard(sweep: Path) -> int:
     from ssd.tracking.mlflow.leaderboard import send_leaderboard
 
     shared = " ".join(common_words([row.outcome.words for row in rows]))
-    table, page, picture = (sweep / f"{NAME}.{kind}" for kind in ("csv", "md", "png"))
+    table, page, image = (sweep / f"{NAME}.{kind}" for kind in ("csv", "md", "png"))
     text = as_markdown(rows, shared)
     write_atomically(table, as_csv(rows).encode())
     write_atomically(page, text.encode())
-    draw(rows, shared, picture)
+    draw(rows, shared, image)
     for line in text.splitlines():
         log.info("%s", line)
-    for name, place in ((NAME, page), ("table", table), ("chart", picture)):
+    for name, place in ((NAME, page), ("table", table), ("chart", image)):
         log.info("%-12s %s", name, place)
-    send_leaderboard(sweep, [table, page, picture])
+    send_leaderboard(sweep, [table, page, image])
     return sum(row.outcome.state == FAILED for row in rows)
 
 

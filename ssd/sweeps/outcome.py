@@ -20,7 +20,7 @@ MAX_BYTES = 1_000_000
 
 @dataclass(frozen=True)
 class Outcome:
-    """number: of the job in its sweep; words: its command line; value: what is optimised, the more the better."""
+    """number: of the job in its sweep; words: its command line; value: what is optimized, the more the better."""
 
     number: int
     words: Sequence[str]

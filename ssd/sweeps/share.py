@@ -56,7 +56,7 @@ def take(cfg: DictConfig, sweep: Path, count: int) -> Iterator[DictConfig]:
 
 
 def part(items: Sequence[Any], index: int, count: int) -> list[Any]:
-    """The part number `index` of `count` of them, neighbours together; with fewer items than parts, one in turn."""
+    """The part number `index` of `count` of them, neighbors together; with fewer items than parts, one in turn."""
     if len(items) < count:
         return [items[index % len(items)]]
     return list(items[index * len(items) // count : (index + 1) * len(items) // count])

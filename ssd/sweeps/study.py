@@ -50,7 +50,9 @@ def search(config: DictConfig, launcher: Launcher, words: Sequence[str]) -> None
     sweep = Path(config.hydra.sweep.dir)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     sweep.mkdir(parents=True, exist_ok=True)
-    held_sweep = try_file_lock(sweep / LOCK, str(sweep), "another process runs this sweep; give this one another study_name")
+    held_sweep = try_file_lock(
+        sweep / LOCK, str(sweep), "another process runs this sweep; give this one another study_name"
+    )
     with held_sweep, _storage_works(settings.storage, FAILURES):
         space, fixed = split(words)
         with _storage_works(settings.storage, DAMAGE):
@@ -62,7 +64,7 @@ def search(config: DictConfig, launcher: Launcher, words: Sequence[str]) -> None
             log.info("study %s goes on: %d of %d trials have ended", study.study_name, done, settings.n_trials)
         while (left := settings.n_trials - ended(study)) > 0:
             trials = [next_trial(study, settings, config.seed, space) for _ in range(min(left, _at_once(config)))]
-            jobs = [[*overrides(trial, space, settings.study_name), *fixed] for trial in trials]
+            jobs = [[*trial_overrides(trial, space, settings.study_name), *fixed] for trial in trials]
             launcher.launch(jobs, initial_job_idx=trials[0].number)
             folders = {outcome.number: folder for folder, outcome in read_all(sweep).items()}
             for trial in trials:
@@ -148,7 +150,9 @@ def ended(study: optuna.Study) -> int:
     return sum(trial.number not in interrupted for trial in study.get_trials(deepcopy=False, states=ENDED))
 
 
-def next_trial(study: optuna.Study, settings: DictConfig, seed: int, space: dict[str, BaseDistribution]) -> optuna.trial.Trial:
+def next_trial(
+    study: optuna.Study, settings: DictConfig, seed: int, space: dict[str, BaseDistribution]
+) -> optuna.trial.Trial:
     """The next trial. Its random numbers depend on the seed and its number alone, so that a study that was resumed
     proposes no value twice and what an uninterrupted one would have proposed."""
     number = len(study.get_trials(deepcopy=False))
@@ -163,7 +167,7 @@ def next_trial(study: optuna.Study, settings: DictConfig, seed: int, space: dict
         ) from error
 
 
-def overrides(trial: optuna.trial.Trial, space: Mapping[str, BaseDistribution], name: str) -> list[str]:
+def trial_overrides(trial: optuna.trial.Trial, space: Mapping[str, BaseDistribution], name: str) -> list[str]:
     """The values of a trial as overrides: of the keys that are searched, each with a value that its distribution has.
 
     Anybody may have put trials into the database: what a trial holds besides would be overrides that nobody typed.

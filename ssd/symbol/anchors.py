@@ -13,14 +13,14 @@ from ssd.config.parts import NetworkConfig
 from ssd.symbol.features import FeatureMap, feature_maps
 from ssd.symbol.head import AUTO_STEP, HeadLayer, head_layers, square_in_pixels
 
-CENTRE = 0.5  # MultiBoxPrior's default offset: anchors sit in the middle of their cells
+CENTER = 0.5  # MultiBoxPrior's default offset: anchors sit in the middle of their cells
 
 
 @dataclass(frozen=True)
 class AnchorGrid:
-    """The anchors of one feature map: the same shapes around the centre of every cell.
+    """The anchors of one feature map: the same shapes around the center of every cell.
 
-    step: (y, x), distance of two centres. shapes: float64 [K, 2], width and height of each anchor of a cell. All are
+    step: (y, x), distance of two centers. shapes: float64 [K, 2], width and height of each anchor of a cell. All are
     shares of the input's sides.
     """
 
@@ -36,10 +36,10 @@ class AnchorGrid:
 
     def boxes(self) -> np.ndarray:
         """float64 [rows * columns * K, 4] in the network's order: rows, columns, then shapes; not clipped."""
-        y = (np.arange(self.rows) + CENTRE) * self.step[0]
-        x = (np.arange(self.columns) + CENTRE) * self.step[1]
-        centres = np.stack(np.meshgrid(x, y), axis=-1)[:, :, None]  # [rows, columns, 1, (x, y)]
-        return np.concatenate([centres - self.shapes / 2, centres + self.shapes / 2], axis=-1).reshape(-1, 4)
+        y = (np.arange(self.rows) + CENTER) * self.step[0]
+        x = (np.arange(self.columns) + CENTER) * self.step[1]
+        centers = np.stack(np.meshgrid(x, y), axis=-1)[:, :, None]  # [rows, columns, 1, (x, y)]
+        return np.concatenate([centers - self.shapes / 2, centers + self.shapes / 2], axis=-1).reshape(-1, 4)
 
 
 def anchor_grids(network: NetworkConfig) -> list[AnchorGrid]:
@@ -74,7 +74,7 @@ def make_grids(maps: Sequence[FeatureMap], layers: Sequence[HeadLayer]) -> list[
 def best_ious(grids: Sequence[AnchorGrid], boxes: np.ndarray) -> np.ndarray:
     """float64 [N, L]: the IoU of every box with the best anchor of every grid.
 
-    Exact and without the anchors: of all anchors of one shape the one with the nearest centre overlaps a box most, in
+    Exact and without the anchors: of all anchors of one shape the one with the nearest center overlaps a box most, in
     x and in y alike, so that one cell per grid is enough.
     """
     boxes = np.asarray(boxes, np.float64)
@@ -85,9 +85,9 @@ def _best_of(grid: AnchorGrid, boxes: np.ndarray) -> np.ndarray:
     overlap = np.ones((len(boxes), len(grid.shapes)))
     for axis, (cells, step) in enumerate([(grid.columns, grid.step[1]), (grid.rows, grid.step[0])]):
         low, high = boxes[:, axis], boxes[:, axis + 2]
-        cell = np.clip(np.rint((low + high) / 2 / step - CENTRE), 0, cells - 1)
-        centre, half = ((cell + CENTRE) * step)[:, None], grid.shapes[None, :, axis] / 2
-        overlap *= np.maximum(np.minimum(high[:, None], centre + half) - np.maximum(low[:, None], centre - half), 0)
+        cell = np.clip(np.rint((low + high) / 2 / step - CENTER), 0, cells - 1)
+        center, half = ((cell + CENTER) * step)[:, None], grid.shapes[None, :, axis] / 2
+        overlap *= np.maximum(np.minimum(high[:, None], center + half) - np.maximum(low[:, None], center - half), 0)
     areas = np.maximum(boxes[:, 2:] - boxes[:, :2], 0).prod(axis=1)
     union = areas[:, None] + grid.shapes.prod(axis=1)[None] - overlap
     return (overlap / np.where(union > 0, union, 1)).max(axis=1, initial=0)

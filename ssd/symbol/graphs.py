@@ -25,7 +25,7 @@ class DetectionSettings(Protocol):
 
 
 def build_train(cfg: Any, num_classes: int | None = None) -> mx.sym.Symbol:
-    """Train graph on `data` [B, 3, H, W] and `label` [B, M, 6] (class, xmin, ymin, xmax, ymax, difficult; normalised,
+    """Train graph on `data` [B, 3, H, W] and `label` [B, M, 6] (class, xmin, ymin, xmax, ymax, difficult; normalized,
     padded with rows of -1). `num_classes` defaults to the number of cfg.dataset.classes.
     cfg: what ssd.config.compose() returns, or a NetworkConfig.
 
@@ -61,7 +61,7 @@ def attach_detection(
 ) -> mx.sym.Symbol:
     """Test graph from a train graph, or any other with the nodes multibox_cls_pred, _loc_pred and _anchors.
 
-    Outputs: cls_prob [B, C + 1, N] and boxes [B, N, 4], corners normalised and clipped to 0..1. With compat one,
+    Outputs: cls_prob [B, C + 1, N] and boxes [B, N, 4], corners normalized and clipped to 0..1. With compat one,
     detection [B, N, 6] rows (class or -1, score, xmin, ymin, xmax, ymax), after the original's NMS.
     Errors: UserError when a node is missing.
     """

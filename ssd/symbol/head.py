@@ -12,10 +12,10 @@ class HeadLayer:
     """A feature map of the head and its anchors.
 
     source: name of the backbone's layer, or '' for an extra layer on top of the map before.
-    filters, stride, pad, kernel: of the extra layer (filters also of a source that is L2-normalised).
+    filters, stride, pad, kernel: of the extra layer (filters also of a source that is L2-normalized).
     sizes: anchor sides as shares of the image height; ratios: width / height of the anchors.
-    scale: initial value of the L2 normalisation's factor; None for no normalisation.
-    step: distance of anchor centres as a share of the image side, or AUTO_STEP.
+    scale: initial value of the L2 normalization's factor; None for no normalization.
+    step: distance of anchor centers as a share of the image side, or AUTO_STEP.
     """
 
     source: str
@@ -58,7 +58,7 @@ def square_in_pixels(layer: HeadLayer, map_shape: tuple[int, int], image_shape: 
 
 
 def _steps(network: NetworkConfig) -> list[float]:
-    """Pixels between anchor centres hold for the image side they were measured at; elsewhere one cell is one step."""
+    """Pixels between anchor centers hold for the image side they were measured at; elsewhere one cell is one step."""
     steps, (height, width) = network.head.steps, network.input.shape
     if steps is None or not height == width == steps["at"]:
         return [AUTO_STEP] * len(network.head.from_layers)

@@ -37,9 +37,9 @@ def conv_bn_relu(
     groups: int = 1,
     fix_gamma: bool = True,
 ) -> mx.sym.Symbol:
-    """Convolution without bias, batch normalisation, ReLU, named `<name>_conv2d`, `_batchnorm` and `_relu`.
+    """Convolution without bias, batch normalization, ReLU, named `<name>_conv2d`, `_batchnorm` and `_relu`.
 
-    `fix_gamma` keeps the scale of the normalisation at 1, whatever the stored parameter says.
+    `fix_gamma` keeps the scale of the normalization at 1, whatever the stored parameter says.
     """
     body = mx.sym.Convolution(
         data, num_filter=num_filter, kernel=kernel, stride=stride, pad=pad, num_group=groups, no_bias=True,
@@ -59,12 +59,12 @@ def plain_conv(data: mx.sym.Symbol, name: str, num_filter: int, kernel: int = 1,
 
 
 def norm(data: mx.sym.Symbol, name: str, fix_gamma: bool = False) -> mx.sym.Symbol:
-    """Batch normalisation with the small epsilon of the published pre-activation networks."""
+    """Batch normalization with the small epsilon of the published pre-activation networks."""
     return mx.sym.BatchNorm(data, fix_gamma=fix_gamma, eps=2e-5, momentum=0.9, name=name)
 
 
 def conv_norm_relu(data: mx.sym.Symbol, name: str, num_filter: int, kernel: int, window: Pair) -> mx.sym.Symbol:
-    """Convolution `<name>_conv` without bias, batch normalisation `<name>_bn`, ReLU `<name>_relu`; `window` as above.
+    """Convolution `<name>_conv` without bias, batch normalization `<name>_bn`, ReLU `<name>_relu`; `window` as above.
 
     The weights start as He et al. 2015 ("Delving deep into rectifiers", eq. 14) have it: normal, variance 2 / outputs.
     """
@@ -83,7 +83,7 @@ def norm_relu(data: mx.sym.Symbol, prefix: str, number: int) -> mx.sym.Symbol:
 
 
 def preactivation_stem(data: mx.sym.Symbol, num_filter: int) -> mx.sym.Symbol:
-    """First layers of ResNet v2 and DenseNet, stride 4. Their input is normalised by the network itself."""
+    """First layers of ResNet v2 and DenseNet, stride 4. Their input is normalized by the network itself."""
     body = norm(data, "bn_data", fix_gamma=True)
     body = plain_conv(body, "conv0", num_filter, kernel=7, stride=2)
     body = norm_relu(body, "", 0)

@@ -5,7 +5,7 @@ from ssd.mxnet_compat import mx
 from ssd.symbol.multibox import MultiBox
 from ssd.symbol.targets import Targets, anchor_count
 
-CLS_LOSS = "cls_loss"  # output [B, N] of classification losses that are not what SoftmaxOutput minimises
+CLS_LOSS = "cls_loss"  # output [B, N] of classification losses that are not what SoftmaxOutput minimizes
 
 
 def class_losses(heads: MultiBox, target: mx.sym.Symbol, network: NetworkConfig) -> list[mx.sym.Symbol]:
@@ -44,7 +44,7 @@ def divides_itself(compat: str | None, classification: str) -> bool:
 
 
 def _cross_entropy(heads: MultiBox, target: mx.sym.Symbol, network: NetworkConfig) -> mx.sym.Symbol:
-    # Without normalisation MXNet still divides by the N anchors of an image; the scale undoes it.
+    # Without normalization MXNet still divides by the N anchors of an image; the scale undoes it.
     scale = 1.0 if _is_divided(network) else float(anchor_count(heads, network))
     return mx.sym.SoftmaxOutput(
         heads.cls, target, multi_output=True, use_ignore=True, ignore_label=-1, grad_scale=scale,

@@ -15,8 +15,8 @@ class MultiBox(NamedTuple):
     """What the network says about its N anchors, C classes.
 
     cls: class scores before the softmax [B, C + 1, N], class 0 is the background.
-    loc: box offsets [B, 4 N] in the anchor's coordinates divided by the variances (centre x, y, log width, height).
-    anchors: corners [1, N, 4] (xmin, ymin, xmax, ymax), normalised to the image, not clipped.
+    loc: box offsets [B, 4 N] in the anchor's coordinates divided by the variances (center x, y, log width, height).
+    anchors: corners [1, N, 4] (xmin, ymin, xmax, ymax), normalized to the image, not clipped.
     """
 
     cls: mx.sym.Symbol
@@ -56,7 +56,7 @@ def _predict(feature: mx.sym.Symbol, layer: HeadLayer, bias: list[float]) -> Mul
     """
     name = feature.name
     if layer.scale is not None:
-        feature = _normalise(feature, layer)
+        feature = _normalize(feature, layer)
     count = layer.anchors_per_cell
     loc = biased_conv(feature, f"{name}_loc_pred_conv", count * 4, 3, (1, 1))
     biases = bias * count if any(bias) else None
@@ -72,7 +72,7 @@ def _predict(feature: mx.sym.Symbol, layer: HeadLayer, bias: list[float]) -> Mul
     )
 
 
-def _normalise(feature: mx.sym.Symbol, layer: HeadLayer) -> mx.sym.Symbol:
+def _normalize(feature: mx.sym.Symbol, layer: HeadLayer) -> mx.sym.Symbol:
     """Unit length at each cell times a learned factor per channel (Liu et al. 2015, "ParseNet"): conv4_3's values are
     much larger than those of later layers."""
     name = feature.name
@@ -89,10 +89,10 @@ def _flatten(data: mx.sym.Symbol, name: str) -> mx.sym.Symbol:
 
 
 def decode_boxes(heads: MultiBox, variances: Sequence[float]) -> mx.sym.Symbol:
-    """Boxes [B, N, 4], corners (xmin, ymin, xmax, ymax) normalised to the image and clipped to 0..1.
+    """Boxes [B, N, 4], corners (xmin, ymin, xmax, ymax) normalized to the image and clipped to 0..1.
 
-    The inverse of Liu et al. 2016, equation 2, with the offsets multiplied by the four variances: centre = anchor's
-    centre + offset x anchor's size, size = anchor's size x exp(offset).
+    The inverse of Liu et al. 2016, equation 2, with the offsets multiplied by the four variances: center = anchor's
+    center + offset x anchor's size, size = anchor's size x exp(offset).
     """
     with mx.name.Prefix("boxes_"):
         offsets = mx.sym.Reshape(heads.loc, shape=(0, -1, 4))
@@ -106,11 +106,11 @@ def _edges(
 ) -> tuple[mx.sym.Symbol, mx.sym.Symbol]:
     """Lower and upper edge of all boxes along x (axis 0) or y (axis 1)."""
     low, high = _column(anchors, axis), _column(anchors, axis + 2)
-    size, centre = high - low, (low + high) / 2
-    centre = mx.sym.broadcast_add(mx.sym.broadcast_mul(_column(offsets, axis) * variances[axis], size), centre)
+    size, center = high - low, (low + high) / 2
+    center = mx.sym.broadcast_add(mx.sym.broadcast_mul(_column(offsets, axis) * variances[axis], size), center)
     stretch = mx.sym.exp(_column(offsets, axis + 2) * variances[axis + 2])
     half = mx.sym.broadcast_mul(stretch, size) / 2
-    return centre - half, centre + half
+    return center - half, center + half
 
 
 def _column(table: mx.sym.Symbol, number: int) -> mx.sym.Symbol:

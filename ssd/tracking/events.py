@@ -108,7 +108,7 @@ class Writer:
         """End of an epoch: its means ("train/loss", ...) and what validation measured ("val/map_11pt", ...)."""
 
     def image(self, tag: str, image: np.ndarray, step: int) -> None:
-        """A picture, HxWx3 uint8 RGB; a later one of the same tag shows the same thing at a later step."""
+        """An image, HxWx3 uint8 RGB; a later one of the same tag shows the same thing at a later step."""
 
     def curve(
         self, tag: str, precision: np.ndarray, recall: np.ndarray, scores: np.ndarray, positives: int, step: int

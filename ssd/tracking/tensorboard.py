@@ -10,7 +10,7 @@ The original wrote other names; they map to these (left: its tags, in its folder
     val/scalar    ssd-<class>          val/ap_11pt/<class>   (and val/ap_area/<class>)
     val/scalar    ssd-mAP              val/map_11pt          (and val/map_area)
     val/roc       val_<class> (image)  val/pr/<class>        a PR curve of TensorBoard's own, with counts per threshold
-    val/images    image<i>.png         val/sample_<i>        the same pictures every time, ground truth at the left
+    val/images    image<i>.png         val/sample_<i>        the same images every time, ground truth at the left
 
 Every tag has the global step as its step, so training and validation share one axis; "train/epoch" gives the epoch at
 a step. Means over an epoch are under train_epoch/; under final/ are the numbers that the run is known by, at the step
@@ -100,10 +100,10 @@ class TensorBoard(Writer):
     def image(self, tag: str, image: np.ndarray, step: int) -> None:
         if self._is_new(tag, step):
             height, width = image.shape[:2]
-            # JPEG: as PNG, pictures of every epoch would fill gigabytes.
+            # JPEG: as PNG, images of every epoch would fill gigabytes.
             data = encode(image, ".jpg")
-            picture = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=data)
-            self._add(Summary(value=[Summary.Value(tag=self.tags(tag), image=picture)]), step)
+            summary = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=data)
+            self._add(Summary(value=[Summary.Value(tag=self.tags(tag), image=summary)]), step)
 
     def curve(
         self, tag: str, precision: np.ndarray, recall: np.ndarray, scores: np.ndarray, positives: int, step: int
@@ -162,7 +162,7 @@ SHAPES = "_output_shapes"  # where TensorBoard looks for what it writes beside t
 
 
 def graph_def(nodes: Sequence[GraphNode]) -> bytes:
-    """Serialised GraphDef: names, operators, edges, attributes, and the shape of every output."""
+    """Serialized GraphDef: names, operators, edges, attributes, and the shape of every output."""
     return GraphDef(node=[_node(node) for node in nodes], versions=VersionDef(producer=22)).SerializeToString()
 
 

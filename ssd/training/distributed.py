@@ -26,7 +26,7 @@ _kept: list[Any] = []  # stores: one that is freed waits for all other workers, 
 @dataclass(frozen=True)
 class Beginning:
     """step: done before, by an earlier process; updates: those that changed the parameters; data: the training
-    pictures' digest. Of arrays, "arg:" and "aux:" are parameters, "optimizer:" its state."""
+    images' digest. Of arrays, "arg:" and "aux:" are parameters, "optimizer:" its state."""
 
     step: int
     updates: int
@@ -50,9 +50,9 @@ def begin(lead: Coordinator, keeper: TrainState) -> None:
 
 
 def read_beginning(facts: dict[str, Any], content: bytes, data: str) -> Beginning:
-    """What worker 0 tells. data: the digest of the pictures here. Errors: UserError when they are not worker 0's."""
+    """What worker 0 tells. data: the digest of the images here. Errors: UserError when they are not worker 0's."""
     if facts["data"] != data:
-        raise UserError("the training pictures or their objects differ from those of worker 0; dataset.root must "
+        raise UserError("the training images or their objects differ from those of worker 0; dataset.root must "
                         "hold the same files on every machine")  # fmt: skip
     with TemporaryDirectory() as folder:
         file = Path(folder) / ARRAYS

@@ -58,7 +58,7 @@ class Ema(Hook):
 
 
 def _arrays(module: ModuleAdapter) -> dict[str, list[Any]]:
-    """Of every device; weights are the same on all, statistics of batch normalisations are not."""
+    """Of every device; weights are the same on all, statistics of batch normalizations are not."""
     arrays = {f"arg:{name}": part for name, part in module.weights.items()}
     return arrays | {f"aux:{name}": part for name, part in module.statistics.items()}
 

@@ -16,7 +16,7 @@ EXTRA = re.compile(r"multi_feat_\d+_|.*_scale$")
 
 
 def group_of(name: str) -> str:
-    """heads: the predictors; extras: the layers on top of the backbone and factors of L2 normalisations."""
+    """heads: the predictors; extras: the layers on top of the backbone and factors of L2 normalizations."""
     if PREDICTOR.fullmatch(name):
         return HEADS
     return EXTRAS if EXTRA.match(name) else BACKBONE
@@ -71,7 +71,7 @@ def learning_rates(symbol: Any, rates: Mapping[str, float]) -> dict[str, float]:
 
 def weight_decays(symbol: Any, which: str) -> dict[str, float]:
     """Factor on the weight decay of every parameter. "weights": of convolutions alone, for every optimizer (MXNet's
-    Adam would pull the scales of batch normalisations to zero); "all": of everything. The graph's own factors stay."""
+    Adam would pull the scales of batch normalizations to zero); "all": of everything. The graph's own factors stay."""
     attributes: Mapping[str, Mapping[str, str]] = symbol.attr_dict()
     decays = {}
     for name in symbol.list_arguments():

@@ -55,7 +55,7 @@ class Guards(Hook):
             raise DivergedError(f"{_named(why, loop, loop.progress.step)}; {self._advice()}")
         if not loop.losses.finite:
             log.warning(
-                "step %d skipped, number %d: loss or gradient is not finite; pictures: %s",
+                "step %d skipped, number %d: loss or gradient is not finite; images: %s",
                 loop.progress.step, self.skipped, ", ".join(loop.loader.names(loop.batch)),
             )  # fmt: skip
         if why := self.out_of_time(loop.progress.run.elapsed):
@@ -138,4 +138,4 @@ class Guards(Hook):
 
 
 def _named(why: str, loop: "TrainLoop", step: int) -> str:
-    return f"{why} in epoch {loop.epoch}, step {step}; pictures: {', '.join(loop.loader.names(loop.batch))}"
+    return f"{why} in epoch {loop.epoch}, step {step}; images: {', '.join(loop.loader.names(loop.batch))}"

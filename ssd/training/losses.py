@@ -58,7 +58,7 @@ class StepLosses:
 
     @property
     def loss(self) -> float:
-        """What is minimised."""
+        """What is minimized."""
         return (self.cross_entropy_sum + self.smooth_l1_sum) / max(self.divisor, 1.0)
 
 

@@ -38,7 +38,7 @@ class Graphs:
         return max([shape, *(each for each in self._graphs if each != self._shape)], key=lambda each: each[0] * each[1])
 
     def bound(self, shape: Shape) -> Any:
-        """The graph as it is bound: fused for the CPU, in the precision of training, and with bytes normalised on the
+        """The graph as it is bound: fused for the CPU, in the precision of training, and with bytes normalized on the
         device, a quarter of the copying of floats.
 
         The saved one has float input as evaluation gives it; the parameters are the same.
@@ -62,7 +62,7 @@ class Modules:
     batch of their shape comes; they share its arrays."""
 
     def __init__(self, graphs: Graphs, data: Any, devices: Sequence[Any], frozen: Sequence[str], passes: int) -> None:
-        """passes: that a batch is run in, each of an equal part of its pictures; gradients add up over several."""
+        """passes: that a batch is run in, each of an equal part of its images; gradients add up over several."""
         self._graphs = graphs
         self._passes = passes
         self._devices = list(devices)
@@ -85,7 +85,7 @@ class Modules:
         return self._modules[shape]
 
     def parts(self, batch: Any) -> Iterator[Any]:
-        """The pictures of a batch, those of one pass after the other; views, no copies."""
+        """The images of a batch, those of one pass after the other; views, no copies."""
         size = batch.data[0].shape[0] // self._passes
         for first in range(0, size * self._passes, size):
             data, label = ([array[first : first + size] for array in part] for part in (batch.data, batch.label))
@@ -104,12 +104,12 @@ class Modules:
 
 def _divided(described: Any, passes: int) -> Any:
     """Description of an array of one pass."""
-    pictures, *rest = described.shape
-    return mx.io.DataDesc(described.name, (pictures // passes, *rest), dtype=described.dtype)
+    images, *rest = described.shape
+    return mx.io.DataDesc(described.name, (images // passes, *rest), dtype=described.dtype)
 
 
 def with_frozen_bn(symbol: Any) -> Any:
-    """The graph whose backbone normalises by the running means and variances, in training too, and leaves them."""
+    """The graph whose backbone normalizes by the running means and variances, in training too, and leaves them."""
     graph = json.loads(symbol.tojson())
     for node in graph["nodes"]:
         if node["op"] == "BatchNorm" and group_of(node["name"]) == BACKBONE:

@@ -123,7 +123,7 @@ def sample(array: Any) -> np.ndarray:
     """Values of an array, float32 [N]: all of them, or ENOUGH from places drawn once for all arrays of the size."""
     flat = array.reshape((-1,))
     if array.size > HISTOGRAM_SAMPLES:
-        # At random, not every n-th: that could be the same column of every picture.
+        # At random, not every n-th: that could be the same column of every image.
         places = np.random.default_rng(array.size).integers(0, array.size, HISTOGRAM_SAMPLES)
         flat = flat.take(mx.nd.array(places, ctx=array.context, dtype="int64"))
     return flat.asnumpy().astype(np.float32)

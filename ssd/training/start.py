@@ -38,7 +38,7 @@ class InitialWeights:
     rows: dict[str, tuple[list[int], Any]] = field(default_factory=dict)
 
     def fill_rows(self, arg_params: Params) -> None:
-        """Puts the rows into freshly initialised predictors, in place."""
+        """Puts the rows into freshly initialized predictors, in place."""
         for name, (places, values) in self.rows.items():
             array = arg_params[name].asnumpy()
             array[places] = values
@@ -105,7 +105,7 @@ def load_matching(
         log.info("classes kept: %s", ", ".join(kept) or "none")
     for name in sorted(wanted.keys() - start.arg_params.keys() - start.aux_params.keys() - start.rows.keys()):
         if name in notes or group_of(name) == BACKBONE:  # that a backbone's file has no head needs no saying
-            log.info("  re-initialised  %-48s %s", name, notes.get(name, "not in the file"))
+            log.info("  re-initialized  %-48s %s", name, notes.get(name, "not in the file"))
     for name in sorted({**source.arg_params, **source.aux_params}.keys() - wanted.keys()):
         log.info("  unused          %s", name)
     return start
@@ -139,7 +139,9 @@ def _rows(
     return [here for here, _ in per_anchor], array.asnumpy()[[there for _, there in per_anchor]]
 
 
-def log_summary(wanted: dict[str, tuple[int, ...]], start: InitialWeights, frozen: Sequence[str], rates: Mapping[str, float]) -> None:
+def log_summary(
+    wanted: dict[str, tuple[int, ...]], start: InitialWeights, frozen: Sequence[str], rates: Mapping[str, float]
+) -> None:
     """Logs, per group of parameters, how many were loaded, began anew and stay fixed."""
     fixed = set(frozen)
     log.info("%-10s %18s %18s %18s %18s  rate", "parameters", "all", "loaded", "new", "frozen")

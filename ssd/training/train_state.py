@@ -27,7 +27,7 @@ class SaveInterval:
 class TrainState:
     """Saves and restores `trainer`, the states of `hooks` by name, the random generators and `progress`.
 
-    data: a digest of the pictures the batches are of; with others a run cannot be gone on with.
+    data: a digest of the images the batches are of; with others a run cannot be gone on with.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class TrainState:
         try:
             if facts["data"] != self.data:
                 raise UserError(
-                    f"{self.checkpoints.folder.parent}: the training pictures or their objects are no longer those "
+                    f"{self.checkpoints.folder.parent}: the training images or their objects are no longer those "
                     "this run was trained on; start a new run"
                 )
             self.progress = progress = Progress.from_json(facts["progress"])

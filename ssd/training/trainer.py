@@ -56,7 +56,7 @@ def optimizer_errors(name: str) -> Iterator[None]:
 
 
 class Trainer:
-    """A bound, initialised Module with its optimizer. Of 16 bits, ssd.training.precision.prepare() is called before."""
+    """A bound, initialized Module with its optimizer. Of 16 bits, ssd.training.precision.prepare() is called before."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class Trainer:
         self.exchange: Exchange | None = None  # with other workers
         self._seed = config.seed
         # Else the graph divides, per device and pass.
-        self._batch_normalised = not divides_itself(network.compat, network.loss.classification)
+        self._batch_normalized = not divides_itself(network.compat, network.loss.classification)
         # Of losses that learn from every anchor the positives alone are the measure.
         self._negative_ratio = network.matching.negative_ratio if network.loss.classification == "softmax" else 0.0
         graphs = Graphs(config, len(classes), data)
@@ -128,9 +128,7 @@ class Trainer:
         kvstore = "local" if len(self.devices) > 1 and not config.distributed else None
         with optimizer_errors(name):
             self.module.init_optimizer(kvstore, optimizer_name(name, config.device.name), options)
-        self.module.set_factors(
-            learning_rates(self.symbol, factors), weight_decays(self.symbol, config.weight_decay)
-        )
+        self.module.set_factors(learning_rates(self.symbol, factors), weight_decays(self.symbol, config.weight_decay))
         other = "".join(f", times {factor:g} for {group}" for group, factor in factors.items() if factor != 1)
         log.info(
             "optimizer: %s, learning rate %g by schedule=%s%s, weight decay %g on %s",
@@ -222,7 +220,7 @@ class Trainer:
         """
         workers = self.exchange.workers if self.exchange else 1
         parts = len(self.devices) * workers * self._passes
-        return 1.0 / losses.divisor if self._batch_normalised else 1.0 / parts
+        return 1.0 / losses.divisor if self._batch_normalized else 1.0 / parts
 
     @property
     def gradients(self) -> list[list[Any]]:

@@ -373,7 +373,7 @@ def read_text(path: Path, most: int, what: str) -> str:
     """The text of a file: UTF-8, or UTF-16 with its byte order mark.
 
     UserError when it is unreadable, binary, in another encoding or larger than `most` bytes.
-    what: the kind of file, for the message ("a list of pictures").
+    what: the kind of file, for the message ("a list of images").
     """
     try:
         data = read_limited(path, most, what)

@@ -42,7 +42,7 @@ class DivergedError(UserError):
 
 
 class UnsafeDataError(UserError):
-    """The data set was looked at, and training on it would stop or go wrong."""
+    """The dataset was looked at, and training on it would stop or go wrong."""
 
     exit_code = 1
 

@@ -94,7 +94,9 @@ open(task["answer"], "w").write(json.dumps({"threads": os.environ["OMP_NUM_THREA
 
 
 def test_a_task_that_fails_is_one_line():
-    done = run_task({"do": "make", "cfg": {}, "words": ["backbone=nothing"], "format": "mxnet", "folder": "."}, None, 600.0)
+    done = run_task(
+        {"do": "make", "cfg": {}, "words": ["backbone=nothing"], "format": "mxnet", "folder": "."}, None, 600.0
+    )
     assert "nothing" in done["error"]
     assert "\n" not in done["error"]
     assert subprocess.list2cmdline(grid.WORKER).endswith("-m ssd.benchmark.worker")

@@ -41,8 +41,8 @@ def test_table_lists_what_failed(rows):
     assert lines[4] == "failed: small 128 int8 batch 8: not enough memory, they say"
 
 
-def test_picture(rows):
+def test_image(rows):
     image = cv2.imdecode(np.frombuffer(to_png(rows), np.uint8), cv2.IMREAD_COLOR)
     assert image.shape[1] == 960
     assert len(np.unique(image.reshape(-1, 3), axis=0)) > 20
-    assert to_png(rows[2:]), "nothing measured is a picture, too"
+    assert to_png(rows[2:]), "nothing measured is an image, too"

@@ -48,11 +48,11 @@ def test_random_weights_keep_activations_in_range(backbone):
 
 def test_stages(cfg, path):
     detector = open_network(subject(cfg).device, path, 2)
-    forward, boxes, pictures = (prepared(detector, stage)() for stage in STAGES)
+    forward, boxes, images = (prepared(detector, stage)() for stage in STAGES)
     assert forward[0].shape[:2] == (2, 6)
     assert np.isfinite(forward[0]).all()
-    assert len(boxes) == len(pictures) == 2
-    np.testing.assert_allclose(pictures[0][:, 2:], boxes[0][:, 2:] * 128, atol=1e-3)
+    assert len(boxes) == len(images) == 2
+    np.testing.assert_allclose(images[0][:, 2:], boxes[0][:, 2:] * 128, atol=1e-3)
 
 
 def test_times(clock_of):

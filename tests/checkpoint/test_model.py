@@ -13,7 +13,7 @@ from ssd.symbol import build_train
 from ssd.utils.errors import UserError
 
 
-def test_the_numbers_of_the_data_set_travel_with_the_model():
+def test_the_numbers_of_the_dataset_travel_with_the_model():
     cfg = compose([])
     symbol = build_train(cfg, 3)
     spec = ModelSpec.from_config(cfg, ("person", "motorbike", "sofa"), (1, 4, 63))
@@ -119,7 +119,9 @@ def test_checkpoints_from_before_there_was_a_choice_are_stretched() -> None:
 
 @pytest.mark.parametrize("compat", [None, "mxnet_ssd"])
 def test_checkpoints_that_do_not_name_their_averages_keep_what_inference_did(compat) -> None:
-    symbol = attach_spec(graph(), ModelSpec.from_config(compose([f"compat={compat or 'null'}", "loader=record"]), ["cat"]))
+    symbol = attach_spec(
+        graph(), ModelSpec.from_config(compose([f"compat={compat or 'null'}", "loader=record"]), ["cat"])
+    )
     old = json.loads(symbol.attr_dict()["data"][SPEC_ATTRIBUTE])
     assert old.pop("antialias") is False
     symbol.get_internals()["data"]._set_attr(**{SPEC_ATTRIBUTE: json.dumps(old)})

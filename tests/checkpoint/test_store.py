@@ -39,7 +39,9 @@ def save_epoch(checkpoints: Checkpoints, epoch: int, metric: float | None) -> bo
 
 def save_step(checkpoints: Checkpoints, epoch: int, rest: int) -> None:
     step = epoch * STEPS + rest
-    checkpoints.save(TrainPosition(epoch, rest, step), values(step), {"optimizer/fc_weight:0": mx.nd.ones(1) * step}, None)
+    checkpoints.save(
+        TrainPosition(epoch, rest, step), values(step), {"optimizer/fc_weight:0": mx.nd.ones(1) * step}, None
+    )
 
 
 def save_all(folder: Path, metrics: list[float | None], **keep: int) -> Checkpoints:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from ssd.config.compose import compose, explain
-from ssd.config.overrides import flags_first, groups, normalise, override, sweep_points
+from ssd.config.overrides import flags_first, groups, normalize, override, sweep_points
 from ssd.config.resolvers import anchor_scales
 from ssd.utils.errors import UserError
 
@@ -36,7 +36,7 @@ def test_every_backbone_has_a_head_for_both_tiers(backbone: str, shape: str) -> 
 def test_the_two_commands_as_written() -> None:
     cfg = compose(["backbone=resnet50", "data_shape=512"])
     assert (cfg.backbone.name, cfg.data_shape.height, cfg.data_shape.tier) == ("resnet50", 512, "large")
-    words = normalise(["backbone=resnet50,mobilenet", "data_shape=300,512"])
+    words = normalize(["backbone=resnet50,mobilenet", "data_shape=300,512"])
     points = {tuple(point) for point in sweep_points(words)}
     assert len(points) == 3  # every value once
     assert {compose(point).data_shape.height for point in points} == {300, 512}
@@ -166,9 +166,9 @@ def test_mistakes_are_told_in_one_line(words: list[str], parts: list[str]) -> No
 
 
 @given(st.sampled_from(["backbone", "data_shape", "epochs", "a.b"]), st.text(max_size=12))
-def test_normalise_never_fails_but_for_data_shapes(key: str, value: str) -> None:
+def test_normalize_never_fails_but_for_data_shapes(key: str, value: str) -> None:
     try:
-        out = normalise([f"{key}={value}"])
+        out = normalize([f"{key}={value}"])
     except UserError:
         assert key == "data_shape"
     else:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from ssd.config.compose import compose
-from ssd.config.overrides import composable, normalise, override, sweep_points, value_of
+from ssd.config.overrides import composable, normalize, override, sweep_points, value_of
 from ssd.config.text import is_text, load_yaml, quoted
 
 # What the grammar or YAML reads as an integer, a float, a truth value, nothing, base 8, 16 and 60.
@@ -78,13 +78,13 @@ def test_parts_of_a_concatenation() -> None:
 
 @pytest.mark.parametrize("word", ["dataset.root=2023,1e3", "dataset.root=choice(2023,1e3)"])
 def test_in_sweeps(word: str) -> None:
-    points = list(sweep_points(normalise(["dataset=voc", word])))
+    points = list(sweep_points(normalize(["dataset=voc", word])))
     assert [compose(point).dataset.root for point in points] == ["2023", "1e3"]
 
 
 @given(st.sampled_from(KEYS), st.text(max_size=20).filter(bool))
 def test_any_text_comes_back_from_its_override(key: str, text: str) -> None:
-    (word,) = normalise([override(key, text)])
+    (word,) = normalize([override(key, text)])
     parsed = OverridesParser.create().parse_override(word).value()
     assert OmegaConf.create({"x": parsed}).x == text
     assert value_of([word], key) == text
@@ -99,8 +99,8 @@ def test_overrides_are_written_as_a_person_would() -> None:
 
 @given(st.sampled_from(["dataset.root", "dataset.classes", "epochs", "dataset"]), st.text(max_size=20))
 def test_what_was_settled_stays(key: str, text: str) -> None:
-    once = normalise([f"{key}={text}"])
-    assert normalise(once) == once
+    once = normalize([f"{key}={text}"])
+    assert normalize(once) == once
 
 
 YAML = """\

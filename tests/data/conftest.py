@@ -1,4 +1,4 @@
-"""A small data set in VOC layout, written anew for every test that asks for it."""
+"""A small dataset in VOC layout, written anew for every test that asks for it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,13 +19,13 @@ SIZE = (60, 40)  # width, height
 
 
 def jpeg(width: int, height: int, seed: int = 0) -> bytes:
-    """A JPEG of soft coloured noise."""
+    """A JPEG of soft colored noise."""
     small = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
     return cv2.imencode(".jpg", cv2.resize(small, (width, height)))[1].tobytes()
 
 
 class VOCFolder:
-    """root with Annotations, JPEGImages and ImageSets/Main; add() one picture at a time."""
+    """root with Annotations, JPEGImages and ImageSets/Main; add() one image at a time."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -66,7 +66,7 @@ def _jpeg() -> Callable[..., bytes]:
 
 @pytest.fixture
 def voc(tmp_path: Path) -> VOCFolder:
-    """Three pictures with objects in train, one without in val."""
+    """Three images with objects in train, one without in val."""
     folder = VOCFolder(tmp_path / "voc")
     folder.add("a", [("dog", 11, 6, 30, 20), ("cat", 1, 1, 60, 40, 1)])
     folder.add("b", [("cat", 5.5, 6.25, 20, 30)])

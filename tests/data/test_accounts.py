@@ -81,7 +81,7 @@ def trained_on_another_split(dataset: Dataset, root: Path) -> list[Path]:
 
 
 @pytest.fixture(scope="module")
-def picture() -> bytes:
+def image() -> bytes:
     from tests.data.conftest import jpeg
 
     return jpeg(60, 40)
@@ -105,13 +105,13 @@ def checked(dataset: Dataset, check: Callable[[], None]) -> None:
 @example(["images/train/a.jpg", "images/val/a.jpg", "images/b.jpg"])
 @example(["train/a.jpg", "cam1/a.jpg", "images/b.jpg"])
 @example(["images/train/a.jpg", "labels/val/a.txt", "cam1/a.jpg"])
-def test_yolo(picture, names):
+def test_yolo(image, names):
     with tempfile.TemporaryDirectory() as name:
         root = Path(name) / "data"
         # Hidden files are of interest among the images alone.
         images = [
             path
-            for path in written(root, names, picture)
+            for path in written(root, names, image)
             if path.is_relative_to(root / "images")
             or not (path.is_relative_to(root / "labels") or any(map(passed_over, path.relative_to(root).parts)))
         ]
@@ -132,10 +132,10 @@ def test_yolo(picture, names):
 @settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(places("Annotations", "JPEGImages", [".xml"]))
 @example(["Annotations/train/a.xml", "Annotations/b.xml", "JPEGImages/train/a.jpg", "JPEGImages/b.jpg"])
-def test_voc(picture, names):
+def test_voc(image, names):
     with tempfile.TemporaryDirectory() as name:
         root = Path(name) / "data"
-        images = [path for path in written(root, names, picture) if path.is_relative_to(root / "JPEGImages")]
+        images = [path for path in written(root, names, image) if path.is_relative_to(root / "JPEGImages")]
         dataset = voc(root)
 
         def check() -> None:

@@ -52,7 +52,7 @@ def test_a_sample_is_frozen_and_reads_its_file(tmp_path):
     ("values", "message"),
     [
         ({"folder": "bad"}, "^folder is bad$"),
-        ({"colour": 3}, "dataset '.*Mine': .*unexpected keyword argument 'colour'"),
+        ({"color": 3}, "dataset '.*Mine': .*unexpected keyword argument 'color'"),
         ({"_target_": "ssd.data.datasets.voc.VOX"}, "dataset 'ssd.data.datasets.voc.VOX': .*VOX"),
         ({"_target_": "no.such.module"}, "dataset 'no.such.module'"),
     ],
@@ -63,7 +63,7 @@ def test_wrong_descriptions(values, message):
     assert "\n" not in str(error.value)
 
 
-def test_a_target_that_is_no_data_set():
+def test_a_target_that_is_no_dataset():
     with pytest.raises(UserError, match="'pathlib.Path' is not a class derived from ssd.data.Dataset"):
         make_dataset(OmegaConf.create({"_target_": "pathlib.Path"}))
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ssd.data.claims import holds
-from ssd.data.headers import JPEG_FRAMES, picture_size
+from ssd.data.headers import JPEG_FRAMES, image_size
 from ssd.data.images import check_header, decode, verify
 from ssd.utils.errors import UserError
 
@@ -31,10 +31,10 @@ def claiming(jpeg: bytes, width: int, height: int) -> bytes:
 
 
 @pytest.mark.parametrize("options", [(), PROGRESSIVE, OPTIMIZED, (cv2.IMWRITE_JPEG_RST_INTERVAL, 1)])
-@pytest.mark.parametrize("grey", [False, True])
+@pytest.mark.parametrize("gray", [False, True])
 @pytest.mark.parametrize("function", [check_header, verify, decode])
-def test_a_jpeg_that_claims_far_more_than_it_holds(options, grey, function, monkeypatch, capfd):
-    data = encoded(PHOTO[..., 0] if grey else PHOTO, ".jpg", options)
+def test_a_jpeg_that_claims_far_more_than_it_holds(options, gray, function, monkeypatch, capfd):
+    data = encoded(PHOTO[..., 0] if gray else PHOTO, ".jpg", options)
     function(data, "a.jpg")
     monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("decoded"))
     for width, height in ((14000, 14000), (65000, 3000), (900, 65000)):
@@ -50,7 +50,7 @@ def test_four_times_the_sides_of_a_photograph(options):
 def test_a_bitmap_of_runs_that_claims_more_than_it_holds():
     header = struct.pack("<iiHHIIiiII", 14000, 14000, 1, 8, 1, 4, 0, 0, 256, 0)
     bitmap = b"BM" + struct.pack("<IHHII", 0, 0, 0, 54 + 1024, 40) + header + bytes(1024) + b"\0\1\0\1"
-    assert picture_size(bitmap) == (14000, 14000)
+    assert image_size(bitmap) == (14000, 14000)
     with pytest.raises(UserError, match="the header claims 14000x14000 pixels, which the file of 1082 bytes cannot"):
         check_header(bitmap, "a.bmp")
 
@@ -71,9 +71,9 @@ def test_decoders_refuse_the_others(suffix):
     st.integers(1, 700), st.integers(1, 700), st.booleans(), st.sampled_from(FACTORS),
     st.sampled_from([(), PROGRESSIVE]), st.sampled_from([(), OPTIMIZED]), st.integers(0, 255), st.integers(1, 100),
 )  # fmt: skip
-def test_no_sound_file_is_refused(width, height, grey, factor, progressive, optimized, level, quality):
+def test_no_sound_file_is_refused(width, height, gray, factor, progressive, optimized, level, quality):
     """A single color takes the fewest bytes."""
-    image = np.full((height, width) if grey else (height, width, 3), level, np.uint8)
+    image = np.full((height, width) if gray else (height, width, 3), level, np.uint8)
     options = (*progressive, *optimized, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, factor, cv2.IMWRITE_JPEG_QUALITY, quality)
     assert holds(encoded(image, ".jpg", options), (width, height))
 

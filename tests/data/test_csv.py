@@ -39,7 +39,7 @@ def dataset(folder, **options) -> CSV:
     return CSV(**{**defaults, **options})
 
 
-def test_lines_of_a_picture_are_joined(folder):
+def test_lines_of_a_image_are_joined(folder):
     csv = dataset(folder)
     assert csv.classes == ("big, cat", "dog")
     first, second = csv.split("train")
@@ -69,7 +69,7 @@ def test_other_names_no_header_and_shares(folder):
     assert dataset(folder, columns=names).split("val")[0].boxes[0, 1:5].tolist() == [1, 2, 3, 4]
 
 
-def test_a_split_is_held_out_by_picture(folder):
+def test_a_split_is_held_out_by_image(folder):
     csv = dataset(folder, splits={"train": ["train.csv"], "val": None})
     assert sorted(sample.id for split in ("train", "val") for sample in csv.split(split)) == ["a", "b"]
 
@@ -105,7 +105,7 @@ def test_bad_lines(folder, old, new, message):
     ("options", "message"),
     [
         ({"columns": {"images": "image"}}, "dataset.columns.images: there is no such column, only image, label"),
-        ({"columns": {"image": "picture"}}, "the header has no column 'picture' but image, label"),
+        ({"columns": {"image": "image"}}, "the header has no column 'image' but image, label"),
         ({"header": False}, "needs positions from 0"),
         ({"units": "percent"}, "dataset.units=percent"),
         ({"delimiter": "||"}, "dataset.delimiter="),

@@ -1,6 +1,6 @@
 """`augment=ssd` draws what MXNet's iterator draws with the original's parameters: crops, expansions, kept boxes.
 
-Both paint pictures whose red tells the column and whose green the row, so that the corners of an input tell the
+Both paint images whose red tells the column and whose green the row, so that the corners of an input tell the
 window it shows. The iterator repeats the same random numbers in every run; ours are fixed by the seed.
 """
 
@@ -13,21 +13,21 @@ from ssd.config.parts import loader_config
 from ssd.data.loaders.base import Shard
 from ssd.data.loaders.mxnet_iter import RecordLoader
 from ssd.data.recordio.cache import Records
-from ssd.data.transforms.crop import centres_inside, clipped, relative_to, sample_crops
+from ssd.data.transforms.crop import centers_inside, clipped, relative_to, sample_crops
 from ssd.mxnet_compat import mx
 
-PICTURES = 48
+IMAGES = 48
 THEIR_EPOCHS, OUR_EPOCHS = 120, 1000
 WIDTH, HEIGHT = 160, 120
 SIDE = 64  # of the iterator's inputs
-LEVELS = 240  # of red and green; blue is 255 in the picture, 127 beside it
+LEVELS = 240  # of red and green; blue is 255 in the image, 127 beside it
 
 
 def ground_truth() -> list[np.ndarray]:
-    """One to four boxes of all sizes per picture, float64 [N, 4]."""
+    """One to four boxes of all sizes per image, float64 [N, 4]."""
     rng = np.random.default_rng(0)
     rows = []
-    for number in range(PICTURES):
+    for number in range(IMAGES):
         size = rng.uniform(0.08, 0.9, (1 + number % 4, 2))
         corner = rng.uniform(0, 1, size.shape) * (1 - size)
         rows.append(np.concatenate([corner, corner + size], axis=1))
@@ -48,11 +48,11 @@ def records(tmp_path_factory) -> Records:
         label = np.array([value for row in rows for value in row])
         file.write_idx(number, mx.recordio.pack(mx.recordio.IRHeader(0, label, number, 0), data))
     file.close()
-    return Records(rec, idx, lst, PICTURES, 2 + 6 * 4)
+    return Records(rec, idx, lst, IMAGES, 2 + 6 * 4)
 
 
 def window_of(image: np.ndarray) -> list[float]:
-    """(xmin, ymin, xmax, ymax) in shares of the picture, from where its part lies in the input and what it shows."""
+    """(xmin, ymin, xmax, ymax) in shares of the image, from where its part lies in the input and what it shows."""
     inside = image[2] > 190
     if inside.sum() < 30:
         return [np.nan] * 4
@@ -60,7 +60,7 @@ def window_of(image: np.ndarray) -> list[float]:
     edges = []
     for line, used in ((image[0][rows[len(rows) // 2]], columns), (image[1][:, columns[len(columns) // 2]], rows)):
         first, last = used[0] + 1, used[-1] - 1  # the outermost pixels mix with the border
-        scale = (line[last] - line[first]) / LEVELS / max(1, last - first)  # of the picture per pixel
+        scale = (line[last] - line[first]) / LEVELS / max(1, last - first)  # of the image per pixel
         low = line[first] / LEVELS - (first + 0.5) * scale
         edges.append((low, low + SIDE * scale))
     (left, right), (top, bottom) = edges
@@ -96,13 +96,13 @@ def ours() -> dict[str, np.ndarray]:
     augment = read_augment(compose(["augment=ssd"]).augment)
     rng = np.random.default_rng(1)
     windows, counts, sizes = [], [], []
-    padded = np.full((PICTURES, 4, 4), np.nan)
+    padded = np.full((IMAGES, 4, 4), np.nan)
     for row, corners in zip(padded, ground_truth(), strict=True):
         row[: len(corners)] = corners
     for _ in range(OUR_EPOCHS):
-        drawn = sample_crops(padded, np.full(PICTURES, WIDTH / HEIGHT), augment, rng)
+        drawn = sample_crops(padded, np.full(IMAGES, WIDTH / HEIGHT), augment, rng)
         for corners, window in zip(ground_truth(), drawn, strict=True):
-            kept = corners[centres_inside(corners, window[None])[:, 0]]
+            kept = corners[centers_inside(corners, window[None])[:, 0]]
             kept = clipped(relative_to(kept, window), 1, 1)
             windows.append(window)
             counts.append(len(kept))
@@ -127,7 +127,7 @@ def test_box_sizes(ours, theirs):
 
 @pytest.mark.parametrize("axes", [(0, 2), (1, 3)], ids=["width", "height"])
 def test_windows(ours, theirs, axes):
-    """Width and height of the view in pictures: below one a crop, above one an expansion; 5 % of either."""
+    """Width and height of the view in images: below one a crop, above one an expansion; 5 % of either."""
     low, high = axes
     first, second = (values["windows"][:, high] - values["windows"][:, low] for values in (ours, theirs))
     np.testing.assert_allclose(quantiles(first), quantiles(second), rtol=0.05)
@@ -136,7 +136,7 @@ def test_windows(ours, theirs, axes):
 
 
 def test_area_and_shape_of_crops(ours, theirs):
-    """Of views that lie inside the picture."""
+    """Of views that lie inside the image."""
     areas, ratios = [], []
     for values in (ours, theirs):
         size = values["windows"][:, 2:] - values["windows"][:, :2]
@@ -150,7 +150,7 @@ def test_area_and_shape_of_crops(ours, theirs):
     np.testing.assert_allclose(quantiles(ratios[0]), quantiles(ratios[1]), rtol=0.06)
 
 
-def test_our_views_are_found_in_our_pictures(records, make_cfg):
+def test_our_views_are_found_in_our_images(records, make_cfg):
     """The measuring itself: the windows read off the pixels are those that were drawn."""
     from ssd.config.parts import InputSpec
     from ssd.data.recordio.reader import RecordFile
@@ -162,11 +162,11 @@ def test_our_views_are_found_in_our_pictures(records, make_cfg):
         getattr(augment, name).probability = 0
     painter = Augmenter(augment, InputSpec(SIDE, SIDE, (0, 0, 0), (1, 1, 1), "force", antialias=True))
     file = RecordFile(records)
-    for number in range(PICTURES):
-        picture = file.read(number)
-        paint, _ = painter.augment_batch([picture], np.random.default_rng(number))[0]
+    for number in range(IMAGES):
+        image = file.read(number)
+        paint, _ = painter.augment_batch([image], np.random.default_rng(number))[0]
         aspect = np.array([WIDTH / HEIGHT])
-        drawn = sample_crops(picture.boxes[None, :, 1:5], aspect, augment, np.random.default_rng(number))[0]
+        drawn = sample_crops(image.boxes[None, :, 1:5], aspect, augment, np.random.default_rng(number))[0]
         found = window_of(paint()[..., ::-1].transpose(2, 0, 1).astype(float))
         width = drawn[2] - drawn[0]
         assert np.isnan(found[0]) or found == pytest.approx(drawn, abs=0.03 * max(1, width) ** 2)

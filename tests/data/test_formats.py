@@ -44,9 +44,9 @@ def write_voc(folder: Path, samples: list[Sample]) -> dict:
 
 
 def write_coco(folder: Path, samples: list[Sample]) -> dict:
-    pictures = [CocoImage(7 + number, item.path.name, *SIZE) for number, item in enumerate(samples)]
+    images = [CocoImage(7 + number, item.path.name, *SIZE) for number, item in enumerate(samples)]
     categories = dict(zip((1, 44, 90, *range(100, 120)), CLASSES, strict=False))
-    text = coco_json.write(pictures, [item.ground_truth() for item in samples], categories)
+    text = coco_json.write(images, [item.ground_truth() for item in samples], categories)
     (folder / "train.json").write_text(text)
     return {
         "_target_": "ssd.data.datasets.coco.COCO",

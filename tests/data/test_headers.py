@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssd.data.headers import FIRST_BYTES, OpenFile, jpeg_is_whole, picture_format, picture_size
+from ssd.data.headers import FIRST_BYTES, OpenFile, image_format, image_size, jpeg_is_whole
 from ssd.data.images import as_mxnet_reads, decode
 
-PICTURE = np.random.default_rng(0).integers(0, 256, (20, 31, 3), dtype=np.uint8)
+IMAGE = np.random.default_rng(0).integers(0, 256, (20, 31, 3), dtype=np.uint8)
 
 
 def encoded(suffix: str, options: tuple[int, ...] = ()) -> bytes:
-    return cv2.imencode(suffix, PICTURE, options)[1].tobytes()
+    return cv2.imencode(suffix, IMAGE, options)[1].tobytes()
 
 
 def tiff(orientation: int, order: str = "<", kind: int = 3, before: tuple = (), after: tuple = ()) -> bytes:
@@ -46,7 +46,7 @@ def chunk(kind: bytes, data: bytes, broken: bool = False) -> bytes:
 
 def webp_with_exif(lossy: bool, header: bytes) -> bytes:
     plain = encoded(".webp", (cv2.IMWRITE_WEBP_QUALITY, 50 if lossy else 101))
-    size = (PICTURE.shape[1] - 1).to_bytes(3, "little") + (PICTURE.shape[0] - 1).to_bytes(3, "little")
+    size = (IMAGE.shape[1] - 1).to_bytes(3, "little") + (IMAGE.shape[0] - 1).to_bytes(3, "little")
     parts = b"VP8X" + struct.pack("<II", 10, 8) + size + plain[12:] + b"EXIF" + struct.pack("<I", len(header)) + header
     return b"RIFF" + struct.pack("<I", len(parts) + 4) + b"WEBP" + parts
 
@@ -70,8 +70,8 @@ def shown(data: bytes) -> tuple[int, int]:
 )
 def test_size_and_format(suffix, options, kind):
     data = encoded(suffix, options)
-    assert picture_format(data) == kind
-    assert picture_size(data) == (31, 20)
+    assert image_format(data) == kind
+    assert image_size(data) == (31, 20)
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
@@ -79,7 +79,7 @@ def test_size_and_format(suffix, options, kind):
 def test_exif_orientation_is_that_of_the_decoder(order, orientation):
     data = with_orientation(encoded(".jpg"), orientation, order)
     height, width = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR).shape[:2]
-    assert picture_size(data) == (width, height) == ((20, 31) if orientation >= 5 else (31, 20))
+    assert image_size(data) == (width, height) == ((20, 31) if orientation >= 5 else (31, 20))
 
 
 ENTRIES = st.lists(
@@ -100,7 +100,7 @@ BEFORE = st.lists(
                      b"\xff", b"\xff\xff"]) | HEADERS.map(exif), max_size=4,
 )  # fmt: skip
 KINDS = st.sampled_from([(), (cv2.IMWRITE_JPEG_PROGRESSIVE, 1), (cv2.IMWRITE_JPEG_RST_INTERVAL, 1)])
-# A film behind the picture, in which bytes happen to stand that are markers in a JPEG.
+# A film behind the image, in which bytes happen to stand that are markers in a JPEG.
 MOTION = b"\0\0\0\x18ftypmp42" + b"\xff\xda\0\x0c\xff\xe1" * 9
 
 
@@ -111,7 +111,7 @@ def test_jpeg_agrees_with_the_decoder_wherever_exif_stands(kind, first, later, b
     frame = next(place for place in (data.find(b"\xff\xc0\0\x11"), data.find(b"\xff\xc2\0\x11")) if place > 0)
     scan = frame + 19  # behind the frame header
     data = data[:2] + b"".join(first) + data[2:scan] + b"".join(later) + data[scan:] + behind
-    assert picture_size(data) == shown(data)
+    assert image_size(data) == shown(data)
     assert jpeg_is_whole(data)
     assert decode(as_mxnet_reads(data, "x"), "x").shape == decode(data, "x").shape
 
@@ -122,13 +122,13 @@ def test_png_agrees_with_the_decoder_wherever_exif_stands(headers):
     place = {"first": 33, "last": len(data) - 12, "behind": len(data)}
     for header, broken, where in sorted(headers, key=lambda part: -place[part[2]]):
         data = data[: place[where]] + chunk(b"eXIf", header, broken) + data[place[where] :]
-    assert picture_size(data) == shown(data)
+    assert image_size(data) == shown(data)
 
 
 @given(st.booleans(), st.integers(0, 9))
 def test_webp_agrees_with_the_decoder(lossy, orientation):
     data = webp_with_exif(lossy, tiff(orientation))
-    assert picture_size(data) == shown(data) == (31, 20)
+    assert image_size(data) == shown(data) == (31, 20)
 
 
 def test_a_file_is_read_as_far_as_needed(tmp_path):
@@ -138,11 +138,11 @@ def test_a_file_is_read_as_far_as_needed(tmp_path):
     file = tmp_path / "a.png"
     file.write_bytes(png[:33] + texts + png[33:-12] + chunk(b"eXIf", turned) + png[-12:])
     with file.open("rb") as opened:
-        assert picture_size(OpenFile(opened.fileno())) == (20, 31) == shown(file.read_bytes())
+        assert image_size(OpenFile(opened.fileno())) == (20, 31) == shown(file.read_bytes())
     jpeg = encoded(".jpg")
     file.write_bytes(jpeg[:2] + segment(0xE2, bytes(65000)) * 3 + exif(turned) + jpeg[2:])
     with file.open("rb") as opened:
-        assert picture_size(OpenFile(opened.fileno())) == (20, 31) == shown(file.read_bytes())
+        assert image_size(OpenFile(opened.fileno())) == (20, 31) == shown(file.read_bytes())
 
 
 @pytest.mark.parametrize("kind", [(), (cv2.IMWRITE_JPEG_PROGRESSIVE, 1), (cv2.IMWRITE_JPEG_RST_INTERVAL, 1)])
@@ -163,7 +163,7 @@ def test_a_jpeg_cut_short_is_not_whole(kind):
     st.binary(max_size=60), st.sampled_from([b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"RIFF....WEBPVP8X"])
 )
 def test_any_bytes_give_a_size_or_none(tail, head):
-    size = picture_size(head + tail)
+    size = image_size(head + tail)
     assert size is None or min(size) > 0
 
 
@@ -174,5 +174,5 @@ def test_damaged_headers_give_a_size_or_none(suffix):
     for _ in range(300):
         damaged = bytearray(data[: random.integers(1, len(data))])
         damaged[random.integers(len(damaged))] = random.integers(256)
-        size = picture_size(bytes(damaged))
+        size = image_size(bytes(damaged))
         assert size is None or min(size) > 0

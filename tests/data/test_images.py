@@ -10,31 +10,31 @@ from ssd.data.images import check_header, decode, decode_reduced, read_image, re
 from ssd.data.transforms.preprocess import preprocess
 from ssd.utils.errors import UserError
 
-PICTURE = np.random.default_rng(0).integers(0, 256, (20, 31, 3), dtype=np.uint8)
+IMAGE = np.random.default_rng(0).integers(0, 256, (20, 31, 3), dtype=np.uint8)
 
 
-def encoded(suffix: str, picture: np.ndarray = PICTURE) -> bytes:
-    return cv2.imencode(suffix, picture)[1].tobytes()
+def encoded(suffix: str, image: np.ndarray = IMAGE) -> bytes:
+    return cv2.imencode(suffix, image)[1].tobytes()
 
 
 def test_decode_is_rgb():
-    np.testing.assert_array_equal(decode(encoded(".png"), "x"), PICTURE[..., ::-1])
+    np.testing.assert_array_equal(decode(encoded(".png"), "x"), IMAGE[..., ::-1])
 
 
 @pytest.mark.parametrize(
-    "picture",
+    "image",
     [
-        PICTURE[..., 0],
-        np.dstack([PICTURE, PICTURE[..., 0]]),
-        PICTURE.astype(np.uint16) * 257,
+        IMAGE[..., 0],
+        np.dstack([IMAGE, IMAGE[..., 0]]),
+        IMAGE.astype(np.uint16) * 257,
     ],
-    ids=["grey", "alpha", "16 bit"],
+    ids=["gray", "alpha", "16 bit"],
 )
-def test_every_picture_has_three_channels_of_eight_bits(picture):
-    result = decode(encoded(".png", picture), "x")
+def test_every_image_has_three_channels_of_eight_bits(image):
+    result = decode(encoded(".png", image), "x")
     assert result.shape == (20, 31, 3)
     assert result.dtype == np.uint8
-    expected = np.dstack([PICTURE[..., 0]] * 3) if picture.ndim == 2 else PICTURE
+    expected = np.dstack([IMAGE[..., 0]] * 3) if image.ndim == 2 else IMAGE
     np.testing.assert_array_equal(result[..., ::-1], expected)
 
 
@@ -60,12 +60,12 @@ def test_truncated(suffix, share, function, capfd):
     assert "\n" not in str(error.value)
 
 
-def test_not_a_picture():
+def test_not_a_image():
     with pytest.raises(UserError, match="photo: the image file is no JPEG, PNG, BMP or WebP"):
         decode(b"<html>not found</html>", "photo")
 
 
-def test_a_small_file_that_claims_a_huge_picture_is_refused_before_decoding(monkeypatch):
+def test_a_small_file_that_claims_a_huge_image_is_refused_before_decoding(monkeypatch):
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
@@ -88,12 +88,12 @@ def test_read_image(tmp_path):
 
 def test_preprocess():
     mean, std = (10.0, 20.0, 30.0), (2.0, 4.0, 5.0)
-    images = [PICTURE, np.full((5, 7, 3), (12, 24, 35), np.uint8)]
+    images = [IMAGE, np.full((5, 7, 3), (12, 24, 35), np.uint8)]
     spec = InputSpec(20, 31, mean, std, "force", antialias=True)
     batch = preprocess(images, spec)
     assert batch.shape == (2, 3, 20, 31)
     assert batch.dtype == np.float32
-    np.testing.assert_allclose(batch[0], ((PICTURE - np.float32(mean)) / np.float32(std)).transpose(2, 0, 1))
+    np.testing.assert_allclose(batch[0], ((IMAGE - np.float32(mean)) / np.float32(std)).transpose(2, 0, 1))
     np.testing.assert_array_equal(batch[1], np.ones((3, 20, 31), np.float32))
     assert preprocess([], spec).shape == (0, 3, 20, 31)
 
@@ -101,15 +101,15 @@ def test_preprocess():
 def test_preprocess_in_proportion():
     """31x20 into 10x10: 10x6 pixels in the upper left, the rest the mean in whole levels."""
     spec = InputSpec(10, 10, (10.4, 20.0, 30.0), (2.0, 4.0, 5.0), "fit", antialias=False)
-    batch = preprocess([PICTURE], spec)[0]
-    expected = cv2.resize(PICTURE, (10, 6)).astype(np.float32)
+    batch = preprocess([IMAGE], spec)[0]
+    expected = cv2.resize(IMAGE, (10, 6)).astype(np.float32)
     np.testing.assert_allclose(
         batch[:, :6] * [[[2]], [[4]], [[5]]], (expected - spec.mean).transpose(2, 0, 1), atol=1e-4
     )
     np.testing.assert_allclose(batch[:, 6:], np.broadcast_to([[[-0.2]], [[0]], [[0]]], (3, 4, 10)), atol=1e-6)
 
 
-def test_a_large_picture_is_averaged_before_it_is_interpolated():
+def test_a_large_image_is_averaged_before_it_is_interpolated():
     stripes = np.zeros((80, 80, 3), np.uint8)
     stripes[:, ::2] = 200
     smooth, sharp = (
@@ -135,8 +135,8 @@ def test_a_turned_image_at_a_smaller_size(factor, orientation):
 @pytest.mark.parametrize("factor", [1, 2, 4, 8])
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
 def test_decoding_at_a_smaller_size(suffix, factor):
-    picture = cv2.resize(PICTURE[:6, :8], (333, 251), interpolation=cv2.INTER_CUBIC)
-    data = encoded(suffix, picture)
+    image = cv2.resize(IMAGE[:6, :8], (333, 251), interpolation=cv2.INTER_CUBIC)
+    data = encoded(suffix, image)
     small = decode_reduced(data, factor, "x").astype(int)
     height, width = 251 // factor, 333 // factor
     assert small.shape[0] >= height
@@ -148,12 +148,12 @@ def test_decoding_at_a_smaller_size(suffix, factor):
 
 @pytest.mark.parametrize(
     "image",
-    [PICTURE[..., 0], PICTURE.astype(np.float32), np.zeros((0, 4, 3), np.uint8)],
-    ids=["grey", "float", "empty"],
+    [IMAGE[..., 0], IMAGE.astype(np.float32), np.zeros((0, 4, 3), np.uint8)],
+    ids=["gray", "float", "empty"],
 )
 def test_preprocess_wants_rgb_bytes(image):
     with pytest.raises(UserError, match="image 1 is .* it must be HxWx3 uint8 RGB"):
-        preprocess([PICTURE, image], InputSpec(8, 8, (0, 0, 0), (1, 1, 1), "force", antialias=True))
+        preprocess([IMAGE, image], InputSpec(8, 8, (0, 0, 0), (1, 1, 1), "force", antialias=True))
 
 
 @pytest.mark.parametrize("place", [8, 33])

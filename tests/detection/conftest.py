@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture
 def moving() -> Callable[..., Path]:
-    """moving(path, frames): writes a grey video in which frame k is k * 3 + 20 bright and a square moves."""
+    """moving(path, frames): writes a gray video in which frame k is k * 3 + 20 bright and a square moves."""
 
     def make(path: Path, count: int, size: tuple[int, int] = (64, 48), fps: float = 12.5) -> Path:
         codec = {".mp4": "mp4v", ".avi": "MJPG"}[path.suffix]

@@ -52,12 +52,12 @@ def images(*sizes: tuple[int, int]) -> list[np.ndarray]:
 @pytest.mark.parametrize("compat", ["null", "mxnet_ssd"])
 def test_batches_of_any_size_give_the_same_boxes(made: Made, compat: str, same_detections: Callable[..., None]) -> None:
     detector = Detector(made(0, f"compat={compat}"), mx.cpu(), batch_size=4)
-    pictures = images((100, 150), (128, 128), (60, 40), (300, 200), (128, 64))
-    together = detector.predict(pictures)
-    for picture, expected in zip(pictures, together, strict=True):
-        (alone,) = detector.predict([picture])
+    arrays = images((100, 150), (128, 128), (60, 40), (300, 200), (128, 64))
+    together = detector.predict(arrays)
+    for array, expected in zip(arrays, together, strict=True):
+        (alone,) = detector.predict([array])
         same_detections(alone, expected)
-        height, width = picture.shape[:2]
+        height, width = array.shape[:2]
         assert (expected[:, 2:] >= 0).all()
         assert (expected[:, [2, 4]] <= width).all()
         assert (expected[:, [3, 5]] <= height).all()
@@ -76,12 +76,12 @@ def test_threads_share_a_detector(made: Made, kind: str, tmp_path: Path, same_de
     else:
         detector = Detector(model, mx.cpu(), batch_size=2)
     detector.warm_up()
-    pictures = images(*((60 + 7 * number, 90) for number in range(24)))
-    serial = [detector.predict([picture])[0] for picture in pictures]
+    arrays = images(*((60 + 7 * number, 90) for number in range(24)))
+    serial = [detector.predict([array])[0] for array in arrays]
     with ThreadPoolExecutor(8) as pool:
         # Batches of one and of two at the same time.
-        pairs = list(pool.map(detector.predict, [pictures[n : n + 2] for n in range(0, 24, 2)]))
-        single = list(pool.map(lambda picture: detector.predict([picture])[0], pictures))
+        pairs = list(pool.map(detector.predict, [arrays[n : n + 2] for n in range(0, 24, 2)]))
+        single = list(pool.map(lambda array: detector.predict([array])[0], arrays))
     for rows, alone, expected in zip(sum(pairs, []), single, serial, strict=True):
         same_detections(rows, expected)
         same_detections(alone, expected)
@@ -91,12 +91,12 @@ def test_parameters_may_change_while_others_predict(made: Made) -> None:
     """Every answer is that of the first parameters or of the second, never of a mixture."""
     models = [made(0), made(1)]
     detector = Detector(models[0], mx.cpu(), batch_size=1)
-    picture = images((64, 64))
-    answers = [Detector(model, mx.cpu(), 1).predict(picture)[0] for model in models]
+    array = images((64, 64))
+    answers = [Detector(model, mx.cpu(), 1).predict(array)[0] for model in models]
     with ThreadPoolExecutor(4) as pool:
         waiting = []
         for turn in range(6):
-            waiting += [pool.submit(detector.predict, picture) for _ in range(4)]
+            waiting += [pool.submit(detector.predict, array) for _ in range(4)]
             detector.set_params(models[turn % 2].arg_params, models[turn % 2].aux_params)
         for future in waiting:
             (rows,) = future.result()
@@ -107,11 +107,11 @@ def test_new_parameters_count_from_the_next_prediction(made: Made) -> None:
     """oneDNN keeps reordered weights of a bound executor: a detector once went on with those of the first epoch."""
     first, second = made(0), made(1)
     detector = Detector(first, mx.cpu(), batch_size=2)
-    pictures = images((128, 128), (90, 90), (64, 64))
-    before = detector.predict(pictures)
+    arrays = images((128, 128), (90, 90), (64, 64))
+    before = detector.predict(arrays)
     detector.set_params(second.arg_params, second.aux_params)
-    fresh = Detector(second, mx.cpu(), batch_size=2).predict(pictures)
-    for ours, theirs, old in zip(detector.predict(pictures), fresh, before, strict=True):
+    fresh = Detector(second, mx.cpu(), batch_size=2).predict(arrays)
+    for ours, theirs, old in zip(detector.predict(arrays), fresh, before, strict=True):
         np.testing.assert_array_equal(ours, theirs)
         assert not np.array_equal(ours, old)
 
@@ -129,18 +129,18 @@ def test_a_checkpoint_is_complete_in_its_two_files(made: Made, tmp_path: Path) -
     file = saved(model, tmp_path)
     loaded = load_model(file)
     assert loaded.spec == model.spec
-    pictures = images((100, 120))
-    expected = Detector(model, mx.cpu(), 1).predict(pictures)
-    np.testing.assert_array_equal(Detector.load(str(file)).predict(pictures)[0], expected[0])
+    arrays = images((100, 120))
+    expected = Detector(model, mx.cpu(), 1).predict(arrays)
+    np.testing.assert_array_equal(Detector.load(str(file)).predict(arrays)[0], expected[0])
 
 
 def test_a_checkpoint_in_test_form_is_used_as_it_is(made: Made, tmp_path: Path) -> None:
     model = made(0)
     graph = attach_spec(build_test(compose([]), len(CLASSES)), model.spec)
     file = saved(Model(model.spec, graph, model.arg_params, model.aux_params), tmp_path)
-    pictures = images((100, 120))
-    expected = Detector(model, mx.cpu(), 1).predict(pictures)
-    np.testing.assert_array_equal(Detector.load(str(file)).predict(pictures)[0], expected[0])
+    arrays = images((100, 120))
+    expected = Detector(model, mx.cpu(), 1).predict(arrays)
+    np.testing.assert_array_equal(Detector.load(str(file)).predict(arrays)[0], expected[0])
 
 
 def test_damaged_checkpoints_are_told_apart(made: Made, tmp_path: Path) -> None:

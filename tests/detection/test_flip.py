@@ -1,4 +1,4 @@
-"""Flip test-time augmentation: the picture and its mirror image decoded together; options that do not go together."""
+"""Flip test-time augmentation: the image and its mirror image decoded together; options that do not go together."""
 
 from dataclasses import replace
 
@@ -53,7 +53,7 @@ def mirrored(found: np.ndarray, width: float) -> np.ndarray:
     return np.column_stack([label, score, width - xmax, ymin, width - xmin, ymax])
 
 
-def test_with_flip_a_picture_and_its_mirror_image_get_the_same_boxes(model, images):
+def test_with_flip_a_image_and_its_mirror_image_get_the_same_boxes(model, images):
     tta = detector(model, flip=True)
     found = tta.predict(images)
     back = tta.predict([image[:, ::-1].copy() for image in images])

@@ -44,11 +44,11 @@ def test_it_is_complete(random_model, file: Path, fixed: Path) -> None:
     assert (open_model(file).any_size, open_model(fixed).any_size) == (True, False)
 
 
-def test_onnxruntime_alone_runs_it(fixed: Path, pictures) -> None:
+def test_onnxruntime_alone_runs_it(fixed: Path, images) -> None:
     session = onnxruntime.InferenceSession(str(fixed), providers=["CPUExecutionProvider"])
     detector = Detector.load(str(fixed), batch_size=3)
-    levels = detector.preprocess(pictures)
-    assert levels.max() > 200  # of 255: not normalised
+    levels = detector.preprocess(images)
+    assert levels.max() > 200  # of 255: not normalized
     (rows,) = session.run(["detection"], {"images": levels})
     assert rows.shape == (3, 200, 6)
     for found, expected in zip(rows, detector.predict_batch(levels), strict=True):

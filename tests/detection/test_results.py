@@ -17,7 +17,7 @@ def test_voc_lists_are_inclusive_one_based_pixels(tmp_path):
     assert (tmp_path / "Main/comp4_det_test_cat.txt").read_text() == "dog 0.400000 1.00 1.00 5.00 5.00\n"
 
 
-def test_voc_lists_have_the_ids_of_the_data_set_and_file_names_without_slashes(tmp_path):
+def test_voc_lists_have_the_ids_of_the_dataset_and_file_names_without_slashes(tmp_path):
     write_voc(tmp_path, "val", IMAGES, ["2007_000027", "x"], ["cat/kitten", "dog"])
     assert (tmp_path / "comp4_det_val_dog.txt").read_text().startswith("2007_000027 0.9")
     assert (tmp_path / "comp4_det_val_cat_kitten.txt").is_file()

@@ -7,17 +7,17 @@ import cv2
 import numpy as np
 import pytest
 
-from ssd.detection.sources import Stems, find, frames, is_video, iterate, picture_name, unique_names
+from ssd.detection.sources import Stems, find, frames, image_name, is_video, iterate, unique_names
 from ssd.utils.errors import UserError
 
 
 @pytest.fixture
 def photos(tmp_path):
     """b.jpg, a.PNG, a note, and a subdirectory with another b.jpg."""
-    picture = np.zeros((4, 6, 3), np.uint8)
+    image = np.zeros((4, 6, 3), np.uint8)
     (tmp_path / "more").mkdir()
     for name in ("b.jpg", "a.PNG", "more/b.jpg"):
-        cv2.imwrite(str(tmp_path / name), picture)
+        cv2.imwrite(str(tmp_path / name), image)
     (tmp_path / "notes.txt").write_text("not an image")
     return tmp_path
 
@@ -29,7 +29,7 @@ def test_a_single_image(photos):
     assert image.dtype == np.uint8
 
 
-def test_colours_are_rgb(tmp_path):
+def test_colors_are_rgb(tmp_path):
     cv2.imwrite(str(tmp_path / "red.png"), np.full((2, 2, 3), (0, 0, 255), np.uint8))
     [(_, image)] = iterate(tmp_path / "red.png")
     assert image[0, 0].tolist() == [255, 0, 0]
@@ -109,8 +109,8 @@ def test_a_file_named_like_a_prefixed_one_stays_apart():
     assert len(set(names)) == 4
 
 
-def test_picture_names_stay_different():
-    assert [picture_name(name) for name in ("dog.jpg", "dog.PNG", "dog.webp", "dog")] == [
+def test_image_names_stay_different():
+    assert [image_name(name) for name in ("dog.jpg", "dog.PNG", "dog.webp", "dog")] == [
         "dog.jpg",
         "dog.PNG",
         "dog.webp.jpg",
@@ -145,7 +145,7 @@ def test_a_camera_that_is_not_there(tmp_path, monkeypatch):
         find("99")  # a file or directory of that name comes first
 
 
-def test_frames_of_pictures_and_videos_together(photos, moving):
+def test_frames_of_images_and_videos_together(photos, moving):
     moving(photos / "b.avi", 3)
     found = list(frames(find(photos), "skip"))
     assert [(frame.name, frame.number) for frame in found] == [
@@ -168,8 +168,8 @@ def test_kinds_of_files(photos, moving):
     assert len(list(iterate(photos / "film.bin"))) == 2
 
 
-def test_a_text_is_neither_picture_nor_video(photos):
-    with pytest.raises(UserError, match=r"notes\.txt: neither a picture nor a video"):
+def test_a_text_is_neither_image_nor_video(photos):
+    with pytest.raises(UserError, match=r"notes\.txt: neither an image nor a video"):
         list(iterate(photos / "notes.txt"))
 
 

@@ -16,7 +16,7 @@ def read(path):
     return (clip.frames, clip.fps, size), [image for _, _, image in read_frames(capture, clip)]
 
 
-def picture(number, size=(64, 48)):
+def frame_image(number, size=(64, 48)):
     image = np.full((size[1], size[0], 3), 100, np.uint8)
     image[:, : 8 + number] = (200, 40, 40)  # RGB
     return image
@@ -27,7 +27,7 @@ def test_what_is_written_can_be_read_back(tmp_path, codec, fps):
     path = tmp_path / f"out{suffix_of(codec)}"
     with video_file(path, fps, (64, 48), codec) as add:
         for number in range(10):
-            add(picture(number))
+            add(frame_image(number))
         assert not path.exists()
     (count, read_fps, size), images = read(path)
     assert (count, size) == (10, (64, 48))
@@ -35,21 +35,21 @@ def test_what_is_written_can_be_read_back(tmp_path, codec, fps):
     assert len(images) == 10
     for number, image in enumerate(images):
         assert np.abs(image[20, 2].astype(int) - (200, 40, 40)).max() < 30, "red is red"
-        assert np.abs(image.astype(int) - picture(number)).mean() < 8
+        assert np.abs(image.astype(int) - frame_image(number)).mean() < 8
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
 def test_odd_sides_get_a_line_more(tmp_path):
     with video_file(tmp_path / "odd.mp4", 25, (63, 47), "mp4v") as add:
-        add(picture(0, (63, 47)))
-        add(picture(0, (80, 80)))  # a stream that changes its size
+        add(frame_image(0, (63, 47)))
+        add(frame_image(0, (80, 80)))  # a stream that changes its size
     assert read(tmp_path / "odd.mp4")[0] == (2, 25, (64, 48))
 
 
 def test_nothing_is_left_of_a_video_that_is_not_finished(tmp_path):
     def fail():
         with video_file(tmp_path / "x.mp4", 25, (64, 48), "mp4v") as add:
-            add(picture(0))
+            add(frame_image(0))
             raise RuntimeError("enough")
 
     with pytest.raises(RuntimeError, match="enough"):
@@ -190,7 +190,7 @@ def test_a_written_video_keeps_the_times(tmp_path):
     path = tmp_path / "a.mp4"
     with video_file(path, 10, (64, 48), "mp4v") as add:
         for number, seconds in enumerate([0, 0.1, 0.12, 0.5, 0.61, None]):
-            add(picture(4 * number), seconds)
+            add(frame_image(4 * number), seconds)
     _, images = read(path)
     shown = [round((np.abs(image[20] - [200, 40, 40]).max(axis=1) < 60).sum() / 4 - 2) for image in images]
     assert shown == [0, 2, 2, 2, 2, 3, 4, 5]
@@ -199,7 +199,7 @@ def test_a_written_video_keeps_the_times(tmp_path):
 def test_what_is_no_video(tmp_path):
     path = tmp_path / "a.mp4"
     path.write_bytes(b"no video")
-    with pytest.raises(UserError, match=r"a\.mp4: neither a picture nor a video"):
+    with pytest.raises(UserError, match=r"a\.mp4: neither an image nor a video"):
         open_video(path, "a")
 
 

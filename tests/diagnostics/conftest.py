@@ -1,4 +1,4 @@
-"""A data set in VOC layout that is healthy until a test makes it ill."""
+"""A dataset in VOC layout that is healthy until a test makes it ill."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ SIZE = (96, 64)  # width, height
 
 
 def noise(seed: int, size: tuple[int, int] = SIZE) -> np.ndarray:
-    """HxWx3 uint8: soft coloured patches, different for every seed."""
+    """HxWx3 uint8: soft colored patches, different for every seed."""
     small = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
     return cv2.resize(small, size, interpolation=cv2.INTER_CUBIC)
 

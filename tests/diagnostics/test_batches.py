@@ -20,8 +20,8 @@ def test_batches_are_what_the_training_loader_gives(loader, folder, tmp_path):
     wanted = preprocess([read_image(sample.path) for sample in samples], spec).transpose(0, 2, 3, 1)
     for pixels, label in batches:
         assert pixels.shape == (4, 64, 96, 3)
-        for picture in pixels:  # in a new order every time
-            assert np.abs(wanted - picture).max(axis=(1, 2, 3)).min() < 3
+        for image in pixels:  # in a new order every time
+            assert np.abs(wanted - image).max(axis=(1, 2, 3)).min() < 3
         real = label[label[:, :, 0] >= 0]
         assert len(real) == 8
         boxes = np.array([[10, 10, 50, 40], [60, 30, 80, 50]]) / [96, 64, 96, 64]

@@ -25,7 +25,7 @@ def test_small_is_judged_at_the_input():
     assert told((0, 10, 10, 17, 60), target=Input(200, 200, 4)) == []
 
 
-def test_one_remark_for_all_small_boxes_of_a_picture():
+def test_one_remark_for_all_small_boxes_of_a_image():
     rows = [(0, 10, 10, 60, 60), *[(1, x, 50, x + 2, 53) for x in range(100, 150, 10)]]
     sample = Sample("a", Path("a.jpg"), 200, 100, np.array([(*row, 0) for row in rows], np.float32))
     remark, *rest = remarks(sample, ("cat", "dog"), Input(100, 100, 4))

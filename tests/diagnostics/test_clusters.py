@@ -9,8 +9,8 @@ side = st.floats(1, 500)
 shapes_of_boxes = st.lists(st.tuples(side, side), min_size=1, max_size=40).map(np.array)
 
 
-def mean_iou(shapes: np.ndarray, centres: np.ndarray) -> float:
-    return shape_iou(shapes, centres).max(axis=1).mean()
+def mean_iou(shapes: np.ndarray, centers: np.ndarray) -> float:
+    return shape_iou(shapes, centers).max(axis=1).mean()
 
 
 def test_shape_iou_by_hand():
@@ -35,12 +35,12 @@ def test_the_order_of_the_boxes_does_not_matter(shapes, count, random):
 
 @settings(deadline=None, max_examples=40)
 @given(shapes_of_boxes, st.integers(1, 6))
-def test_centres_are_sorted_and_lie_among_the_boxes(shapes, count):
-    centres = kmeans(shapes, count, 0)
-    assert centres.shape == (count, 2)
-    assert (np.diff(centres.prod(axis=1)) >= 0).all()
-    assert (centres >= shapes.min(axis=0)).all()
-    assert (centres <= shapes.max(axis=0)).all()
+def test_centers_are_sorted_and_lie_among_the_boxes(shapes, count):
+    centers = kmeans(shapes, count, 0)
+    assert centers.shape == (count, 2)
+    assert (np.diff(centers.prod(axis=1)) >= 0).all()
+    assert (centers >= shapes.min(axis=0)).all()
+    assert (centers <= shapes.max(axis=0)).all()
 
 
 def test_more_clusters_are_not_worse_on_average():

@@ -1,4 +1,4 @@
-"""Every kind of finding, provoked in a healthy data set."""
+"""Every kind of finding, provoked in a healthy dataset."""
 
 import cv2
 import numpy as np
@@ -21,7 +21,7 @@ def found(dataset: Dataset) -> list[tuple]:
     return [(f.kind, f.severity, f.split, f.file.rpartition("/")[2], f.object) for f in findings]
 
 
-def test_a_healthy_data_set_has_no_findings(folder):
+def test_a_healthy_dataset_has_no_findings(folder):
     examination = examine(Gate(folder.dataset, "refuse"), SPLITS, TARGET, 100)
     assert list(examination.findings) == []
     assert {split: len(samples) for split, samples in examination.samples.items()} == {"train": 4, "val": 2}
@@ -49,7 +49,7 @@ def truncate(folder):
     folder.image("t0").write_bytes(folder.image("t0").read_bytes()[:-300])
 
 
-def no_picture(folder):
+def no_image(folder):
     folder.image("t0").write_bytes(b"<html>404</html>")
 
 
@@ -129,7 +129,7 @@ def leave_an_image_out(folder):
         ),
         (lose_image, [("unusable", ERROR, "train", "t0.xml", None)]),
         (truncate, [("unreadable_image", ERROR, "train", "t0.jpg", None)]),
-        (no_picture, [("unreadable_image", ERROR, "train", "t0.jpg", None)]),
+        (no_image, [("unreadable_image", ERROR, "train", "t0.jpg", None)]),
         (other_size, [("image_size", ERROR, "train", "t0.jpg", None)]),
         (nameless, [("object", ERROR, "train", "t0.xml", 2)]),
         (unknown_class, [("class", ERROR, "train", "t0.xml", 2)]),
@@ -159,13 +159,13 @@ def test_kinds(folder, harm, expected):
     assert found(folder.dataset()) == expected
 
 
-def test_a_picture_of_val_that_is_nearly_one_of_train(folder, noise, jpeg):
+def test_a_image_of_val_that_is_nearly_one_of_train(folder, noise, jpeg):
     copy = cv2.resize(noise(0), (120, 80))
     folder.add("v1", [("dog", 11, 11, 50, 40), ("cat", 61, 31, 80, 50)], jpeg(copy, 70), (120, 80))
     assert found(folder.dataset()) == [("similar", WARNING, "val", "v1.jpg", None)]
 
 
-def test_a_turned_picture_says_so(folder, noise, jpeg):
+def test_a_turned_image_says_so(folder, noise, jpeg):
     folder.add("t0", [("dog", 11, 11, 50, 40)], jpeg(noise(9, (64, 96))))
     finding = next(iter(examine(Gate(folder.dataset, "refuse"), SPLITS, TARGET, 100).findings))
     assert "width and height are swapped" in finding.what
@@ -183,7 +183,7 @@ def test_all_problems_of_all_files_at_once_and_sound_boxes_still_count(folder):
     assert examination.counts["train"]["boxes"] == 2 + 1 + 2 + 2  # t0 with a cut one, t1 without two, t2, t3
 
 
-def test_options_of_the_data_set_decide_what_is_an_error(folder):
+def test_options_of_the_dataset_decide_what_is_an_error(folder):
     outside(folder)
     for option in ("clip", "drop"):
         assert found(folder.dataset(out_of_range=option)) == [("out_of_range", WARNING, "train", "t0.xml", 2)]
@@ -194,12 +194,12 @@ def test_problems_in_reading_class_names_are_told_once_with_their_split(folder):
     assert found(folder.dataset(classes=None)) == [("unusable", ERROR, "train", "t0.xml", None)]
 
 
-def test_nothing_at_all_is_the_error_of_the_data_set(folder):
+def test_nothing_at_all_is_the_error_of_the_dataset(folder):
     with pytest.raises(UserError, match="nowhere: no such folder"):
         examine(Gate(lambda: folder.dataset(root="nowhere"), "refuse"), SPLITS, TARGET, 100)
     for file in (folder.root / "Annotations").iterdir():
         file.unlink()
-    with pytest.raises(UserError, match="no picture of any split can be used; .*t0.xml"):
+    with pytest.raises(UserError, match="no image of any split can be used; .*t0.xml"):
         examine(Gate(folder.dataset, "refuse"), SPLITS, TARGET, 100)
 
 

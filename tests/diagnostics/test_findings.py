@@ -17,7 +17,7 @@ def test_all_are_counted_and_some_are_kept():
     assert [finding.kind for finding in findings] == ["class", "small", "small", "small"]
 
 
-def test_a_picture_in_two_splits_is_told_once():
+def test_a_image_in_two_splits_is_told_once():
     findings = Findings(limit=10)
     for split in ("val", "test"):
         findings.add(Finding("small", WARNING, split, "a.jpg", 1, "tiny"))

@@ -20,7 +20,7 @@ def network(*words: str) -> Network:
 
 
 def boxes_of(shapes: np.ndarray, size: tuple[int, int], seed: int = 0) -> Boxes:
-    """Boxes of these widths and heights, at random places of pictures of one size."""
+    """Boxes of these widths and heights, at random places of images of one size."""
     count = len(shapes)
     low = np.random.default_rng(seed).uniform(0, 1, (count, 2)) * (np.array(size) - shapes)
     zeros = np.zeros(count, int)
@@ -39,7 +39,7 @@ def test_the_coarsest_layer_that_is_fine_enough():
 
 
 def test_boxes_between_two_cells():
-    """Cells of 0.5: a box of 0.3 at a centre, one of 0.3 and one of 1 half a step away from both, by hand."""
+    """Cells of 0.5: a box of 0.3 at a center, one of 0.3 and one of 1 half a step away from both, by hand."""
     grid = AnchorGrid("fine", 2, 2, (0.5, 0.5), np.ones((1, 2)))
     boxes = np.array([[0.1, 0.1, 0.4, 0.4], [0.35, 0.1, 0.65, 0.4], [0, 0.25 - 0.5, 1, 0.25 + 0.5]])
     assert within_reach([grid], boxes, 0.5)[:, 0].tolist() == [True, False, True]  # 1, 1/11, 3/5
@@ -102,7 +102,7 @@ def test_too_few_boxes_change_nothing():
         ("coco_tiny", ["backbone=vgg16_reduced", "data_shape=300"], 0.05),
     ],
 )
-def test_real_data_sets(shared, name, words, gain):
+def test_real_datasets(shared, name, words, gain):
     found = suggest(network(*words), real_boxes(shared / "data", name), 0.5, seed=0)
     assert found.after.share >= found.before.share + gain
     assert found.after.best.mean() > found.before.best.mean()

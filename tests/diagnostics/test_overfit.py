@@ -28,7 +28,7 @@ def tested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dic
 
 
 @pytest.mark.slow
-def test_the_small_network_learns_eight_pictures_by_heart(tested: Callable[..., dict[str, float]]) -> None:
+def test_the_small_network_learns_eight_images_by_heart(tested: Callable[..., dict[str, float]]) -> None:
     numbers = tested("check.overfit=8")
     assert numbers["map_area"] == pytest.approx(1)
     assert numbers["steps"] <= 300
@@ -37,7 +37,7 @@ def test_the_small_network_learns_eight_pictures_by_heart(tested: Callable[..., 
 def test_a_network_that_cannot(tested: Callable[..., dict[str, float]], tmp_path: Path) -> None:
     """Anchors that meet no object; the exit code is that of data that are not safe to train on."""
     with pytest.raises(
-        UnsafeDataError, match=r"small at 64x64 cannot learn 4 pictures by heart: mAP 0\..* of 4 "
+        UnsafeDataError, match=r"small at 64x64 cannot learn 4 images by heart: mAP 0\..* of 4 "
     ) as told:
         tested("check.overfit=4", "check.steps=4", "check.measure_every=2", "data_shape=64")
     assert told.value.exit_code == 1
@@ -47,5 +47,5 @@ def test_a_network_that_cannot(tested: Callable[..., dict[str, float]], tmp_path
 
 def test_nothing_to_learn(tested: Callable[..., dict[str, float]], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(check, "spread", lambda samples, number: [])
-    with pytest.raises(UserError, match="check.overfit=8: there is no training picture with an object"):
+    with pytest.raises(UserError, match="check.overfit=8: there is no training image with an object"):
         tested("check.overfit=8")

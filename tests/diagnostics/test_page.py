@@ -119,7 +119,7 @@ def test_the_page_needs_nothing_else(report):
     assert not re.search(r"https?:|url\(|@import", text)
 
 
-def test_names_of_the_data_set_are_text_not_markup(report):
+def test_names_of_the_dataset_are_text_not_markup(report):
     text = check_page(report, {"a <title>": np.zeros((20, 30, 3), np.uint8)}).decode()
     assert "&lt;i&gt;elk&lt;/i&gt;" in text
     assert "<i>elk" not in text
@@ -133,7 +133,7 @@ def test_tables_fit_the_terminal(report):
         assert max(map(len, lines)) <= width
     assert "t1.xmlobject2" in "".join("".join(lines).split())  # wherever it was broken
     text = "\n".join(lines)
-    for part in ("<i>elk</i>", "stage3_2_relu", "Boxes that leave their picture", "1600"):
+    for part in ("<i>elk</i>", "stage3_2_relu", "Boxes that leave their image", "1600"):
         assert part in text
 
 

@@ -5,15 +5,15 @@ from ssd.diagnostics.sheet import GAP, draw_batch, draw_sample, grid
 from ssd.utils.sequences import spread
 
 
-def test_a_batch_is_shown_as_pictures_again():
-    pictures = np.random.default_rng(0).integers(0, 256, (3, 100, 100, 3), dtype=np.uint8)
+def test_a_batch_is_shown_as_images_again():
+    images = np.random.default_rng(0).integers(0, 256, (3, 100, 100, 3), dtype=np.uint8)
     label = np.full((3, 2, 6), -1.0)
     label[1, 0] = (1, 0.25, 0.5, 0.75, 1.0, 0)
-    sheet = draw_batch(pictures, label, ("cat", "dog"))
+    sheet = draw_batch(images, label, ("cat", "dog"))
     assert sheet.shape == (200, 3 * 200 + 2 * GAP, 3)
     assert sheet.dtype == np.uint8
     for number, x in ((0, 0), (2, 2 * (200 + GAP))):  # those without objects, pixel by pixel, each twice as large
-        np.testing.assert_array_equal(sheet[::2, x : x + 200 : 2], pictures[number])
+        np.testing.assert_array_equal(sheet[::2, x : x + 200 : 2], images[number])
     second = sheet[:, 200 + GAP : 400 + GAP]
     green = np.argwhere((second == TRUTH).all(axis=2))
     assert (green.min(axis=0).tolist(), green.max(axis=0).tolist()) == ([100, 50], [199, 149])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ssd.data.base import Sample
-from ssd.evaluation.analysis import Analysis, analyse
+from ssd.evaluation.analysis import Analysis, analyze
 from ssd.evaluation.measure import EvalResult
 from ssd.evaluation.thresholds import choose_thresholds
 
@@ -50,7 +50,7 @@ NAMES = ["a <b>", "c&d", "e"]
 
 @pytest.fixture(scope="session")
 def measurement(tmp_path_factory: pytest.TempPathFactory, random_case) -> tuple[EvalResult, Analysis]:
-    folder = tmp_path_factory.mktemp("pictures")
+    folder = tmp_path_factory.mktemp("images")
     truth, found = random_case(4, images=6)
     samples = []
     for index, boxes in enumerate(truth):
@@ -60,4 +60,4 @@ def measurement(tmp_path_factory: pytest.TempPathFactory, random_case) -> tuple[
     found = [rows[np.argsort(-rows[:, 1])].astype(np.float32) for rows in found]
     rules = SimpleNamespace(iou=0.5, coco=True, compat=None)
     measured = EvalResult.of(samples, found, NAMES, rules)
-    return measured, analyse(measured.joined, measured.voc, rules, choose_thresholds(measured.voc, "val", None))
+    return measured, analyze(measured.joined, measured.voc, rules, choose_thresholds(measured.voc, "val", None))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ssd.evaluation import evaluate_coco, evaluate_voc
-from ssd.evaluation.analysis import analyse
+from ssd.evaluation.analysis import analyze
 from ssd.evaluation.matching import join
 from ssd.evaluation.thresholds import choose_thresholds
 
@@ -17,7 +17,7 @@ def of(truth, found, classes=2, threshold=None, coco=False):
     truth, found = ([np.array(rows, float) for rows in lists] for lists in (truth, found))
     voc = evaluate_voc(truth, found, classes)
     rules = SimpleNamespace(iou=0.5, coco=coco)
-    return analyse(join(truth, found, classes), voc, rules, choose_thresholds(voc, "val", threshold))
+    return analyze(join(truth, found, classes), voc, rules, choose_thresholds(voc, "val", threshold))
 
 
 TRUTH = [[[0, *BOX], [0, *FAR]], [[0, *BOX]], np.zeros((0, 6))]

@@ -55,7 +55,7 @@ def test_plot(random_case, classes):
     assert image.shape == (600, 1080, 3)
 
 
-def test_plot_of_many_classes_draws_the_middle_grey(random_case):
+def test_plot_of_many_classes_draws_the_middle_gray(random_case):
     truth, found = random_case(0, images=60, classes=40)
     image = plot_curves(evaluate_voc(truth, found, 40), [f"class {index}" for index in range(40)], range(40))
     assert (image == 204).all(axis=2).any()

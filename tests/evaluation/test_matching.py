@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ssd.data.base import Sample
 from ssd.evaluation import matching
-from ssd.evaluation.analysis import analyse
+from ssd.evaluation.analysis import analyze
 from ssd.evaluation.matching import FALSE_POSITIVE, IGNORED, TRUE_POSITIVE, join
 from ssd.evaluation.measure import EvalResult
 from ssd.evaluation.thresholds import choose_thresholds
@@ -112,7 +112,7 @@ def test_an_analysis_joins_and_matches_once(monkeypatch, random_case):
     samples = [Sample(str(n), Path("x"), 100, 100, boxes.astype(np.float32)) for n, boxes in enumerate(truth)]
     rules = SimpleNamespace(iou=0.5, compat=None, coco=True)
     measured = EvalResult.of(samples, found, ["a", "b", "c"], rules)
-    analyse(measured.joined, measured.voc, rules, choose_thresholds(measured.voc, "val", None))
+    analyze(measured.joined, measured.voc, rules, choose_thresholds(measured.voc, "val", None))
     assert calls == {"detection_table": 1, "ground_truth_table": 1, "most_overlapping": 1}
 
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from ssd.evaluation.matching import join
 from ssd.evaluation.measure import difference_intervals
-from ssd.evaluation.voc import summarise
+from ssd.evaluation.voc import summarize
 
 BOX = [10.0, 10, 50, 50]
 
@@ -15,7 +15,7 @@ def found(images: int, missed: set[int]) -> list[np.ndarray]:
 
 def of_pair(truth, pair, names):
     joined = tuple(join(truth, found, 1) for found in pair)
-    return difference_intervals(joined, lambda drawn: summarise(drawn.matches(0.5)), names)
+    return difference_intervals(joined, lambda drawn: summarize(drawn.matches(0.5)), names)
 
 
 def intervals(images: int, first: set[int], second: set[int]):

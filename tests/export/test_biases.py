@@ -7,7 +7,7 @@ from ssd.export.biases import LEVELS, bias_correct
 from ssd.export.calibration import activations
 from ssd.mxnet_compat import mx
 
-PICTURES = [np.random.default_rng(0).normal(1, 2, (3, 4, 6, 5)).astype(np.float32)]
+IMAGES = [np.random.default_rng(0).normal(1, 2, (3, 4, 6, 5)).astype(np.float32)]
 
 
 def rounded(weight: np.ndarray) -> np.ndarray:
@@ -24,10 +24,10 @@ def test_the_mean_is_that_of_exact_weights(groups: int) -> None:
 
     def mean(params) -> np.ndarray:
         return np.mean(
-            [outputs[0].asnumpy().mean(axis=(0, 2, 3)) for outputs in activations(graph, (params, {}), PICTURES)], 0
+            [outputs[0].asnumpy().mean(axis=(0, 2, 3)) for outputs in activations(graph, (params, {}), IMAGES)], 0
         )
 
-    better = bias_correct(graph, args, {}, PICTURES)
+    better = bias_correct(graph, args, {}, IMAGES)
     np.testing.assert_array_equal(better["conv_weight"].asnumpy(), exact)
     low = {"conv_weight": mx.nd.array(rounded(exact))}
     np.testing.assert_allclose(mean({**better, **low}), mean(args), atol=1e-5)
@@ -37,10 +37,10 @@ def test_the_mean_is_that_of_exact_weights(groups: int) -> None:
 def test_a_convolution_without_bias_stays() -> None:
     graph = mx.sym.Convolution(mx.sym.Variable("data"), num_filter=2, kernel=(1, 1), no_bias=True, name="conv")
     args = {"conv_weight": mx.nd.ones((2, 4, 1, 1))}
-    assert bias_correct(graph, args, {}, PICTURES) == args
+    assert bias_correct(graph, args, {}, IMAGES) == args
 
 
 def test_weights_of_zeros() -> None:
     graph = mx.sym.Convolution(mx.sym.Variable("data"), num_filter=2, kernel=(1, 1), name="conv")
     args = {"conv_weight": mx.nd.zeros((2, 4, 1, 1)), "conv_bias": mx.nd.ones(2)}
-    np.testing.assert_array_equal(bias_correct(graph, args, {}, PICTURES)["conv_bias"].asnumpy(), [1, 1])
+    np.testing.assert_array_equal(bias_correct(graph, args, {}, IMAGES)["conv_bias"].asnumpy(), [1, 1])

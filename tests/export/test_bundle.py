@@ -48,12 +48,12 @@ def bundle(random_model, tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize("compat", ["null", "mxnet_ssd"])
-def test_plain_mxnet_runs_it(random_model, pictures, compat: str, tmp_path: Path) -> None:
+def test_plain_mxnet_runs_it(random_model, images, compat: str, tmp_path: Path) -> None:
     model = random_model("backbone=small", "data_shape=128", f"compat={compat}")
     folder = written(model, tmp_path)
     detector = Detector(model, mx.cpu(), 4)
     raw = replace(model.spec, mean=[0, 0, 0], std=[1, 1, 1])
-    levels = Detector(replace(model, spec=raw), mx.cpu(), 4).preprocess(pictures)
+    levels = Detector(replace(model, spec=raw), mx.cpu(), 4).preprocess(images)
     np.save(tmp_path / "levels.npy", levels)
     command = [sys.executable, "-I", "-c", PLAIN, str(folder), str(tmp_path / "levels.npy"), str(tmp_path / "out.npy")]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=900, check=False)
@@ -65,14 +65,14 @@ def test_plain_mxnet_runs_it(random_model, pictures, compat: str, tmp_path: Path
         np.testing.assert_allclose(found[np.argsort(-found[:, 1], kind="stable")], ours, atol=1e-5)
 
 
-def test_it_comes_back_as_it_was(random_model, bundle: Path, pictures) -> None:
+def test_it_comes_back_as_it_was(random_model, bundle: Path, images) -> None:
     model = random_model("backbone=small", "data_shape=128")
     back = open_model(bundle)
     assert back.spec == model.spec
-    expected = Detector(model, mx.cpu(), 2).predict(pictures)
+    expected = Detector(model, mx.cpu(), 2).predict(images)
     for finished in (False, True):
         for rows, ours in zip(
-            Detector(open_model(bundle, finished), mx.cpu(), 2).predict(pictures), expected, strict=True
+            Detector(open_model(bundle, finished), mx.cpu(), 2).predict(images), expected, strict=True
         ):
             np.testing.assert_allclose(rows, ours, rtol=1e-5, atol=1e-4)
 
@@ -105,10 +105,10 @@ def test_bundles_that_do_not_name_their_averages_keep_what_inference_did(random_
     assert open_model(file.parent).spec.input.antialias == (compat is None)
 
 
-def test_thresholds_of_a_loaded_bundle_can_be_changed(bundle: Path, pictures) -> None:
+def test_thresholds_of_a_loaded_bundle_can_be_changed(bundle: Path, images) -> None:
     model = read_bundle(bundle)
     some = replace(model, spec=replace(model.spec, detection={**model.spec.detection, "keep": 3}))
-    assert [len(rows) for rows in Detector(some, mx.cpu(), 2).predict(pictures)] == [3, 3, 3]
+    assert [len(rows) for rows in Detector(some, mx.cpu(), 2).predict(images)] == [3, 3, 3]
 
 
 def test_what_cannot_be_written(random_model, bundle: Path, tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def test_outliers_are_cut_off():
 
 
 def test_what_cannot_be_calibrated():
-    with pytest.raises(UserError, match="no pictures"):
+    with pytest.raises(UserError, match="no images"):
         ranges({}, "minmax")
     with pytest.raises(UserError, match="not finite"):
         histogram([np.nan])

@@ -9,18 +9,18 @@ from ssd.export.formats import open_graph
 from ssd.graph_passes.fold_batch_norm import fold_batch_norm
 from ssd.mxnet_compat import mx
 
-PICTURES = [np.random.default_rng(0).normal(0, 1, (2, 3, 128, 128)).astype(np.float32)]
+IMAGES = [np.random.default_rng(0).normal(0, 1, (2, 3, 128, 128)).astype(np.float32)]
 
 
-def results(graph, params, pictures=PICTURES):
-    return [[output.asnumpy() for output in outputs] for outputs in activations(graph, params, pictures)]
+def results(graph, params, images=IMAGES):
+    return [[output.asnumpy() for output in outputs] for outputs in activations(graph, params, images)]
 
 
 @pytest.mark.parametrize("backbone", ["small", "mobilenet_025", "densenet_tiny"])
 def test_answers_stay(random_model, backbone: str) -> None:
     model = random_model(f"backbone={backbone}", "data_shape=128")
     graph, args, aux = fold_batch_norm(open_graph(model), model.arg_params, model.aux_params)
-    even = cross_layer_equalize(graph, args, aux, PICTURES)
+    even = cross_layer_equalize(graph, args, aux, IMAGES)
     changed = [name for name, array in args.items() if (array != even[name]).sum().asscalar()]
     assert changed
     for ours, theirs in zip(results(graph, (even, aux)), results(graph, (args, aux)), strict=True):

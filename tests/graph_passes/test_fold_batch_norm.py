@@ -1,4 +1,4 @@
-"""Batch normalisation inside of convolutions."""
+"""Batch normalization inside of convolutions."""
 
 import numpy as np
 import pytest
@@ -73,7 +73,7 @@ def check_input(symbol, folds: bool, **changed):
     for name, value in changed.items():
         next(array for key, array in {**args, **aux}.items() if key.endswith(name))[0] = value
 
-    def normalised(shift, scale):
+    def normalized(shift, scale):
         return (levels - mx.nd.array(shift).reshape((1, -1, 1, 1))) / mx.nd.array(scale).reshape((1, -1, 1, 1))
 
     folded, folded_args, (shift, scale) = fold_input(symbol, (args, aux), MEAN, STD)
@@ -81,8 +81,8 @@ def check_input(symbol, folds: bool, **changed):
     assert folds or folded is symbol
     used = {name: array for name, array in folded_args.items() if name in folded.list_arguments()}
     states = {name: array for name, array in aux.items() if name in folded.list_auxiliary_states()}
-    found = answer(folded, used, states, normalised(shift, scale))
-    for ours, theirs in zip(found, answer(symbol, args, aux, normalised(MEAN, STD)), strict=True):
+    found = answer(folded, used, states, normalized(shift, scale))
+    for ours, theirs in zip(found, answer(symbol, args, aux, normalized(MEAN, STD)), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
@@ -92,7 +92,7 @@ def test_the_scale_of_the_input_goes_into_the_first_convolution(options):
 
 
 @pytest.mark.parametrize("fix_gamma", [True, False])
-def test_a_normalised_input_goes_there_too(fix_gamma):
+def test_a_normalized_input_goes_there_too(fix_gamma):
     norm = mx.sym.BatchNorm(mx.sym.Variable("data"), fix_gamma=fix_gamma, eps=2e-5, name="norm")
     other = mx.sym.Convolution(norm, kernel=(1, 1), num_filter=2, name="other")
     symbol = mx.sym.Group([convolution(norm, pad=(1, 1)), other])

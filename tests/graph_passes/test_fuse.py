@@ -48,7 +48,7 @@ def test_outputs_gradients_and_statistics_stay(words: list[str], grad_req: str) 
     assert changed.list_outputs() == plain.list_outputs()
     found, wanted = results(changed, grad_req), results(plain, grad_req)
     for ours, theirs in zip(found[0], wanted[0], strict=True):
-        np.testing.assert_allclose(ours, theirs, atol=2e-4)  # normalised batches of two cells amplify rounding
+        np.testing.assert_allclose(ours, theirs, atol=2e-4)  # normalized batches of two cells amplify rounding
     for ours, theirs in zip(found[1:], wanted[1:], strict=True):
         for name, array in theirs.items():
             assert np.linalg.norm(ours[name] - array) <= 2e-3 * np.linalg.norm(array) + 1e-6, name

@@ -94,8 +94,8 @@ def test_classes_and_network_are_found_out(symbol: str | None, tmp_path: Path) -
     assert model is not None
     assert model.spec.classes == list(VOC)
     assert (model.spec.height, model.spec.compat) == (128, "mxnet_ssd")
-    picture = np.zeros((90, 120, 3), np.uint8)
-    assert Detector(model, mx.cpu(), 1).predict([picture])[0].shape[1] == 6
+    image = np.zeros((90, 120, 3), np.uint8)
+    assert Detector(model, mx.cpu(), 1).predict([image])[0].shape[1] == 6
 
 
 def test_all_graphs_of_a_network_give_the_same_boxes(tmp_path: Path) -> None:
@@ -105,8 +105,8 @@ def test_all_graphs_of_a_network_give_the_same_boxes(tmp_path: Path) -> None:
         folder.mkdir()
         model = opened(config(small_file(folder, **({"symbol": symbol} if symbol else {})), *NARROW))
         assert model is not None
-        picture = np.random.default_rng(0).integers(0, 256, (128, 128, 3), dtype=np.uint8)
-        found.append(Detector(model, mx.cpu(), 1).predict([picture])[0])
+        image = np.random.default_rng(0).integers(0, 256, (128, 128, 3), dtype=np.uint8)
+        found.append(Detector(model, mx.cpu(), 1).predict([image])[0])
     np.testing.assert_allclose(found[1], found[0], atol=1e-4)
     np.testing.assert_allclose(found[2], found[0], atol=1e-4)
 

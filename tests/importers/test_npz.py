@@ -35,12 +35,12 @@ def state_dict() -> dict[str, np.ndarray]:
     arrays: dict[str, np.ndarray] = {}
     number = 0
 
-    def layer(convolution: str, normalisation: str, shape: tuple[int, ...]) -> None:
+    def layer(convolution: str, normalization: str, shape: tuple[int, ...]) -> None:
         arrays[f"{convolution}.weight"] = rng.normal(0, np.sqrt(2 / np.prod(shape[1:])), shape).astype(np.float32)
         for name in ("weight", "bias", "running_mean"):
-            arrays[f"{normalisation}.{name}"] = rng.normal(0.5, 0.2, shape[0]).astype(np.float32)
-        arrays[f"{normalisation}.running_var"] = rng.uniform(1e-4, 1, shape[0]).astype(np.float32)
-        arrays[f"{normalisation}.num_batches_tracked"] = np.array(7)
+            arrays[f"{normalization}.{name}"] = rng.normal(0.5, 0.2, shape[0]).astype(np.float32)
+        arrays[f"{normalization}.running_var"] = rng.uniform(1e-4, 1, shape[0]).astype(np.float32)
+        arrays[f"{normalization}.num_batches_tracked"] = np.array(7)
 
     for stage, units in enumerate(UNITS, start=1):
         for unit in range(units):
@@ -77,13 +77,13 @@ def test_the_network_computes_what_theirs_would(file: Path) -> None:
     """Its first layers in numpy, with their epsilon, which is a hundredth of ours."""
     symbol = backbone()
     args, aux = load_npz(file, NAMES, symbol)
-    picture = np.random.default_rng(1).normal(0, 1, (1, 3, 4, 4)).astype(np.float32)
+    image = np.random.default_rng(1).normal(0, 1, (1, 3, 4, 4)).astype(np.float32)
     outputs = symbol.get_internals()["conv_1_relu_output"]
-    executor = outputs.simple_bind(mx.cpu(), data=picture.shape, grad_req="null")
+    executor = outputs.simple_bind(mx.cpu(), data=image.shape, grad_req="null")
     executor.copy_params_from(args, aux, allow_extra_params=True)
-    found = executor.forward(data=mx.nd.array(picture))[0].asnumpy()[0]
+    found = executor.forward(data=mx.nd.array(image))[0].asnumpy()[0]
     given = state_dict()
-    padded = np.pad(picture[0], ((0, 0), (1, 1), (1, 1)))
+    padded = np.pad(image[0], ((0, 0), (1, 1), (1, 1)))
     wanted = np.zeros((8, 2, 2))
     for y, x in np.ndindex(2, 2):
         window = padded[:, 2 * y : 2 * y + 3, 2 * x : 2 * x + 3]

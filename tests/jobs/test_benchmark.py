@@ -76,7 +76,7 @@ def test_the_table_of_the_original() -> None:
         (["job.batches=[one]"], "job.batches: one must be"),
         (["job.threads=[-1]"], "job.threads: -1 must be"),
         (["job.backbones=[vgg17]"], "job.backbones: 'vgg17' is none of"),
-        (["job.stage=all"], "job.stage=all: expected forward, boxes, pictures"),
+        (["job.stage=all"], "job.stage=all: expected forward, boxes, images"),
         (["job.rounds=0"], "job.rounds=0: expected more than 0"),
         (["model=somewhere", "job.backbones=[small]"], "leave them out, or model="),
     ],

@@ -22,7 +22,7 @@ def run_folder(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def healthy(tmp_path_factory) -> tuple[Path, Path, str]:
-    """(working folder, VOC folder, what was said) of a check of generated pictures."""
+    """(working folder, VOC folder, what was said) of a check of generated images."""
     folder = tmp_path_factory.mktemp("check")
     done = ssd(folder, "dataset.train=24", "dataset.val=8", "dataset.seed=3", "augment=ssd")
     assert done.returncode == 0, done.stderr
@@ -44,7 +44,7 @@ def test_exit_code_0_for_sound_data(healthy):
         "test": 8,
     }
     page = (run / "check.html").read_text()
-    assert page.count("data:image/jpeg;base64,") == 5  # three splits, two passes of augmented pictures
+    assert page.count("data:image/jpeg;base64,") == 5  # three splits, two passes of augmented images
     assert "augment=ssd" in page
 
 

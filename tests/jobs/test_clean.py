@@ -18,7 +18,7 @@ from ssd.utils.errors import UserError
 
 @pytest.fixture
 def pack(tmp_path, jpeg):
-    """pack(seed): records of two pictures in tmp_path/records/voc."""
+    """pack(seed): records of two images in tmp_path/records/voc."""
     for name in "ab":
         (tmp_path / f"{name}.jpg").write_bytes(jpeg(60, 40))
     box = np.array([[0, 1, 1, 9, 9, 0]], np.float32)

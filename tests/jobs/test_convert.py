@@ -25,7 +25,7 @@ def caffe_files(module_at: Callable[[Path], ModuleType]) -> ModuleType:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
+def images(tmp_path: Path) -> Path:
     folder = tmp_path / "photos"
     folder.mkdir()
     for number in range(2):
@@ -38,13 +38,13 @@ def run_folder(folder: Path) -> Path:
     return max(folder.glob("outputs/convert/*/*"))
 
 
-def test_a_detector_and_its_demo(ssd, tmp_path: Path, pictures: Path, caffe_files: ModuleType) -> None:
+def test_a_detector_and_its_demo(ssd, tmp_path: Path, images: Path, caffe_files: ModuleType) -> None:
     files = caffe_files.mobilenet_ssd(width=8, classes=3, side=160).save(tmp_path)
     (tmp_path / "mean.binaryproto").write_bytes(
         caffe_files.blob(np.random.default_rng(0).uniform(90, 130, (3, 170, 170)), "old")
     )
     words = [f"job.prototxt={files[0]}", f"job.caffemodel={files[1]}", "job.mean=mean.binaryproto", "job.scale=0.017"]
-    done = ssd("job=convert", *words, "job.classes=[cat,dog]", f"source={pictures}", "detection.max_detections=50")
+    done = ssd("job=convert", *words, "job.classes=[cat,dog]", f"source={images}", "detection.max_detections=50")
     assert done.returncode == 0, done.stderr
     run = run_folder(tmp_path)
     assert "conv1/dw/bn" in done.stderr
@@ -56,12 +56,12 @@ def test_a_detector_and_its_demo(ssd, tmp_path: Path, pictures: Path, caffe_file
     assert Detector.load(model).spec.detection["keep"] == 50
     assert Detector.load(model).classes == ["cat", "dog"]
 
-    done = ssd("job=demo", f"model={model}", f"source={pictures}", "job.threshold=0.1")
+    done = ssd("job=demo", f"model={model}", f"source={images}", "job.threshold=0.1")
     assert done.returncode == 0, done.stderr
     assert len(list(tmp_path.glob("outputs/demo/*/*/images/*.png"))) == 2
 
 
-def test_a_classifier(ssd, tmp_path: Path, pictures: Path, caffe_files: ModuleType) -> None:
+def test_a_classifier(ssd, tmp_path: Path, images: Path, caffe_files: ModuleType) -> None:
     net = caffe_files.Net((32, 32))
     net.relu(net.conv("conv", "data", (3, 4), 3, "stride: 2"))
     net.layer("pool", "Pooling", "conv", "pool", "pooling_param { pool: AVE global_pooling: true }")
@@ -69,7 +69,7 @@ def test_a_classifier(ssd, tmp_path: Path, pictures: Path, caffe_files: ModuleTy
     files = net.save(tmp_path)
     (tmp_path / "names.txt").write_text("a\nb\nc\nd\n")
     words = [f"job.prototxt={files[0]}", f"job.caffemodel={files[1]}", "job.classes=names.txt"]
-    done = ssd("job=convert", *words, "job.mean=[123,117,104]", "job.scale=0.02", f"source={pictures}")
+    done = ssd("job=convert", *words, "job.mean=[123,117,104]", "job.scale=0.02", f"source={images}")
     assert done.returncode == 0, done.stderr
     assert "0.png" in done.stderr
     assert "Classifier.load(" in done.stderr

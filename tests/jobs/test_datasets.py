@@ -1,4 +1,4 @@
-"""Data sets chosen on the command line: real ones where they are there, and a format of one's own."""
+"""Datasets chosen on the command line: real ones where they are there, and a format of one's own."""
 
 import contextlib
 import io
@@ -22,7 +22,7 @@ import numpy as np
 from ssd.data import Dataset, Sample
 
 class Mine(Dataset):
-    """One picture per line of a text file: name, width, height, then class and corners."""
+    """One image per line of a text file: name, width, height, then class and corners."""
 
     classes = ("blob", "bar")
 
@@ -32,9 +32,9 @@ class Mine(Dataset):
     def split(self, name: str) -> list[Sample]:
         samples = []
         for line in (self.folder / self.listing).read_text().splitlines():
-            picture, width, height, *box = line.split()
+            image, width, height, *box = line.split()
             boxes = np.array([[*map(float, box), 0]], np.float32) if box else np.zeros((0, 6), np.float32)
-            samples.append(Sample(picture, self.folder / picture, int(width), int(height), boxes))
+            samples.append(Sample(image, self.folder / image, int(width), int(height), boxes))
         return samples
 '''
 
@@ -57,7 +57,7 @@ def test_a_format_of_ones_own(ssd, mine):
     assert done.returncode == 0, done.stderr
     (run,) = mine.glob("outputs/train/small_128_mine/*")
     assert load_model(run).spec.classes == ["blob", "bar"]
-    words = ["job=eval", f"model={run}", "logger=[]"]  # with the data set of the run
+    words = ["job=eval", f"model={run}", "logger=[]"]  # with the dataset of the run
     done = ssd(*words)
     assert done.returncode == 2
     assert "if you trust it, say it yourself: dataset._target_=my_module.Mine" in done.stderr
@@ -101,7 +101,7 @@ REAL = {
 
 
 @pytest.mark.parametrize("name", REAL)
-def test_real_data_sets_train_by_configuration_alone(name, ssd, shared, tmp_path):
+def test_real_datasets_train_by_configuration_alone(name, ssd, shared, tmp_path):
     words = [word.format(shared / "data") for word in REAL[name]]
     done = ssd(*words, *TINY)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""job=demo from the command line: pictures, videos, and what is wrong with them."""
+"""job=demo from the command line: images, videos, and what is wrong with them."""
 
 import json
 import os
@@ -37,12 +37,12 @@ def model(tmp_path_factory: pytest.TempPathFactory, random_weights: Callable[...
 
 @pytest.fixture
 def photos(tmp_path: Path, jpeg: Callable[[int, int], bytes]) -> Path:
-    """Three pictures, a note and a video of five frames, 90x60 at 10 a second."""
+    """Three images, a note and a video of five frames, 90x60 at 10 a second."""
     folder = tmp_path / "photos"
     folder.mkdir()
     for name, size in {"a.jpg": (120, 80), "b.jpg": (64, 64), "c.png": (50, 90)}.items():
         (folder / name).write_bytes(jpeg(*size))
-    (folder / "notes.txt").write_text("no picture")
+    (folder / "notes.txt").write_text("no image")
     film(tmp_path / "film.avi", jpeg, 5)
     return folder
 
@@ -125,7 +125,7 @@ def test_a_broken_video(ssd, model: str, photos: Path, tmp_path: Path) -> None:
     done = ssd("job=demo", f"model={model}", "source=film.avi")
     assert done.returncode == 2
     errors = [line for line in done.stderr.splitlines() if "error" in line.lower()]
-    assert errors == ["error: film.avi: neither a picture nor a video that can be read; it may be damaged or cut short"]
+    assert errors == ["error: film.avi: neither an image nor a video that can be read; it may be damaged or cut short"]
     assert not list(tmp_path.glob("outputs/demo/*/*/videos/*"))
     assert not list(tmp_path.glob("outputs/demo/*/*/detections.json"))
 

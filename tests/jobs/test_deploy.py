@@ -78,10 +78,10 @@ def test_every_format_and_every_job_with_them(ssd, checkpoint: Path, tmp_path: P
     assert "is exported already" in done.stderr.splitlines()[-1]
 
 
-def test_a_data_set_that_does_not_fit(ssd, checkpoint: Path) -> None:
+def test_a_dataset_that_does_not_fit(ssd, checkpoint: Path) -> None:
     done = ssd("job=deploy", f"model={checkpoint}", *SHAPES, "dataset.classes=[circle,star,cross]")
     assert done.returncode == 2
-    assert "choose the data set that fits the model" in done.stderr.splitlines()[-1]
+    assert "choose the dataset that fits the model" in done.stderr.splitlines()[-1]
 
 
 def deploy(*words: str) -> DictConfig:

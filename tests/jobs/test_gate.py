@@ -63,9 +63,9 @@ def write_coco(root: Path, images: Images) -> list[str]:
     for name, data in images.data.items():
         (root / f"{name}.jpg").write_bytes(data)
     for split, members in images.lists.items():
-        pictures = [CocoImage(place, f"{name}.jpg", *images.sizes[name]) for place, name in enumerate(members, start=1)]
+        entries = [CocoImage(place, f"{name}.jpg", *images.sizes[name]) for place, name in enumerate(members, start=1)]
         rows = [images.rows(name) for name in members]
-        text = coco_json.write(pictures, rows, dict(enumerate(CLASSES, start=1)))
+        text = coco_json.write(entries, rows, dict(enumerate(CLASSES, start=1)))
         (root / f"{split}.json").write_text(text)
     return ["dataset=coco", *(f"dataset.splits.{split}={{annotations:{split}.json,images:.}}" for split in SPLITS)]
 

@@ -15,7 +15,7 @@ def test_training_finds_what_was_prepared(ssd, tmp_path):
     told = report(tmp_path)
     assert told["classes"] == ["circle", "rectangle", "triangle"]
     assert [split["images"] for split in told["splits"].values()] == [12, 5]
-    assert "test has the pictures of val" in done.stderr
+    assert "test has the images of val" in done.stderr
     assert told["splits"]["train"]["objects"] >= 12
     packed = sorted(tmp_path.glob("outputs/records/shapes/*-*"))
     assert [path.name.partition("-")[0] for path in packed] == ["train", "val"]
@@ -27,7 +27,7 @@ def test_training_finds_what_was_prepared(ssd, tmp_path):
     assert (packed[0] / "train.rec").stat().st_mtime_ns == stamp
 
 
-def test_smaller_pictures_for_both(ssd, tmp_path):
+def test_smaller_images_for_both(ssd, tmp_path):
     small = "training.max_side=64"
     done = ssd("job=prepare", "job.splits=[train]", small, *TINY)
     assert done.returncode == 0, done.stderr

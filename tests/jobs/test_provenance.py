@@ -68,7 +68,9 @@ def test_a_git_that_hangs_is_done_without(repository: Path, monkeypatch: pytest.
 
 def test_facts_of_a_run() -> None:
     cfg = compose(["dataset.classes=[circle]"])
-    found = gather_provenance(cfg, {"train": SAMPLES, "val": []}, {"train": [Problem("unusable", "a.xml", None, "not XML")]})
+    found = gather_provenance(
+        cfg, {"train": SAMPLES, "val": []}, {"train": [Problem("unusable", "a.xml", None, "not XML")]}
+    )
     assert found["dataset.name"] == "shapes"
     assert found["dataset.hash.train"] == fingerprint(SAMPLES, ["circle"])
     assert (found["dataset.images.train"], found["dataset.images.val"]) == ("1", "0")

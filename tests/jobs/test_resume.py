@@ -240,7 +240,7 @@ def test_what_contradicts_is_named(words: list[str], part: str, run: Train, tmp_
     assert "\n" not in str(error.value)
 
 
-def test_other_pictures_under_the_same_name(run: Train, tmp_path: Path) -> None:
+def test_other_images_under_the_same_name(run: Train, tmp_path: Path) -> None:
     with pytest.raises(InterruptedRun):
         run("run", stop_at=1)
     first = sorted(tmp_path.glob("outputs/datasets/*/ImageSets/Main/train.txt"))[0]
@@ -272,7 +272,7 @@ def test_a_loss_that_is_not_finite_stops_or_is_skipped(
 ) -> None:
     spoiled(7)
     with pytest.raises(
-        UserError, match=r"the loss is not finite .* in epoch 2, step 7; pictures: .*\.jpg.*; saved after step 6; "
+        UserError, match=r"the loss is not finite .* in epoch 2, step 7; images: .*\.jpg.*; saved after step 6; "
     ):
         run("run")
     spoiled(7)
@@ -323,7 +323,7 @@ OUT_OF_MEMORY = mx.base.MXNetError(
 @pytest.mark.parametrize(
     ("place", "error", "raised", "line"),
     [
-        ("loader", UserError("picture 3 is gone"), UserError, "picture 3 is gone; saved after step 5; go on with: "),
+        ("loader", UserError("image 3 is gone"), UserError, "image 3 is gone; saved after step 5; go on with: "),
         ("forward", MemoryError(), UserError, "memory is exhausted (MemoryError); saved after step 5; go on with: "),
         ("forward", OUT_OF_MEMORY, UserError, "cudaMalloc failed: out of memory); saved after step 5; go on with: "),
         (
@@ -346,7 +346,7 @@ def test_whatever_ends_a_training_saves_first(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """forward: when the statistics of batch normalisations have changed already, and random numbers were drawn."""
+    """forward: when the statistics of batch normalizations have changed already, and random numbers were drawn."""
     words = ["head=ssd_bn", "training.ema=0.9"]
     whole = run("whole", *words)
     calls = 0
@@ -411,11 +411,11 @@ def test_what_fails_in_a_validation_costs_the_validation_only(run: Train, monkey
     def fails(*arguments: Any) -> Any:
         calls.append(arguments)
         if len(calls) == 2:
-            raise UserError("a picture of val is gone")
+            raise UserError("an image of val is gone")
         return evaluate(*arguments)
 
     monkeypatch.setattr(train, "measure", fails)
-    with pytest.raises(UserError, match=r"a picture of val is gone; saved after step 8; go on with: .* resume=parts"):
+    with pytest.raises(UserError, match=r"an image of val is gone; saved after step 8; go on with: .* resume=parts"):
         run("parts")
     assert_same(whole, run("parts", resume=True))
 

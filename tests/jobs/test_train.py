@@ -18,7 +18,7 @@ TINY = ["dataset.train=16", "dataset.val=4", "batch_size=4", "epochs=1", "logger
 
 @pytest.fixture
 def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """Trains with the given words on a few generated pictures; returns the run directory."""
+    """Trains with the given words on a few generated images; returns the run directory."""
     monkeypatch.chdir(tmp_path)
 
     def run(*words: str) -> Path:
@@ -78,7 +78,7 @@ def test_a_model_of_other_classes_is_taken_over(trained: Callable[..., Path]) ->
     for name in ("triangle", "circle"):
         before, after = (ap[f"ap_area/{name}"] for ap in aps)
         assert before > 0.1
-        assert after > before / 2  # on other pictures
+        assert after > before / 2  # on other images
 
 
 def test_a_run_can_be_repeated_from_its_own_configuration(trained: Callable[..., Path]) -> None:

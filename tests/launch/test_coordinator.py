@@ -99,8 +99,8 @@ def test_a_lost_member_ends_the_waiting(lead: Coordinator, lines: dict[str, Chan
 
 
 def test_a_member_says_why_it_cannot_go_on(lead: Coordinator, lines: dict[str, Channel]) -> None:
-    lines["worker 1"].send({"error": "x.jpg is no picture"})
-    with pytest.raises(LostWorkerError, match=r"worker 1 \(here, process 7\): x.jpg is no picture"):
+    lines["worker 1"].send({"error": "x.jpg is no image"})
+    with pytest.raises(LostWorkerError, match=r"worker 1 \(here, process 7\): x.jpg is no image"):
         lead.wait(forever)
 
 
@@ -157,7 +157,9 @@ def test_the_key_of_a_slurm_job_lies_in_its_folder_only_until_all_have_come(tmp_
 
 def test_a_signal_while_members_are_waited_for_leaves_no_key_behind(tmp_path: Path) -> None:
     secret = Secret(None, tmp_path / "shared" / "x.key")
-    lead = Coordinator(cluster_config(compose(WORDS)), Plan(2, 1, "127.0.0.1", free_port(), secret, [], [Node(WORKER, 1)]))
+    lead = Coordinator(
+        cluster_config(compose(WORDS)), Plan(2, 1, "127.0.0.1", free_port(), secret, [], [Node(WORKER, 1)])
+    )
 
     def interrupt() -> None:
         while not secret.file or not secret.file.exists():
@@ -299,7 +301,7 @@ def test_a_member_that_cannot_start(monkeypatch: pytest.MonkeyPatch) -> None:
         pass
 
 
-def test_more_workers_than_pictures() -> None:
+def test_more_workers_than_images() -> None:
     with (
         pytest.raises(UserError, match="expected at least the number of devices of all workers"),
         launch_cluster(cluster_config(compose(["cluster=local", "batch_size=1"]))),

@@ -23,7 +23,7 @@ WORDS = [
 ]  # fmt: skip
 NAMES_CODE = ["backbone.network={_target_: plain_network.build, filters: [8, 8, 16, 16]}"]
 WORDS += NAMES_CODE
-# Without BatchNorm, whose statistics are of the pictures of one worker.
+# Without BatchNorm, whose statistics are of the images of one worker.
 NETWORK = """
 from ssd.mxnet_compat import mx
 

@@ -32,8 +32,8 @@ def random_answer(seed, anchors=60, classes=3, images=1):
     logits[:, 0] += rng.uniform(-1, 3)
     logits = np.round(logits, rng.integers(0, 4))
     prob = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    centre, side = rng.uniform(0.2, 0.8, (images, anchors, 2)), rng.uniform(0.05, 0.6, (images, anchors, 2))
-    boxes = np.clip(np.concatenate([centre - side / 2, centre + side / 2], axis=2), 0, 1)
+    center, side = rng.uniform(0.2, 0.8, (images, anchors, 2)), rng.uniform(0.05, 0.6, (images, anchors, 2))
+    boxes = np.clip(np.concatenate([center - side / 2, center + side / 2], axis=2), 0, 1)
     return prob.astype(np.float32), boxes.astype(np.float32)
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from ssd.evaluation.report_matrix import MOST_CLASSES, confusion_matrix
-from ssd.report.svg import Axis, Line, bars, colour, line_chart
+from ssd.report.svg import Axis, Line, bars, color, line_chart
 
 
 @pytest.mark.parametrize(
@@ -38,8 +38,8 @@ def test_lines_names_and_gaps():
     assert "nan" not in svg
 
 
-def test_colours_differ():
-    assert len({colour(index) for index in range(20)}) == 20
+def test_colors_differ():
+    assert len({color(index) for index in range(20)}) == 20
 
 
 def test_bars_are_relative_to_the_longest_and_never_negative():

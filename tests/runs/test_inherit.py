@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from ssd.config.compose import compose
-from ssd.config.overrides import in_grammar, normalise
+from ssd.config.overrides import in_grammar, normalize
 from ssd.config.paths import CONF
 from ssd.runs.inherit import inherit
 from ssd.utils.errors import UserError
@@ -31,7 +31,7 @@ def run(tmp_path: Path) -> Callable[..., Path]:
         folder = tmp_path / "a=b"
         (folder / ".hydra").mkdir(parents=True)
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            cfg = hydra_compose("config", overrides=normalise(words), return_hydra_config=True)
+            cfg = hydra_compose("config", overrides=normalize(words), return_hydra_config=True)
         choices = OmegaConf.to_container(cfg.hydra.runtime.choices)
         OmegaConf.save({"hydra": {"runtime": {"choices": choices}}}, folder / ".hydra" / "hydra.yaml")
         OmegaConf.set_struct(cfg, False)
@@ -57,13 +57,13 @@ def trained(run: Callable[..., Path]) -> Callable[..., Path]:
 
 def tuned(weights: Path, *words: str) -> Any:
     """The configuration of experiments=finetune from a model."""
-    return compose(inherit(normalise(["experiments=finetune", f"init.weights={weights}", *words])))
+    return compose(inherit(normalize(["experiments=finetune", f"init.weights={weights}", *words])))
 
 
 def measured(run: Path, *words: str, job: str = "eval") -> Any:
-    """The data set of job=eval of a run."""
+    """The dataset of job=eval of a run."""
     return OmegaConf.to_container(
-        compose(inherit(normalise([f"job={job}", f"model={run}", *words]))).dataset, resolve=True
+        compose(inherit(normalize([f"job={job}", f"model={run}", *words]))).dataset, resolve=True
     )
 
 
@@ -72,7 +72,7 @@ def measured(run: Path, *words: str, job: str = "eval") -> Any:
     [
         [],
         ["dataset.val=7", "dataset.classes=[star,cross]"],
-        ["dataset=voc", "dataset.root='my pictures'", "+dataset.mine=1", "epochs=3"],
+        ["dataset=voc", "dataset.root='my images'", "+dataset.mine=1", "epochs=3"],
         ["experiments=bccd", "dataset.root=cells"],
         ["experiments=bccd", "dataset.root=cells", "dataset.splits.val=[some]", "data_shape=512"],
         ["experiments=coco_mobilenet_512", "dataset.holdout.val=0.3"],
@@ -82,13 +82,13 @@ def measured(run: Path, *words: str, job: str = "eval") -> Any:
     ],
 )
 @pytest.mark.parametrize("job", ["eval", "deploy"])
-def test_the_data_set_of_the_run_is_measured(words: list[str], job: str, run: Callable[..., Path]) -> None:
+def test_the_dataset_of_the_run_is_measured(words: list[str], job: str, run: Callable[..., Path]) -> None:
     task = [word for word in words if not word.startswith("hydra.")]
     expected = OmegaConf.to_container(compose(task).dataset, resolve=True)
     assert measured(run(*words), job=job) == expected
 
 
-def test_no_more_of_a_recipe_is_taken_over_than_its_data_set(run: Callable[..., Path]) -> None:
+def test_no_more_of_a_recipe_is_taken_over_than_its_dataset(run: Callable[..., Path]) -> None:
     folder = run("experiments=sweep_grid", "epochs=3")
     cfg = compose(words := inherit(["job=eval", f"model='{folder}'"]))
     assert (cfg.job.name, cfg.epochs) == ("eval", compose([]).epochs)
@@ -125,12 +125,12 @@ def test_other_jobs_and_models_inherit_nothing(run: Callable[..., Path], tmp_pat
 
 def test_of_an_older_run_its_words_count(tmp_path: Path) -> None:
     (tmp_path / ".hydra").mkdir()
-    (tmp_path / ".hydra" / "overrides.yaml").write_text("- dataset=voc\n- epochs=3\n- dataset.root='my pictures'\n")
+    (tmp_path / ".hydra" / "overrides.yaml").write_text("- dataset=voc\n- epochs=3\n- dataset.root='my images'\n")
     words = ["job=eval", f"model={tmp_path}"]
-    assert inherit(words) == ["dataset=voc", "dataset.root='my pictures'", *words]
+    assert inherit(words) == ["dataset=voc", "dataset.root='my images'", *words]
 
 
-def test_a_data_set_that_is_gone_is_told(run: Callable[..., Path]) -> None:
+def test_a_dataset_that_is_gone_is_told(run: Callable[..., Path]) -> None:
     folder = run("experiments=bccd")
     file = folder / ".hydra" / "hydra.yaml"
     file.write_text(file.read_text().replace("dataset: voc", "dataset: mine"))
@@ -193,14 +193,14 @@ def test_only_where_it_is_asked_for(trained: Callable[..., Path], tmp_path: Path
         ["experiments=finetune", f"init.weights={tmp_path}/nowhere"],
         ["experiments=finetune"],
     ):
-        assert inherit(normalise(words)) == normalise(words)
+        assert inherit(normalize(words)) == normalize(words)
     asked = ["init.mode=pretrained", "init.network=weights", f"init.weights={folder}"]
-    assert compose(inherit(normalise(asked))).backbone.name == "mobilenet_025"
+    assert compose(inherit(normalize(asked))).backbone.name == "mobilenet_025"
 
 
 def test_a_sweep_over_models_of_one_network(trained: Callable[..., Path], checkpoint: Path) -> None:
     folder = trained("data_shape=64")
-    words = normalise(["experiments=finetune", f"init.weights='{folder}','{checkpoint}'", "seed=1,2"])
+    words = normalize(["experiments=finetune", f"init.weights='{folder}','{checkpoint}'", "seed=1,2"])
     assert "data_shape.height=64" in inherit(words)
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(compose(["data_shape=128"]), resolve=True))
     with pytest.raises(UserError, match="have different networks"):

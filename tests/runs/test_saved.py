@@ -124,7 +124,7 @@ def test_what_words_of_a_run_say_of_hydra_and_downloads_is_not_used_again(word: 
 
 @pytest.mark.parametrize("words", [["batch_size=4"], ["logger=[csv,mlflow]"], ["+dataset.x=1"], ["~logger.mlflow"],
                                    ["dataset=concat", "+dataset@dataset.parts.a=voc07"], ["data_shape='512'"],
-                                   ["dataset.root='my pictures'"], ["optimizer.final=${optimizer.learning_rate}"],
+                                   ["dataset.root='my images'"], ["optimizer.final=${optimizer.learning_rate}"],
                                    ["logger.csv._target_=ssd.tracking.files.StepsCsv"]])  # fmt: skip
 def test_ordinary_words_are_used_again(words: list[str]) -> None:
     with confined([]):

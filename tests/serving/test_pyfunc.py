@@ -21,7 +21,7 @@ from mlflow.models import Model
 
 from ssd.detection import Detector
 from ssd.serving import pyfunc
-from ssd.serving.pyfunc import PictureError, requirements, save
+from ssd.serving.pyfunc import ImageError, requirements, save
 
 SERVING = {"threshold": 0.0, "request_pixels": 1_000_000}
 
@@ -111,7 +111,7 @@ def test_a_score_that_was_copied_keeps_its_detection(saved: Path) -> None:
 def test_parameters_that_make_no_sense(saved: Path, params: dict[str, Any], message: str) -> None:
     model = mlflow.pyfunc.load_model(str(saved))
     for predict in (model.predict, pyfunc._load_pyfunc(str(saved / "data" / "checkpoint")).predict):
-        with pytest.raises(PictureError) as caught:
+        with pytest.raises(ImageError) as caught:
             predict(pngs(1), params=params)
         assert json.loads(caught.value.serialize_as_json())["message"] == message
 
@@ -125,7 +125,7 @@ def test_too_many_pixels_in_one_request_are_refused_before_any_is_decoded(
     text = base64.b64encode(png.tobytes()).decode()
     monkeypatch.setattr("ssd.serving.requests.decode", None)
     for third in (png.tobytes(), text, np.zeros((1, 1, 3), np.uint8), [[[0, 0, 0]]]):
-        with pytest.raises(PictureError) as caught:
+        with pytest.raises(ImageError) as caught:
             model.predict([png.tobytes(), text, third])
         assert json.loads(caught.value.serialize_as_json())["message"].startswith("3 images have 1")
     assert "at most 1 million are looked at (deploy.request_pixels)" in str(caught.value)
@@ -180,13 +180,13 @@ def test_only_json_is_decoded(saved: Path, monkeypatch: pytest.MonkeyPatch, kind
 
 def test_errors_are_one_line_and_the_fault_of_the_request(saved: Path) -> None:
     model = mlflow.pyfunc.load_model(str(saved))
-    with pytest.raises(PictureError) as caught:
+    with pytest.raises(ImageError) as caught:
         model.predict([pngs(1)[0], b"GIF89a"])
     assert caught.value.get_http_status_code() == 400
     caught.value.message = "what MLflow's server makes of it"
     assert json.loads(caught.value.serialize_as_json()) == {
         "error_code": "INVALID_PARAMETER_VALUE",
-        "message": "picture 1: the image file is no JPEG, PNG, BMP or WebP",
+        "message": "image 1: the image file is no JPEG, PNG, BMP or WebP",
     }
 
 
@@ -309,13 +309,13 @@ def test_it_serves(served: Ask, detector: Detector) -> None:
 
     huge = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + (20_000).to_bytes(4, "big") * 2 + b"\x08\2\0\0\0"
     for wrong, message in [
-        (["%%"], "picture 0: the text is not base64 of an image file"),
-        ([inputs[0], "aGVsbG8="], "picture 1: the image file is no JPEG, PNG, BMP or WebP"),
-        ([inputs[0][:400]], "picture 0: "),
-        ([[[1, 2], [3, 4]]], "picture 0: 1x2x2 is no picture"),
-        ([base64.b64encode(huge).decode()], "picture 0: 20000x20000 pixels are too many"),
-        (inputs[:1] * 65, "65 pictures are too many"),
-        ([], "there is no picture in the request"),
+        (["%%"], "image 0: the text is not base64 of an image file"),
+        ([inputs[0], "aGVsbG8="], "image 1: the image file is no JPEG, PNG, BMP or WebP"),
+        ([inputs[0][:400]], "image 0: "),
+        ([[[1, 2], [3, 4]]], "image 0: 1x2x2 is no image"),
+        ([base64.b64encode(huge).decode()], "image 0: 20000x20000 pixels are too many"),
+        (inputs[:1] * 65, "65 images are too many"),
+        ([], "there is no image in the request"),
     ]:
         status, error = served(json.dumps({"inputs": wrong}).encode())
         assert status == 400
@@ -334,7 +334,7 @@ def test_it_serves(served: Ask, detector: Detector) -> None:
     ]:
         status, error = served(json.dumps({"inputs": inputs, **field}).encode())
         assert (status, error["message"]) == (400, message)
-    for nonsense in (b"", b"{", b'{"pictures": []}', b'{"inputs": ["x"], "params": {"threshold": "high"}}'):
+    for nonsense in (b"", b"{", b'{"images": []}', b'{"inputs": ["x"], "params": {"threshold": "high"}}'):
         assert served(nonsense)[0] == 400
 
     image = inputs[0]
@@ -349,8 +349,8 @@ def test_it_serves(served: Ask, detector: Detector) -> None:
         (b"[" * deep, "the request is nested too deeply"),
         (b'{"inputs": ' + b"[" * deep + b"]" * deep + b"}", "the request is nested too deeply"),
         (b'{"inputs": ' + b'{"image":' * deep + b"1" + b"}" * deep + b"}", "the request is nested too deeply"),
-        (b'{"inputs": ' + b"[" * 700 + b"]" * 700 + b"}", "picture 0: "),
-        (b'{"inputs": ' + b'{"image":' * 700 + b"1" + b"}" * 701, "int is no form of pictures"),
+        (b'{"inputs": ' + b"[" * 700 + b"]" * 700 + b"}", "image 0: "),
+        (b'{"inputs": ' + b'{"image":' * 700 + b"1" + b"}" * 701, "int is no form of images"),
         (b'{"inputs": [1' + b"0" * 5000 + b"]}", "the request holds a number of thousands of digits"),
         (
             b'{"inputs": ["' + image.encode(),
@@ -359,7 +359,7 @@ def test_it_serves(served: Ask, detector: Detector) -> None:
         (b'{"inputs": ["\xff"]}', "the request is not JSON (no UTF-8 text)"),
         (json.dumps([image]).encode(), "the request is a list, expected {'inputs': [images]}"),
         (json.dumps({"inputs": [image], "params": [image]}).encode(), "params is a list, expected {'threshold': 0.5}"),
-        (json.dumps({"inputs": [[[[image, 1, 2]]]]}).encode(), "picture 0: its values must be whole"),
+        (json.dumps({"inputs": [[[[image, 1, 2]]]]}).encode(), "image 0: its values must be whole"),
     ]:
         status, error = served(body)
         assert (status, error["message"][: len(message)]) == (400, message)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ssd.serving import requests as module
-from ssd.serving.requests import PICTURES_AT_MOST, pictures, to_array
+from ssd.serving.requests import IMAGES_AT_MOST, images, to_array
 from ssd.utils.errors import UserError
 
 IMAGE = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3)
@@ -34,7 +34,7 @@ TEXT = base64.b64encode(PNG).decode()
     ],
     ids=lambda item: type(item).__name__,
 )
-def test_every_form_of_one_picture(item):
+def test_every_form_of_one_image(item):
     array = to_array(item, "it")
     np.testing.assert_array_equal(array, IMAGE)
     assert array.dtype == np.uint8
@@ -53,32 +53,32 @@ def test_every_form_of_one_picture(item):
     {"image": [PNG, TEXT]},
     [{"image": PNG}, {"image": IMAGE}],
 ])  # fmt: skip
-def test_every_form_of_two_pictures(given):
-    items = pictures(given)
+def test_every_form_of_two_images(given):
+    items = images(given)
     assert len(items) == 2
     for item in items:
         np.testing.assert_array_equal(to_array(item, "it"), IMAGE)
 
 
 @pytest.mark.parametrize("given", [PNG, TEXT, IMAGE, IMAGE.tolist(), {"image": PNG}, {"image": IMAGE}])
-def test_a_picture_alone_is_a_list_of_one(given):
-    (item,) = pictures(given)
+def test_a_image_alone_is_a_list_of_one(given):
+    (item,) = images(given)
     np.testing.assert_array_equal(to_array(item, "it"), IMAGE)
 
 
 @pytest.mark.parametrize(("given", "message"), [
-    ([], "no picture in the request"),
+    ([], "no image in the request"),
     ({}, "no key 'image' among none"),
-    ({"picture": TEXT}, "no key 'image' among 'picture'"),
-    ([{"picture": TEXT}], "no key 'image'"),
+    ({"image": TEXT}, "no key 'image' among 'image'"),
+    ([{"image": TEXT}], "no key 'image'"),
     (pd.DataFrame({"a": [1], "b": [2]}), "no column 'image' among 'a', 'b'"),
     (3, "int is no form"),
     (None, "NoneType is no form"),
-    ([TEXT] * (PICTURES_AT_MOST + 1), "65 pictures are too many"),
+    ([TEXT] * (IMAGES_AT_MOST + 1), "65 images are too many"),
 ])  # fmt: skip
-def test_requests_without_pictures(given, message):
+def test_requests_without_images(given, message):
     with pytest.raises(UserError, match=message) as caught:
-        pictures(given)
+        images(given)
     assert "\n" not in str(caught.value)
 
 
@@ -89,33 +89,33 @@ def test_requests_without_pictures(given, message):
     ("", "is empty"),
     (b"", "is empty"),
     (b"GIF89a", "is no JPEG"),
-    (PNG[:-20], "picture 7"),
-    (np.zeros((4, 5), np.uint8), "4x5 is no picture"),
-    (np.zeros((4, 5, 4), np.uint8), "4x5x4 is no picture"),
-    (np.zeros((0, 5, 3), np.uint8), "is no picture"),
-    ([[[1, 2], [3]]], "1x2 is no picture"),
-    ([["a"]], "is no picture"),
-    (None, "NoneType is no picture"),
-    ({}, "dict is no picture"),
+    (PNG[:-20], "image 7"),
+    (np.zeros((4, 5), np.uint8), "4x5 is no image"),
+    (np.zeros((4, 5, 4), np.uint8), "4x5x4 is no image"),
+    (np.zeros((0, 5, 3), np.uint8), "is no image"),
+    ([[[1, 2], [3]]], "1x2 is no image"),
+    ([["a"]], "is no image"),
+    (None, "NoneType is no image"),
+    ({}, "dict is no image"),
     (np.zeros((4, 5, 3)), "whole numbers 0..255"),
     (np.full((4, 5, 3), 256), "whole numbers 0..255"),
     (np.full((4, 5, 3), -1), "whole numbers 0..255"),
     (np.full((1, 2, 3), "a"), "whole numbers 0..255"),
 ])  # fmt: skip
-def test_what_is_no_picture_is_told_in_one_line(item, message):
+def test_what_is_no_image_is_told_in_one_line(item, message):
     with pytest.raises(UserError, match=message) as caught:
-        to_array(item, "picture 7")
-    assert str(caught.value).startswith("picture 7: ")
+        to_array(item, "image 7")
+    assert str(caught.value).startswith("image 7: ")
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 200
 
 
-def test_pictures_that_are_too_large_are_refused_before_they_are_decoded(monkeypatch):
+def test_images_that_are_too_large_are_refused_before_they_are_decoded(monkeypatch):
     monkeypatch.setattr(module, "PIXELS_AT_MOST", 19)
     monkeypatch.setattr(module, "decode", None)
     for item in (PNG, TEXT, IMAGE):
-        with pytest.raises(UserError, match="picture 7: 5x4 pixels are too many"):
-            to_array(item, "picture 7")
+        with pytest.raises(UserError, match="image 7: 5x4 pixels are too many"):
+            to_array(item, "image 7")
 
 
 json_values = st.recursive(
@@ -126,7 +126,7 @@ json_values = st.recursive(
 
 def complaint(value) -> str:
     try:
-        for item in pictures(value):
+        for item in images(value):
             assert to_array(item, "it").dtype == np.uint8
     except UserError as error:
         return str(error)
@@ -134,28 +134,28 @@ def complaint(value) -> str:
 
 
 @given(json_values)
-def test_anything_is_a_picture_or_one_line(value):
+def test_anything_is_a_image_or_one_line(value):
     assert "\n" not in complaint(value)
 
 
 @pytest.mark.parametrize("form", [PNG, TEXT, IMAGE, IMAGE.tolist()])
 def test_pixels_of_a_request_are_counted_without_decoding(form, monkeypatch):
     monkeypatch.setattr(module, "decode", None)
-    assert len(pictures([form, PNG], budget=40)) == 2
+    assert len(images([form, PNG], budget=40)) == 2
     with pytest.raises(UserError, match="^2 images have .* million pixels together, too many for one request"):
-        pictures([form, PNG], budget=39)
+        images([form, PNG], budget=39)
 
 
 def test_a_long_text_among_values_takes_no_memory():
     rows = [[["x" * 1_000_000, "", ""]], *[[["", "", ""]]] * 1000]
     tracemalloc.start()
-    with pytest.raises(UserError, match=r"^picture 0: its values must be whole numbers 0\.\.255$"):
-        to_array(rows, "picture 0")
+    with pytest.raises(UserError, match=r"^image 0: its values must be whole numbers 0\.\.255$"):
+        to_array(rows, "image 0")
     assert tracemalloc.get_traced_memory()[1] < 1_000_000
     tracemalloc.stop()
 
 
 @pytest.mark.parametrize("value", [True, 0.5, 10**400, -(10**400), None, [1]])
 def test_values_that_are_no_levels(value):
-    with pytest.raises(UserError, match="^picture 0: "):
-        to_array([[[1, 2, value]]], "picture 0")
+    with pytest.raises(UserError, match="^image 0: "):
+        to_array([[[1, 2, value]]], "image 0")

@@ -54,9 +54,9 @@ def test_the_files(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert len({len(line) for line in table}) == 1  # in columns, as text too
     assert "0.55 M" in table[3]
     assert all(line in caplog.text for line in table)
-    picture = cv2.imread(str(folder / "leaderboard.png"))
-    assert picture.shape[1] == 11 * 120
-    assert picture.std() > 10
+    image = cv2.imread(str(folder / "leaderboard.png"))
+    assert image.shape[1] == 11 * 120
+    assert image.std() > 10
 
 
 def metrics_of(value: float, split: str = "val", images: int = 90, **test: float) -> str:
@@ -125,5 +125,5 @@ def test_many_long_names_and_reasons_stay_readable(job: Job, tmp_path: Path) -> 
     for number in range(60, 90):
         job(number, [f"a={number}"], state=FAILED, reason="y" * 290)
     assert make_leaderboard(tmp_path) == 30
-    picture = cv2.imread(str(tmp_path / "leaderboard.png"))
-    assert picture.shape[0] < 3000
+    image = cv2.imread(str(tmp_path / "leaderboard.png"))
+    assert image.shape[0] < 3000

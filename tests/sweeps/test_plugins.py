@@ -59,7 +59,7 @@ def test_mistakes_end_a_sweep_in_one_line(words: list[str], part: str, start: Ca
     assert len(said.splitlines()) == 1
 
 
-def test_what_is_not_installed_is_recognised() -> None:
+def test_what_is_not_installed_is_recognized() -> None:
     assert lacks_plugin(ModuleNotFoundError("No module named 'optuna'", name="optuna"))
     assert lacks_plugin(RuntimeError("Unknown plugin class : 'hydra_plugins.hydra_joblib_launcher.x.JoblibLauncher'"))
     wrapped = ValueError("Error in call to target")

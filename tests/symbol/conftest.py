@@ -30,7 +30,7 @@ def configure() -> Configure:
 
 @pytest.fixture(scope="session")
 def anchors_of() -> Callable[[mx.sym.Symbol, DictConfig], np.ndarray]:
-    """Anchors [N, 4] of a graph, on an empty picture."""
+    """Anchors [N, 4] of a graph, on an empty image."""
 
     def anchors(symbol: mx.sym.Symbol, cfg: DictConfig) -> np.ndarray:
         node = symbol.get_internals()["multibox_anchors_output"]

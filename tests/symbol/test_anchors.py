@@ -16,9 +16,9 @@ from ssd.symbol.anchors import AnchorGrid, anchor_grids, best_ious
         ("small", "[128,256]", None),
         ("small", 512, None),
         ("vgg16_reduced", 300, None),  # steps in pixels
-        ("vgg16_reduced", "[300,512]", None),  # a last map of other proportions than the picture
+        ("vgg16_reduced", "[300,512]", None),  # a last map of other proportions than the image
         ("vgg16_reduced", "[300,512]", "mxnet_ssd"),
-        ("vgg16_reduced", 512, "mxnet_ssd"),  # anchors outside of the picture
+        ("vgg16_reduced", 512, "mxnet_ssd"),  # anchors outside of the image
         ("resnet50", 512, None),
         ("mobilenet_025", "[160,96]", None),
     ],

@@ -56,8 +56,8 @@ def _argument_shapes(symbol):
 
 @pytest.mark.parametrize("compat", [None, "mxnet_ssd"])
 @pytest.mark.parametrize("backbone", ["resnet50", "mobilenet_025", "densenet121"])
-def test_normalised_head(backbone: str, compat: str | None) -> None:
-    """Extra layers normalise, and the backbone's maps come after normalisation and ReLU, also with compat."""
+def test_normalized_head(backbone: str, compat: str | None) -> None:
+    """Extra layers normalize, and the backbone's maps come after normalization and ReLU, also with compat."""
     cfg = compose([f"backbone={backbone}", "data_shape=300", "head=ssd_bn", f"compat={compat or 'null'}"])
     graph = build_train(cfg, 2)
     names = {*graph.list_arguments(), *graph.list_auxiliary_states()}
@@ -70,7 +70,7 @@ def test_normalised_head(backbone: str, compat: str | None) -> None:
     assert all("relu" in source for source in cfg.head.from_layers if source)
 
 
-def test_weights_of_normalised_extra_layers_start_for_relus() -> None:
+def test_weights_of_normalized_extra_layers_start_for_relus() -> None:
     module = mx.mod.Module(build_train(compose(["head=ssd_bn"]), 2), label_names=("label",))
     module.bind([("data", (1, 3, 128, 128))], [("label", (1, 2, 6))])
     module.init_params(mx.init.Xavier())

@@ -14,7 +14,7 @@ LABEL = np.array(
 
 
 @pytest.fixture
-def picture() -> np.ndarray:
+def pixels() -> np.ndarray:
     return np.random.default_rng(1).normal(0, 1, (2, 3, 128, 128)).astype(np.float32)
 
 
@@ -37,15 +37,15 @@ def test_number_of_classes_comes_from_the_dataset(configure):
         build_train(cfg)
 
 
-def test_gradients_are_sums_over_anchors_and_images(configure, fill, picture):
+def test_gradients_are_sums_over_anchors_and_images(configure, fill, pixels):
     """Against numpy: the biases of the last map's predictors get the sum of what its anchors say."""
     train = build_train(configure("small", 128), 3)
     internals = train.get_internals()
     nodes = ("multibox_loc_pred_output", "multibox_target_loc_target", "multibox_target_loc_mask")
     extra = [mx.sym.BlockGrad(internals[name]) for name in nodes]
-    executor = mx.sym.Group([*train, *extra]).simple_bind(mx.cpu(), data=picture.shape, label=LABEL.shape)
+    executor = mx.sym.Group([*train, *extra]).simple_bind(mx.cpu(), data=pixels.shape, label=LABEL.shape)
     fill(executor)
-    executor.arg_dict["data"][:] = picture
+    executor.arg_dict["data"][:] = pixels
     executor.arg_dict["label"][:] = LABEL
     outputs = [array.asnumpy() for array in executor.forward(is_train=True)]
     executor.backward()
@@ -74,12 +74,12 @@ def test_images_without_objects_learn_background(configure, fill, count):
     cfg = configure("small", 128)
     cfg.matching.min_negatives = count
     label = np.concatenate([LABEL, EMPTY, LABEL[:1], EMPTY])
-    picture = np.random.default_rng(2).normal(0, 1, (5, 3, 128, 128)).astype(np.float32)
+    pixels = np.random.default_rng(2).normal(0, 1, (5, 3, 128, 128)).astype(np.float32)
     train = build_train(cfg, 3)
     plain = mx.sym.BlockGrad(train.get_internals()["multibox_target_cls_target"])
-    executor = mx.sym.Group([*train, plain]).simple_bind(mx.cpu(), data=picture.shape, label=label.shape)
+    executor = mx.sym.Group([*train, plain]).simple_bind(mx.cpu(), data=pixels.shape, label=label.shape)
     fill(executor)
-    executor.arg_dict["data"][:] = picture
+    executor.arg_dict["data"][:] = pixels
     executor.arg_dict["label"][:] = label
     prob, loss, target, before = (array.asnumpy() for array in executor.forward(is_train=True))
     executor.backward()
@@ -112,7 +112,7 @@ def test_background_of_images_without_objects_can_be_left_out(configure):
 
 
 @pytest.mark.parametrize("compat", [None, "mxnet_ssd"])
-def test_attached_detection_equals_the_test_graph(configure, fill, picture, compat):
+def test_attached_detection_equals_the_test_graph(configure, fill, pixels, compat):
     cfg = configure("small", 128, compat)
     train = mx.sym.load_json(build_train(cfg, 3).tojson())
     attached = attach_detection(train, cfg.detection, cfg.head.variances, cfg.compat)
@@ -121,7 +121,7 @@ def test_attached_detection_equals_the_test_graph(configure, fill, picture, comp
     assert attached.list_outputs() == test.list_outputs()
     names = [name.removesuffix("_output") for name in attached.get_internals().list_outputs()]
     assert len(names) == len(set(names))
-    for ours, theirs in zip(_run(attached, picture, fill), _run(test, picture, fill), strict=True):
+    for ours, theirs in zip(_run(attached, pixels, fill), _run(test, pixels, fill), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
 
@@ -131,18 +131,18 @@ def test_detection_needs_a_multibox_graph(configure):
         attach_detection(mx.sym.Variable("x") + 1, cfg.detection, cfg.head.variances, None)
 
 
-def test_boxes_equal_numpy_and_probabilities_sum_to_one(configure, fill, picture):
+def test_boxes_equal_numpy_and_probabilities_sum_to_one(configure, fill, pixels):
     test = build_test(configure("small", 128), 3)
     internals = test.get_internals()
     nodes = [internals[f"multibox_{name}_output"] for name in ("cls_pred", "loc_pred", "anchors")]
-    prob, boxes, scores, loc, anchors = _run(mx.sym.Group([*test, *nodes]), picture, fill)
+    prob, boxes, scores, loc, anchors = _run(mx.sym.Group([*test, *nodes]), pixels, fill)
     np.testing.assert_allclose(prob.sum(axis=1), 1, rtol=1e-5)
     exponent = np.exp(scores - scores.max(axis=1, keepdims=True))
     np.testing.assert_allclose(prob, exponent / exponent.sum(axis=1, keepdims=True), atol=1e-5)
-    size, centre = anchors[..., 2:] - anchors[..., :2], (anchors[..., 2:] + anchors[..., :2]) / 2
+    size, center = anchors[..., 2:] - anchors[..., :2], (anchors[..., 2:] + anchors[..., :2]) / 2
     loc = loc.reshape(2, -1, 4)
-    centre, size = centre + loc[..., :2] * 0.1 * size, size * np.exp(loc[..., 2:] * 0.2)
-    wanted = np.concatenate([centre - size / 2, centre + size / 2], axis=2).clip(0, 1)
+    center, size = center + loc[..., :2] * 0.1 * size, size * np.exp(loc[..., 2:] * 0.2)
+    wanted = np.concatenate([center - size / 2, center + size / 2], axis=2).clip(0, 1)
     np.testing.assert_allclose(boxes, wanted, atol=1e-5)
 
 
@@ -161,8 +161,8 @@ def test_matching_and_detection_follow_the_configuration(configure):
     assert int(detection["nms_topk"]) == 50
 
 
-def _run(symbol: mx.sym.Symbol, picture: np.ndarray, fill) -> list[np.ndarray]:
-    executor = symbol.simple_bind(mx.cpu(), data=picture.shape, grad_req="null")
+def _run(symbol: mx.sym.Symbol, pixels: np.ndarray, fill) -> list[np.ndarray]:
+    executor = symbol.simple_bind(mx.cpu(), data=pixels.shape, grad_req="null")
     fill(executor)
-    executor.arg_dict["data"][:] = picture
+    executor.arg_dict["data"][:] = pixels
     return [array.asnumpy() for array in executor.forward(is_train=False)]

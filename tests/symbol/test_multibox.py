@@ -14,12 +14,12 @@ from ssd.symbol.multibox import MultiBox, decode_boxes
 
 
 def test_order_of_anchors_in_a_cell(configure, anchors_of):
-    """Centre first left, then right; every size with the first ratio, then the first size with the others."""
+    """Center first left, then right; every size with the first ratio, then the first size with the others."""
     cfg = configure("small", 128)
     anchors = anchors_of(build_test(cfg, 3), cfg)
-    centres = (anchors[:, :2] + anchors[:, 2:]) / 2
-    assert np.allclose(centres[:5], 0.5 / 16)
-    assert np.allclose(centres[5:10], [1.5 / 16, 0.5 / 16])
+    centers = (anchors[:, :2] + anchors[:, 2:]) / 2
+    assert np.allclose(centers[:5], 0.5 / 16)
+    assert np.allclose(centers[5:10], [1.5 / 16, 0.5 / 16])
     width, height = (anchors[:5, 2:] - anchors[:5, :2]).T
     root = 2**0.5
     assert np.allclose(width, [0.15, 0.2, 0.27, 0.15 * root, 0.15 / root])
@@ -64,22 +64,22 @@ def test_one_class_more_than_the_dataset_has_for_the_background(configure):
     assert boxes == (2, 1600, 4)
 
 
-def test_normalised_layer_has_a_factor_of_its_own(configure):
+def test_normalized_layer_has_a_factor_of_its_own(configure):
     graph = build_test(configure("vgg16_reduced", 300), 3)
     scale = graph.attr_dict()["relu4_3_scale"]
     assert json.loads(scale["__init__"]) == ["constant", {"value": 20}]
     assert (scale["__shape__"], scale["__wd_mult__"]) == ("(1, 512, 1, 1)", "0.1")
 
 
-def test_vgg_512_anchors_of_the_last_map_are_inside_the_picture(configure):
+def test_vgg_512_anchors_of_the_last_map_are_inside_the_image(configure):
     """The original's second, third and fourth cell lie outside; the default has one cell."""
-    for compat, centres in ((None, {(0.5, 0.5)}), ("mxnet_ssd", {(0.5, 0.5), (1.5, 0.5), (0.5, 1.5), (1.5, 1.5)})):
+    for compat, centers in ((None, {(0.5, 0.5)}), ("mxnet_ssd", {(0.5, 0.5), (1.5, 0.5), (0.5, 1.5), (1.5, 1.5)})):
         cfg = configure("vgg16_reduced", 512, compat)
         last = feature_maps(cfg)[-1]
         options = build_test(cfg, 3).attr_dict()[f"{last.name}_anchors"]
         cells = mx.nd.zeros((1, 1, last.height, last.width))
         anchors = mx.nd.contrib.MultiBoxPrior(cells, **{k: literal_eval(v) for k, v in options.items()}).asnumpy()[0]
-        assert {tuple(np.round(box, 4)) for box in (anchors[:, :2] + anchors[:, 2:]) / 2} == centres
+        assert {tuple(np.round(box, 4)) for box in (anchors[:, :2] + anchors[:, 2:]) / 2} == centers
 
 
 def _iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
@@ -105,8 +105,8 @@ def decode(loc: np.ndarray, anchors: np.ndarray, variances=VARIANCES) -> np.ndar
 def encode(boxes: np.ndarray, anchors: np.ndarray, variances=VARIANCES) -> np.ndarray:
     """Liu et al. 2016, equation 2."""
     size, anchor_size = boxes[:, 2:] - boxes[:, :2], anchors[:, 2:] - anchors[:, :2]
-    centre, anchor_centre = (boxes[:, 2:] + boxes[:, :2]) / 2, (anchors[:, 2:] + anchors[:, :2]) / 2
-    shift = (centre - anchor_centre) / anchor_size
+    center, anchor_center = (boxes[:, 2:] + boxes[:, :2]) / 2, (anchors[:, 2:] + anchors[:, :2]) / 2
+    shift = (center - anchor_center) / anchor_size
     return np.hstack([shift, np.log(size / anchor_size)]) / np.asarray(variances)
 
 
@@ -143,7 +143,7 @@ def test_equals_the_operator_of_mxnet():
     np.testing.assert_allclose(decode(loc, anchors), rows[:, :, 2:], atol=1e-6)
 
 
-def test_boxes_are_clipped_to_the_picture_and_never_nan():
+def test_boxes_are_clipped_to_the_image_and_never_nan():
     anchors = np.array([[-0.3, 0.4, 0.2, 1.4]] * 2)
     decoded = decode(np.array([[[0, 0, 0, 0], [-1e30, 1e30, 1e30, -1e30]]]), anchors)
     np.testing.assert_allclose(decoded[0, 0], [0, 0.4, 0.2, 1])

@@ -28,7 +28,7 @@ NODES = ("multibox_anchors", "multibox_loc_pred", "multibox_cls_pred", "cls_prob
 
 @pytest.fixture(scope="session")
 def inputs(shared: Path, module_at: Callable[[Path], ModuleType]) -> ModuleType:
-    """The functions that give parameters, picture and labels."""
+    """The functions that give parameters, image and labels."""
     return module_at(shared / "oracle" / "oracle_inputs.py")
 
 
@@ -138,7 +138,7 @@ def check_gradients(inputs: ModuleType, answers: dict, cfg) -> None:
     for name, wanted in answers["grad_norms"].items():
         found = float(mx.nd.norm(executor.grad_dict[name]).asscalar())
         errors.append(abs(found - wanted) / max(wanted, 1e-4))
-    # Batch normalisation over one image amplifies rounding: the same graph on MXNet's two convolution libraries
+    # Batch normalization over one image amplifies rounding: the same graph on MXNet's two convolution libraries
     # differs as much (median 0.1 %, up to 13 % in a few biases).
     assert np.median(errors) < 5e-3
     assert max(errors) < 0.25

@@ -19,7 +19,7 @@ def boxes(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def example() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Anchors [1, N, 4], labels [B, M, 6], scores [B, C + 1, N]; the last picture is empty."""
+    """Anchors [1, N, 4], labels [B, M, 6], scores [B, C + 1, N]; the last image is empty."""
     rng = np.random.default_rng(0)
     anchors = boxes(rng, (1, ANCHORS))
     label = np.full((4, 3, 6), -1.0)
@@ -65,14 +65,14 @@ def every(cfg: DictConfig) -> np.ndarray:
     return targets(other)
 
 
-def test_focal_loss_learns_from_all_anchors_of_all_pictures(cfg: DictConfig) -> None:
+def test_focal_loss_learns_from_all_anchors_of_all_images(cfg: DictConfig) -> None:
     found = every(cfg)
     assert found.min() == 0
     assert (found[:3] > 0).any(axis=1).all()
     assert not found[3].any()
 
 
-def test_mining_in_a_picture_is_mining_by_the_loss(cfg: DictConfig) -> None:
+def test_mining_in_a_image_is_mining_by_the_loss(cfg: DictConfig) -> None:
     """MultiBoxTarget takes the least probable backgrounds: the largest cross-entropies (SSD paper, section 2.2)."""
     found, positives = targets(cfg), every(cfg)
     for image in range(3):
@@ -98,7 +98,7 @@ def test_mining_over_the_batch(cfg: DictConfig, ratio: float, least: int) -> Non
     np.testing.assert_array_equal(found, wanted)
 
 
-def test_the_hardest_of_the_batch_may_lie_in_a_picture_without_objects(cfg: DictConfig) -> None:
+def test_the_hardest_of_the_batch_may_lie_in_a_image_without_objects(cfg: DictConfig) -> None:
     cfg.matching.mining = "batch"
     assert (targets(cfg)[3] == 0).any()
 

@@ -43,7 +43,7 @@ def test_a_row(serving: ModuleType) -> None:
     assert serving.row([0.1, 0.2, 0.4, 0.3], 2.0).split() == ["2.0", "200.0", "400.0", "400.0", "4"]
 
 
-def test_clients_ask_for_all_pictures_and_lose_none(serving: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clients_ask_for_all_images_and_lose_none(serving: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
     ticks = count()  # a clock that goes on whenever it is read
     monkeypatch.setattr(serving, "time", SimpleNamespace(perf_counter=lambda: next(ticks) / 1000))

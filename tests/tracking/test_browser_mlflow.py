@@ -54,7 +54,7 @@ def site(sweep: Path, start_server: Callable[..., str]) -> str:
 
 @pytest.fixture
 def page(chromium: Any, site: str, tmp_path: Path) -> Iterator[Any]:
-    """A page whose last look is kept as a picture, for whoever wants to see it."""
+    """A page whose last look is kept as an image, for whoever wants to see it."""
     page = chromium.new_page(viewport={"width": 1600, "height": 1000}, base_url=site)
     page.set_default_timeout(SECONDS * 1000)
     yield page
@@ -122,7 +122,7 @@ def test_runs_compare(page: Any, runs: tuple[Any, list[Any]]) -> None:
         assert rate in details
 
 
-def test_curves_and_pictures_of_a_job(page: Any, runs: tuple[Any, list[Any]]) -> None:
+def test_curves_and_images_of_a_job(page: Any, runs: tuple[Any, list[Any]]) -> None:
     _, jobs = runs
     base = f"/#/experiments/{jobs[0].info.experiment_id}/runs/{jobs[0].info.run_id}"
     page.goto(f"{base}/model-metrics")
@@ -130,9 +130,9 @@ def test_curves_and_pictures_of_a_job(page: Any, runs: tuple[Any, list[Any]]) ->
     page.locator(".js-plotly-plot .scatterlayer .trace").first.wait_for(state="attached")
     page.goto(f"{base}/artifacts/images/val_sample_1.png")
     visible(page, "val_sample_1.png")
-    picture = page.locator("img[src^='blob:'], img[src*='val_sample_1'], img[src*='get-artifact']").first
-    picture.wait_for()
-    page.wait_for_function("image => image.complete && image.naturalWidth > 100", arg=picture.element_handle())
+    image = page.locator("img[src^='blob:'], img[src*='val_sample_1'], img[src*='get-artifact']").first
+    image.wait_for()
+    page.wait_for_function("image => image.complete && image.naturalWidth > 100", arg=image.element_handle())
     assert page.get_by_text("checkpoints").count()
     assert page.get_by_text("report").count()
 

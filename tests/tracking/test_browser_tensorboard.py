@@ -85,10 +85,10 @@ def test_pr_curves(page: "sync_api.Page") -> None:
 
 def test_images(page: "sync_api.Page") -> None:
     images = page.locator("tf-image-loader img")
-    expect(images).to_have_count(4)  # two runs, two pictures
+    expect(images).to_have_count(4)  # two runs, two images
     for index in range(4):
         expect(images.nth(index)).to_have_js_property("complete", True)
-        assert images.nth(index).evaluate("image => image.naturalWidth") > 256  # two pictures of 128 beside each other
+        assert images.nth(index).evaluate("image => image.naturalWidth") > 256  # two images of 128 beside each other
 
 
 def test_histograms(page: "sync_api.Page") -> None:

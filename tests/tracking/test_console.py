@@ -37,7 +37,7 @@ def console_on(file: io.StringIO, terminal: bool) -> Console:
 
 
 def plain(file: io.StringIO) -> str:
-    """What was written, without colours and cursor movements."""
+    """What was written, without colors and cursor movements."""
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", file.getvalue()).replace("\r", "\n")
 
 

@@ -94,7 +94,7 @@ def test_run_that_fails_before_anything_is_measured_says_so(run):
     assert "map_11pt" not in metrics
 
 
-def test_picture_is_the_latest(run):
+def test_image_is_the_latest(run):
     files = started(RunFiles(), run)
     red = np.full((6, 8, 3), (255, 0, 0), np.uint8)
     files.image("val/sample 1", red // 2, 100)
@@ -111,7 +111,7 @@ def test_a_run_of_an_earlier_version_goes_on_in_its_folder(run):
 
 
 @given(st.text())
-def test_picture_stays_in_its_folder(tmp_path_factory, tag):
+def test_image_stays_in_its_folder(tmp_path_factory, tag):
     folder = tmp_path_factory.getbasetemp()
     path = image_path(folder, tag)
     assert path.resolve().parent == (folder / "images").resolve()

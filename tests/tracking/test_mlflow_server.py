@@ -194,14 +194,14 @@ def test_a_fresh_run_in_a_used_directory_is_a_new_run(server, run):
     assert ids[0] != ids[1]
 
 
-def test_the_newest_picture_of_a_tag_is_sent_once(server, run):
+def test_the_newest_image_of_a_tag_is_sent_once(server, run):
     server.mode = "error"
     writer = writer_to(server.uri)
     writer.start(run)
-    picture = run.folder / "images" / "val_sample_0.png"
-    picture.parent.mkdir()
+    image = run.folder / "images" / "val_sample_0.png"
+    image.parent.mkdir()
     for epoch in range(50):
-        picture.write_text(str(epoch))
+        image.write_text(str(epoch))
         writer.image("val/sample_0", None, epoch)
     server.mode = "answer"
     writer.close(Results("finished"))

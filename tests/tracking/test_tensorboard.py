@@ -226,7 +226,7 @@ def test_names_of_classes_cause_no_chatter(run, caplog):
     writer.start(run)
     with caplog.at_level(logging.INFO):
         writer.epoch(1, 20, {"val/ap_11pt/traffic light": 0.5, "val/ap_11pt/cat": float("nan")})
-        writer.image("a picture", RED, 20)
+        writer.image("an image", RED, 20)
     writer.close(Results("finished"))
     assert caplog.messages == []
 

@@ -40,7 +40,7 @@ def test_every_tag_is_there(board: EventAccumulator) -> None:
     names = ("epoch", "f1", "map_11pt", "map_area", "mean_iou", "precision", "recall", "step")
     final = [f"final/{name}" for name in names]
     arrays = ["weights/stage1_1_conv2d_weight", "gradients/stage1_1_conv2d_weight", "activations/stage3_2_relu"]
-    # A class that the four pictures lack has no AP, and no curve worth the name.
+    # A class that the four images lack has no AP, and no curve worth the name.
     present = {tag.removeprefix("val/ap_11pt/") for tag in tags["scalars"] if tag.startswith("val/ap_11pt/")}
     assert present
     assert present <= set(CLASSES)
@@ -66,7 +66,7 @@ def test_every_tag_is_there(board: EventAccumulator) -> None:
         assert board.SummaryMetadata(f"_hparams_/{name}").plugin_data.plugin_name == "hparams"
 
 
-def test_pictures_are_the_same_every_epoch_and_in_their_colours(board: EventAccumulator, run: Path) -> None:
+def test_images_are_the_same_every_epoch_and_in_their_colors(board: EventAccumulator, run: Path) -> None:
     for tag in ("val/sample_1", "val/sample_2"):
         events = board.Images(tag)
         assert [event.step for event in events] == [2, 4]

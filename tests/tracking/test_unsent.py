@@ -142,14 +142,14 @@ def test_files_come_from_the_run_directory_only(server, run, tmp_path, caplog) -
     (folder / "report.html").write_text("good")
     (folder / "link.html").symlink_to(outside)
     (folder / "link").symlink_to(tmp_path / "secrets")
-    for name in ("pictures", "checkpoints"):
+    for name in ("images", "checkpoints"):
         (folder / name).mkdir()
         (folder / name / "deep").mkdir()
-    (folder / "pictures" / "deep" / "a.png").symlink_to(outside)
+    (folder / "images" / "deep" / "a.png").symlink_to(outside)
     (folder / "checkpoints" / "ssd-0001.params").write_bytes(b"x")
     (folder / "checkpoints" / "ssd-symbol.json").symlink_to(outside)
     mean = [outside, folder / ".." / "secret.txt", folder / "link.html", folder / "link" / "secret.txt"]
-    mean += [folder / "link", folder / "pictures", tmp_path]
+    mean += [folder / "link", folder / "images", tmp_path]
     mean += [Path("/etc/passwd"), Path("/dev/zero"), Path("../secret.txt")]
     entries = [("artifact", [str(path), ""]) for path in mean]
     model = ("model", [str(folder / "checkpoints" / "ssd-0001.params"), {}, 1, {}])

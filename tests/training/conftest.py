@@ -22,7 +22,7 @@ LABELS = (BATCH, 3, 6)
 
 
 class Noise:
-    """Shapes of batches with two objects per picture, and the batches."""
+    """Shapes of batches with two objects per image, and the batches."""
 
     def __init__(self, side: int) -> None:
         self.side = side
@@ -45,7 +45,7 @@ class Noise:
 
 @pytest.fixture(scope="session")
 def noise() -> Callable[[int], Noise]:
-    """noise(side) -> batches of square pictures."""
+    """noise(side) -> batches of square images."""
     return Noise
 
 

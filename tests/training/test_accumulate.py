@@ -18,7 +18,7 @@ FEATURE = "stage3_2_relu"
 
 
 def without_batch_statistics(cfg: DictConfig, passes: int) -> DictConfig:
-    """Every picture by itself: normalisation with running statistics, and so many passes."""
+    """Every image by itself: normalization with running statistics, and so many passes."""
     cfg = cfg.copy()
     cfg.init.freeze_bn = True
     cfg.training.accumulate = passes
@@ -55,7 +55,7 @@ def test_several_passes_are_one_step(settings, noise, words: list[str], devices:
     assert parts.updates == whole.updates == 4
 
 
-def test_a_pass_holds_its_part_of_the_pictures(settings, noise) -> None:
+def test_a_pass_holds_its_part_of_the_images(settings, noise) -> None:
     trainer = Trainer(trainer_config(settings("training.accumulate=2", "device.ids=[0,1]")), CLASSES, noise(64), 100)
     module = trainer.module.module
     assert [described.shape[0] for described in module.data_shapes + module.label_shapes] == [2, 2]
@@ -64,12 +64,12 @@ def test_a_pass_holds_its_part_of_the_pictures(settings, noise) -> None:
 
 @pytest.mark.parametrize("devices", ["[0]", "[0,1]"])
 def test_compat_averages_over_passes_as_over_devices(settings, noise, devices: str) -> None:
-    """The graph divides by what learns in a pass: of passes over the same picture the mean is that of one."""
+    """The graph divides by what learns in a pass: of passes over the same image the mean is that of one."""
     batches = noise(64)
     batch = batches.batch(0)
     for array in (*batch.data, *batch.label):
-        for picture in range(1, 4):
-            array[picture] = array[0]
+        for image in range(1, 4):
+            array[image] = array[0]
     cfg = settings("compat=mxnet_ssd", f"device.ids={devices}")
     trainers = []
     for passes in (1, 2):
@@ -90,13 +90,13 @@ def test_every_shape_in_passes(settings, noise) -> None:
     assert_same(parts, whole)
 
 
-@pytest.mark.parametrize("picture", [0, -1])
-def test_a_pass_that_is_not_finite_skips_the_step_and_nothing_after_it(settings, noise, picture: int) -> None:
+@pytest.mark.parametrize("image", [0, -1])
+def test_a_pass_that_is_not_finite_skips_the_step_and_nothing_after_it(settings, noise, image: int) -> None:
     cfg = settings("training.accumulate=2", "guard.non_finite=skip")  # with statistics of its batches
     _, trainer = trained(cfg, noise(64), 2)
     _, untouched = trained(cfg, noise(64), 2)
     broken = noise(64).batch(5)
-    broken.data[0][picture] = 3e38
+    broken.data[0][image] = 3e38
     assert not trainer.step(broken, 2).finite
     assert_same(trainer, untouched)
     losses = [each.step(noise(64).batch(6), 3).loss for each in (trainer, untouched)]

@@ -32,7 +32,7 @@ def settings(*words: str) -> DictConfig:
 
 
 def batch(share: Shard) -> Any:
-    """Its part of a batch of noise with a different number of boxes per picture."""
+    """Its part of a batch of noise with a different number of boxes per image."""
     rng = np.random.default_rng(0)
     label = np.full((BATCH, 4, 6), -1, np.float32)
     for row in label:
@@ -81,7 +81,7 @@ class Lost:
 @pytest.mark.parametrize("devices", ["[0]", "[0,1]"])
 @pytest.mark.parametrize("compat", ["null", "mxnet_ssd"])
 def test_two_that_share_a_step_do_what_one_alone_does(devices: str, compat: str) -> None:
-    """With frozen statistics, which BatchNorm else takes of the pictures of a device."""
+    """With frozen statistics, which BatchNorm else takes of the images of a device."""
     cfg = settings(f"device.ids={devices}", f"compat={compat}")
     # The original's graph divides per device: as many as two workers have.
     ids = [0] if compat == "null" else list(range(2 * len(cfg.device.ids)))
@@ -109,7 +109,7 @@ def test_a_step_in_which_a_worker_is_lost_leaves_everything_as_it_was() -> None:
             np.testing.assert_array_equal(array.asnumpy(), values[name], err_msg=name)
 
 
-def test_other_pictures_than_those_of_worker_0() -> None:
+def test_other_images_than_those_of_worker_0() -> None:
     with pytest.raises(UserError, match="differ from those of worker 0"):
         read_beginning({"data": "theirs", "step": 0, "updates": 0}, b"", "ours")
 

@@ -50,8 +50,8 @@ def test_nothing_to_learn_is_zero_and_nan_is_told() -> None:
     [
         (10, 40, 3.0, 10),  # three negatives each
         (10, 30, 3.0, 10),  # fewer negatives than wanted: still the positives
-        (10, 76, 3.0, 19),  # four pictures without objects beside them, nine negatives each
-        (0, 144, 3.0, 36),  # such pictures alone
+        (10, 76, 3.0, 19),  # four images without objects beside them, nine negatives each
+        (0, 144, 3.0, 36),  # such images alone
         (0, 2, 3.0, 1),
         (0, 0, 3.0, 1),
         (10, 4000, 0.0, 10),  # no mining: every other anchor is a negative

@@ -49,7 +49,7 @@ def test_a_shape_that_is_too_small_is_told_at_once(settings, noise) -> None:
 
 @pytest.mark.parametrize("devices", ["[0]", "[0,1]"])
 def test_frozen_statistics(settings, noise, devices: str) -> None:
-    """The backbone's stay, and its normalisations use them in training; those of extra layers learn on."""
+    """The backbone's stay, and its normalizations use them in training; those of extra layers learn on."""
     cfg = settings("head=ssd_bn", f"device.ids={devices}")
     first = Trainer(trainer_config(cfg), CLASSES, noise(64), 100)
     for seed in range(3):

@@ -22,7 +22,7 @@ CONV = "stage1_1_conv2d"
 
 
 class Batches:
-    """Reproducible batches of noise, an object in each picture."""
+    """Reproducible batches of noise, an object in each image."""
 
     provide_data = [mx.io.DataDesc("data", (BATCH, 3, 64, 64))]
     provide_label = [mx.io.DataDesc("label", (BATCH, 1, 6))]

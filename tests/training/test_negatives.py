@@ -1,4 +1,4 @@
-"""Pictures without objects teach the background: fewer false alarms on them, and nothing lost on the others."""
+"""Images without objects teach the background: fewer false alarms on them, and nothing lost on the others."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ SIZE = 128
 
 
 def textured(folder: Path, count: int, seed: int) -> list[Sample]:
-    """Pictures of stripes, checks and blobs, unlike the background of the generated shapes, and without any shape."""
+    """Images of stripes, checks and blobs, unlike the background of the generated shapes, and without any shape."""
     folder.mkdir(parents=True)
     samples = []
     for number in range(count):
@@ -33,9 +33,9 @@ def textured(folder: Path, count: int, seed: int) -> list[Sample]:
         cells = random.normal(0, 1, (8, 8)).astype(np.float32)
         blobs = cv2.resize(cells, (SIZE, SIZE), interpolation=cv2.INTER_CUBIC)
         pattern = [np.sign(waves[0] * waves[1]), np.sign(waves[0]), blobs][number % 3]
-        picture = 128 + pattern[..., None] * random.uniform(-90, 90, 3) + random.normal(0, 4, (SIZE, SIZE, 3))
+        image = 128 + pattern[..., None] * random.uniform(-90, 90, 3) + random.normal(0, 4, (SIZE, SIZE, 3))
         path = folder / f"empty_{number:03d}.jpg"
-        cv2.imwrite(str(path), np.clip(picture, 0, 255).astype(np.uint8))
+        cv2.imwrite(str(path), np.clip(image, 0, 255).astype(np.uint8))
         samples.append(Sample(path.stem, path, SIZE, SIZE, empty_boxes()))
     return samples
 
@@ -54,7 +54,7 @@ def trained(min_negatives: int, epochs: int, train: list[Sample], folder: Path) 
 
 
 @pytest.mark.slow
-def test_false_alarms_on_empty_pictures_drop(tmp_path: Path) -> None:
+def test_false_alarms_on_empty_images_drop(tmp_path: Path) -> None:
     cfg = compose(["dataset.train=120", "dataset.val=40", f"dataset.root={tmp_path}"])
     shapes = make_dataset(cfg.dataset)
     train = shapes.split("train") + textured(tmp_path / "train_empty", 36, seed=0)

@@ -58,7 +58,7 @@ def test_passes_add_up(settings, noise) -> None:
     gradients = []
     for passes in (1, 2):
         cfg = settings(BFLOAT16, "loss.classification=focal", f"training.accumulate={passes}")
-        cfg.init.freeze_bn = True  # every picture by itself
+        cfg.init.freeze_bn = True  # every image by itself
         trainer = trained(cfg, noise(64), 0)[1]
         trainer.backward(noise(64).batch(0), 0)
         gradients.append({name: devices[0].asnumpy() for name, devices in trainer.module.gradients.items()})

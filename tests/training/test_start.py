@@ -90,7 +90,7 @@ def test_everything_is_told(saved: Path, settings, noise, caplog: pytest.LogCapt
     assert table["backbone"][-1] == "x0.1"
     assert table["backbone"][:2] == table["backbone"][2:4]  # all of it is loaded
     assert table["backbone"][6] != "0"
-    assert table["extras"][4] != "0"  # batch normalisations that the file lacks
+    assert table["extras"][4] != "0"  # batch normalizations that the file lacks
     assert any("6 class predictors: " in line and "rows loaded" in line for line in caplog.messages)
     assert "classes kept: dog" in caplog.text
     assert "unused          multi_feat_2_conv_1x1_conv_bias" in caplog.text

@@ -41,4 +41,6 @@ def test_graphs_that_draw_random_numbers() -> None:
     data = mx.sym.Variable("data")
     assert has_random_ops(mx.sym.Dropout(data))
     assert has_random_ops(data + mx.sym.random.normal(shape=(1,)))
-    assert not has_random_ops(mx.sym.Activation(mx.sym.UpSampling(data, scale=2, sample_type="nearest"), act_type="relu"))
+    assert not has_random_ops(
+        mx.sym.Activation(mx.sym.UpSampling(data, scale=2, sample_type="nearest"), act_type="relu")
+    )

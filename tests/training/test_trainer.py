@@ -130,7 +130,7 @@ def test_the_originals_graph_trains_without_its_nms() -> None:
 
 
 class Bytes(Batches):
-    """The same boxes on pictures of bytes."""
+    """The same boxes on images of bytes."""
 
     provide_data = [mx.io.DataDesc("data", (BATCH, 3, 64, 64), dtype="uint8")]
 
@@ -141,7 +141,7 @@ class Bytes(Batches):
 
 @pytest.mark.parametrize("devices", ["[0]", "[0,1]"])
 @pytest.mark.parametrize("compat", ["null", "mxnet_ssd"])
-def test_bytes_are_normalised_on_the_device(devices: str, compat: str) -> None:
+def test_bytes_are_normalized_on_the_device(devices: str, compat: str) -> None:
     """Training on bytes is training on what evaluation makes of them, and what is saved is the same graph."""
     cfg = config(f"device.ids={devices}", f"compat={compat}", "optimizer.learning_rate=0.001")
     mean, std = (np.float32(cfg.backbone.input[key]).reshape(3, 1, 1) for key in ("mean", "std"))
@@ -158,7 +158,7 @@ def test_bytes_are_normalised_on_the_device(devices: str, compat: str) -> None:
     (losses, floats), (losses_bytes, trainer) = outcomes
     assert losses_bytes == pytest.approx(losses, rel=1e-4)
     assert losses[-1] != pytest.approx(losses[0], abs=1e-4)
-    assert trainer.symbol.tojson() == floats.symbol.tojson() == unnormalised(cfg).tojson()
+    assert trainer.symbol.tojson() == floats.symbol.tojson() == unnormalized(cfg).tojson()
     for params, expected in zip(trainer.params(), floats.params(), strict=True):
         assert params.keys() == expected.keys()
         for name in params:
@@ -169,7 +169,7 @@ def test_bytes_are_normalised_on_the_device(devices: str, compat: str) -> None:
     assert Detector(model, mx.cpu(), 1).predict([image])[0].shape[1] == 6
 
 
-def unnormalised(cfg: DictConfig) -> mx.sym.Symbol:
+def unnormalized(cfg: DictConfig) -> mx.sym.Symbol:
     graph = build_train(cfg, len(CLASSES))
     return mx.sym.Group([graph[index] for index in range(3)])
 

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from ssd.checkpoint.index import read_index, sha256
-from ssd.data.datasets.listing import picture_sizes
+from ssd.data.datasets.listing import image_sizes
 from ssd.data.images import read_bytes
 from ssd.utils import atomic_files
 from ssd.utils.atomic_files import (
@@ -149,7 +149,7 @@ def test_special_files_are_refused_without_waiting(kind, tmp_path):
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(os.path.relpath(path))
     sized = (lambda path: read_limited(path, 10, "a list"), lambda path: read_text(path, 10, "a list"))
-    for read in (*sized, open_regular, read_bytes, lambda path: picture_sizes([path])[0].result(), sha256, read_index):
+    for read in (*sized, open_regular, read_bytes, lambda path: image_sizes([path])[0].result(), sha256, read_index):
         with pytest.raises(UserError, match=f"file: is a {kind}, expected a regular file"):
             read(path)
 

@@ -2,7 +2,7 @@
 
     python tools/benchmarks/inference.py [vgg16_reduced:300 resnet50:512 mobilenet:512] [--batches 1 8] [--rounds 5]
 
-From a normalised batch in memory to suppressed boxes, the same random weights everywhere. Every contender has a process
+From a normalized batch in memory to suppressed boxes, the same random weights everywhere. Every contender has a process
 of its own and works in turns with the others. The peers: the network as the original mxnet-ssd runs it (Module,
 MultiBoxDetection inside the graph); PyTorch (pip install torch; left out without it) as it is, in channels-last, and
 compiled; OpenCV and ONNX Runtime on the network as an ONNX file. GFLOP/s are the convolutions' own (two per
@@ -93,9 +93,9 @@ def write(model: Model, folder: Path, formats: list[str]) -> None:
     """The network in our formats, and as each peer takes it."""
     spec = model.spec
     rng = np.random.default_rng(0)
-    pictures = [rng.normal(0, 1, (1, 3, spec.height, spec.width)).astype(np.float32) for _ in range(4)]
+    images = [rng.normal(0, 1, (1, 3, spec.height, spec.width)).astype(np.float32) for _ in range(4)]
     for name in {"onnx", *formats}:
-        FORMATS[name].write(model, folder / FORMATS[name].name, Calibration(lambda: iter(pictures), METHODS[0]))
+        FORMATS[name].write(model, folder / FORMATS[name].name, Calibration(lambda: iter(images), METHODS[0]))
     # OpenCV has no suppression that fits: like PyTorch it gets the network up to probabilities and boxes.
     whole = onnx.load(folder / FORMATS["onnx"].name)  # `images` inside of it is the network's input
     part = onnx.utils.Extractor(whole).extract_model(["images"], ["cls_prob", "boxes"])
@@ -123,7 +123,7 @@ class DetectionOf:
 
 
 def flops(model: Model) -> float:
-    """Of all convolutions on one picture."""
+    """Of all convolutions on one image."""
     spec = model.spec
     inside = model.symbol.get_internals()
     _, shapes, _ = inside.infer_shape(data=(1, 3, spec.height, spec.width))

@@ -31,10 +31,10 @@ from ssd.data.loaders.build import make_train_loader
 from ssd.data.recordio.cache import Records, ensure_records
 from ssd.data.transforms.augmenter import INTERPOLATIONS
 from ssd.data.transforms.color import apply_jitter, sample_shifts
-from ssd.data.transforms.crop import centres_inside, clipped, relative_to, sample_crops
+from ssd.data.transforms.crop import centers_inside, clipped, relative_to, sample_crops
 from ssd.utils.cpu import usable_cores
 
-Epoch = Callable[[], int]  # makes one epoch, returns its number of pictures
+Epoch = Callable[[], int]  # makes one epoch, returns its number of images
 Contender = Callable[[], AbstractContextManager[Epoch]]  # nothing of it works on in the background once it is left
 
 
@@ -62,17 +62,17 @@ def main() -> None:
         loading: dict[str, Contender] = {
             "raw cv2.imdecode": partial(raw_decoding, samples, options.threads),
             "ours": partial(batches, records, cfg),
-            "ours, float32 batches": partial(normalised, records, cfg),
+            "ours, float32 batches": partial(normalized, records, cfg),
             "ImageDetRecordIter": partial(batches, records, record),
             "worker processes": partial(processes, samples, cfg),
         }
-        title = f"{len(samples)} pictures, {options.threads} threads, medians of {options.rounds}"
+        title = f"{len(samples)} images, {options.threads} threads, medians of {options.rounds}"
         report(title, in_turns(loading, options.rounds), ["ImageDetRecordIter", "raw cv2.imdecode"])
 
 
 def in_turns(contenders: dict[str, Contender], rounds: int) -> dict[str, float]:
-    """Median of pictures per second. In each round every contender has one epoch to fill its buffers, and then at
-    once the one that is timed, so that it makes as many pictures as are counted."""
+    """Median of images per second. In each round every contender has one epoch to fill its buffers, and then at
+    once the one that is timed, so that it makes as many images as are counted."""
     speeds: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(rounds):
         for name, contender in contenders.items():
@@ -95,7 +95,7 @@ def report(title: str, speeds: dict[str, float], references: list[str]) -> None:
 
 @contextmanager
 def raw_decoding(samples: list[Sample], threads: int) -> Iterator[Epoch]:
-    """The physical limit: every picture decoded once, from memory, and forgotten."""
+    """The physical limit: every image decoded once, from memory, and forgotten."""
     files = [np.frombuffer(sample.read(), np.uint8) for sample in samples]
     with ThreadPoolExecutor(threads) as pool:
         yield lambda: sum(size > 0 for size in pool.map(lambda data: cv2.imdecode(data, cv2.IMREAD_COLOR).size, files))
@@ -115,7 +115,7 @@ def batches(records: Records, cfg: DictConfig) -> Iterator[Epoch]:
 
 
 @contextmanager
-def normalised(records: Records, cfg: DictConfig) -> Iterator[Epoch]:
+def normalized(records: Records, cfg: DictConfig) -> Iterator[Epoch]:
     """Ours, and here what the device does otherwise: float32, minus mean, divided by std."""
     mean, std = (np.float32(cfg.backbone.input[key]).reshape(3, 1, 1) for key in ("mean", "std"))
     with make_train_loader(records, loader_config(cfg), records.label_width) as loader:
@@ -156,7 +156,7 @@ def processes(samples: list[Sample], cfg: DictConfig) -> Iterator[Epoch]:
 
 
 def _stepwise(task: tuple[Sample, int], augment: Augment, side: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """One sample, [3, H, W] bytes and its boxes: decode, colour, mirror, expand, crop, resize."""
+    """One sample, [3, H, W] bytes and its boxes: decode, color, mirror, expand, crop, resize."""
     cv2.setNumThreads(1)
     sample, seed = task
     rng = np.random.default_rng(seed)
@@ -169,7 +169,7 @@ def _stepwise(task: tuple[Sample, int], augment: Augment, side: tuple[int, int])
         image, corners = cv2.flip(image, 1), np.abs(corners[:, [2, 1, 0, 3]] - (1, 0, 1, 0))
     seen = corners[None] if len(corners) else np.full((1, 1, 4), np.nan)
     window = sample_crops(seen, np.array([width / height]), augment, rng)[0]
-    corners = corners[centres_inside(corners, window[None])[:, 0]]
+    corners = corners[centers_inside(corners, window[None])[:, 0]]
     left, top, right, bottom = (round(edge * length) for edge, length in zip(window, (width, height) * 2, strict=True))
     above, below, before, behind = (max(0, edge) for edge in (-top, bottom - height, -left, right - width))
     fill = (augment.pad.fill,) * 3

@@ -42,8 +42,8 @@ def made_up(images: int, classes: int, count: int, seed: int = 0) -> tuple[Array
     truth, found = [], []
     for _ in range(images):
         objects = 1 + rng.poisson(1.5)
-        centre, side = rng.uniform(0.1, 0.9, (objects, 2)) * size, rng.uniform(0.08, 0.7, (objects, 2)) * size
-        boxes = np.hstack([np.maximum(centre - side / 2, 0), np.minimum(centre + side / 2, size)])
+        center, side = rng.uniform(0.1, 0.9, (objects, 2)) * size, rng.uniform(0.08, 0.7, (objects, 2)) * size
+        boxes = np.hstack([np.maximum(center - side / 2, 0), np.minimum(center + side / 2, size)])
         label = rng.integers(0, classes, objects)
         truth.append(np.column_stack([label, boxes, rng.random(objects) < 0.15]).astype(np.float32))
         source = rng.integers(0, objects, count)

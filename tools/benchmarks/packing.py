@@ -1,6 +1,6 @@
 """How fast records are packed, beside copying the same files: python tools/benchmarks/packing.py FOLDER [ROUNDS]
 
-FOLDER holds pictures, at least some hundred MB of them for a figure that means something. Both write to a temporary
+FOLDER holds images, at least some hundred MB of them for a figure that means something. Both write to a temporary
 folder on the disk of the working directory, in turn; medians are compared. After a first reading both read from memory.
 """
 
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ssd.data.base import Sample, empty_boxes
-from ssd.data.datasets.listing import picture_sizes, pictures_in
+from ssd.data.datasets.listing import image_sizes, images_in
 from ssd.data.recordio.cache import ensure_records
 
 
@@ -24,8 +24,8 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def main(folder: str, rounds: str = "7") -> None:
-    files = pictures_in(Path(folder))
-    sizes = picture_sizes(files)
+    files = images_in(Path(folder))
+    sizes = image_sizes(files)
     samples = [
         Sample(str(number), file, *size.result(), empty_boxes())
         for number, (file, size) in enumerate(zip(files, sizes, strict=True))

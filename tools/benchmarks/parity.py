@@ -2,7 +2,7 @@
 
     python tools/benchmarks/parity.py                                     # all backbones at 300 and 512
     python tools/benchmarks/parity.py --backbones resnet50 --shapes 512   # one
-    python tools/benchmarks/parity.py --images photos/ --count 4          # on pictures of one's own instead of noise
+    python tools/benchmarks/parity.py --images photos/ --count 4          # on images of one's own instead of noise
 
 One line per network and format. before: the largest difference of probabilities and corners (in shares of the input)
 before suppression, of export and MXNet. rounding: how far MXNet itself is from what it answers in float64; exact: how

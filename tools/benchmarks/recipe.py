@@ -4,7 +4,7 @@
                                       [--budget MINUTES] [--threads 1] [--table]
 
 DATA holds bccd/BCCD, voc2007_mini/VOCdevkit/VOC2007 (layout of PASCAL VOC) and mobilenet025_imagenet/*.npz. Every run:
-the same network (MobileNet x0.25), started from ImageNet, the same pictures seen the same number of times, the same
+the same network (MobileNet x0.25), started from ImageNet, the same images seen the same number of times, the same
 seeds; the epoch that is best on val is measured on test, by the same metric. OUT keeps what is done: a run that is cut
 short by --budget is gone on with the next time, finished ones are only read. --table only prints.
 """
@@ -65,12 +65,12 @@ ASIDE = {
 
 @dataclass(frozen=True)
 class Run:
-    data_set: str
+    dataset: str
     recipe: str
     seed: int
 
     def folder(self, out: Path) -> Path:
-        return out / self.data_set / self.recipe.replace(" ", "_").replace("=", "-").replace(",", "") / str(self.seed)
+        return out / self.dataset / self.recipe.replace(" ", "_").replace("=", "-").replace(",", "") / str(self.seed)
 
 
 def recipes() -> dict[str, list[str]]:
@@ -108,12 +108,12 @@ def main() -> None:
     options.data, options.out = options.data.absolute(), options.out.absolute()
     # All recipes of a seed before the next seed: a table after any budget.
     runs = [
-        Run(name, recipe, seed) for seed in options.seeds for recipe in options.recipes for name in options.data_sets
+        Run(name, recipe, seed) for seed in options.seeds for recipe in options.recipes for name in options.datasets
     ]
     if not options.table:
         train(runs, options)
-    for name in options.data_sets:
-        print("\n".join(table(name, [run for run in runs if run.data_set == name], options.out)))
+    for name in options.datasets:
+        print("\n".join(table(name, [run for run in runs if run.dataset == name], options.out)))
 
 
 def train(runs: Sequence[Run], options: argparse.Namespace) -> None:
@@ -153,7 +153,7 @@ def command(label: str, run: Run, options: argparse.Namespace) -> tuple[list[str
     """Words and folder of a training ("train"), of measuring it on the test split ("test"), and of the original's
     weights decoded as ours are, several classes per anchor ("decode")."""
     folder = run.folder(options.out)
-    data = [f"dataset.root={options.data / ROOTS[run.data_set]}", *DATA_SETS[run.data_set]]
+    data = [f"dataset.root={options.data / ROOTS[run.data_set]}", *DATA_SETS[run.dataset]]
     if label == "train":
         if (folder / "train/checkpoints/checkpoints.json").is_file():
             return [f"resume={folder / 'train'}"], folder / "train"

@@ -6,10 +6,10 @@
 
 Two ways of serving: MLflow, as a run logs its model and `mlflow models serve` answers (one worker; JSON with base64
 text; every client keeps its connection), and `Detector`, in this process, shared by a thread per client. Either begins
-with the bytes of picture files and ends with boxes; a client asks for the next picture when it has its answer, so
+with the bytes of image files and ends with boxes; a client asks for the next image when it has its answer, so
 latency includes waiting for the others. Clients run on the same machine and take their part of it.
 
-Every answer is compared with the one that Detector gives when it is asked for that picture alone. Ends with exit code 1
+Every answer is compared with the one that Detector gives when it is asked for that image alone. Ends with exit code 1
 if a request stayed without an answer or got another one.
 """
 
@@ -47,7 +47,7 @@ from ssd.utils.errors import UserError
 PATIENCE = 60.0  # seconds that a client waits for its answer
 START = 120.0  # seconds that a server has to load the model
 
-Ask = Callable[[int], bytes]  # what a client does: the number of a picture -> the answer as it comes
+Ask = Callable[[int], bytes]  # what a client does: the number of an image -> the answer as it comes
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Way:
 
 @dataclass
 class Seen:
-    """What clients have seen. seconds: of each request that was answered; answers: how often each came for a picture;
+    """What clients have seen. seconds: of each request that was answered; answers: how often each came for an image;
     problems: of requests without one."""
 
     seconds: list[float] = field(default_factory=list)
@@ -84,12 +84,12 @@ def main() -> None:
 
 
 def compare(options: argparse.Namespace) -> int:
-    """Measures and prints every row; returns how many requests went wrong. Errors: UserError for a model or picture
+    """Measures and prints every row; returns how many requests went wrong. Errors: UserError for a model or image
     that cannot be used."""
     files = [path.read_bytes() for path in find(options.images).files]
     detector = Detector.load(options.model, batch_size=1)
-    images = [decode(data, f"picture {number}") for number, data in enumerate(files)]
-    print(f"{options.model}: {len(files)} pictures, {options.seconds:g} s per row, {physical_cores()} physical cores")
+    images = [decode(data, f"image {number}") for number, data in enumerate(files)]
+    print(f"{options.model}: {len(files)} images, {options.seconds:g} s per row, {physical_cores()} physical cores")
     print(f"{'':10}{'clients':>8}{'requests/s':>12}{'p50 ms':>9}{'p99 ms':>9}{'most ms':>9}"
           f"{'answers':>9}{'lost':>6}{'differ':>8}{'load':>6}")  # fmt: skip
     wrong = 0
@@ -107,16 +107,16 @@ def compare(options: argparse.Namespace) -> int:
     return wrong
 
 
-def measure(connect: Callable[[], Ask], clients: int, pictures: int, seconds: float) -> tuple[Seen, float]:
+def measure(connect: Callable[[], Ask], clients: int, images: int, seconds: float) -> tuple[Seen, float]:
     """What all clients together have seen, and the seconds until the last of them had its answer."""
     first = connect()
-    for number in range(pictures):  # binds, allocates, and so on: not measured
+    for number in range(images):  # binds, allocates, and so on: not measured
         first(number)
     asks = [connect() for _ in range(clients)]
     start = time.perf_counter()
     with ThreadPoolExecutor(clients) as pool:
-        # Each begins with another picture.
-        parts = list(pool.map(lambda index: ask_until(start + seconds, asks[index], index, pictures), range(clients)))
+        # Each begins with another image.
+        parts = list(pool.map(lambda index: ask_until(start + seconds, asks[index], index, images), range(clients)))
     elapsed = time.perf_counter() - start
     together = Seen()
     for part in parts:
@@ -126,27 +126,27 @@ def measure(connect: Callable[[], Ask], clients: int, pictures: int, seconds: fl
     return together, elapsed
 
 
-def ask_until(deadline: float, ask: Ask, first: int, pictures: int) -> Seen:
-    """One client: picture after picture until the deadline; a request that has begun gets its answer."""
+def ask_until(deadline: float, ask: Ask, first: int, images: int) -> Seen:
+    """One client: image after image until the deadline; a request that has begun gets its answer."""
     seen = Seen()
     for turn in count(first):
         begun = time.perf_counter()
         if begun >= deadline:
             return seen
         try:
-            answer = ask(turn % pictures)
+            answer = ask(turn % images)
         except Exception as error:
             seen.problems[f"{type(error).__name__}: {error}"] += 1
             continue
         seen.seconds.append(time.perf_counter() - begun)
-        seen.answers[turn % pictures, answer] += 1
+        seen.answers[turn % images, answer] += 1
     raise AssertionError("count() has no end")
 
 
 def count_differing(
     seen: Seen, rows: Callable[[bytes], np.ndarray], detector: Detector, images: Sequence[np.ndarray]
 ) -> int:
-    """Answers that are not what the detector finds in the picture, asked for it alone: see compare_rows."""
+    """Answers that are not what the detector finds in the image, asked for it alone: see compare_rows."""
     params = DecodeParams(**detector.spec.detection)
     expected = [detector.predict([image])[0] for image in images]
     differing = 0
@@ -175,7 +175,7 @@ def in_process(model: str, files: Sequence[bytes]) -> Iterator[Way]:
     detector = Detector.load(model, batch_size=1)
 
     def ask(number: int) -> bytes:
-        return detector.predict([decode(files[number], f"picture {number}")])[0].tobytes()
+        return detector.predict([decode(files[number], f"image {number}")])[0].tobytes()
 
     yield Way(lambda: ask, lambda answer: np.frombuffer(answer, np.float32).reshape(-1, 6))
 

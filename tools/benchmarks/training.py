@@ -2,7 +2,7 @@
 
     python tools/benchmarks/training.py [mobilenet resnet50 vgg16_reduced] [--batch-size 4] [--rounds 5] [--steps 2]
 
-One step = forward, backward, update and the losses on the host, on pictures in memory; the data loader has a benchmark
+One step = forward, backward, update and the losses on the host, on images in memory; the data loader has a benchmark
 of its own. The original: 58 label rows, NMS inside the graph and class probabilities copied to the host in every step,
 as it runs by default, and with OpenMP and imports as we set them. PyTorch (pip install torch; left out without it):
 the same network, matching, mining and losses, in its default memory layout and in channels-last.

@@ -54,13 +54,13 @@ class DatasetOptions:
         from ssd.data.datasets.download import Archive, fetch_all
 
         if not self.archives or not root:
-            raise UserError("dataset.download: this data set names no archives to download; put its files in place")
+            raise UserError("dataset.download: this dataset names no archives to download; put its files in place")
         archives = [Archive.from_config(name, entry, self.mirror) for name, entry in self.archives.items() if entry]
         fetch_all(archives, Path(root).expanduser())
 
 
 def make_dataset(cfg: Mapping[Any, Any]) -> Dataset:
-    """The data set that `cfg` (the group `dataset`, as composed or plain: _target_, its options and the keys common to
+    """The dataset that `cfg` (the group `dataset`, as composed or plain: _target_, its options and the keys common to
     all) describes.
 
     Errors of the class itself come out as they are; a wrong `_target_` or option is a UserError.

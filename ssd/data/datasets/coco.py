@@ -1,4 +1,4 @@
-"""Data sets with COCO's instances JSON: one file per split, pictures in folders."""
+"""Datasets with COCO's instances JSON: one file per split, images in folders."""
 
 import itertools
 import logging
@@ -23,7 +23,7 @@ from ssd.utils.errors import UserError
 
 log = logging.getLogger(__name__)
 
-HOLDS = "the annotation files and folders of pictures that dataset.splits names"
+HOLDS = "the annotation files and folders of images that dataset.splits names"
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class COCO(Dataset):
 
     classes: None = all categories, in the order of their ids. Categories are known by name, in COCO's or VOC's
     spelling; category_ids keeps their numbers. Boxes with iscrowd become a sample's crowds.
-    out_of_range: what becomes of boxes outside their picture: "error", "clip" or "drop".
+    out_of_range: what becomes of boxes outside their image: "error", "clip" or "drop".
     """
 
     def __init__(
@@ -117,11 +117,11 @@ class COCO(Dataset):
         for pair in pairs:
             owners.setdefault(self._file_or_none(*pair), []).append(pair)
         samples = []
-        for (source, picture), identifier in zip(pairs, ids([clean(pair[1].file) for pair in pairs]), strict=True):
+        for (source, entry), identifier in zip(pairs, ids([clean(pair[1].file) for pair in pairs]), strict=True):
             with skip_invalid("unusable", str(source.annotations)):
-                file = self._file(source, picture)
+                file = self._file(source, entry)
                 _check_same(owners[file])
-                samples.append(self._sample(identifier, source, picture, file, checker))
+                samples.append(self._sample(identifier, source, entry, file, checker))
         checker.report()
         return samples
 
@@ -131,9 +131,9 @@ class COCO(Dataset):
         if not sources:  # cut from the images to train on: what lies beside them is named there
             return Coverage()
         listed = {
-            self._file_or_none(source, picture)
+            self._file_or_none(source, entry)
             for source in itertools.chain(*self.splits.values())
-            for picture in self._instances(source).pictures
+            for entry in self._instances(source).images
         }
         root = existing_root(self.root, HOLDS)
         places = [self._place(source.images) for source in sources]
@@ -150,22 +150,22 @@ class COCO(Dataset):
     def _picked(self, split: str) -> list[tuple[Source, CocoImage]]:
         return self.holdout.pick(split, self.splits, self._members, lambda pair: pair[1].file, self._look_of)
 
-    def _file(self, source: Source, picture: CocoImage) -> Path:
+    def _file(self, source: Source, entry: CocoImage) -> Path:
         folder = self._place(source.images)
         if folder not in self._folders:
             self._folders[folder] = ImageFolder(folder)
         try:
-            return self._folders[folder].find(picture.file)
+            return self._folders[folder].find(entry.file)
         except UserError as error:
-            raise UserError(f"{source.annotations}: image {picture.id} ({picture.file}): {error}") from error
+            raise UserError(f"{source.annotations}: image {entry.id} ({entry.file}): {error}") from error
 
     def _look_of(self, pair: tuple[Source, CocoImage]) -> Sample | None:
         file = self._file_or_none(*pair)
         return None if file is None else only_image(file)
 
-    def _file_or_none(self, source: Source, picture: CocoImage) -> Path | None:
+    def _file_or_none(self, source: Source, entry: CocoImage) -> Path | None:
         try:
-            return self._file(source, picture)
+            return self._file(source, entry)
         except UserError:
             return None
 
@@ -176,7 +176,7 @@ class COCO(Dataset):
                 f"dataset.splits.{split} is not set: dataset.splits.{split}.annotations=instances.json and "
                 f"dataset.splits.{split}.images=folder"
             )
-        pairs = [(source, picture) for source in sources for picture in self._instances(source).pictures]
+        pairs = [(source, entry) for source in sources for entry in self._instances(source).images]
         if not pairs:
             raise UserError(f"{self._place(sources[0].annotations)}: has no images")
         return pairs
@@ -190,16 +190,16 @@ class COCO(Dataset):
             self._read[file] = coco_json.read(file)
         return self._read[file]
 
-    def _sample(self, identifier: str, source: Source, picture: CocoImage, file: Path, checker: BoxChecker) -> Sample:
+    def _sample(self, identifier: str, source: Source, entry: CocoImage, file: Path, checker: BoxChecker) -> Sample:
         instances = self._instances(source)
-        where = f"{source.annotations}: image {picture.id} ({picture.file})"
-        size = (picture.width, picture.height)
+        where = f"{source.annotations}: image {entry.id} ({entry.file})"
+        size = (entry.width, entry.height)
         kinds: tuple[list, list] = ([], [])
         numbers: tuple[list[int], list[int]] = ([], [])
         rows = []
-        for place, error in instances.broken.get(picture.id, []):
+        for place, error in instances.broken.get(entry.id, []):
             reject(error, "object", str(self._place(source.annotations)), place + 1)
-        for number, box in enumerate(instances.boxes.get(picture.id, []), start=1):
+        for number, box in enumerate(instances.boxes.get(entry.id, []), start=1):
             index = class_index(instances.categories[box.category], self.classes, where)
             kinds[box.crowd].append((index, box.x, box.y, box.x + box.width, box.y + box.height, 0))
             numbers[box.crowd].append(number)
@@ -209,19 +209,19 @@ class COCO(Dataset):
         )
         return Sample(
             identifier, file, *size, boxes, crowds,
-            image_id=picture.id, annotated=np.array(rows, np.float64).reshape(-1, 7),
+            image_id=entry.id, annotated=np.array(rows, np.float64).reshape(-1, 7),
         )  # fmt: skip
 
 
 def _check_same(owners: Sequence[tuple[Source, CocoImage]]) -> None:
     """One file in several places has part of its objects in each: none of them is what the image shows."""
-    (source, picture), (other, again) = owners[0], owners[-1]
-    if again is picture:
+    (source, entry), (other, again) = owners[0], owners[-1]
+    if again is entry:
         return
     if source == other:
-        what = f"images {picture.id} ({picture.file}) and {again.id} ({again.file}) are one file"
+        what = f"images {entry.id} ({entry.file}) and {again.id} ({again.file}) are one file"
         raise UserError(f"{source.annotations}: {what}; give all its annotations one image_id")
-    what = f"image {again.id} ({again.file}) is image {picture.id} of {source.annotations}, too"
+    what = f"image {again.id} ({again.file}) is image {entry.id} of {source.annotations}, too"
     raise UserError(f"{other.annotations}: {what}; join the annotations in one file")
 
 

@@ -61,15 +61,15 @@ class Box(NamedTuple):
 @dataclass(frozen=True)
 class Instances:
     """What a file says. categories: name by id, in the order of ids, root categories left out; raw: their ids as they
-    are written. boxes: per picture id.
+    are written. boxes: per image id.
 
-    broken: per picture id the annotations that cannot be used: place in the list, and why.
+    broken: per image id the annotations that cannot be used: place in the list, and why.
     stray: place in the list of annotations whose image is not in images, and the image's id.
     roots: ids of categories that no annotation has and that others name as their supercategory: Roboflow begins its
     files with one that has the project's name.
     """
 
-    pictures: list[CocoImage]
+    images: list[CocoImage]
     categories: dict[int, str]
     boxes: dict[Id, list[Box]]
     broken: dict[Id, list[tuple[int, UserError]]]
@@ -109,14 +109,14 @@ class _Reader:
 
     def __init__(self, what: str) -> None:
         self._what = what
-        self._pictures: dict[Id, CocoImage] = {}  # by key, see _key
+        self._images: dict[Id, CocoImage] = {}  # by key, see _key
         self._names: dict[int, str] = {}
         self._raw: dict[int, Id] = {}
         self._supercategories: dict[int, str] = {}
         self._boxes: dict[Id, list[Box]] = {}
         self._broken: dict[Id, list[tuple[int, UserError]]] = {}
         self._ids = array("q")  # of annotations
-        self._listed: set[Id] = set()  # keys of pictures, also of those whose entry is refused
+        self._listed: set[Id] = set()  # keys of images, also of those whose entry is refused
 
     def add(self, section: str, number: int, entry: Any) -> None:
         where = f"{self._what}: {section}[{number}]"
@@ -132,10 +132,10 @@ class _Reader:
     def _image(self, entry: dict[str, Any], where: str) -> None:
         number = _id(entry, "id", where)
         self._listed.add(_key(number))
-        picture = CocoImage(number, _string(entry, "file_name", where), *_size(entry, where))
-        other = self._pictures.setdefault(_key(number), picture)
-        if other is not picture:
-            raise UserError(f"{where}: image id {number} is used twice, for {other.file} and {picture.file}")
+        image = CocoImage(number, _string(entry, "file_name", where), *_size(entry, where))
+        other = self._images.setdefault(_key(number), image)
+        if other is not image:
+            raise UserError(f"{where}: image id {number} is used twice, for {other.file} and {image.file}")
 
     def _category(self, entry: dict[str, Any], where: str) -> None:
         number, name = _whole(entry, "id", where), _string(entry, "name", where)
@@ -179,11 +179,11 @@ class _Reader:
             )
             log.warning("%s: %sone of each", what, said)
             collect(Problem("double", what, None, f"{said}one of each", WARNING, kept=True))
-        boxes = {self._pictures[key].id: rows for key, rows in self._boxes.items() if key in self._pictures}
-        broken = {self._pictures[key].id: rows for key, rows in self._broken.items() if key in self._pictures}
+        boxes = {self._images[key].id: rows for key, rows in self._boxes.items() if key in self._images}
+        broken = {self._images[key].id: rows for key, rows in self._broken.items() if key in self._images}
         kept = _one_each(kept, used, what)
         return Instances(
-            list(self._pictures.values()), kept, boxes, broken, dict(sorted(stray.items())), self._raw, roots
+            list(self._images.values()), kept, boxes, broken, dict(sorted(stray.items())), self._raw, roots
         )
 
     def _is_root(self, number: int) -> bool:
@@ -221,12 +221,12 @@ def write_samples(samples: Sequence[Sample], image_ids: Sequence[Id], categories
     same. Areas and sides are those of Sample.annotated where there
     is one, and difficult objects have "ignore"."""
     ids = list(categories)
-    pictures, annotations = [], []
+    images, annotations = [], []
     names = [sample.path.name for sample in samples]
     if len(set(names)) < len(names):
         names = [sample.path.as_posix() for sample in samples]
     for number, name, sample in zip(image_ids, names, samples, strict=True):
-        pictures.append(CocoImage(number, name, sample.width, sample.height))
+        images.append(CocoImage(number, name, sample.width, sample.height))
         if sample.annotated is None:
             found = [annotation_entry(0, number, ids[int(row[0])], row) for row in sample.ground_truth().tolist()]
         else:
@@ -237,36 +237,36 @@ def write_samples(samples: Sequence[Sample], image_ids: Sequence[Id], categories
             ]  # fmt: skip
         annotations += found
     numbered = [{**entry, "id": place} for place, entry in enumerate(annotations, start=1)]
-    return _file(pictures, numbered, categories)
+    return _file(images, numbered, categories)
 
 
-def write(pictures: Sequence[CocoImage], rows: Sequence[np.ndarray], categories: Mapping[Any, str]) -> str:
-    """The JSON of pictures with boxes; `parse` reads it back.
+def write(images: Sequence[CocoImage], rows: Sequence[np.ndarray], categories: Mapping[Any, str]) -> str:
+    """The JSON of images with boxes; `parse` reads it back.
 
-    rows: per picture [N, 6 or 7] (class, xmin, ymin, xmax, ymax, difficult[, crowd]), as Sample.ground_truth() gives
+    rows: per image [N, 6 or 7] (class, xmin, ymin, xmax, ymax, difficult[, crowd]), as Sample.ground_truth() gives
     them; class c is the c-th of categories.
     """
     ids = list(categories)
     annotations: list[dict[str, Any]] = []
-    for picture, boxes in zip(pictures, rows, strict=True):
+    for image, boxes in zip(images, rows, strict=True):
         for row in boxes.tolist():
-            annotations.append(annotation_entry(len(annotations) + 1, picture.id, ids[int(row[0])], row))
-    return _file(pictures, annotations, categories)
+            annotations.append(annotation_entry(len(annotations) + 1, image.id, ids[int(row[0])], row))
+    return _file(images, annotations, categories)
 
 
-def _file(pictures: Sequence[CocoImage], annotations: list[dict[str, Any]], categories: Mapping[Any, str]) -> str:
-    images = [picture_entry(picture) for picture in pictures]
+def _file(images: Sequence[CocoImage], annotations: list[dict[str, Any]], categories: Mapping[Any, str]) -> str:
+    listed = [image_entry(image) for image in images]
     named = [{"id": number, "name": name} for number, name in categories.items()]
-    return json.dumps({"images": images, "annotations": annotations, "categories": named})
+    return json.dumps({"images": listed, "annotations": annotations, "categories": named})
 
 
-def picture_entry(picture: CocoImage) -> dict[str, Any]:
+def image_entry(image: CocoImage) -> dict[str, Any]:
     """An entry of `images`."""
-    return {"id": picture.id, "file_name": picture.file, "width": picture.width, "height": picture.height}
+    return {"id": image.id, "file_name": image.file, "width": image.width, "height": image.height}
 
 
 def annotation_entry(number: int, image: Id, category: Id, row: Sequence[float]) -> dict[str, Any]:
-    """An entry of `annotations`: its id, those of picture and category, and a row of boxes as `write` takes them."""
+    """An entry of `annotations`: its id, those of image and category, and a row of boxes as `write` takes them."""
     width, height = row[3] - row[1], row[4] - row[2]
     return {
         "id": number,

@@ -15,7 +15,7 @@ from ssd.utils.errors import UserError
 
 
 class Concat(Dataset):
-    """Several data sets one after the other; classes are joined by name, so "car" is one class wherever it occurs.
+    """Several datasets one after the other; classes are joined by name, so "car" is one class wherever it occurs.
 
     parts: the `dataset` nodes, as a list or under names of one's own. classes: their order; None = as they appear.
     VOC's and COCO's spellings of a class (motorbike, motorcycle) are the same name; the first one met is kept.
@@ -32,7 +32,7 @@ class Concat(Dataset):
         nodes = list(named.values())
         self.names = list(named)
         if not nodes:
-            raise UserError("dataset.parts is empty: name the data sets to join, as conf/dataset/concat.yaml shows")
+            raise UserError("dataset.parts is empty: name the datasets to join, as conf/dataset/concat.yaml shows")
         self.parts = [make_dataset({"holdout": holdout, **node}) for node in nodes]
         self.available = tuple(name for name in SPLITS if any(name in part.available for part in self.parts))
         found: list[str] = []

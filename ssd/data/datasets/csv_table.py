@@ -1,4 +1,4 @@
-"""Data sets of pictures whose boxes stand in CSV files."""
+"""Datasets of images whose boxes stand in CSV files."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +9,7 @@ from ssd.data.base import Dataset, Sample, only_image
 from ssd.data.coverage import UNLISTED, Coverage
 from ssd.data.datasets import csv_text
 from ssd.data.datasets.csv_text import Form, Row
-from ssd.data.datasets.listing import existing_root, picture_sizes
+from ssd.data.datasets.listing import existing_root, image_sizes
 from ssd.data.datasets.named_images import ImageFolder, clean, ids, relative
 from ssd.data.datasets.splits import HoldOut
 from ssd.data.inspection.checks import BoxChecker, class_index
@@ -24,7 +24,7 @@ class CSV(Dataset):
     """splits: for "train", "val" and "test" a file below root, several, or None; without a val split one is held out.
 
     folder: the one below root that the paths in the files are relative to. columns, header, delimiter: the form of
-    the files, see conf/dataset/csv.yaml. units: whether corners are "pixels" (continuous, 0..width) or "normalised"
+    the files, see conf/dataset/csv.yaml. units: whether corners are "pixels" (continuous, 0..width) or "normalized"
     (0..1). classes: None = all names found, sorted. out_of_range: "error", "clip" or "drop".
     The size of a sample is what the file says, or that of the image where it says nothing.
     """
@@ -74,7 +74,7 @@ class CSV(Dataset):
         checker = BoxChecker(self.out_of_range)
         entries = self._picked(name)
         unknown = [entry.path for entry in entries if entry.path is not None and entry.size is None]
-        sizes = dict(zip(unknown, picture_sizes(unknown), strict=True))
+        sizes = dict(zip(unknown, image_sizes(unknown), strict=True))
         samples = []
         for entry, identifier in zip(entries, ids([entry.name for entry in entries]), strict=True):
             with skip_invalid("unusable", entry.where):
@@ -106,7 +106,7 @@ class CSV(Dataset):
         return ImageFolder(self._root() / self.folder)
 
     def _members(self, split: str) -> list["Entry"]:
-        """Pictures in the order of their first line, each once, however it is spelled."""
+        """Images in the order of their first line, each once, however it is spelled."""
         if split not in self.splits:
             raise UserError(
                 f"dataset.splits.{split} is not set: name a CSV file, e.g. dataset.splits.{split}={split}.csv"
@@ -124,13 +124,13 @@ class CSV(Dataset):
         if file not in self._read:
             path = self._root() / file
             text = read_text(path, csv_text.MAX_BYTES, "a CSV file")
-            pictures: dict[Path, Entry] = {}
+            images: dict[Path, Entry] = {}
             for row in csv_text.parse(text, self.form, str(path)):
                 entry = self._entry(row, path)
-                first = pictures.setdefault(entry.path or Path(row.image), entry)
+                first = images.setdefault(entry.path or Path(row.image), entry)
                 _check_same(first, row)
                 first.rows.append(row)
-            self._read[file] = pictures
+            self._read[file] = images
         return self._read[file]
 
     def _entry(self, row: Row, file: Path) -> "Entry":
@@ -172,7 +172,7 @@ def _check_same(entry: "Entry", row: Row) -> None:
 
 @dataclass(frozen=True)
 class Entry:
-    """A picture and its lines. name: its path from the folder of pictures on; path: None where there is no such file,
+    """An image and its lines. name: its path from the folder of images on; path: None where there is no such file,
     for the reason `missing`. where: its first line."""
 
     name: str

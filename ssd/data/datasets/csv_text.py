@@ -65,7 +65,7 @@ class Form:
 
 @dataclass(frozen=True)
 class Row:
-    """One object; label is "" and box None for a picture without objects. size: (width, height) of the picture where
+    """One object; label is "" and box None for an image without objects. size: (width, height) of the image where
     the line has it."""
 
     line: int
@@ -78,7 +78,7 @@ class Row:
 def parse(text: str, form: Form, what: str) -> Iterator[Row]:
     """The lines of a file; UserError naming `what` and the line.
 
-    A line whose class and corners are empty stands for a picture without objects.
+    A line whose class and corners are empty stands for an image without objects.
     """
     delimiter = form.delimiter or _delimiter(text.partition("\n")[0])
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=False)
@@ -92,7 +92,7 @@ def parse(text: str, form: Form, what: str) -> Iterator[Row]:
 
 
 def write(names: Sequence[str], boxes: Sequence[np.ndarray], classes: Sequence[str]) -> str:
-    """A file with the header COLUMNS; per picture its name and boxes [N, 6] (class, corners, difficult) in pixels."""
+    """A file with the header COLUMNS; per image its name and boxes [N, 6] (class, corners, difficult) in pixels."""
     text = io.StringIO(newline="")
     writer = CsvWriter(text)
     writer.writerow(COLUMNS)

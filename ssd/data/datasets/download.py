@@ -57,7 +57,7 @@ HOPELESS = (requests.exceptions.InvalidSchema, requests.exceptions.MissingSchema
 class Archive:
     """A .tar or .zip to fetch from `url`.
 
-    holds: a file or folder below the data set's root that shows it is unpacked already. strip: how many folders to take
+    holds: a file or folder below the dataset's root that shows it is unpacked already. strip: how many folders to take
     off the names inside. sha256 or md5 of the whole file; without them only that it unpacks is checked.
     """
 

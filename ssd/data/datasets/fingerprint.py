@@ -1,4 +1,4 @@
-"""A short name for the contents of a data set, so that two runs can be seen to have used the same."""
+"""A short name for the contents of a dataset, so that two runs can be seen to have used the same."""
 
 import hashlib
 from collections import Counter
@@ -15,8 +15,8 @@ DIGEST_BYTES = 8  # sixteen hexadecimal digits
 def fingerprint(samples: Sequence[Sample], classes: Sequence[str]) -> str:
     """Sixteen hexadecimal digits: of the class names, and of each sample's id, size, boxes and crowds.
 
-    The same for the same contents in any order, wherever they lie; no picture is opened (100,000 samples take a quarter
-    of a second). Pictures whose pixels alone have changed are not noticed.
+    The same for the same contents in any order, wherever they lie; no image is opened (100,000 samples take a quarter
+    of a second). Images whose pixels alone have changed are not noticed.
     """
     rows = sorted(_of_one(sample) for sample in samples)
     return _digest(b"".join([_digest("\0".join(classes).encode()), *rows])).hex()

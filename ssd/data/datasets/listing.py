@@ -13,7 +13,7 @@ from operator import attrgetter
 from pathlib import Path
 
 from ssd.data.coverage import BROKEN_LINKS, HIDDEN, LOOPS, LOST_LINKS, TOOL_COPIES, UNREAD_FORMATS
-from ssd.data.headers import SUFFIXES, UNREAD_SUFFIXES, OpenFile, picture_size
+from ssd.data.headers import SUFFIXES, UNREAD_SUFFIXES, OpenFile, image_size
 from ssd.data.images import check_header, read_bytes
 from ssd.utils.atomic_files import open_regular
 from ssd.utils.errors import UserError
@@ -46,16 +46,16 @@ class Listing:
         }
         return Listing(files, {reason: paths for reason, paths in skipped.items() if paths})
 
-    def pictures(self) -> dict[Path, str]:
-        return {path: file for path, file in self.files.items() if is_picture(path)}
+    def images(self) -> dict[Path, str]:
+        return {path: file for path, file in self.files.items() if is_image(path)}
 
 
-def is_picture(path: Path) -> bool:
+def is_image(path: Path) -> bool:
     """Judged by the suffix alone."""
     return path.name.lower().endswith(SUFFIXES)
 
 
-def holds_picture(folder: Path) -> bool:
+def holds_image(folder: Path) -> bool:
     """Whether there is one in a folder or below it, links to folders aside. Stops at the first."""
     for _, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not passed_over(name)]
@@ -180,13 +180,13 @@ def existing_root(root: str | None, holds: str, files: Sequence[str] = ()) -> Pa
     return path
 
 
-def pictures_in(folder: Path) -> list[Path]:
-    """All pictures in a folder and the folders below it, sorted."""
-    return [path for path in files_below(folder).files if is_picture(path)]
+def images_in(folder: Path) -> list[Path]:
+    """All images in a folder and the folders below it, sorted."""
+    return [path for path in files_below(folder).files if is_image(path)]
 
 
-def picture_sizes(paths: Sequence[Path]) -> list["Future[tuple[int, int]]"]:
-    """(width, height) of each file, in order; result() of one that is no picture is a UserError naming it."""
+def image_sizes(paths: Sequence[Path]) -> list["Future[tuple[int, int]]"]:
+    """(width, height) of each file, in order; result() of one that is no image is a UserError naming it."""
     with ThreadPoolExecutor(SIZE_READERS) as threads:
         return [threads.submit(_size, path) for path in paths]
 
@@ -194,7 +194,7 @@ def picture_sizes(paths: Sequence[Path]) -> list["Future[tuple[int, int]]"]:
 def _size(path: Path) -> tuple[int, int]:
     try:
         with open_regular(path) as file:
-            size = picture_size(OpenFile(file.fileno()))
+            size = image_size(OpenFile(file.fileno()))
     except OSError as error:
         raise UserError(f"{path}: cannot read the image: {error.strerror}") from error
     return size or check_header(read_bytes(path), str(path))

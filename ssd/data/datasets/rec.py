@@ -1,7 +1,7 @@
-"""Data sets that are packed: .rec files, with or without .lst and .idx, made by the original mxnet-ssd or im2rec.
+"""Datasets that are packed: .rec files, with or without .lst and .idx, made by the original mxnet-ssd or im2rec.
 
-The label of a picture is [A, W, A - 2 other numbers, then W per object: class xmin ymin xmax ymax ...], corners as
-shares of the picture. The original wrote A = 2 and W = 5, or W = 6 with `difficult`.
+The label of an image is [A, W, A - 2 other numbers, then W per object: class xmin ymin xmax ymax ...], corners as
+shares of the image. The original wrote A = 2 and W = 5, or W = 6 with `difficult`.
 """
 
 import hashlib
@@ -38,11 +38,11 @@ WIDTHS = (5, 6)  # of an object, as training reads it
 
 @dataclass(frozen=True, eq=False)
 class RecordSample(Sample):
-    """A picture inside a record file; its path is that of the file with the picture's name behind."""
+    """An image inside a record file; its path is that of the file with the image's name behind."""
 
     file: Path = Path()
     start: int = 0  # byte of the record
-    length: int = 0  # bytes of the picture
+    length: int = 0  # bytes of the image
 
     def read(self) -> bytes:
         with opened(self.file) as view:
@@ -58,10 +58,10 @@ class RecordSample(Sample):
 
 @dataclass(frozen=True)
 class Entry:
-    """What a record says of its picture: number: its place in the file, from 0; key: its id, by which a .lst names it;
+    """What a record says of its image: number: its place in the file, from 0; key: its id, by which a .lst names it;
     boxes [N, 6] as shares; raw: its label as it lies.
 
-    usual: whether MXNet's iterator decodes the picture as we do. error: why the record cannot be used.
+    usual: whether MXNet's iterator decodes the image as we do. error: why the record cannot be used.
     """
 
     number: int
@@ -120,8 +120,8 @@ class Rec(Dataset):
         return samples
 
     def coverage(self, split: str) -> Coverage:
-        """Lines of the .lst whose picture the .rec does not hold, and records that the .lst does not name."""
-        if split not in self.splits:  # cut from the pictures to train on: their files are named there
+        """Lines of the .lst whose image the .rec does not hold, and records that the .lst does not name."""
+        if split not in self.splits:  # cut from the images to train on: their files are named there
             return Coverage()
         lst = self._path(split).with_suffix(".lst")
         names, keys = read_list(lst), {entry.key for _, entry in self._members(split)}
@@ -132,7 +132,7 @@ class Rec(Dataset):
     def records(self, split: str, folder: Path) -> Records | None:
         """The file of a split, where training can read it; with an .idx and a .lst of its own in `folder`.
 
-        Not so when pictures are held out of it or cannot be used, when MXNet decodes one otherwise than OpenCV, or when
+        Not so when images are held out of it or cannot be used, when MXNet decodes one otherwise than OpenCV, or when
         labels are not [2, 5 or 6, objects ...] with checked boxes.
         """
         if split not in self.splits or (split == "train" and not {"val"} <= self.splits.keys()):
@@ -242,7 +242,7 @@ def _told_apart(entries: Sequence[Entry], path: Path) -> list[Entry]:
 
 
 def _check_index(path: Path, entries: Sequence[Entry]) -> None:
-    """A line when the .idx beside a .rec is another file's: whoever reads by it gets other pictures than this."""
+    """A line when the .idx beside a .rec is another file's: whoever reads by it gets other images than this."""
     idx = path.with_suffix(".idx")
     if not idx.is_file():
         return

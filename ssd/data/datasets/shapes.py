@@ -1,4 +1,4 @@
-"""A small detection data set that needs no download: pictures of flat shapes, drawn and annotated from a seed.
+"""A small detection dataset that needs no download: images of flat shapes, drawn and annotated from a seed.
 
 Written once as a folder in VOC layout and then read by the same code as real data.
 """
@@ -21,13 +21,13 @@ from ssd.utils.errors import UserError
 
 log = logging.getLogger(__name__)
 
-GENERATOR = 1  # counted up when the pictures change for the same parameters
+GENERATOR = 1  # counted up when the images change for the same parameters
 SHIFT = 4  # fractional bits of the coordinates given to OpenCV: outlines fall between pixels
-SIDES = (0.18, 0.5)  # diameter of an object as a share of the picture's side
+SIDES = (0.18, 0.5)  # diameter of an object as a share of the image's side
 LEAST_VISIBLE = 0.8  # share of its pixels that an object keeps when others are drawn over it
 LEAST_CONTRAST = 60.0  # between an object and what it is drawn on, in the channel where they differ most
-NOISE = 4.0  # grey levels
-TRIES = 30  # places tried for one object before the picture goes without it
+NOISE = 4.0  # gray levels
+TRIES = 30  # places tried for one object before the image goes without it
 BYTES_PER_FILE, BYTES_PER_PIXEL = 4096, 0.2  # on the disk, at least: an annotation, a JPEG
 JPEG_QUALITY = 95
 WHITE = (255,)
@@ -81,10 +81,10 @@ OUTLINES: dict[str, Outline] = {
 
 
 class Shapes(VOC):
-    """The generated data set with the splits "train" and "val" (which is also "test").
+    """The generated dataset with the splits "train" and "val" (which is also "test").
 
-    classes: any of OUTLINES. image_size: side of the square pictures in pixels. train, val: numbers of pictures.
-    max_objects: most objects in a picture, at least one. seed: decides every pixel. root: the folder under which
+    classes: any of OUTLINES. image_size: side of the square images in pixels. train, val: numbers of images.
+    max_objects: most objects in an image, at least one. seed: decides every pixel. root: the folder under which
     each set of parameters gets a folder of its own.
     """
 
@@ -123,7 +123,7 @@ class Shapes(VOC):
 
     @cached_property
     def _folder(self) -> Path:
-        """The folder with the pictures, which are drawn if it is not there."""
+        """The folder with the images, which are drawn if it is not there."""
         parameters = [GENERATOR, self.classes, self.image_size, self.counts, self.max_objects, self.seed]
         digest = hashlib.sha256(json.dumps(parameters).encode()).hexdigest()[:10]
         folder = self.parent / f"{self.name}_{digest}"
@@ -139,14 +139,14 @@ class Shapes(VOC):
                 for number, (split, images) in enumerate(self.counts.items()):
                     ids = [f"{split}_{index:05d}" for index in range(images)]
                     for index, identifier in enumerate(ids):
-                        # A generator per picture: more pictures, or fewer, leave the others as they are.
+                        # A generator per image: more images, or fewer, leave the others as they are.
                         self._write(draft, identifier, np.random.default_rng([self.seed, number, index]))
                     (draft / SETS / f"{split}.txt").write_text("".join(f"{identifier}\n" for identifier in ids))
         return folder
 
     def _write(self, folder: Path, identifier: str, random: np.random.Generator) -> None:
-        picture, objects = draw(random, self.classes, self.image_size, self.max_objects)
-        encoded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
+        image, objects = draw(random, self.classes, self.image_size, self.max_objects)
+        encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
         (folder / "JPEGImages" / f"{identifier}.jpg").write_bytes(encoded.tobytes())
         xml = voc_xml.write(f"{identifier}.jpg", self.image_size, self.image_size, objects)
         (folder / "Annotations" / f"{identifier}.xml").write_bytes(xml)
@@ -155,11 +155,11 @@ class Shapes(VOC):
 def draw(
     random: np.random.Generator, classes: Sequence[str], size: int, max_objects: int
 ) -> tuple[np.ndarray, list[voc_xml.VOCObject]]:
-    """One size x size x 3 uint8 BGR picture and its objects, boxes as VOC counts pixels (from 1, ends included).
+    """One size x size x 3 uint8 BGR image and its objects, boxes as VOC counts pixels (from 1, ends included).
 
     A box encloses exactly the pixels of its object that are visible and at least half covered by it.
     """
-    picture = _background(random, size)
+    image = _background(random, size)
     owner = np.full((size, size), -1, np.int32)  # per pixel the number of the object on top
     names: list[str] = []
     areas: list[int] = []
@@ -169,30 +169,30 @@ def draw(
             alpha = _place(random, OUTLINES[name](random), size)
             solid = alpha >= 0.5
             if _leaves_visible(owner, solid, areas):
-                _paint(random, picture, alpha, solid)
+                _paint(random, image, alpha, solid)
                 owner[solid] = len(names)
                 names.append(name)
                 areas.append(int(solid.sum()))
                 break
-    picture += random.normal(0, NOISE, picture.shape)
+    image += random.normal(0, NOISE, image.shape)
     objects = [voc_xml.VOCObject(name, _voc_box(owner == number), 0) for number, name in enumerate(names)]
-    return np.clip(picture, 0, 255).astype(np.uint8), objects
+    return np.clip(image, 0, 255).astype(np.uint8), objects
 
 
 def _background(random: np.random.Generator, size: int) -> np.ndarray:
     """float32 [size, size, 3]: cloudy, little saturated, crossed by a few thin lines that belong to nothing."""
-    grey = random.uniform(50, 205)
-    picture = np.full((size, size, 3), grey, np.float32) + random.uniform(-20, 20, 3)
+    gray = random.uniform(50, 205)
+    image = np.full((size, size, 3), gray, np.float32) + random.uniform(-20, 20, 3)
     for cells, strength in ((3, 22), (size // 8, 12)):
         clouds = random.normal(0, strength, (cells, cells, 1)) + random.normal(0, strength / 4, (cells, cells, 3))
-        picture += cv2.resize(clouds.astype(np.float32), (size, size), interpolation=cv2.INTER_CUBIC)
+        image += cv2.resize(clouds.astype(np.float32), (size, size), interpolation=cv2.INTER_CUBIC)
     for _ in range(random.integers(0, 4)):
         ends = random.uniform(0, size, (2, 2)) * (1 << SHIFT)
         mask = np.zeros((size, size), np.uint8)
         (x0, y0), (x1, y1) = ends.astype(int).tolist()
         cv2.line(mask, (x0, y0), (x1, y1), WHITE, int(random.integers(1, 3)), cv2.LINE_AA, SHIFT)
-        picture += mask[..., None] / np.float32(255) * random.uniform(-90, 90, 3).astype(np.float32)
-    return picture.astype(np.float32)
+        image += mask[..., None] / np.float32(255) * random.uniform(-90, 90, 3).astype(np.float32)
+    return image.astype(np.float32)
 
 
 def _place(random: np.random.Generator, outline: np.ndarray, size: int) -> np.ndarray:
@@ -202,7 +202,7 @@ def _place(random: np.random.Generator, outline: np.ndarray, size: int) -> np.nd
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     corners = outline @ turn * radius
     low, high = corners.min(axis=0), corners.max(axis=0)
-    # All of the shape lies inside the picture, two pixels from the border.
+    # All of the shape lies inside the image, two pixels from the border.
     corners += random.uniform(2 - low, size - 3 - high)
     mask = np.zeros((size, size), np.uint8)
     cv2.fillPoly(mask, [np.round(corners * (1 << SHIFT)).astype(np.int32)], WHITE, cv2.LINE_AA, SHIFT)
@@ -215,13 +215,13 @@ def _leaves_visible(owner: np.ndarray, solid: np.ndarray, areas: Sequence[int]) 
     return all(left >= LEAST_VISIBLE * area for left, area in zip(remaining, areas, strict=True))
 
 
-def _paint(random: np.random.Generator, picture: np.ndarray, alpha: np.ndarray, solid: np.ndarray) -> None:
-    """Blends a shape into the picture, in a colour that differs from what it covers."""
-    below = picture[solid].mean(axis=0)
-    colour = random.uniform(0, 255, 3)
-    while np.abs(colour - below).max() < LEAST_CONTRAST:
-        colour = random.uniform(0, 255, 3)
-    picture += alpha[..., None] * (colour.astype(np.float32) - picture)
+def _paint(random: np.random.Generator, image: np.ndarray, alpha: np.ndarray, solid: np.ndarray) -> None:
+    """Blends a shape into the image, in a color that differs from what it covers."""
+    below = image[solid].mean(axis=0)
+    color = random.uniform(0, 255, 3)
+    while np.abs(color - below).max() < LEAST_CONTRAST:
+        color = random.uniform(0, 255, 3)
+    image += alpha[..., None] * (color.astype(np.float32) - image)
 
 
 def _voc_box(visible: np.ndarray) -> tuple[float, float, float, float]:

@@ -1,4 +1,4 @@
-"""Splits for data sets that bring none: a share of the training pictures is held out, chosen by a seed.
+"""Splits for datasets that bring none: a share of the training images is held out, chosen by a seed.
 
 Images that belong together are never on both sides: equal and nearly equal ones, and those that dataset.group_by puts
 together (the frames of a video, the images of a patient).
@@ -23,12 +23,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class HoldOut:
-    """Shares of the training pictures that become "val" and "test" where there is no such split.
+    """Shares of the training images that become "val" and "test" where there is no such split.
 
-    A picture's place depends on its name and the seed alone, not on the order of the files; that of pictures that
+    An image's place depends on its name and the seed alone, not on the order of the files; that of images that
     belong together on the first of their places. Without a test split and with test = 0, "test" means "val".
-    group_by: a regex that is searched in names; pictures with the same first group (or the same match, where it has no
-    group) belong together. cache: a folder for what is remembered of the pictures' looks; None = nothing is.
+    group_by: a regex that is searched in names; images with the same first group (or the same match, where it has no
+    group) belong together. cache: a folder for what is remembered of the images' looks; None = nothing is.
     """
 
     val: float
@@ -86,7 +86,7 @@ class HoldOut:
             part = self._cut(items, names, self._grouped(items, names, image), split, given)
         if not part:
             raise UserError(
-                f"no picture is left for the {split} split: of {len(items)} to train on, dataset.holdout takes "
+                f"no image is left for the {split} split: of {len(items)} to train on, dataset.holdout takes "
                 f"val={self.val}, test={self.test}, and those that look alike or belong to one group stay together; "
                 "name a split of its own (dataset.splits) or change the shares"
             )

@@ -1,4 +1,4 @@
-"""Data sets in the layout of PASCAL VOC: Annotations/*.xml, JPEGImages/*, ImageSets/Main/*.txt.
+"""Datasets in the layout of PASCAL VOC: Annotations/*.xml, JPEGImages/*, ImageSets/Main/*.txt.
 
 XML counts pixels from 1 and includes both ends of a box; it is read as (xmin - 1, ymin - 1, xmax, ymax), which makes
 IoU of continuous boxes equal the devkit's rule with + 1 (VOCevaldet.m). compat "mxnet_ssd" reads the numbers raw.
@@ -56,7 +56,7 @@ class VOC(Dataset):
     classes: None = all names found in the annotations of the splits, sorted.
     Without any list of ImageSets/Main the folders say which split an image is of (Annotations/train, or train/a.xml);
     where none is named after a split, all are to train on. What is not there is cut from train by `holdout`.
-    out_of_range: what becomes of boxes outside their picture: "error", "clip" or "drop".
+    out_of_range: what becomes of boxes outside their image: "error", "clip" or "drop".
     A sample's id is the one that the list has, with the folder in front where two folders have the same.
     """
 
@@ -184,7 +184,7 @@ class VOC(Dataset):
     def _unannotated(self, folder: VOCFolder) -> list[Path]:
         """Images that no annotation is of."""
         used = {self._image_of(folder, identifier) for identifier in folder.ids}
-        return [path for path in folder.pictured.pictures() if path not in used]
+        return [path for path in folder.pictured.images() if path not in used]
 
     def _image_of(self, folder: VOCFolder, identifier: str) -> Path | None:
         """The image of an annotation, None where there is none, or where it cannot be decided."""
@@ -279,7 +279,7 @@ class VOC(Dataset):
         return split if split in self._given else "train"
 
     def _picked(self, split: str) -> list[tuple[VOCFolder, str]]:
-        """(folder, id) of every picture of a split, in the order of its files."""
+        """(folder, id) of every image of a split, in the order of its files."""
         if self._given is None:
             return self._members(split).ids
         return self.holdout.pick(split, self._given, lambda name: self._members(name).ids, _name_of, self._look_of)

@@ -131,15 +131,15 @@ class VOCFolder:
 
     @cached_property
     def _images_of(self) -> dict[str, list[Path]]:
-        return _grouped(self.pictured.pictures(), lambda path: fold(_id(path, self.images)))
+        return _grouped(self.pictured.images(), lambda path: fold(_id(path, self.images)))
 
     @cached_property
     def _images_called(self) -> dict[str, list[Path]]:
-        return _grouped(self.pictured.pictures(), lambda path: fold(path.name))
+        return _grouped(self.pictured.images(), lambda path: fold(path.name))
 
     @cached_property
     def _images_of_stem(self) -> dict[str, list[Path]]:
-        return _grouped(self.pictured.pictures(), lambda path: fold(path.stem))
+        return _grouped(self.pictured.images(), lambda path: fold(path.stem))
 
     def _place(self, names: Sequence[str], suffixes: str | tuple[str, ...]) -> Path | None:
         """The first folder of these names that holds such files, the root itself where they lie directly in it."""

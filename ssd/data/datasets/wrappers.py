@@ -1,4 +1,4 @@
-"""What every data set can do, whatever its format: a part of its classes, fewer pictures, joining, a download."""
+"""What every dataset can do, whatever its format: a part of its classes, fewer images, joining, a download."""
 
 import logging
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ T = TypeVar("T")
 class ClassSubset(Dataset):
     """Only the objects of some classes, which are numbered in the given order.
 
-    keep_empty: whether pictures that lose all their objects stay, as background. Those without any always stay.
+    keep_empty: whether images that lose all their objects stay, as background. Those without any always stay.
     """
 
     def __init__(self, whole: Dataset, classes: Sequence[str], keep_empty: bool) -> None:
@@ -50,7 +50,7 @@ class ClassSubset(Dataset):
             self._emptied[name] = tuple(str(all_.path) for all_ in compress(whole, emptied))
             samples = [part for part, empty in zip(samples, emptied, strict=True) if not empty]
         if not samples:
-            raise UserError(f"the {name} split has no picture with any of {', '.join(self.classes)}")
+            raise UserError(f"the {name} split has no image with any of {', '.join(self.classes)}")
         return samples
 
     def split_category_ids(self, split: str) -> tuple[int | str, ...] | None:

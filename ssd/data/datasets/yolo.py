@@ -1,4 +1,4 @@
-"""Data sets of pictures with YOLO text files, in any of the usual layouts.
+"""Datasets of images with YOLO text files, in any of the usual layouts.
 
 root/images/train/a.jpg  root/labels/train/a.txt     root/images/a.jpg         root/labels/a.txt
 root/train/images/a.jpg  root/train/labels/a.txt     root/a.jpg                root/a.txt
@@ -15,7 +15,7 @@ from typing import Any
 from ssd.data.base import SPLITS, Dataset, Sample, only_image
 from ssd.data.coverage import NO_SPLIT, SAME_FILE, SECOND_LABELS, Coverage
 from ssd.data.datasets import yolo_text
-from ssd.data.datasets.listing import Listing, existing_root, files_below, merged, picture_sizes
+from ssd.data.datasets.listing import Listing, existing_root, files_below, image_sizes, merged
 from ssd.data.datasets.named_images import ids
 from ssd.data.datasets.split_names import shown
 from ssd.data.datasets.splits import HoldOut
@@ -26,7 +26,7 @@ from ssd.data.inspection.problems import skip_invalid
 from ssd.utils.atomic_files import read_text
 from ssd.utils.errors import UserError
 
-HOLDS = "pictures and their .txt files, or be a data.yaml"
+HOLDS = "images and their .txt files, or be a data.yaml"
 DESCRIBED = (".yaml", ".yml")  # suffixes of a file that root may be
 DESCRIPTIONS = ("data.yaml", "data.yml", "dataset.yaml")
 NAMES_FILES = ("classes.txt", "obj.names", "classes.names")
@@ -54,11 +54,11 @@ class YOLO(Dataset):
     """root: the folder, or a data.yaml (a folder that holds one is read by it).
 
     names: the classes that the files number from 0: a list, or a file with one per line, or a data.yaml; None = the
-    data.yaml's, or a classes.txt beside the pictures. classes: None = names; else the same names in another order.
-    splits: for "train", "val" and "test" a folder, a file that lists pictures, or several; None for all three = what
+    data.yaml's, or a classes.txt beside the images. classes: None = names; else the same names in another order.
+    splits: for "train", "val" and "test" a folder, a file that lists images, or several; None for all three = what
     data.yaml says, else the usual folders. Without a val split one is held out.
-    labels: folder of the text files; None = a picture's path with "images" replaced by "labels", else beside it.
-    A picture without a text file shows no object. out_of_range: "error", "clip" or "drop".
+    labels: folder of the text files; None = an image's path with "images" replaced by "labels", else beside it.
+    An image without a text file shows no object. out_of_range: "error", "clip" or "drop".
     A sample's id is its file's name without suffix, with as much of its path as tells it from others of its split.
     """
 
@@ -103,7 +103,7 @@ class YOLO(Dataset):
 
     @cached_property
     def splits(self) -> dict[str, list[Path]]:
-        """Folders and lists of pictures of each split there is."""
+        """Folders and lists of images of each split there is."""
         folder, node = self._description
         described = {name: _as_list(node[name]) for name in ("train", "test") if node.get(name)}
         val = next((node[key] for key in VAL_KEYS if node.get(key)), None)
@@ -179,14 +179,14 @@ class YOLO(Dataset):
         checker = BoxChecker(self.out_of_range)
         images = self._picked(name)
         members = self._members(self._source(name))
-        pictures = [self._folder / image for image in images]
+        paths = [self._folder / image for image in images]
         samples = []
-        for image, picture, size in zip(images, pictures, picture_sizes(pictures), strict=True):
-            with skip_invalid("unusable", str(picture)):
+        for image, path, size in zip(images, paths, image_sizes(paths), strict=True):
+            with skip_invalid("unusable", str(path)):
                 if image in members.errors:
                     raise members.errors[image]
                 samples.append(
-                    self._sample(members.ids[image], picture, members.labels.get(image), size.result(), checker)
+                    self._sample(members.ids[image], path, members.labels.get(image), size.result(), checker)
                 )
         checker.report()
         return samples
@@ -224,7 +224,7 @@ class YOLO(Dataset):
         return only_image(self._folder / image)
 
     def _places_of(self, split: str) -> list[Path]:
-        """Pictures of a split, relative to the folder where they lie in it (so that a moved copy splits alike)."""
+        """Images of a split, relative to the folder where they lie in it (so that a moved copy splits alike)."""
         return list(self._members(split).ids)
 
     def _below(self, folder: Path) -> Listing:
@@ -242,17 +242,17 @@ class YOLO(Dataset):
     def _find_members(self, split: str) -> Members:
         if split not in self.splits:
             raise UserError(
-                f"{self._folder}: has no {split} pictures in any usual place; dataset.splits.{split}=folder names one"
+                f"{self._folder}: has no {split} images in any usual place; dataset.splits.{split}=folder names one"
             )
         listings = [
             self._below(place) if place.is_dir() else listed_in(place, self._folder) for place in self.splits[split]
         ]
         spellings: dict[str, list[Path]] = {}  # of each file
         for place, listing in zip(self.splits[split], listings, strict=True):
-            for path, file in (listing.pictures() if place.is_dir() else listing.files).items():
+            for path, file in (listing.images() if place.is_dir() else listing.files).items():
                 spellings.setdefault(file, []).append(path)
         if not spellings:
-            raise UserError(f"{self.splits[split][0]}: no pictures for the {split} split")
+            raise UserError(f"{self.splits[split][0]}: no images for the {split} split")
         finder = self._finders[split] = LabelFinder(self._folder, self.labels)
         members = Members({}, skipped=merged(listing.skipped for listing in listings))
         images = [self._one(paths, finder, members) for paths in spellings.values()]
@@ -298,11 +298,11 @@ class YOLO(Dataset):
             owners |= {label: image for image, label in split.labels.items()}
         for image, label in members.labels.items():
             other = owners.setdefault(label, image)
-            picture = self._folder / image
-            if other != image and os.path.realpath(self._folder / other) != os.path.realpath(picture):
+            path = self._folder / image
+            if other != image and os.path.realpath(self._folder / other) != os.path.realpath(path):
                 members.errors[image] = UserError(
-                    f"{picture}: shares its labels {label} with {self._folder / other}; give each image its own "
-                    f"(rename one of the two, or name the labels {picture.name}.txt)"
+                    f"{path}: shares its labels {label} with {self._folder / other}; give each image its own "
+                    f"(rename one of the two, or name the labels {path.name}.txt)"
                 )
 
     def _relative(self, path: Path) -> Path:
@@ -312,10 +312,10 @@ class YOLO(Dataset):
             return path
 
     def _sample(
-        self, identifier: str, picture: Path, label: Path | None, size: tuple[int, int], checker: BoxChecker
+        self, identifier: str, path: Path, label: Path | None, size: tuple[int, int], checker: BoxChecker
     ) -> Sample:
         text = "" if label is None else read_text(label, yolo_text.MAX_BYTES, "labels")
-        where = str(label or picture)
+        where = str(label or path)
         rows = []
         for number, *box in yolo_text.corners(yolo_text.parse(text, where), size):
             if number >= len(self.names):
@@ -323,7 +323,7 @@ class YOLO(Dataset):
             if not self.names[int(number)]:
                 raise UserError(f"{where}: class {number:g} has no name: line {number + 1:g} of the names is blank")
             rows.append((class_index(self.names[int(number)], self.classes, where), *box))
-        return Sample(identifier, picture, *size, checker.check(rows, size, where))
+        return Sample(identifier, path, *size, checker.check(rows, size, where))
 
 
 def _described(names: Any, file: str) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ssd.data.coverage import SAME_FILE, TOOL_COPIES
-from ssd.data.datasets.listing import Listing, find_folder, holds_picture, is_picture, passed_over, subfolders
+from ssd.data.datasets.listing import Listing, find_folder, holds_image, is_image, passed_over, subfolders
 from ssd.data.datasets.split_names import one_each, override, refuse_unknown, shown, split_of
 from ssd.data.datasets.yolo_labels import IMAGE_FOLDERS, LABEL_FOLDERS
 from ssd.utils.atomic_files import read_text
@@ -69,9 +69,9 @@ class UsualPlaces:
         for folder in subfolders(self.root):
             start = os.path.realpath(folder) + os.sep  # links may lead there
             held = folder == self.images or any(file.startswith(start) for file in files)
-            if not held and folder.name.lower() not in LABEL_FOLDERS and holds_picture(folder):
+            if not held and folder.name.lower() not in LABEL_FOLDERS and holds_image(folder):
                 self.aside.append(folder)
-        self.aside += [self.root / name for name in sorted(os.listdir(self.root)) if is_picture(Path(name))]
+        self.aside += [self.root / name for name in sorted(os.listdir(self.root)) if is_image(Path(name))]
 
     def _take_lists(self) -> None:
         """Lists count where no folder is named after their split; where one is, both must hold the same."""
@@ -89,7 +89,7 @@ class UsualPlaces:
                 self._refuse_two(split, file)
         if listed and self.splits["train"].is_file() and self.images is not None:
             held = listed.union(*(self._files(place) for place in self.splits.values() if place.is_dir()))
-            self.aside += [path for path, file in self.below(self.images).pictures().items() if file not in held]
+            self.aside += [path for path, file in self.below(self.images).images().items() if file not in held]
 
     def _take_all(self) -> None:
         base = self.images or self.root
@@ -118,7 +118,7 @@ class UsualPlaces:
     def _refuse_inner(self, split: str, place: Path) -> None:
         if not place.is_dir():
             return
-        for path in self.below(place).pictures():
+        for path in self.below(place).images():
             for folder in path.relative_to(place).parents:
                 if split_of(folder.name) not in (None, split):
                     whole, inner = shown(place, self.root), shown(place / folder, self.root)
@@ -128,10 +128,10 @@ class UsualPlaces:
                     )
 
     def _files(self, folder: Path) -> set[str]:
-        return set(self.below(folder).pictures().values())
+        return set(self.below(folder).images().values())
 
     def _holds(self, folder: Path) -> bool:
-        return any(map(is_picture, self.below(folder).files))
+        return any(map(is_image, self.below(folder).files))
 
     def _holds_unless_labels(self, folder: Path) -> bool:
         if folder.name.lower() in LABEL_FOLDERS or (self.images is not None and split_of(folder.name) is None):
@@ -139,13 +139,13 @@ class UsualPlaces:
         return self._holds(folder)
 
     def _directly_in(self, folder: Path) -> list[Path]:
-        return [path for path in self.below(folder).files if path.parent == folder and is_picture(path)]
+        return [path for path in self.below(folder).files if path.parent == folder and is_image(path)]
 
 
 def is_list(file: Path) -> bool:
     """Whether a text file lists images, rather than labels of an image that is called "train"."""
     first = next((line.strip() for line in _lines(file) if line.strip()), "")
-    return is_picture(Path(first))
+    return is_image(Path(first))
 
 
 def listed_in(file: Path, folder: Path) -> Listing:
@@ -196,4 +196,4 @@ def _first_folders(name: str, places: Sequence[str]) -> str:
 
 
 def _lines(file: Path) -> list[str]:
-    return read_text(file, MAX_LIST_BYTES, "a list of pictures").splitlines()
+    return read_text(file, MAX_LIST_BYTES, "a list of images").splitlines()

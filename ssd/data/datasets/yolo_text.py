@@ -1,4 +1,4 @@
-"""YOLO's text files: one line `class cx cy width height` per object, the four as shares of the picture's size."""
+"""YOLO's text files: one line `class cx cy width height` per object, the four as shares of the image's size."""
 
 import math
 from collections.abc import Sequence
@@ -29,17 +29,17 @@ def parse(text: str, what: str) -> list[tuple[int, float, float, float, float]]:
             fits = False
         if not fits:
             raise UserError(f"{what}: line {number}, {line.strip()[:60]!r}, must be: class cx cy width height")
-        # Shares far beyond the picture are pixels, or a mistake.
+        # Shares far beyond the image are pixels, or a mistake.
         if max(map(abs, values[1:])) > 10:
             raise UserError(
-                f"{what}: line {number}, {line.strip()[:60]!r}: cx cy width height must be shares 0..1 of the picture"
+                f"{what}: line {number}, {line.strip()[:60]!r}: cx cy width height must be shares 0..1 of the image"
             )
         rows.append((int(values[0]), *values[1:]))
     return rows  # type: ignore[return-value]
 
 
 def corners(rows: Sequence[tuple[int, float, float, float, float]], size: tuple[int, int]) -> list[tuple[float, ...]]:
-    """(class, xmin, ymin, xmax, ymax, difficult = 0) in pixels of a picture of size (width, height)."""
+    """(class, xmin, ymin, xmax, ymax, difficult = 0) in pixels of an image of size (width, height)."""
     width, height = size
     return [
         (index, (cx - w / 2) * width, (cy - h / 2) * height, (cx + w / 2) * width, (cy + h / 2) * height, 0)
@@ -48,7 +48,7 @@ def corners(rows: Sequence[tuple[int, float, float, float, float]], size: tuple[
 
 
 def write(boxes: np.ndarray, size: tuple[int, int]) -> str:
-    """The lines of boxes [N, 6] (class, xmin, ymin, xmax, ymax, difficult) in pixels of a picture (width, height)."""
+    """The lines of boxes [N, 6] (class, xmin, ymin, xmax, ymax, difficult) in pixels of an image (width, height)."""
     lines = []
     for index, xmin, ymin, xmax, ymax, *_ in (boxes if len(boxes) else empty_boxes()).astype(np.float64).tolist():
         x, y, width, height = (xmin + xmax) / 2, (ymin + ymax) / 2, xmax - xmin, ymax - ymin

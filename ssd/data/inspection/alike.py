@@ -18,8 +18,8 @@ from ssd.utils.progress import progress
 
 log = logging.getLogger(__name__)
 
-HASH_BITS = 6  # of 64 that may differ between pictures that are then compared by their thumbnails
-GREY_LEVELS = 4.0  # mean difference of the thumbnails up to which pictures count as similar
+HASH_BITS = 6  # of 64 that may differ between images that are then compared by their thumbnails
+GRAY_LEVELS = 4.0  # mean difference of the thumbnails up to which images count as similar
 LEAST_CONTRAST = 8.0  # standard deviation of a thumbnail; flatter ones are all alike
 LARGEST = 0.5  # of all images that may be alike; with more of them likeness tells nothing: one camera that stands still
 CHUNK = 256  # images compared with all others at a time
@@ -48,7 +48,7 @@ def _largest(labels: np.ndarray) -> int:
 def joined(labels: np.ndarray, thumbs: Sequence[np.ndarray | None]) -> np.ndarray:
     """Labels [N] of groups, joined where two members look nearly the same. thumbs: uint8 [THUMB, THUMB] each."""
     labels = labels.copy()
-    places, grey, signs = usable(thumbs)
+    places, gray, signs = usable(thumbs)
     for start in range(0, len(places), CHUNK):
         rows = signs[start : start + CHUNK]
         # The product counts equal bits minus different ones.
@@ -59,8 +59,8 @@ def joined(labels: np.ndarray, thumbs: Sequence[np.ndarray | None]) -> np.ndarra
             others = others[labels[places[others]] != labels[mine]]
             if not len(others):
                 continue
-            distance = np.abs(grey[others].astype(np.int16) - grey[start + row]).mean(axis=1)
-            same = np.unique(labels[places[others[distance <= GREY_LEVELS]]])
+            distance = np.abs(gray[others].astype(np.int16) - gray[start + row]).mean(axis=1)
+            same = np.unique(labels[places[others[distance <= GRAY_LEVELS]]])
             if len(same):
                 labels[np.isin(labels, same)] = labels[mine]
     return labels
@@ -69,13 +69,13 @@ def joined(labels: np.ndarray, thumbs: Sequence[np.ndarray | None]) -> np.ndarra
 def usable(thumbs: Sequence[np.ndarray | None]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Places of the images that can be told apart, their thumbnails [N, THUMB²] and difference hashes [N, 64]."""
     places = [place for place, thumb in enumerate(thumbs) if thumb is not None]
-    grey = np.array([thumbs[place] for place in places], np.uint8).reshape(-1, THUMB * THUMB)
-    contrast = grey.std(axis=1) >= LEAST_CONTRAST
-    return np.array(places, np.int64)[contrast], grey[contrast], difference_hash(grey[contrast])
+    gray = np.array([thumbs[place] for place in places], np.uint8).reshape(-1, THUMB * THUMB)
+    contrast = gray.std(axis=1) >= LEAST_CONTRAST
+    return np.array(places, np.int64)[contrast], gray[contrast], difference_hash(gray[contrast])
 
 
 def difference_hash(thumbs: np.ndarray) -> np.ndarray:
-    """float32 [N, 64] of 1 and -1 for thumbnails [N, THUMB²]: which of two neighbours is brighter, on a grid of 8x8
+    """float32 [N, 64] of 1 and -1 for thumbnails [N, THUMB²]: which of two neighbors is brighter, on a grid of 8x8
     means. The product of two hashes counts equal bits minus different ones."""
     grid = thumbs.reshape(-1, 8, THUMB // 8, 8, THUMB // 8).astype(np.int32).sum(axis=(2, 4))
     brighter = grid > np.roll(grid, -1, axis=2)
@@ -120,19 +120,19 @@ def _table(samples: Sequence[Sample]) -> np.ndarray:
     """uint8 [N, 2 + DIGEST + THUMB²]: whether there is a digest and a thumbnail, and both."""
     table = np.zeros((len(samples), 2 + DIGEST + THUMB * THUMB), np.uint8)
     with progress("comparing images", len(samples)) as done:
-        for place, (row, picture) in enumerate(zip(table, look_at_all(samples), strict=True)):
-            _fill(row, picture)
+        for place, (row, image) in enumerate(zip(table, look_at_all(samples), strict=True)):
+            _fill(row, image)
             done(place + 1)
     return table
 
 
-def _fill(row: np.ndarray, picture: ImageFacts) -> None:
-    if picture.digest is not None:
+def _fill(row: np.ndarray, image: ImageFacts) -> None:
+    if image.digest is not None:
         row[0] = 1
-        row[2 : 2 + DIGEST] = np.frombuffer(picture.digest, np.uint8)
-    if picture.thumb is not None:
+        row[2 : 2 + DIGEST] = np.frombuffer(image.digest, np.uint8)
+    if image.thumb is not None:
         row[1] = 1
-        row[2 + DIGEST :] = picture.thumb.reshape(-1)
+        row[2 + DIGEST :] = image.thumb.reshape(-1)
 
 
 def _npy(table: np.ndarray) -> bytes:

@@ -124,9 +124,9 @@ def class_index(name: str, classes: Sequence[str], where: str) -> int:
 class BoxChecker:
     """Checks the boxes of one split and remembers what it dropped, so that one report can be logged at the end.
 
-    When somebody collects problems they go there instead, and boxes outside of their picture are cut, not refused.
+    When somebody collects problems they go there instead, and boxes outside of their image are cut, not refused.
 
-    out_of_range: what becomes of a box that leaves its picture by more than a pixel: "error", "clip" or "drop".
+    out_of_range: what becomes of a box that leaves its image by more than a pixel: "error", "clip" or "drop".
     """
 
     def __init__(self, out_of_range: str) -> None:
@@ -142,7 +142,7 @@ class BoxChecker:
         where: str,
         numbers: Sequence[int] | None = None,
     ) -> np.ndarray:
-        """float32 [N, 6]: the usable rows, inside the picture.
+        """float32 [N, 6]: the usable rows, inside the image.
 
         rows: (class, xmin, ymin, xmax, ymax, difficult) in continuous pixels; size: (width, height); where: the
         file, and numbers: of the objects in it (1, 2, ... when None), for messages. Boxes without area, also after

@@ -55,14 +55,14 @@ def _box_fault(row: Sequence[float], size: tuple[int, int], classes: int) -> tup
     return None
 
 
-def image_faults(sample: Sample, picture: ImageFacts) -> Iterator[Problem]:
+def image_faults(sample: Sample, image: ImageFacts) -> Iterator[Problem]:
     """Of the image file of a sample."""
     if found := UNLISTABLE.search(str(sample.path)):
         shown = "is not UTF-8 text" if found[0] >= "\ud800" else f"holds {ascii(found[0])}"
         yield Problem("name", str(sample.path), None, f"its path {shown}, as no line of a list can; rename it")
-    if picture.size is None:
-        yield Problem("unreadable_image", str(sample.path), None, str(picture.error))
-    elif min(sample.width, sample.height) > 0 and (what := size_problem(sample, picture.size)):
+    if image.size is None:
+        yield Problem("unreadable_image", str(sample.path), None, str(image.error))
+    elif min(sample.width, sample.height) > 0 and (what := size_problem(sample, image.size)):
         yield Problem("image_size", str(sample.path), None, what)
 
 

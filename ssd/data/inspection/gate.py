@@ -42,7 +42,7 @@ class Found:
 
     samples: list[Sample]
     sound: list[Sample]
-    pictures: list[ImageFacts]
+    images: list[ImageFacts]
     problems: list[Problem]
     faults: list[Problem]
     census: Census
@@ -64,10 +64,7 @@ class Inspection:
     def shared(self) -> list[str]:
         """A line for every two splits that have images in common."""
         contents = {
-            name: {
-                picture.digest or str(sample.path)
-                for sample, picture in zip(found.samples, found.pictures, strict=True)
-            }
+            name: {image.digest or str(sample.path) for sample, image in zip(found.samples, found.images, strict=True)}
             for name, found in self.splits.items()
         }
         return [
@@ -111,13 +108,13 @@ class Gate:
                 except UserError as error:
                     unreadable[split] = error
                     early += problems
-        pictures = _look({split: samples for split, (samples, _, _) in read.items()}, self._known)
+        images = _look({split: samples for split, (samples, _, _) in read.items()}, self._known)
         found = {}
         for split, (samples, coverage, problems) in read.items():
-            seen = [pictures[_place(sample)] for sample in samples]
+            seen = [images[_place(sample)] for sample in samples]
             sound, more = _sorted_out(samples, seen, len(self.classes))
             faults = list(split_faults(split, sound if self.skips else samples, coverage))
-            census = Census.of(samples, [picture.digest for picture in seen], coverage)
+            census = Census.of(samples, [image.digest for image in seen], coverage)
             found[split] = Found(samples, sound, seen, problems + more, faults, census)
         told = {problem for part in found.values() for problem in part.problems}
         return Inspection(found, unreadable, [problem for problem in early if problem not in told])
@@ -163,13 +160,13 @@ class Gate:
 
 
 def _sorted_out(
-    samples: Sequence[Sample], pictures: Sequence[ImageFacts], classes: int
+    samples: Sequence[Sample], images: Sequence[ImageFacts], classes: int
 ) -> tuple[list[Sample], list[Problem]]:
     """Those of a split's samples that are sound, and the problems of the others."""
     doubles = double_faults(samples)
     sound, problems = [], []
-    for place, (sample, picture) in enumerate(zip(samples, pictures, strict=True)):
-        faults = [*box_faults(sample, classes), *image_faults(sample, picture)]
+    for place, (sample, image) in enumerate(zip(samples, images, strict=True)):
+        faults = [*box_faults(sample, classes), *image_faults(sample, image)]
         if place in doubles:
             faults.append(doubles[place])
         problems += faults
@@ -179,19 +176,19 @@ def _sorted_out(
 
 
 def _look(splits: Mapping[str, Sequence[Sample]], known: Known) -> dict[tuple[str, str], ImageFacts]:
-    """The pictures of all samples by _place(), each file looked at once."""
+    """The images of all samples by _place(), each file looked at once."""
     unique = {_place(sample): sample for samples in splits.values() for sample in samples}
     keys = {place: key_of(sample) for place, sample in unique.items()}
     found = {}
     for place, key in keys.items():
-        picture = known.get(key) if key else None
+        image = known.get(key) if key else None
         # One that would be refused is looked at: what is remembered may be damaged.
-        if picture and picture.size and not size_problem(unique[place], picture.size):
-            found[place] = picture
+        if image and image.size and not size_problem(unique[place], image.size):
+            found[place] = image
     new = [place for place in unique if place not in found]
     if new:
         seen = _seen(new, [unique[place] for place in new])
-        known.put({key: picture for place, picture in seen.items() if (key := keys[place])})
+        known.put({key: image for place, image in seen.items() if (key := keys[place])})
         found |= seen
     return found
 
@@ -199,8 +196,8 @@ def _look(splits: Mapping[str, Sequence[Sample]], known: Known) -> dict[tuple[st
 def _seen(places: Sequence[tuple[str, str]], samples: Sequence[Sample]) -> dict[tuple[str, str], ImageFacts]:
     found: dict[tuple[str, str], ImageFacts] = {}
     with progress("checking images", len(places)) as done:
-        for place, picture in zip(places, look_at_all(samples), strict=True):
-            found[place] = picture
+        for place, image in zip(places, look_at_all(samples), strict=True):
+            found[place] = image
             done(len(found))
     return found
 

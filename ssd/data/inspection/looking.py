@@ -21,7 +21,7 @@ from ssd.utils.sequences import read_ahead
 log = logging.getLogger(__name__)
 
 READ_AHEAD = 64  # images in memory at a time
-THUMB = 16  # side of the grey thumbnail that stands for an image
+THUMB = 16  # side of the gray thumbnail that stands for an image
 FORMAT = 1  # of the file of Known, counted up when what makes an image sound changes
 MOST_SEEN = 100_000  # images kept in memory, some 50 MB
 ROW = re.compile(r"([0-9a-f]{24}) ([0-9a-f]{32}) ([1-9][0-9]{0,6}) ([1-9][0-9]{0,6})")  # of the file of Known
@@ -51,10 +51,10 @@ def look(sample: Sample) -> ImageFacts:
     key = key_of(sample)
     if key is not None and key in _seen:
         return _seen[key]
-    picture = _look(sample)
+    image = _look(sample)
     if key is not None and len(_seen) < MOST_SEEN:
-        _seen[key] = picture
-    return picture
+        _seen[key] = image
+    return image
 
 
 def _look(sample: Sample) -> ImageFacts:
@@ -62,10 +62,10 @@ def _look(sample: Sample) -> ImageFacts:
     try:
         data = sample.read()
         digest = blake2b(data, digest_size=16).digest()
-        size, grey = decode_thumbnail(data, str(sample.path))
+        size, gray = decode_thumbnail(data, str(sample.path))
     except UserError as error:
         return ImageFacts(digest, None, None, str(error).removeprefix(f"{sample.path}: "))
-    return ImageFacts(digest, size, cv2.resize(grey, (THUMB, THUMB), interpolation=cv2.INTER_AREA), None)
+    return ImageFacts(digest, size, cv2.resize(gray, (THUMB, THUMB), interpolation=cv2.INTER_AREA), None)
 
 
 def look_at_all(samples: Sequence[Sample]) -> Iterator[ImageFacts]:
@@ -105,10 +105,10 @@ class Known:
         found = self._found.get(key)
         return found and ImageFacts(bytes.fromhex(found[0]), found[1:], None, None)
 
-    def put(self, pictures: dict[str, ImageFacts]) -> None:
-        """Adds those of the pictures, by their keys, that are sound."""
-        new = {key: (picture.digest.hex(), *picture.size) for key, picture in pictures.items()
-               if picture.size and picture.digest}  # fmt: skip
+    def put(self, images: dict[str, ImageFacts]) -> None:
+        """Adds those of the images, by their keys, that are sound."""
+        new = {key: (image.digest.hex(), *image.size) for key, image in images.items()
+               if image.size and image.digest}  # fmt: skip
         if not new or self._file is None:
             return
         with contextlib.suppress(OSError, ValueError, UserError):

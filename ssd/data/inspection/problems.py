@@ -1,12 +1,12 @@
-"""What is wrong with a data set: the first problem stops a training, all of them are what the data doctor wants.
+"""What is wrong with a dataset: the first problem stops a training, all of them are what the data doctor wants.
 
 The same readers serve both. They refuse() what cannot be used, which raises a UserError, unless somebody collects, as
 warnings.catch_warnings() does for warnings:
 
     with collecting() as problems:
-        samples = dataset.split("train")     # without the pictures and objects that problems names
+        samples = dataset.split("train")     # without the images and objects that problems names
 
-A format takes part by reading each picture inside `with skipping(...)`. One that does not still works: collecting, it
+A format takes part by reading each image inside `with skipping(...)`. One that does not still works: collecting, it
 ends at its first mistake. With collecting(whole=True) an image is left out as a whole when one of its objects is.
 """
 
@@ -100,7 +100,7 @@ def reject(error: UserError, kind: str, file: str, number: int | None = None) ->
 
 @contextmanager
 def skip_invalid(kind: str, file: str, number: int | None = None) -> Iterator[None]:
-    """A block for one picture or object: a UserError in it is refused, and the rest of the block left out."""
+    """A block for one image or object: a UserError in it is refused, and the rest of the block left out."""
     try:
         yield
     except _BrokenObjectError as error:

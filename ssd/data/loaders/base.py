@@ -21,17 +21,17 @@ class Shard:
     workers: int = 1
 
     def of(self, size: int) -> range:
-        """The places of a batch of `size` pictures that are this worker's."""
+        """The places of a batch of `size` images that are this worker's."""
         return range(self.rank * size // self.workers, (self.rank + 1) * size // self.workers)
 
 
 class TrainLoader(mx.io.DataIter):
     """Iterates one epoch: `steps` full batches with data [B, 3, H, W] and label [B, M, 6] padded with -1.
-    batch_size counts the pictures of all workers, B those of this one.
+    batch_size counts the images of all workers, B those of this one.
 
-    data is float32, normalised, or uint8 RGB, not normalised: provide_data says which. label rows: (class, xmin, ymin,
-    xmax, ymax, difficult), corners 0..1 of the network input, real ones first. steps = pictures // batch size: what an
-    epoch leaves over comes first in the next one, so that over the epochs all pictures are seen equally often.
+    data is float32, normalized, or uint8 RGB, not normalized: provide_data says which. label rows: (class, xmin, ymin,
+    xmax, ymax, difficult), corners 0..1 of the network input, real ones first. steps = images // batch size: what an
+    epoch leaves over comes first in the next one, so that over the epochs all images are seen equally often.
     A context manager: leaving it ends the background work.
     """
 
@@ -53,12 +53,12 @@ class TrainLoader(mx.io.DataIter):
 
     @abstractmethod
     def next(self) -> Any:
-        """The next mx.io.DataBatch; its `index` holds the numbers of the pictures in the .lst. StopIteration at the
-        end of the epoch; UserError for a picture that cannot be read."""
+        """The next mx.io.DataBatch; its `index` holds the numbers of the images in the .lst. StopIteration at the
+        end of the epoch; UserError for an image that cannot be read."""
 
     @abstractmethod
     def names(self, batch: Any) -> list[str]:
-        """Files of a batch's pictures, as the .lst names them."""
+        """Files of a batch's images, as the .lst names them."""
 
     def close(self) -> None:
         """Ends the background work; harmless when repeated."""
@@ -73,7 +73,7 @@ class TrainLoader(mx.io.DataIter):
 
 
 def label_rows(label_width: int, records: Records) -> int:
-    """M of a label_width = 2 + 6 * M that holds every picture of the records. Errors: UserError when it does not."""
+    """M of a label_width = 2 + 6 * M that holds every image of the records. Errors: UserError when it does not."""
     rows, rest = divmod(label_width - len(HEADER), BOX_COLUMNS)
     needed = (records.label_width - len(HEADER)) // records.object_width
     if rows < needed or rest:
@@ -82,6 +82,6 @@ def label_rows(label_width: int, records: Records) -> int:
 
 
 def describe(shape: tuple[int, ...], boxes: tuple[int, int], dtype: str) -> tuple[list[Any], list[Any]]:
-    """provide_data and provide_label for data of `shape` [B, 3, H, W] and `boxes` (M, numbers each) per picture."""
+    """provide_data and provide_label for data of `shape` [B, 3, H, W] and `boxes` (M, numbers each) per image."""
     data = mx.io.DataDesc("data", shape, dtype=dtype)
     return [data], [mx.io.DataDesc("label", (shape[0], *boxes))]

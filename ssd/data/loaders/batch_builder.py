@@ -1,6 +1,6 @@
-"""What a batch consists of: the order of the pictures, and the pictures made into inputs.
+"""What a batch consists of: the order of the images, and the images made into inputs.
 
-What a picture becomes depends on the seed and its place in the endless stream of passes, and on nothing else, so that
+What an image becomes depends on the seed and its place in the endless stream of passes, and on nothing else, so that
 any part of any batch can be made by anyone at any time. Nothing here needs MXNet: workers start without it.
 """
 
@@ -19,10 +19,10 @@ from ssd.data.recordio.cache import Records
 from ssd.data.recordio.reader import RecordFile
 from ssd.data.transforms.augmenter import Augmenter, LazySample
 
-ORDER_KEYS = 1 << 63  # keys of the passes' orders begin here, those of the pictures at 0
+ORDER_KEYS = 1 << 63  # keys of the passes' orders begin here, those of the images at 0
 SHAPE_KEYS = 1 << 62  # and those of the batches' shapes here
 WORD = (1 << 64) - 1
-RNG_CHUNK = 32  # pictures that are made at a time, from the same random numbers
+RNG_CHUNK = 32  # images that are made at a time, from the same random numbers
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class BatchConfig:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Pictures first .. last - 1 of a batch, which share their random numbers; batches count through all epochs."""
+    """Images first .. last - 1 of a batch, which share their random numbers; batches count through all epochs."""
 
     batch: int
     first: int
@@ -76,7 +76,7 @@ class BatchBuilder:
         self._orders: dict[int, np.ndarray] = {}  # of the passes at work
 
     def portions(self, batch: int) -> list[Chunk]:
-        """Those that have pictures of this share."""
+        """Those that have images of this share."""
         size, here = self._recipe.batch_size, self.part
         portions = (Chunk(batch, first, min(first + RNG_CHUNK, size)) for first in range(0, size, RNG_CHUNK))
         return [portion for portion in portions if portion.first < here.stop and portion.last > here.start]
@@ -86,23 +86,23 @@ class BatchBuilder:
         """The places in a batch that are filled here."""
         return self._recipe.share.of(self._recipe.batch_size)
 
-    def pictures(self, batch: int, first: int, last: int) -> list[int]:
-        """Numbers in the file of pictures first .. last - 1 of a batch."""
+    def images(self, batch: int, first: int, last: int) -> list[int]:
+        """Numbers in the file of images first .. last - 1 of a batch."""
         start = batch * self._recipe.batch_size
-        return [self._picture_at(start + place) for place in range(first, last)]
+        return [self._image_at(start + place) for place in range(first, last)]
 
     def names(self, portion: Chunk) -> list[str]:
         """Files of the images of a portion, as the .lst names them."""
-        numbers = self.pictures(portion.batch, portion.first, portion.last)
+        numbers = self.images(portion.batch, portion.first, portion.last)
         return [self.file.names[self.file.indices[number]] for number in numbers]
 
     def make(self, portion: Chunk, data: np.ndarray, label: np.ndarray) -> None:
         """Fills its part of what is made of a batch here: data uint8 RGB [B, 3, H, W] of the batch's shape, label
-        float32 [B, rows, 6] padded with -1; B: pictures of this share.
+        float32 [B, rows, 6] padded with -1; B: images of this share.
 
-        Errors: UserError naming a picture that is damaged.
+        Errors: UserError naming an image that is damaged.
         """
-        numbers = self.pictures(portion.batch, portion.first, portion.last)
+        numbers = self.images(portion.batch, portion.first, portion.last)
         rng = make_rng(self._recipe.seed, portion.batch * self._recipe.batch_size + portion.first)
         painter = self._painters[self._recipe.shape(portion.batch)]
         painted = self._painted(painter, numbers, rng, mixed=portion.batch < self._recipe.mixed)
@@ -119,31 +119,33 @@ class BatchBuilder:
     def close(self) -> None:
         self.file.close()
 
-    def _painted(self, painter: Augmenter, numbers: list[int], rng: np.random.Generator, mixed: bool) -> list[LazySample]:
+    def _painted(
+        self, painter: Augmenter, numbers: list[int], rng: np.random.Generator, mixed: bool
+    ) -> list[LazySample]:
         """Mosaic and mixup are done as far as the boxes fit the label: none may be left out that can be seen."""
         augment, rows = self._recipe.augment, self._recipe.rows
-        pictures = [self.file.read(number) for number in numbers]
+        images = [self.file.read(number) for number in numbers]
         if not mixed:
-            return painter.augment_batch(pictures, rng)
+            return painter.augment_batch(images, rng)
         painted: dict[int, LazySample] = {}
-        for slot, draw in enumerate(rng.random(len(pictures))):
+        for slot, draw in enumerate(rng.random(len(images))):
             if draw < augment.mosaic.probability:
-                mosaic = painter.mosaic([pictures[slot], *self._others(3, rng)], rng)
+                mosaic = painter.mosaic([images[slot], *self._others(3, rng)], rng)
                 if len(mosaic[1]) <= rows:
                     painted[slot] = mosaic
-        alone = [slot for slot in range(len(pictures)) if slot not in painted]
-        painted |= zip(alone, painter.augment_batch([pictures[slot] for slot in alone], rng), strict=True)
-        mixups = np.flatnonzero(rng.random(len(pictures)) < augment.mixup.probability).tolist()
+        alone = [slot for slot in range(len(images)) if slot not in painted]
+        painted |= zip(alone, painter.augment_batch([images[slot] for slot in alone], rng), strict=True)
+        mixups = np.flatnonzero(rng.random(len(images)) < augment.mixup.probability).tolist()
         for slot, other in zip(mixups, painter.augment_batch(self._others(len(mixups), rng), rng), strict=True):
             if len(painted[slot][1]) + len(other[1]) <= rows:
                 painted[slot] = painter.mixup(painted[slot], other, rng)
-        return [painted[slot] for slot in range(len(pictures))]
+        return [painted[slot] for slot in range(len(images))]
 
     def _others(self, count: int, rng: np.random.Generator) -> list[EncodedImage]:
         return [self.file.read(int(number)) for number in rng.integers(len(self.file), size=count)]
 
-    def _picture_at(self, position: int) -> int:
-        """Number of the picture at a place of the endless stream: every pass over the data has an order of its own."""
+    def _image_at(self, position: int) -> int:
+        """Number of the image at a place of the endless stream: every pass over the data has an order of its own."""
         turn, place = divmod(position, len(self.file))
         order = self._orders.get(turn)
         if order is None:

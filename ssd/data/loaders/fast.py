@@ -1,7 +1,7 @@
 """Training batches made in the background, while the network trains on the ones before.
 
 Batches are the same at any number of workers, and any epoch can be made without the ones before it. They are bytes;
-the trainer's graph normalises them on the device.
+the trainer's graph normalizes them on the device.
 """
 
 import weakref
@@ -21,8 +21,10 @@ from ssd.data.recordio.cache import Records
 from ssd.mxnet_compat import mx
 from ssd.utils.cpu import usable_cores
 
-MOSAIC_ROWS = 64  # boxes a label has room for with mosaic or mixup on, unless one picture alone has more
-IN_USE_BATCHES = 2  # batches that training holds on to: the one it trains on, and the one before, which may still be read
+MOSAIC_ROWS = 64  # boxes a label has room for with mosaic or mixup on, unless one image alone has more
+IN_USE_BATCHES = (
+    2  # batches that training holds on to: the one it trains on, and the one before, which may still be read
+)
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ class FastLoader(TrainLoader):
             data = data.copy()
             self._free.append(batch.slot)
         file, part = self._maker.file, self._maker.part
-        numbers = self._maker.pictures(batch.number, part.start, part.stop)
+        numbers = self._maker.images(batch.number, part.start, part.stop)
         provide_data, provide_label = describe(data.shape, self.provide_label[0].shape[1:], "uint8")
         return mx.io.DataBatch(
             data=[mx.nd.from_numpy(data)],

@@ -18,10 +18,10 @@ from ssd.utils.errors import UserError
 
 log = logging.getLogger(__name__)
 
-ROW_HEADER = 4  # MXNet puts [channels, rows, columns, label length] before each picture's label
+ROW_HEADER = 4  # MXNet puts [channels, rows, columns, label length] before each image's label
 READ_BYTES = 8 << 20  # MXNet reads, decodes and shuffles this much of the records at a time
-DECODED_BYTES = 400_000_000  # of the pictures decoded at a time; MXNet keeps three to four such lots in memory
-RANDOM = 10  # inter_method that picks one of OpenCV's five per picture
+DECODED_BYTES = 400_000_000  # of the images decoded at a time; MXNet keeps three to four such lots in memory
+RANDOM = 10  # inter_method that picks one of OpenCV's five per image
 
 
 class RecordLoader(TrainLoader):
@@ -56,7 +56,7 @@ class RecordLoader(TrainLoader):
             resize_mode="force",
             verbose=False,
             ctx=loader.device,
-            **_normalisation(loader.input),
+            **_normalization(loader.input),
             **iterator_options(loader.augment),
         )
         with _damage_named(records):  # MXNet decodes a first batch at once
@@ -101,7 +101,7 @@ class RecordLoader(TrainLoader):
         return [paths[int(index)] for index in batch.index]
 
     def _next_of_stream(self) -> Any:
-        """The next batch of the pictures in endless passes; the last batch of a pass is filled from the next pass."""
+        """The next batch of the images in endless passes; the last batch of a pass is filled from the next pass."""
         with _damage_named(self._records):
             try:
                 found = self._iterator.next()
@@ -120,7 +120,7 @@ def check_iterator(loader: LoaderConfig) -> None:
 
 
 def iterator_options(augment: Augment) -> dict[str, Any]:
-    """Parameters of mx.io.ImageDetRecordIter. Its order: colour, mirror, pad, crop, resize to the input.
+    """Parameters of mx.io.ImageDetRecordIter. Its order: color, mirror, pad, crop, resize to the input.
 
     Errors: UserError for what it cannot do.
     """
@@ -168,7 +168,7 @@ def _crop_options(crop: Crop) -> dict[str, Any]:
         "min_crop_object_coverages": (0.0,) * samplers,
         "max_crop_object_coverages": (1.0,) * samplers,
         "max_crop_trials": (crop.trials,) * samplers,
-        "crop_emit_mode": "center",  # an object stays when its centre lies inside the crop
+        "crop_emit_mode": "center",  # an object stays when its center lies inside the crop
     }
 
 
@@ -176,8 +176,8 @@ def _shuffle_piece(records: Records, size: tuple[int, int]) -> int:
     """shuffle_chunk_size: MB of the pieces a file is cut into, 0 to leave it whole.
 
     A file that is read at once is shuffled freely. A larger one, or one that would fill the memory when decoded, is
-    cut: the order of the pieces and of the pictures in each is new in every pass, and the packing has shuffled which
-    pictures share one. (Below 4 MB MXNet warns that the pieces are small, which they are meant to be.)
+    cut: the order of the pieces and of the images in each is new in every pass, and the packing has shuffled which
+    images share one. (Below 4 MB MXNet warns that the pieces are small, which they are meant to be.)
     """
     file_bytes = records.rec.stat().st_size
     decoded_bytes = records.count * 3 * size[0] * size[1] * 4
@@ -198,7 +198,7 @@ def _damage_named(records: Records) -> Iterator[None]:
         ) from error
 
 
-def _normalisation(spec: InputSpec) -> dict[str, float]:
+def _normalization(spec: InputSpec) -> dict[str, float]:
     values: dict[str, float] = {}
     for channel, mean, std in zip("rgb", spec.mean, spec.std, strict=True):
         values |= {f"mean_{channel}": mean, f"std_{channel}": std}

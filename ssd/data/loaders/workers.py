@@ -34,7 +34,7 @@ from ssd.utils.process import Stopwatch, describe_exit
 from ssd.utils.signals import SIGNALS
 
 PAGE = 4096
-# What glibc's malloc does with a freed picture: keep it, and not have the system clear new pages for the next one.
+# What glibc's malloc does with a freed image: keep it, and not have the system clear new pages for the next one.
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(256 << 20)}
 EXIT_TIMEOUT = 1.0  # seconds that workers get to end by themselves
 POLL_SECONDS = 0.2  # seconds between two looks at what else happens, while one is waited for

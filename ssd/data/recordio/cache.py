@@ -1,10 +1,10 @@
-"""Pictures and boxes packed into .rec, .idx and .lst files, in the format of MXNet's im2rec and the original mxnet-ssd.
+"""Images and boxes packed into .rec, .idx and .lst files, in the format of MXNet's im2rec and the original mxnet-ssd.
 
-.lst, one line per picture, tab-separated: index  2  6  (class xmin ymin xmax ymax difficult)*N  path
-.rec, one record per picture: a header whose label is the same floats after the index, then the encoded picture.
+.lst, one line per image, tab-separated: index  2  6  (class xmin ymin xmax ymax difficult)*N  path
+.rec, one record per image: a header whose label is the same floats after the index, then the encoded image.
 .idx: index, tab, byte offset of the record.
-2 is the width of the label's header and 6 that of an object; corners are shares 0..1 of the picture's size. A
-picture without objects has the one row -1 -1 -1 -1 -1 0, which MXNet's iterator takes for "no object" (it aborts on
+2 is the width of the label's header and 6 that of an object; corners are shares 0..1 of the image's size. A
+image without objects has the one row -1 -1 -1 -1 -1 0, which MXNet's iterator takes for "no object" (it aborts on
 a label without rows).
 """
 
@@ -38,7 +38,7 @@ MIN_ROWS = 3  # MultiBoxTarget on a GPU reads past labels of fewer rows
 
 @dataclass(frozen=True)
 class Records:
-    """A packed split: its files, the number of pictures, and the label_pad_width its fullest picture needs.
+    """A packed split: its files, the number of images, and the label_pad_width its fullest image needs.
 
     object_width: numbers per object, 6; 5 (without difficult) in some files that were made elsewhere.
     """
@@ -57,7 +57,7 @@ class Records:
 
 
 def label_width(samples: Sequence[Sample]) -> int:
-    """The label_pad_width that holds every picture's objects: 2 + 6 * rows, at least three rows."""
+    """The label_pad_width that holds every image's objects: 2 + 6 * rows, at least three rows."""
     return len(HEADER) + BOX_COLUMNS * max([MIN_ROWS, *(len(sample.boxes) for sample in samples)])
 
 
@@ -66,15 +66,15 @@ def ensure_records(
 ) -> Records:
     """The records of `samples`, packed on first use into `folder`/<split>-<digest>/<split>.rec, .idx and .lst.
 
-    seed decides the order of the pictures; those with a side longer than max_side are made smaller.
+    seed decides the order of the images; those with a side longer than max_side are made smaller.
 
-    The digest covers ids, boxes, sizes and times of the picture files, the seed, max_side and the format: when one
+    The digest covers ids, boxes, sizes and times of the image files, the seed, max_side and the format: when one
     changes, other records are packed beside the old ones, which a running job may still be reading. A packing appears
     complete or not at all; of several processes one packs and the others wait. One that was killed is gone on with.
-    UserError naming the picture when one is missing, damaged or not of its annotation's size.
+    UserError naming the image when one is missing, damaged or not of its annotation's size.
     """
     if not samples:
-        raise UserError(f"the {split} split has no pictures to pack")
+        raise UserError(f"the {split} split has no images to pack")
     packing = Packing(samples, seed, max_side)
     target = Path(folder) / f"{split}-{_digest(packing)}"
     if not target.is_dir():
@@ -90,21 +90,21 @@ def _pack(packing: Packing, target: Path, split: str) -> None:
             shutil.rmtree(draft, ignore_errors=True)
             return
         count = len(packing.samples)
-        log.info("packing %d pictures into %s", count, target)
+        log.info("packing %d images into %s", count, target)
         started = time.monotonic()
         try:
             require_space(target.parent, _needed(packing, draft), f"the records of {split}", ADVICE)
             with progress(f"packing {split}", count) as done:
                 write_records(packing, draft / split, done)
         except Exception as error:
-            # A bad picture, once replaced, gives another digest; a full disk needs the room.
+            # A bad image, once replaced, gives another digest; a full disk needs the room.
             shutil.rmtree(draft, ignore_errors=True)
             if isinstance(error, OSError):
                 reason = f"{error.strerror or error} while the records of {split} were written"
                 raise UserError(f"{target.parent}: {reason}; {ADVICE}") from error
             raise
         publish(draft, target)
-        log.info("packed %d pictures in %.1f s", count, time.monotonic() - started)
+        log.info("packed %d images in %.1f s", count, time.monotonic() - started)
     _mention_older(target, split)
 
 

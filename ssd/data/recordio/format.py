@@ -2,8 +2,8 @@
 
 A record is the magic word, a word with its length (29 bits) and the place of this piece in the record (3 bits: 0 whole,
 1 first, 2 middle, 3 last), the bytes, and zeros up to a multiple of four. Where the magic word itself occurs in the
-bytes at such a multiple it is left out and the record is cut there (dmlc-core, recordio.h). The bytes of a picture are
-a header (flag: floats of the label, 0 for the one in the header; a label; id; id2), the label, and the encoded picture
+bytes at such a multiple it is left out and the record is cut there (dmlc-core, recordio.h). The bytes of an image are
+a header (flag: floats of the label, 0 for the one in the header; a label; id; id2), the label, and the encoded image
 (MXNet, recordio.pack).
 """
 
@@ -22,7 +22,7 @@ from ssd.utils.errors import UserError
 MAGIC_NUMBER = 0xCED7230A
 MAGIC = struct.pack("<I", MAGIC_NUMBER)
 WORDS = struct.Struct("<II")
-PICTURE = struct.Struct("<IfQQ")
+IMAGE = struct.Struct("<IfQQ")
 LENGTH_BITS = 29
 WHOLE, FIRST, MIDDLE, LAST = range(4)
 MAX_LABEL = 1_000_000  # floats
@@ -32,7 +32,7 @@ MAX_SHARE = 10  # corners a little outside of 0..1 are a matter for the checks o
 
 @dataclass(frozen=True)
 class Record:
-    """One picture: its id, label (float32) and encoded bytes, and where its record starts and ends in the file."""
+    """One image: its id, label (float32) and encoded bytes, and where its record starts and ends in the file."""
 
     id: int
     label: np.ndarray
@@ -84,17 +84,17 @@ def read_at(view: bytes | mmap.mmap, start: int, where: str) -> Record:
             break
         expected = (MIDDLE, LAST)
     payload = pieces[0] if len(pieces) == 1 else MAGIC.join(pieces)
-    if len(payload) < PICTURE.size:
-        raise UserError(f"{where} is too short for a picture")
-    flag, single, number, _ = PICTURE.unpack_from(payload)
-    if flag > MAX_LABEL or PICTURE.size + 4 * flag > len(payload):
+    if len(payload) < IMAGE.size:
+        raise UserError(f"{where} is too short for an image")
+    flag, single, number, _ = IMAGE.unpack_from(payload)
+    if flag > MAX_LABEL or IMAGE.size + 4 * flag > len(payload):
         raise UserError(f"{where} has a label of {flag} numbers, more than it holds")
-    label = np.frombuffer(payload, "<f4", flag, PICTURE.size) if flag else np.array([single], np.float32)
-    return Record(number, label, payload[PICTURE.size + 4 * flag :], start, min(position, len(view)))
+    label = np.frombuffer(payload, "<f4", flag, IMAGE.size) if flag else np.array([single], np.float32)
+    return Record(number, label, payload[IMAGE.size + 4 * flag :], start, min(position, len(view)))
 
 
 def objects(label: np.ndarray, where: str) -> np.ndarray:
-    """Boxes of a picture's label: float64 [N, 6] (class, xmin, ymin, xmax, ymax, difficult), corners as shares 0..1.
+    """Boxes of an image's label: float64 [N, 6] (class, xmin, ymin, xmax, ymax, difficult), corners as shares 0..1.
 
     label: [A, W, A - 2 other numbers, then W per object: class xmin ymin xmax ymax difficult ...], W at least 5; rows
     of a negative class pad it. UserError starting with `where` when it is none.
@@ -114,7 +114,7 @@ def objects(label: np.ndarray, where: str) -> np.ndarray:
     if (boxes[:, 0] % 1).any():
         raise UserError(f"{where}: a class is no whole number")
     if len(boxes) and np.abs(boxes[:, 1:5]).max() > MAX_SHARE:
-        raise UserError(f"{where}: corners must be shares 0..1 of the picture")
+        raise UserError(f"{where}: corners must be shares 0..1 of the image")
     return boxes
 
 
@@ -126,7 +126,7 @@ def encode(number: int, label: np.ndarray, data: bytes) -> bytes:
 def encode_pieces(number: int, label: np.ndarray, data: bytes) -> list[bytes]:
     """The same bytes in pieces, of which `data` itself is one, uncopied, unless it happens to hold the magic word."""
     values = np.ascontiguousarray(label, "<f4").tobytes()
-    head = PICTURE.pack(len(values) // 4, 0.0, number, 0) + values
+    head = IMAGE.pack(len(values) // 4, 0.0, number, 0) + values
     if not _has_magic(head) and not _has_magic(data):  # the head is whole words, so those of data stay where they are
         length = len(head) + len(data)
         return [MAGIC, _word(number, WHOLE, length), head, data, b"\0" * (-length % 4)]

@@ -1,4 +1,4 @@
-"""Random access to the pictures of a .rec file, from any number of threads at once."""
+"""Random access to the images of a .rec file, from any number of threads at once."""
 
 import os
 from functools import cached_property
@@ -19,7 +19,7 @@ MAX_RECORD = 1 << LENGTH_BITS  # bytes of one piece, headers left aside
 
 
 class RecordFile:
-    """The pictures of a .rec by number, 0 .. len - 1, in the order of its .idx."""
+    """The images of a .rec by number, 0 .. len - 1, in the order of its .idx."""
 
     def __init__(self, records: Records) -> None:
         """Errors: UserError when a file is missing or the .idx is none."""
@@ -37,7 +37,7 @@ class RecordFile:
         return len(self._starts)
 
     def read(self, number: int) -> EncodedImage:
-        """Errors: UserError naming file and record when it is damaged or holds no picture."""
+        """Errors: UserError naming file and record when it is damaged or holds no image."""
         start, what = self._starts[number], self.what(number)
         try:
             piece = os.pread(self._file.fileno(), min(max(0, self._ends[number] - start), MAX_RECORD), start)
@@ -50,11 +50,11 @@ class RecordFile:
 
     def what(self, number: int) -> str:
         index = self.indices[number]
-        return f"{self._records.rec}: picture {index} ({self.names.get(index, 'not in the .lst')})"
+        return f"{self._records.rec}: image {index} ({self.names.get(index, 'not in the .lst')})"
 
     @cached_property
     def names(self) -> dict[int, str]:
-        """Index of a picture -> its file as the .lst names it; empty without a .lst."""
+        """Index of an image -> its file as the .lst names it; empty without a .lst."""
         return read_list(self._records.lst)
 
     def close(self) -> None:
@@ -88,5 +88,5 @@ def _read_index(records: Records) -> tuple[list[int], list[int]]:
     except ValueError as error:
         raise UserError(f"{records.idx}: not an index, its lines must be: number, tab, offset") from error
     if not pairs or not all(0 <= offset < MOST_BYTES for _, offset in pairs):
-        raise UserError(f"{records.idx}: not an index of pictures")
+        raise UserError(f"{records.idx}: not an index of images")
     return [index for index, _ in pairs], [offset for _, offset in pairs]

@@ -1,4 +1,4 @@
-"""Writing record files: pictures read and checked by threads, appended by one, resumed where a kill left off."""
+"""Writing record files: images read and checked by threads, appended by one, resumed where a kill left off."""
 
 import logging
 import os
@@ -20,15 +20,15 @@ log = logging.getLogger(__name__)
 
 HEADER = (2, BOX_COLUMNS)
 NO_OBJECT = np.array([[-1, -1, -1, -1, -1, 0]], np.float64)
-BATCH = 16  # pictures that a thread reads in one go; two batches for each thread are held in memory
+BATCH = 16  # images that a thread reads in one go; two batches for each thread are held in memory
 THREADS = 2  # one waits for the disk while the other computes; more wait for each other's interpreter lock
 MOST_PIECES = 1024  # that Linux writes in one call
-JPEG_QUALITY = 95  # of pictures that are made smaller
+JPEG_QUALITY = 95  # of images that are made smaller
 
 
 @dataclass(frozen=True)
 class Packing:
-    """What is written: samples in an order drawn from seed; pictures longer than max_side (None = any) made smaller."""
+    """What is written: samples in an order drawn from seed; images longer than max_side (None = any) made smaller."""
 
     samples: Sequence[Sample]
     seed: int
@@ -42,9 +42,9 @@ def write_records(packing: Packing, prefix: Path, done: Callable[[int], None] | 
     """Writes `prefix`.rec, .idx and .lst, going on behind whatever whole records are there.
 
     The index of an image is its position in the samples. Images must have passed ssd.data.inspection.gate; what costs
-    nothing is checked again. Bytes go in untouched unless the picture is too long, or MXNet would not read them as
-    OpenCV does (as_mxnet_reads). Paths in the .lst are relative to the folder that all pictures share. done: told the
-    number of packed pictures.
+    nothing is checked again. Bytes go in untouched unless the image is too long, or MXNet would not read them as
+    OpenCV does (as_mxnet_reads). Paths in the .lst are relative to the folder that all images share. done: told the
+    number of packed images.
     """
     order = packing.order()
     folders = {sample.path.absolute().parent for sample in packing.samples}
@@ -52,7 +52,7 @@ def write_records(packing: Packing, prefix: Path, done: Callable[[int], None] | 
     files = [prefix.with_name(prefix.name + suffix) for suffix in (".rec", ".idx", ".lst")]
     count, sizes = _whole(files, packing, order)
     if count:
-        log.info("%s: goes on behind the %d of %d pictures that are packed", prefix.name, count, len(order))
+        log.info("%s: goes on behind the %d of %d images that are packed", prefix.name, count, len(order))
     with open(files[0], "ab") as rec, open(files[1], "ab") as idx, open(files[2], "ab") as lst:
         for file, size in zip((rec, idx, lst), sizes, strict=True):
             if file.tell() != size:
@@ -73,7 +73,7 @@ def write_records(packing: Packing, prefix: Path, done: Callable[[int], None] | 
 
 @dataclass(frozen=True)
 class _Batch:
-    """What some pictures add to the files; records: pieces of their bytes; lengths: bytes of each record."""
+    """What some images add to the files; records: pieces of their bytes; lengths: bytes of each record."""
 
     indices: Sequence[int]
     records: list[bytes]
@@ -95,7 +95,7 @@ def _batch(packing: Packing, indices: Sequence[int], root: str) -> _Batch:
 
 
 def _batches(packing: Packing, order: Sequence[int], root: str) -> Iterator[_Batch]:
-    """The pictures in the given order, in batches that threads read a little ahead of the writer."""
+    """The images in the given order, in batches that threads read a little ahead of the writer."""
     parts = (order[start : start + BATCH] for start in range(0, len(order), BATCH))
     return read_ahead(lambda part: _batch(packing, part, root), parts, 2 * THREADS, THREADS)
 
@@ -118,14 +118,14 @@ def list_line(index: int, label: np.ndarray, path: str) -> str:
 
 
 def label_of(sample: Sample) -> np.ndarray:
-    """float64 [2 + 6 * N]: the header and the rows of a sample, corners divided by the picture's size."""
+    """float64 [2 + 6 * N]: the header and the rows of a sample, corners divided by the image's size."""
     rows = sample.boxes.astype(np.float64)
     rows[:, 1:5] /= (sample.width, sample.height, sample.width, sample.height)
     return np.concatenate([HEADER, (rows if len(rows) else NO_OBJECT).ravel()])
 
 
 def _whole(files: Sequence[Path], packing: Packing, order: Sequence[int]) -> tuple[int, list[int]]:
-    """How many pictures of the order are whole in all three files, and the sizes of the files up to there."""
+    """How many images of the order are whole in all three files, and the sizes of the files up to there."""
     rec, idx, lst = files
     if not all(file.is_file() for file in files):
         return 0, [0, 0, 0]

@@ -1,4 +1,4 @@
-"""Random changes of colour, as the original makes them: in HLS, then contrast."""
+"""Random changes of color, as the original makes them: in HLS, then contrast."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +23,7 @@ class ColorJitter:
 
 
 def sample_shifts(augment: Augment, count: int, rng: np.random.Generator) -> list[ColorJitter]:
-    """One for each of `count` pictures."""
+    """One for each of `count` images."""
     jitters = (augment.hue, augment.illumination, augment.saturation, augment.contrast)
     amounts = rng.uniform(-1, 1, (count, 4)) * [jitter.amount for jitter in jitters]
     amounts *= rng.random((count, 4)) < [jitter.probability for jitter in jitters]

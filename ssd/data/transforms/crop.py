@@ -1,9 +1,9 @@
-"""Boxes and windows: where the augmentation looks at a picture, and what becomes of its boxes. Pure functions.
+"""Boxes and windows: where the augmentation looks at an image, and what becomes of its boxes. Pure functions.
 
-A window is a rectangle (xmin, ymin, xmax, ymax) in shares of a picture's width and height. (0, 0, 1, 1) is the whole
-picture; a window that reaches beyond it shows a border there, which makes objects small. Corners are float arrays
-[..., 4] of the same form; rows of nan stand for no box. Several pictures [P, ...] are done at once: on arrays as small
-as one picture's, calling numpy takes longer than computing.
+A window is a rectangle (xmin, ymin, xmax, ymax) in shares of an image's width and height. (0, 0, 1, 1) is the whole
+image; a window that reaches beyond it shows a border there, which makes objects small. Corners are float arrays
+[..., 4] of the same form; rows of nan stand for no box. Several images [P, ...] are done at once: on arrays as small
+as one image's, calling numpy takes longer than computing.
 """
 
 import numpy as np
@@ -11,11 +11,11 @@ import numpy as np
 from ssd.config.augment import Augment, Crop
 
 WHOLE = (0.0, 0.0, 1.0, 1.0)
-LEAST_EXPANSION = 1.05  # below it a canvas is not worth its border: the picture stays as it is
+LEAST_EXPANSION = 1.05  # below it a canvas is not worth its border: the image stays as it is
 
 
 def relative_to(corners: np.ndarray, windows: np.ndarray) -> np.ndarray:
-    """Corners [..., 4] in shares of the windows [..., 4] instead of the pictures, not clipped."""
+    """Corners [..., 4] in shares of the windows [..., 4] instead of the images, not clipped."""
     low, size = _low_and_size(windows)
     return (corners - np.concatenate([low, low], axis=-1)) / np.concatenate([size, size], axis=-1)
 
@@ -26,14 +26,14 @@ def inside(windows: np.ndarray, parts: np.ndarray) -> np.ndarray:
     return np.concatenate([low, low], axis=-1) + parts * np.concatenate([size, size], axis=-1)
 
 
-def centres_inside(corners: np.ndarray, windows: np.ndarray) -> np.ndarray:
-    """Mask [..., N, W]: whether window w [..., W, 4] holds the centre of box n [..., N, 4].
+def centers_inside(corners: np.ndarray, windows: np.ndarray) -> np.ndarray:
+    """Mask [..., N, W]: whether window w [..., W, 4] holds the center of box n [..., N, 4].
 
     Its right and lower edge are outside of it.
     """
     (low, high), (box_low, box_high) = _sides_of(corners, windows)
-    centres = (box_low + box_high) / 2
-    held = (low <= centres) & (centres < high)
+    centers = (box_low + box_high) / 2
+    held = (low <= centers) & (centers < high)
     return held[0] & held[1]
 
 
@@ -43,7 +43,7 @@ def clipped(corners: np.ndarray, width: float, height: float) -> np.ndarray:
 
 
 def sample_crops(corners: np.ndarray, aspects: np.ndarray, augment: Augment, rng: np.random.Generator) -> np.ndarray:
-    """Random views [P, 4] of pictures with boxes [P, N, 4]: perhaps expanded, then perhaps cropped.
+    """Random views [P, 4] of images with boxes [P, N, 4]: perhaps expanded, then perhaps cropped.
 
     aspects: [P] width / height in pixels, which an expansion keeps. A crop is the first that qualifies for one of the
     samplers, which are tried in a random order; where none does there is no crop. SSD paper, section 2.2.
@@ -72,7 +72,7 @@ def sample_crops(corners: np.ndarray, aspects: np.ndarray, augment: Augment, rng
 
 
 def expansions(draws: np.ndarray, max_scale: float) -> np.ndarray:
-    """Windows [P, 4] up to max_scale times as wide and high as the picture, which lies somewhere in them.
+    """Windows [P, 4] up to max_scale times as wide and high as the image, which lies somewhere in them.
 
     draws: [P, 3] of 0..1 for the scale and the place. SSD paper, section 3.6.
     """
@@ -83,7 +83,7 @@ def expansions(draws: np.ndarray, max_scale: float) -> np.ndarray:
 
 
 def crop_candidates(draws: np.ndarray, aspects: np.ndarray, crop: Crop) -> np.ndarray:
-    """Windows [P, T, 4] inside pictures of these aspects [P] from draws [P, T, 4]: side, aspect ratio, x and y.
+    """Windows [P, T, 4] inside images of these aspects [P] from draws [P, T, 4]: side, aspect ratio, x and y.
 
     The side is the geometric mean of the shares of width and height; the ratio of the two is uniform between the
     bounds on width / height in pixels, made narrower where the crop would not fit.
@@ -101,7 +101,7 @@ def crop_candidates(draws: np.ndarray, aspects: np.ndarray, crop: Crop) -> np.nd
 
 def valid_crops(windows: np.ndarray, corners: np.ndarray, overlaps: np.ndarray) -> np.ndarray:
     """Mask [P, W]: windows [P, W, 4] that have at least the IoU overlaps [P] with one of the boxes [P, N, 4] of the
-    picture, and hold the centre of one. Where there are no boxes, every window does."""
+    image, and hold the center of one. Where there are no boxes, every window does."""
     (low, high), (box_low, box_high) = _sides_of(corners, windows)
     both = np.maximum(np.minimum(high, box_high) - np.maximum(low, box_low), 0)
     size, box_size = high - low, box_high - box_low
@@ -110,7 +110,7 @@ def valid_crops(windows: np.ndarray, corners: np.ndarray, overlaps: np.ndarray) 
     # Compared as products, so that a box without area divides nothing.
     near = (shared >= overlaps[:, None, None] * union).any(axis=1)
     without = np.isnan(corners[..., 0]).all(axis=1)
-    return near & centres_inside(corners, windows).any(axis=1) | without[:, None]
+    return near & centers_inside(corners, windows).any(axis=1) | without[:, None]
 
 
 def _low_and_size(windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -15,9 +15,9 @@ LEVELS = np.arange(256, dtype=np.float32)
 
 
 def preprocess(images: Sequence[np.ndarray], spec: InputSpec) -> np.ndarray:
-    """float32 [B, 3, H, W]: pictures resized (bilinear) into the input as it says, then (x - mean) / std.
+    """float32 [B, 3, H, W]: images resized (bilinear) into the input as it says, then (x - mean) / std.
 
-    images: HxWx3 uint8 RGB each, any sizes. Equals what the training loader makes of the same picture without
+    images: HxWx3 uint8 RGB each, any sizes. Equals what the training loader makes of the same image without
     augmentation; place_whole() tells where each lies.
     """
     # A channel has 256 possible values: looking them up is one pass, four times faster than array arithmetic.
@@ -27,7 +27,7 @@ def preprocess(images: Sequence[np.ndarray], spec: InputSpec) -> np.ndarray:
 
 
 def resize_only(images: Sequence[np.ndarray], spec: InputSpec) -> np.ndarray:
-    """The same in levels 0..255, for a network that normalises its input itself."""
+    """The same in levels 0..255, for a network that normalizes its input itself."""
     return _batch(images, spec, [LEVELS] * 3)
 
 

@@ -1,7 +1,7 @@
-"""Where a picture, or a part of it, lies on the network's input, and the way of boxes there and back.
+"""Where an image, or a part of it, lies on the network's input, and the way of boxes there and back.
 
-One rectangle of whole pixels of the picture goes to one rectangle of whole pixels of the input. Both ways are exact:
-what is rounded is the rectangle, not the boxes. Training, evaluation and demo all place pictures with this.
+One rectangle of whole pixels of the image goes to one rectangle of whole pixels of the input. Both ways are exact:
+what is rounded is the rectangle, not the boxes. Training, evaluation and demo all place images with this.
 """
 
 import math
@@ -14,7 +14,7 @@ from ssd.config.parts import InputSpec
 from ssd.data.base import Size
 from ssd.data.transforms.crop import WHOLE
 
-Window = tuple[float, ...]  # (xmin, ymin, xmax, ymax) in shares of a picture, see geometry.py
+Window = tuple[float, ...]  # (xmin, ymin, xmax, ymax) in shares of an image, see geometry.py
 
 FACTORS = (8, 4, 2)  # by which a JPEG can be decoded smaller, for a fraction of the time
 
@@ -34,7 +34,7 @@ class Rectangle(NamedTuple):
 
 @dataclass(frozen=True)
 class ResizeTransform:
-    """source, in pixels of the picture decoded at 1/factor of its size, fills target, in pixels of the input."""
+    """source, in pixels of the image decoded at 1/factor of its size, fills target, in pixels of the input."""
 
     source: Rectangle
     target: Rectangle
@@ -42,17 +42,17 @@ class ResizeTransform:
     flipped: bool
 
     def to_input(self, corners: np.ndarray) -> np.ndarray:
-        """Boxes [N, 4] in pixels of the whole picture -> pixels of the input, not clipped. float64."""
+        """Boxes [N, 4] in pixels of the whole image -> pixels of the input, not clipped. float64."""
         offset, scale = self._map()
         return self._ordered(corners * scale + offset)
 
-    def to_picture(self, corners: np.ndarray) -> np.ndarray:
-        """Boxes [N, 4] in pixels of the input -> pixels of the whole picture, not clipped. float64."""
+    def to_image(self, corners: np.ndarray) -> np.ndarray:
+        """Boxes [N, 4] in pixels of the input -> pixels of the whole image, not clipped. float64."""
         offset, scale = self._map()
         return self._ordered((corners - np.array(offset)) / scale)
 
     def _map(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Offset and scale of xmin, ymin, xmax and ymax; a mirrored picture has negative widths."""
+        """Offset and scale of xmin, ymin, xmax and ymax; a mirrored image has negative widths."""
         (width, height), (source_width, source_height) = self.target.size, self.source.size
         x, y = width / (source_width * self.factor), height / (source_height * self.factor)
         left = self.target.left - self.source.left * self.factor * x
@@ -65,10 +65,12 @@ class ResizeTransform:
         return corners[:, [2, 1, 0, 3]] if self.flipped else corners
 
 
-def compute_resize(window: Window, picture: Size, region: Rectangle, flipped: bool, reduce: bool) -> ResizeTransform | None:
-    """Lays a window of a picture onto a region of the input, mirrored left to right or not.
+def compute_resize(
+    window: Window, image: Size, region: Rectangle, flipped: bool, reduce: bool
+) -> ResizeTransform | None:
+    """Lays a window of an image onto a region of the input, mirrored left to right or not.
 
-    None when the window shows nothing of the picture. reduce: the picture is decoded at the smallest size that still
+    None when the window shows nothing of the image. reduce: the image is decoded at the smallest size that still
     has at least as many pixels as the input shows of it, along both axes (one less where an edge is rounded).
     """
     spans = [
@@ -78,9 +80,9 @@ def compute_resize(window: Window, picture: Size, region: Rectangle, flipped: bo
     if spans[0] is None or spans[1] is None:
         return None
     (low_x, high_x, left, right), (low_y, high_y, top, bottom) = spans[0], spans[1]
-    ratio = min((high_x - low_x) * picture.width / (right - left), (high_y - low_y) * picture.height / (bottom - top))
+    ratio = min((high_x - low_x) * image.width / (right - left), (high_y - low_y) * image.height / (bottom - top))
     factor = next((factor for factor in FACTORS if factor <= ratio), 1) if reduce else 1
-    x, y = _pixels(low_x, high_x, picture.width / factor), _pixels(low_y, high_y, picture.height / factor)
+    x, y = _pixels(low_x, high_x, image.width / factor), _pixels(low_y, high_y, image.height / factor)
     return ResizeTransform(Rectangle(x[0], y[0], x[1], y[1]), Rectangle(left, top, right, bottom), factor, flipped)
 
 
@@ -95,15 +97,15 @@ def letterbox_region(shown: tuple[float, float], spec: InputSpec) -> Rectangle:
     return Rectangle(0, 0, width, height)
 
 
-def eval_resize(picture: Size, spec: InputSpec) -> ResizeTransform:
-    """A picture without augmentation, as the network sees it in evaluation and demo."""
-    placement = compute_resize(WHOLE, picture, letterbox_region(picture, spec), flipped=False, reduce=spec.antialias)
+def eval_resize(image: Size, spec: InputSpec) -> ResizeTransform:
+    """An image without augmentation, as the network sees it in evaluation and demo."""
+    placement = compute_resize(WHOLE, image, letterbox_region(image, spec), flipped=False, reduce=spec.antialias)
     assert placement is not None
     return placement
 
 
 def _shown(low: float, high: float, region: tuple[int, int], mirrored: bool) -> tuple[float, float, int, int] | None:
-    """Along one axis: what a window low..high shows of the picture (shares), and the pixels of the region it fills."""
+    """Along one axis: what a window low..high shows of the image (shares), and the pixels of the region it fills."""
     first, last = max(low, 0.0), min(high, 1.0)
     if first >= last:
         return None

@@ -12,7 +12,7 @@ from ssd.detection.onnx_file import OnnxModel
 class Backend(Protocol):
     """A loaded network. Several threads may call it at the same time.
 
-    takes_levels: whether the input is RGB of 0..255 rather than normalised, because the network does that itself.
+    takes_levels: whether the input is RGB of 0..255 rather than normalized, because the network does that itself.
     """
 
     takes_levels: bool

@@ -16,8 +16,8 @@ Add = Callable[[Frame, np.ndarray], None]  # frame, detections [N, 6] (class, sc
 
 @dataclass(frozen=True)
 class Header:
-    """What the numbers of a result mean: the model they come from, its class names in order, their numbers in the data
-    set it was trained on if that has any, and the lowest score written (by class name where they differ)."""
+    """What the numbers of a result mean: the model they come from, its class names in order, their numbers in the
+    dataset it was trained on if that has any, and the lowest score written (by class name where they differ)."""
 
     model: str
     classes: list[str]

@@ -1,4 +1,4 @@
-"""Annotated pictures: as files, a video for a video, or in a window."""
+"""Annotated images: as files, a video for a video, or in a window."""
 
 import os
 import sys
@@ -11,13 +11,13 @@ import cv2
 import numpy as np
 
 from ssd.data.images import encode
-from ssd.detection.sources import Frame, picture_name
+from ssd.detection.sources import Frame, image_name
 from ssd.detection.video import suffix_of, video_file
 from ssd.runs.results import images_folder
 from ssd.utils.atomic_files import write_atomically
 from ssd.utils.errors import UserError
 
-Show = Callable[[Frame, np.ndarray], None]  # frame, its annotated picture HxWx3 uint8 RGB
+Show = Callable[[Frame, np.ndarray], None]  # frame, its annotated image HxWx3 uint8 RGB
 QUIT = (27, ord("q"))
 
 
@@ -28,34 +28,34 @@ def annotated_files(folder: Path, codec: str) -> Iterator[Show]:
     current, write = None, None
     with ExitStack() as open_video:
 
-        def show(frame: Frame, picture: np.ndarray) -> None:
+        def show(frame: Frame, image: np.ndarray) -> None:
             nonlocal current, write
             if frame.clip is not current:
                 open_video.close()
                 current, write = frame.clip, None
             if frame.clip is None:
-                place = images_folder(folder) / picture_name(frame.name)
+                place = images_folder(folder) / image_name(frame.name)
                 place.parent.mkdir(exist_ok=True)
-                write_atomically(place, encode(picture, place.suffix.lower()))
+                write_atomically(place, encode(image, place.suffix.lower()))
                 return
             if write is None:
                 place = folder / "videos" / f"{frame.clip.stem}{suffix}"
                 place.parent.mkdir(exist_ok=True)
-                size = (picture.shape[1], picture.shape[0])
+                size = (image.shape[1], image.shape[0])
                 write = open_video.enter_context(video_file(place, frame.clip.fps, size, codec))
-            write(picture, frame.seconds)
+            write(image, frame.seconds)
 
         yield show
 
 
 @contextmanager
 def window(closed: Event) -> Iterator[Show]:
-    """Shows every frame at once; a picture stays until a key is pressed. Esc, q and closing it set `closed`."""
+    """Shows every frame at once; an image stays until a key is pressed. Esc, q and closing it set `closed`."""
     title = "ssd"
     cv2.namedWindow(title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
 
-    def show(frame: Frame, picture: np.ndarray) -> None:
-        cv2.imshow(title, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    def show(frame: Frame, image: np.ndarray) -> None:
+        cv2.imshow(title, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
         key = cv2.waitKey(1 if frame.clip else 0) & 0xFF
         if key in QUIT or cv2.getWindowProperty(title, cv2.WND_PROP_VISIBLE) < 1:
             closed.set()

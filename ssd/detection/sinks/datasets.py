@@ -1,6 +1,6 @@
-"""Detections as the labels of a data set, with the pictures they belong to: what a person corrects and trains on.
+"""Detections as the labels of a dataset, with the images they belong to: what a person corrects and trains on.
 
-Boxes without area, which no data set takes, are left out. Frames of videos become JPEG files.
+Boxes without area, which no dataset takes, are left out. Frames of videos become JPEG files.
 """
 
 import json
@@ -28,7 +28,7 @@ from ssd.utils.atomic_files import atomic_dir
 def yolo_folder(folder: Path, header: Header) -> Iterator[Add]:
     """data.yaml, images/, labels/: dataset=yolo dataset.root=folder reads it."""
     with atomic_dir(folder) as draft:
-        keep = _Pictures(draft / "images")
+        keep = _Images(draft / "images")
         (draft / "labels").mkdir()
 
         def add(frame: Frame, found: np.ndarray) -> None:
@@ -45,7 +45,7 @@ def voc_folder(folder: Path, header: Header) -> Iterator[Add]:
     """Annotations/, JPEGImages/: dataset=voc dataset.root=folder reads it. Boxes in whole pixels, as the format has
     them."""
     with atomic_dir(folder) as draft:
-        keep = _Pictures(draft / "JPEGImages")
+        keep = _Images(draft / "JPEGImages")
         (draft / "Annotations").mkdir()
 
         def add(frame: Frame, found: np.ndarray) -> None:
@@ -64,18 +64,18 @@ def coco_folder(folder: Path, header: Header) -> Iterator[Add]:
     dataset.splits.train.images=images dataset.splits.val=null reads it. Annotations have a score."""
     ids = header.category_ids or list(range(1, len(header.classes) + 1))
     with atomic_dir(folder) as draft, (draft / "instances.json").open("w") as file, TemporaryFile("w+") as images:
-        keep = _Pictures(draft / "images")
+        keep = _Images(draft / "images")
         categories = [{"id": number, "name": name} for number, name in zip(ids, header.classes, strict=True)]
         file.write(f'{{"categories": {json.dumps(categories)},\n"annotations": [')
         counts = {"images": 0, "annotations": 0}
 
         def add(frame: Frame, found: np.ndarray) -> None:
             counts["images"] += 1
-            picture = CocoImage(counts["images"], keep(frame), *_size(frame))
-            images.write(_separated(coco_json.picture_entry(picture), counts["images"]))
+            image = CocoImage(counts["images"], keep(frame), *_size(frame))
+            images.write(_separated(coco_json.image_entry(image), counts["images"]))
             for row, score in zip(as_boxes(found).tolist(), _with_area(found)[:, 1].tolist(), strict=True):
                 counts["annotations"] += 1
-                entry = coco_json.annotation_entry(counts["annotations"], picture.id, ids[int(row[0])], row)
+                entry = coco_json.annotation_entry(counts["annotations"], image.id, ids[int(row[0])], row)
                 file.write(_separated({**entry, "score": round(score, 6)}, counts["annotations"]))
 
         yield add
@@ -107,8 +107,8 @@ def whole_pixels(box: Sequence[float], size: tuple[int, int]) -> tuple[int, int,
     return (corners[0][0], corners[1][0], corners[0][1], corners[1][1])
 
 
-class _Pictures:
-    """A folder of pictures with names that differ without their suffixes, as the files of labels have none."""
+class _Images:
+    """A folder of images with names that differ without their suffixes, as the files of labels have none."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir()
@@ -116,7 +116,7 @@ class _Pictures:
         self._stems = Stems()
 
     def __call__(self, frame: Frame) -> str:
-        """Puts the picture there as it is; returns its name."""
+        """Puts the image there as it is; returns its name."""
         suffix = Path(frame.name).suffix.lower()
         suffix = suffix if suffix in SUFFIXES else ".jpg"
         name = self._stems.take(frame.name) + suffix

@@ -43,7 +43,7 @@ def json_file(path: Path, header: Header) -> Iterator[Add]:
 
 @contextmanager
 def csv_file(path: Path, header: Header) -> Iterator[Add]:
-    """A line per object: image, label, xmin, ymin, xmax, ymax (pixels), score; a picture without any has one, too.
+    """A line per object: image, label, xmin, ymin, xmax, ymax (pixels), score; an image without any has one, too.
 
     dataset=csv reads it.
     """

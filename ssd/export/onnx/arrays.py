@@ -109,7 +109,7 @@ def _cut(layer: Layer, onnx: Builder, axes: list[int], begin: list[int], end: li
 
 
 def crop(layer: Layer, onnx: Builder) -> str:
-    """A part of the first input as large as the second, or as h_w says: its centre, or from an offset on."""
+    """A part of the first input as large as the second, or as h_w says: its center, or from an offset on."""
     sides, wanted = layer.input_shapes[0][2:], layer.output_shapes[0][2:]
     top, left = layer.pair("offset", 0)
     if layer.flag("center_crop", False):

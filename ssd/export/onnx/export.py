@@ -1,4 +1,4 @@
-"""MXNet networks as ONNX: one file from a picture to boxes.
+"""MXNet networks as ONNX: one file from an image to boxes.
 
 Input `images` float32 [B, 3, H, W]: RGB 0..255, resized; mean and std are inside. Outputs: `detection` [B, K, 6], rows
 (class or -1, score, xmin, ymin, xmax, ymax in shares of the input), and what it is chosen from, `cls_prob` [B, C+1, N]
@@ -42,7 +42,7 @@ def to_onnx(spec: ModelSpec, graph: Any, arg_params: Params, aux_params: Params)
     onnx = Builder()
     parameters = {name: array.asnumpy() for name, array in {**arg_params, **aux_params}.items()}
     (_, channels, anchors), _ = graph.infer_shape(data=(1, *shape))[1]
-    outputs = _translate(onnx, graph, parameters, {"data": _normalised(onnx, shift, scale)}, shape)
+    outputs = _translate(onnx, graph, parameters, {"data": _normalized(onnx, shift, scale)}, shape)
     for name, output in zip(("cls_prob", "boxes"), outputs, strict=True):
         _rename(onnx, output, name)
     return _whole(onnx, spec, channels - 1, anchors)
@@ -77,11 +77,11 @@ def _value(name: str, shape: tuple[Any, ...]) -> onnx_format.ValueInfoProto:
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
 
 
-def _normalised(onnx: Builder, shift: np.ndarray, scale: np.ndarray) -> str:
+def _normalized(onnx: Builder, shift: np.ndarray, scale: np.ndarray) -> str:
     """(images - shift) / scale, without the steps that change nothing."""
     data = "images"
     if shift.any():
-        data = onnx.add("Sub", [data, onnx.constant(_per_channel(shift), "mean")], "centred")
+        data = onnx.add("Sub", [data, onnx.constant(_per_channel(shift), "mean")], "centerd")
     if (scale != 1).any():
         data = onnx.add("Div", [data, onnx.constant(_per_channel(scale), "std")], "normalised")
     return data

@@ -18,17 +18,17 @@ LARGEST_BIAS = 2**30
 
 
 def quantize(
-    model: onnx_format.ModelProto, spec: ModelSpec, pictures: Iterable[np.ndarray], method: str
+    model: onnx_format.ModelProto, spec: ModelSpec, images: Iterable[np.ndarray], method: str
 ) -> onnx_format.ModelProto:
     """A model of this package in 8 bits: weights signed and per channel, activations unsigned.
 
-    pictures: batches float32 [B, 3, H, W], normalised. method: see calibration.METHODS. What follows the last
+    images: batches float32 [B, 3, H, W], normalized. method: see calibration.METHODS. What follows the last
     convolutions stays in float32: it decides about pixels.
     """
     check_method(method)
     graph = model.graph
     sources = _tensors(graph)
-    levels = (picture * _channels(spec.std) + _channels(spec.mean) for picture in one_by_one(pictures))
+    levels = (image * _channels(spec.std) + _channels(spec.mean) for image in one_by_one(images))
     measured = ranges(_histograms(model, sorted(set(sources.values())), levels), method)
     scales = {tensor: Scale.of(measured[source]) for tensor, source in sources.items()}
     quantized = onnx_format.ModelProto()
@@ -72,9 +72,9 @@ def _tensors(graph: Any) -> dict[str, str]:
 
 
 def _histograms(
-    model: onnx_format.ModelProto, tensors: list[str], pictures: Iterable[np.ndarray]
+    model: onnx_format.ModelProto, tensors: list[str], images: Iterable[np.ndarray]
 ) -> dict[str, Histogram]:
-    """Of the tensors' values on all pictures."""
+    """Of the tensors' values on all images."""
     shown = onnx_format.ModelProto()
     shown.CopyFrom(model)
     del shown.graph.output[:]
@@ -83,8 +83,8 @@ def _histograms(
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(shown.SerializeToString(), options, providers=["CPUExecutionProvider"])
     histograms: dict[str, Histogram] = {}
-    for picture in pictures:
-        for name, values in zip(tensors, session.run(tensors, {"images": picture}), strict=True):
+    for image in images:
+        for name, values in zip(tensors, session.run(tensors, {"images": image}), strict=True):
             histograms.setdefault(name, Histogram()).add(values)
     return histograms
 

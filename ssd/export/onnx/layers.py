@@ -1,4 +1,4 @@
-"""Layers of neural networks in ONNX: convolution, pooling, normalisation, activation."""
+"""Layers of neural networks in ONNX: convolution, pooling, normalization, activation."""
 
 import numpy as np
 
@@ -46,7 +46,7 @@ def pooling(layer: Layer, onnx: Builder) -> str:
         return onnx.add("GlobalMaxPool" if kind == "max" else "GlobalAveragePool", layer.inputs, layer.name)
     kernel, stride, pad = layer.pair("kernel", 1), layer.pair("stride", 1), layer.pair("pad", 0)
     sides, wanted = layer.input_shapes[0][2:], layer.output_shapes[0][2:]
-    # What the last window needs beyond the picture and its padding, where sizes are rounded up.
+    # What the last window needs beyond the image and its padding, where sizes are rounded up.
     end = [max(p, (o - 1) * s + k - i - p) for i, o, k, s, p in zip(sides, wanted, kernel, stride, pad, strict=True)]
     window = {"kernel_shape": kernel, "strides": stride, "pads": [*pad, *end]}
     if kind == "max":
@@ -55,14 +55,14 @@ def pooling(layer: Layer, onnx: Builder) -> str:
     pooled = onnx.add("AveragePool", layer.inputs, layer.name, count_include_pad=int(padding_counts), **window)
     if not padding_counts or tuple(end) == pad:
         return pooled
-    # MXNet divides the windows at the edge by what they have of the picture and its padding.
+    # MXNet divides the windows at the edge by what they have of the image and its padding.
     parts = [_covered(*numbers) for numbers in zip(sides, wanted, kernel, stride, pad, strict=True)]
     ratio = (np.prod(kernel) / np.outer(*parts)).astype(np.float32)
     return onnx.add("Mul", [pooled, onnx.constant(ratio, f"{layer.name}_edges")], f"{layer.name}_rounded")
 
 
 def _covered(side: int, count: int, kernel: int, stride: int, pad: int) -> np.ndarray:
-    """Of each window along an axis, the cells inside of the padded picture."""
+    """Of each window along an axis, the cells inside of the padded image."""
     start = np.arange(count) * stride - pad
     return np.minimum(start + kernel, side + pad) - start
 

@@ -214,7 +214,7 @@ def _bordered(onnx: Builder, levels: str, target: str, spec: InputSpec) -> str:
 
 
 def _in_pixels(onnx: Builder, sizes: _Sizes, spec: InputSpec) -> None:
-    """`detection` out of what the network found, see Placement.to_picture and Detector.place."""
+    """`detection` out of what the network found, see Placement.to_image and Detector.place."""
     split = onnx.numbers([1, 1, 4], "placed_columns")
     label, score, corners = onnx.add_many("Split", [PLACED, split], "placed_part", 3, axis=2)
     sides = onnx.constant(np.array([spec.height, spec.width], np.float64), "placed_input")

@@ -65,7 +65,7 @@ def load(prototxt: Path, caffemodel: Path) -> Network:
     """Layers with their arrays. Errors: UserError, see read_network and read_weights."""
     network = read_network(prototxt, SUPPORTED)
     if len(network.input_shape) != 4 or network.input_shape[1] != 3 or min(network.input_shape) < 1:
-        raise UserError(f"{prototxt}: its input is {format_shape(network.input_shape)}, expected colour pictures 1x3xHxW")
+        raise UserError(f"{prototxt}: its input is {format_shape(network.input_shape)}, expected color images 1x3xHxW")
     return with_weights(network, read_weights(caffemodel))
 
 
@@ -102,7 +102,9 @@ def _input(graph: Graph, options: Options) -> Value:
     symbol = mx.sym.Variable("data")
     if options.mean_image is not None:
         if options.mean_image.shape != graph.input_shape[1:]:
-            raise UserError(f"mean picture {format_shape(options.mean_image.shape)} for an input {format_shape(graph.input_shape[1:])}")
+            raise UserError(
+                f"mean image {format_shape(options.mean_image.shape)} for an input {format_shape(graph.input_shape[1:])}"
+            )
         symbol = mx.sym.broadcast_sub(symbol, graph.parameter("mean_image", options.mean_image[None]))
     if options.channels == "BGR" and not graph.swap:
         parts = [mx.sym.slice_axis(symbol, axis=1, begin=number, end=number + 1) for number in (2, 1, 0)]
@@ -167,7 +169,7 @@ def _symbols(graph: Graph, outputs: dict[str, Value], network: Network) -> list[
         return [graph.heads.cls_prob, graph.heads.boxes]
     symbols = [value.symbol for value in outputs.values() if value.symbol is not None]
     if not symbols:
-        raise UserError(f"network {network.name!r} has no output that depends on the picture")
+        raise UserError(f"network {network.name!r} has no output that depends on the image")
     return symbols
 
 

@@ -140,7 +140,7 @@ def pooling(graph: Graph, layer: Layer, bottoms: list[Value]) -> list[Value]:
     up = [-(-spans[axis] // stride[axis]) + 1 for axis in (0, 1)]
     sides = down if floor else [_clipped(up[axis], size[axis], stride[axis], pad[axis]) for axis in (0, 1)]
     if any((sides[axis] - 1) * stride[axis] - pad[axis] >= size[axis] for axis in (0, 1)):
-        raise UnsupportedError("its last window lies outside of the picture")
+        raise UnsupportedError("its last window lies outside of the image")
     symbol = mx.sym.Pooling(
         symbol_of(data), pool_type=kind, kernel=kernel, stride=stride, pad=pad, count_include_pad=True,
         pooling_convention="valid" if sides == down else "full", name=name,

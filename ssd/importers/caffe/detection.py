@@ -104,22 +104,22 @@ def _decoded(graph: Graph, loc: Any, corners: np.ndarray, variances: np.ndarray,
     if options.encoded:
         variances = np.ones_like(variances)
     sizes = corners[:, 2:] - corners[:, :2]
-    centres = (corners[:, :2] + corners[:, 2:]) / 2
+    centers = (corners[:, :2] + corners[:, 2:]) / 2
 
-    def centre_size() -> Any:
+    def center_size() -> Any:
         xy, wh = (mx.sym.slice_axis(loc, axis=3, begin=start, end=start + 2) for start in (0, 2))
         moved = mx.sym.broadcast_mul(xy, number("shift", variances[:, :2] * sizes))
-        centre = mx.sym.broadcast_add(moved, number("centre", centres))
+        center = mx.sym.broadcast_add(moved, number("center", centers))
         stretch = mx.sym.exp(mx.sym.broadcast_mul(wh, number("stretch", variances[:, 2:])))
         half = mx.sym.broadcast_mul(stretch, number("half", sizes / 2))
-        return mx.sym.Concat(centre - half, centre + half, dim=3)
+        return mx.sym.Concat(center - half, center + half, dim=3)
 
     def corner(unit: np.ndarray) -> Any:
         moved = mx.sym.broadcast_mul(loc, number("shift", variances * unit))
         return mx.sym.broadcast_add(moved, number("corners", corners))
 
     decoders: dict[str, Callable[[], Any]] = {
-        "CENTER_SIZE": centre_size,
+        "CENTER_SIZE": center_size,
         "CORNER": lambda: corner(np.ones_like(corners)),
         "CORNER_SIZE": lambda: corner(np.concatenate([sizes, sizes], axis=1)),
     }

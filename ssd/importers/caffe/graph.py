@@ -2,7 +2,7 @@
 
 Shapes are worked out here as Caffe defines them, before anything is allocated, with a batch of one; the graph takes
 batches of any size, because operators copy the first dimension from their input. Arrays that do not depend on the
-picture (anchors) are numbers.
+image (anchors) are numbers.
 """
 
 import re
@@ -30,7 +30,7 @@ class UnsupportedError(Exception):
 
 @dataclass(frozen=True)
 class Value:
-    """shape: with a batch of one. Either a symbol or, for what is the same for all pictures, a constant."""
+    """shape: with a batch of one. Either a symbol or, for what is the same for all images, a constant."""
 
     shape: Shape
     symbol: Any = None
@@ -41,7 +41,7 @@ class Value:
 class Heads:
     """What a DetectionOutput layer is given, as this package defines it, see ssd.ops.nms.
 
-    cls_prob: symbol [B, C + 1, N], background first. boxes: symbol [B, N, 4], corners, normalised, not clipped.
+    cls_prob: symbol [B, C + 1, N], background first. boxes: symbol [B, N, 4], corners, normalized, not clipped.
     labels: Caffe's number of each class. detection: its threshold, overlap and counts. priors: anchors [1, 2, N * 4].
     sources: the layers that give probabilities and offsets.
     """
@@ -149,7 +149,7 @@ def option(value: int, least: int, what: str) -> int:
 def images(value: Value) -> Shape:
     """Shape [1, C, H, W]. Errors: UnsupportedError for anything else."""
     if len(value.shape) != 4:
-        raise UnsupportedError(f"it reads an array {format_shape(value.shape)}, expected pictures")
+        raise UnsupportedError(f"it reads an array {format_shape(value.shape)}, expected images")
     return value.shape
 
 
@@ -159,7 +159,9 @@ def blob(layer: Layer, number: int, shape: Shape, what: str) -> np.ndarray:
         raise UnsupportedError(f"the caffemodel has no {what} for it")
     array = layer.blobs[number]
     if array.size != prod(shape):
-        raise UnsupportedError(f"its {what} in the caffemodel is {format_shape(array.shape)}, expected {format_shape(shape)}")
+        raise UnsupportedError(
+            f"its {what} in the caffemodel is {format_shape(array.shape)}, expected {format_shape(shape)}"
+        )
     return array.reshape(shape)
 
 

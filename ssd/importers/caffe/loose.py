@@ -30,7 +30,7 @@ def lack_anchors(outputs: dict[str, Value]) -> bool:
 @dataclass(frozen=True)
 class LooseHeads:
     """min_sizes: of each feature map, in pixels. steps: of each, pixels between two cells; a map has as many cells as
-    steps begin in the input. clip: None, "corners" or "centres", see PriorShape."""
+    steps begin in the input. clip: None, "corners" or "centers", see PriorShape."""
 
     min_sizes: Sequence[Sequence[float]]
     steps: Sequence[float]
@@ -44,7 +44,7 @@ class LooseHeads:
                 "job.priors: expected min_sizes (a list per feature map) and as many steps, all positive, in pixels"
             )
         if self.clip not in (None, "corners", "centres"):
-            raise UserError(f"job.priors.clip={self.clip}: choose null, corners or centres")
+            raise UserError(f"job.priors.clip={self.clip}: choose null, corners or centers")
 
     def priors(self, image: tuple[int, int]) -> np.ndarray:
         """Constant [1, 2, N * 4] as a PriorBox layer writes it."""

@@ -1,4 +1,4 @@
-"""A converted network beside OpenCV's reading of the same files, on the same pictures."""
+"""A converted network beside OpenCV's reading of the same files, on the same images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Boxes:
-    """Of one picture: numbers of detections, and how many of either side have no equal on the other."""
+    """Of one image: numbers of detections, and how many of either side have no equal on the other."""
 
     ours: int
     theirs: int
@@ -119,16 +119,16 @@ def reference_boxes(
     outputs = dict(zip(converted.outputs, reference.run(data, list(converted.outputs)), strict=True))
     assert heads.priors is not None
     scores, offsets = (outputs[name] for name in heads.sources)
-    return decode(scores.transpose(0, 2, 1), centre_size_boxes(offsets, heads.priors), DecodeParams(**detection))[0]
+    return decode(scores.transpose(0, 2, 1), center_size_boxes(offsets, heads.priors), DecodeParams(**detection))[0]
 
 
-def centre_size_boxes(offsets: np.ndarray, priors: np.ndarray) -> np.ndarray:
+def center_size_boxes(offsets: np.ndarray, priors: np.ndarray) -> np.ndarray:
     """Corners [1, N, 4] of offsets [1, N, 4] from anchors [1, 2, N * 4] of corners and variances (Liu et al. 2016,
     equation 2)."""
     corners, variances = (priors[0, row].reshape(-1, 4).astype(np.float64) for row in (0, 1))
-    size, centre = corners[:, 2:] - corners[:, :2], (corners[:, :2] + corners[:, 2:]) / 2
+    size, center = corners[:, 2:] - corners[:, :2], (corners[:, :2] + corners[:, 2:]) / 2
     moved = offsets[0] * variances
-    middle, half = centre + moved[:, :2] * size, np.exp(moved[:, 2:]) * size / 2
+    middle, half = center + moved[:, :2] * size, np.exp(moved[:, 2:]) * size / 2
     return np.concatenate([middle - half, middle + half], axis=1)[None].astype(np.float32)
 
 

@@ -1,4 +1,4 @@
-"""Layers that work on each number: activations, arithmetic, and normalisation."""
+"""Layers that work on each number: activations, arithmetic, and normalization."""
 
 from functools import reduce
 from typing import Any
@@ -82,7 +82,7 @@ def batch_norm(graph: Graph, layer: Layer, bottoms: list[Value]) -> list[Value]:
     """Blobs: mean, variance, what both are divided by; and after folding factor and offset (fold.py)."""
     options, shape = layer.options.batch_norm_param, bottoms[0].shape
     if options.HasField("use_global_stats") and not options.use_global_stats:
-        raise UnsupportedError("it normalises by the statistics of the batch (use_global_stats: false)")
+        raise UnsupportedError("it normalizes by the statistics of the batch (use_global_stats: false)")
     channels = shape[axis_of(1, shape)]
     mean, variance = statistics(layer, channels)
     name = graph.name(layer.name)
@@ -124,7 +124,7 @@ def scale(graph: Graph, layer: Layer, bottoms: list[Value]) -> list[Value]:
     if is_scale and options.bias_term:
         operators.append(mx.sym.broadcast_add)
     if operators and axis == 0 and inner:
-        raise UnsupportedError("it has numbers for each picture of a batch")
+        raise UnsupportedError("it has numbers for each image of a batch")
     broadcast = (*[1] * axis, *inner, *[1] * (len(shape) - axis - len(inner)))
     for number, operator in enumerate(operators):
         what = "factor" if operator is mx.sym.broadcast_mul else "offset"
@@ -162,7 +162,7 @@ def local_response(graph: Graph, layer: Layer, bottoms: list[Value]) -> list[Val
 
 @converts("Normalize")
 def normalize(graph: Graph, layer: Layer, bottoms: list[Value]) -> list[Value]:
-    """Unit length over the channels of a cell, or over the whole picture, times a factor."""
+    """Unit length over the channels of a cell, or over the whole image, times a factor."""
     options = layer.options.norm_param
     _, channels, _, _ = images(bottoms[0])
     name = graph.name(layer.name)

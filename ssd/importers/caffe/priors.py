@@ -1,6 +1,6 @@
 """Caffe's anchors (PriorBox), as numbers.
 
-After the SSD paper's implementation: around the centre of each cell and for each min_size a square of it, one of
+After the SSD paper's implementation: around the center of each cell and for each min_size a square of it, one of
 sqrt(min_size x max_size), then min_size stretched to each aspect ratio. Sizes and steps are pixels of the input.
 """
 
@@ -19,8 +19,8 @@ MAX_PIXELS = 1 << 20  # of an image side or a size
 
 @dataclass(frozen=True)
 class PriorShape:
-    """ratios: width / height beside 1. step: (y, x) distance of centres; 0 = what fits the map. image: (height, width).
-    clip: None, "corners" (Caffe's: corners are moved into the picture) or "centres" (centres and sizes are, as some
+    """ratios: width / height beside 1. step: (y, x) distance of centers; 0 = what fits the map. image: (height, width).
+    clip: None, "corners" (Caffe's: corners are moved into the image) or "centers" (centers and sizes are, as some
     PyTorch networks do)."""
 
     min_sizes: tuple[float, ...]
@@ -48,11 +48,11 @@ class PriorShape:
         step_y, step_x = self.step if all(self.step) else (height / rows, width / columns)
         y = (np.arange(rows) + self.offset) * step_y / height
         x = (np.arange(columns) + self.offset) * step_x / width
-        centres = np.stack(np.meshgrid(x, y), axis=-1)[:, :, None]  # [rows, columns, 1, (x, y)]
+        centers = np.stack(np.meshgrid(x, y), axis=-1)[:, :, None]  # [rows, columns, 1, (x, y)]
         sizes = (shapes / (width, height))[None, None]
         if self.clip == "centres":
-            centres, sizes = centres.clip(0, 1), sizes.clip(0, 1)
-        corners = np.concatenate([centres - sizes / 2, centres + sizes / 2], axis=-1).reshape(-1, 4)
+            centers, sizes = centers.clip(0, 1), sizes.clip(0, 1)
+        corners = np.concatenate([centers - sizes / 2, centers + sizes / 2], axis=-1).reshape(-1, 4)
         return (corners.clip(0, 1) if self.clip == "corners" else corners).astype(np.float32)
 
 

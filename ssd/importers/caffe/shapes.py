@@ -1,4 +1,4 @@
-"""Layers that move numbers without changing them, and the softmax; of pictures' arrays and of anchors alike."""
+"""Layers that move numbers without changing them, and the softmax; of images' arrays and of anchors alike."""
 
 from math import prod
 
@@ -8,7 +8,7 @@ from ssd.importers.caffe.graph import Graph, Shape, UnsupportedError, Value, axi
 from ssd.importers.caffe.layers import Layer
 from ssd.mxnet_compat import mx
 
-MIXES = "it mixes the pictures of a batch"
+MIXES = "it mixes the images of a batch"
 
 
 @converts("Permute")
@@ -115,7 +115,9 @@ def crop(graph: Graph, layer: Layer, bottoms: list[Value]) -> list[Value]:
         raise UnsupportedError(f"{len(offsets)} offsets for {count} axes")
     for number, offset in enumerate(offsets, start=axis):
         if offset + like.shape[number] > value.shape[number]:
-            raise UnsupportedError(f"offset {offset} of an array {format_shape(value.shape)} to the size of {format_shape(like.shape)}")
+            raise UnsupportedError(
+                f"offset {offset} of an array {format_shape(value.shape)} to the size of {format_shape(like.shape)}"
+            )
         if like.shape[number] != value.shape[number]:
             value = _cut(graph, layer, value, number, (offset, offset + like.shape[number]))
     return [value]

@@ -1,4 +1,4 @@
-"""Whether a converted network answers as OpenCV does, on pictures."""
+"""Whether a converted network answers as OpenCV does, on images."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -51,7 +51,7 @@ class Conversion:
 
 @dataclass
 class Report:
-    """outputs: the largest difference over all pictures, by output. boxes: by picture, of a detector."""
+    """outputs: the largest difference over all images, by output. boxes: by image, of a detector."""
 
     outputs: dict[str, Difference] = field(default_factory=dict)
     boxes: dict[str, Boxes] = field(default_factory=dict)
@@ -66,13 +66,13 @@ class Report:
         return told + [f"{boxes.unmatched} boxes of {name}" for name, boxes in self.boxes.items() if boxes.unmatched]
 
 
-def verify(made: Conversion, pictures: Iterable[tuple[str, np.ndarray]], tolerance: float) -> Report:
-    """Runs both on (name, HxWx3 uint8 RGB) pictures. Errors: NoReferenceError when OpenCV cannot."""
+def verify(made: Conversion, images: Iterable[tuple[str, np.ndarray]], tolerance: float) -> Report:
+    """Runs both on (name, HxWx3 uint8 RGB) images. Errors: NoReferenceError when OpenCV cannot."""
     reference = Reference(made.prototxt, made.caffemodel)
     detector = Detector(made.own_model, mx.cpu(), 1) if made.converted.heads else None
     report = Report()
-    for name, picture in pictures:
-        data = preprocess([picture], made.spec.input)
+    for name, image in images:
+        data = preprocess([image], made.spec.input)
         trained = as_trained(data, made.options)
         names = list(made.converted.outputs)
         theirs = reference.run(trained, names)
@@ -86,8 +86,8 @@ def verify(made: Conversion, pictures: Iterable[tuple[str, np.ndarray]], toleran
     return report
 
 
-def noise_picture(height: int, width: int) -> np.ndarray:
-    """HxWx3 uint8 RGB: blobs of colour, for want of a photograph."""
+def noise_image(height: int, width: int) -> np.ndarray:
+    """HxWx3 uint8 RGB: blobs of color, for want of a photograph."""
     rng = np.random.default_rng(0)
     small = rng.integers(0, 256, (max(2, height // 16), max(2, width // 16), 3), dtype=np.uint8)
     return cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)

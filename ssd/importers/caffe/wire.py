@@ -52,7 +52,7 @@ def read_weights(path: Path) -> Weights:
 
 
 def read_mean(path: Path) -> np.ndarray:
-    """A mean picture (mean.binaryproto), float32 [C, H, W] in the file's order of channels. Errors: UserError."""
+    """A mean image (mean.binaryproto), float32 [C, H, W] in the file's order of channels. Errors: UserError."""
     try:
         blob = _blob(_open(path, "binaryproto"), count())
     except WireError as error:
@@ -60,7 +60,7 @@ def read_mean(path: Path) -> np.ndarray:
     if blob.ndim == 4 and blob.shape[0] == 1:
         blob = blob[0]
     if blob.ndim != 3 or not blob.size:
-        raise UserError(f"{path}: holds an array {blob.shape}, expected a picture of channels x height x width")
+        raise UserError(f"{path}: holds an array {blob.shape}, expected an image of channels x height x width")
     return blob
 
 

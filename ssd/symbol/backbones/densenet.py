@@ -7,7 +7,7 @@ from ssd.symbol.layers import norm_relu, plain_conv, preactivation_stem
 def build(data: mx.sym.Symbol, units: list[int], growth: int) -> mx.sym.Symbol:
     """Stage k (stride 4, 8, 16, 32) adds units[k] times `growth` channels; returns `relu1`.
 
-    Stage k ends in `DBstage<k>_concat<units[k]>`, not normalised yet: that happens in the transition that follows
+    Stage k ends in `DBstage<k>_concat<units[k]>`, not normalized yet: that happens in the transition that follows
     (`TBstage<k>_relu1`), which halves channels and size, and, at the very end, in `relu1`.
     """
     channels = 2 * growth

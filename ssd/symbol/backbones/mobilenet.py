@@ -13,7 +13,7 @@ LAYERS = (
 def build(data: mx.sym.Symbol, multiplier: float, fix_gamma: bool) -> mx.sym.Symbol:
     """Every width times `multiplier`; features `conv_12_relu` (stride 16) and `conv_14_relu` (stride 32).
 
-    `fix_gamma` keeps the scales of all batch normalisations at 1.
+    `fix_gamma` keeps the scales of all batch normalizations at 1.
     """
     width = int(32 * multiplier)
     body = conv_bn_relu(data, "conv_1", width, (3, 3), (2, 2), (1, 1), fix_gamma=fix_gamma)

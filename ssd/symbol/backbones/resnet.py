@@ -1,4 +1,4 @@
-"""ResNet version 2, normalising before each convolution (He et al. 2016, "Identity Mappings", figure 1b)."""
+"""ResNet version 2, normalizing before each convolution (He et al. 2016, "Identity Mappings", figure 1b)."""
 
 from itertools import count
 
@@ -11,7 +11,7 @@ WIDTHS = (256, 512, 1024, 2048)
 def build(data: mx.sym.Symbol, units: list[int]) -> mx.sym.Symbol:
     """Bottleneck network with units[k] residual units in its stage k; returns `relu1` (stride 32, 2048 channels).
 
-    The sum at the end of each unit is `_plus<n>`, counted from 0 over the whole network. It is not normalised yet:
+    The sum at the end of each unit is `_plus<n>`, counted from 0 over the whole network. It is not normalized yet:
     that happens in the unit after it (`stage<k>_unit1_relu1` after stage k-1) and, at the very end, in `relu1`.
     """
     body = preactivation_stem(data, 64)

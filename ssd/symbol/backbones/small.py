@@ -1,4 +1,4 @@
-"""A small network of our own, for CPUs and for pictures of about 128 pixels."""
+"""A small network of our own, for CPUs and for images of about 128 pixels."""
 
 from ssd.mxnet_compat import mx
 from ssd.symbol.layers import conv_bn_relu

@@ -275,7 +275,7 @@ def _asks_who(error: Exception) -> bool:
 
 
 def _datasets(facts: dict[str, str]) -> list[Any]:
-    """The splits with their hashes, for MLflow's column of data sets."""
+    """The splits with their hashes, for MLflow's column of datasets."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
     prefix = "dataset.hash."

@@ -79,7 +79,7 @@ class MLflow(Writer):
         configure_mlflow()
         self.run = run
         self._last_step = run.resumed_at or 0
-        self._pictures: set[Path] = set()  # that wait: a later one of the same tag takes the place of an earlier
+        self._images: set[Path] = set()  # that wait: a later one of the same tag takes the place of an earlier
         go_on = run.resumed_at is not None
         self.store = Store(self.settings, run, go_on)
         self.outbox = Outbox(self._send, "mlflow", WAITING, self.retry_seconds)
@@ -96,8 +96,8 @@ class MLflow(Writer):
 
     def image(self, tag: str, image: np.ndarray, step: int) -> None:
         path = image_path(self.run.folder, tag)  # RunFiles, a writer of every run, puts it there
-        if path not in self._pictures:
-            self._pictures.add(path)
+        if path not in self._images:
+            self._images.add(path)
             self.artifact(path, path.parent.name)
 
     def artifact(self, path: Path, folder: str = "") -> None:
@@ -148,5 +148,5 @@ class MLflow(Writer):
         """On the outbox's thread."""
         contents = [entry.content for entry in entries]
         if entries[0].kind == "artifact":
-            self._pictures -= {Path(path) for path, _ in contents}  # before they are read: a newer one goes again
+            self._images -= {Path(path) for path, _ in contents}  # before they are read: a newer one goes again
         self.store.send(entries[0].kind, contents)

@@ -28,33 +28,33 @@ BIG = np.random.default_rng(0).bytes(1_000_000)
 
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
-        behaviour = self.server.behaviour  # type: ignore[attr-defined]
+        behavior = self.server.behavior  # type: ignore[attr-defined]
         wanted = self.headers.get("Range")
-        behaviour.asked.append((self.path, wanted))
-        behaviour.credentials.append(self.headers.get("Authorization"))
-        data = behaviour.files.get(self.path)
-        if behaviour.status or data is None:
-            self.send_error(behaviour.status or 404)
+        behavior.asked.append((self.path, wanted))
+        behavior.credentials.append(self.headers.get("Authorization"))
+        data = behavior.files.get(self.path)
+        if behavior.status or data is None:
+            self.send_error(behavior.status or 404)
             return
-        start = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted and behaviour.ranges else 0
+        start = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted and behavior.ranges else 0
         if start >= len(data) and start:
             self.send_response(416)
             self.send_header("Content-Range", f"bytes */{len(data)}")
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
-        if behaviour.redirect:
+        if behavior.redirect:
             self.send_response(302)
-            self.send_header("Location", behaviour.redirect)
+            self.send_header("Location", behavior.redirect)
             self.end_headers()
             return
         self.send_response(206 if start else 200)
         if start:
             self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
-        if behaviour.length:
+        if behavior.length:
             self.send_header("Content-Length", str(len(data) - start))
         self.end_headers()
-        self.wfile.write(data[start : start + behaviour.cut])
+        self.wfile.write(data[start : start + behavior.cut])
 
     def log_message(self, *_) -> None:
         pass
@@ -66,13 +66,13 @@ def server(monkeypatch):
     credentials; redirect, to where; length, whether it says how many bytes there are."""
     monkeypatch.setattr(download, "PAUSE", 0.01)
     http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    http.behaviour = SimpleNamespace(
+    http.behavior = SimpleNamespace(
         files={}, cut=1 << 40, ranges=True, status=None, asked=[], credentials=[], redirect=None, length=True
     )
     thread = threading.Thread(target=http.serve_forever, args=(0.01,), daemon=True)
     thread.start()
-    http.behaviour.url = f"http://127.0.0.1:{http.server_port}"
-    yield http.behaviour
+    http.behavior.url = f"http://127.0.0.1:{http.server_port}"
+    yield http.behavior
     http.shutdown()
     http.server_close()
 
@@ -231,7 +231,7 @@ def voc_tar(voc) -> bytes:
     return tar({f"VOCdevkit/VOC2007/{path.relative_to(voc.root)}": path.read_bytes() for path in files})
 
 
-def test_a_data_set_is_downloaded_by_configuration(server, voc, tmp_path):
+def test_a_dataset_is_downloaded_by_configuration(server, voc, tmp_path):
     voc.sets(trainval=["a", "b", "c"], test=["c"])
     data = voc_tar(voc)
     server.files["/VOCtrainval_06-Nov-2007.tar"] = server.files["/VOCtest_06-Nov-2007.tar"] = data

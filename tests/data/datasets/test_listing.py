@@ -10,10 +10,10 @@ from ssd.data.datasets.listing import (
     existing_root,
     files_below,
     find_folder,
+    image_sizes,
+    images_in,
     merged,
     passed_over,
-    picture_sizes,
-    pictures_in,
     subfolders,
 )
 from ssd.data.headers import FIRST_BYTES
@@ -147,13 +147,13 @@ def test_text(tmp_path):
         read_text(tmp_path, 6, "a list")
 
 
-def test_pictures_below_a_folder_and_their_sizes(tmp_path, jpeg):
+def test_images_below_a_folder_and_their_sizes(tmp_path, jpeg):
     for number, name in enumerate(("b.JPG", "deep/a.jpeg", "c.txt", "deep/d.png")):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(jpeg(20 + number, 30))
-    found = pictures_in(tmp_path)
+    found = images_in(tmp_path)
     assert [path.name for path in found] == ["b.JPG", "a.jpeg", "d.png"]
-    assert [size.result() for size in picture_sizes(found)] == [(20, 30), (21, 30), (23, 30)]
+    assert [size.result() for size in image_sizes(found)] == [(20, 30), (21, 30), (23, 30)]
 
 
 def test_a_size_behind_much_else(tmp_path, jpeg):
@@ -161,24 +161,24 @@ def test_a_size_behind_much_else(tmp_path, jpeg):
     profile = b"\xff\xe2\xff\xff" + b"\0" * 65533
     (tmp_path / "a.jpg").write_bytes(data[:2] + profile * 2 + data[2:])
     assert (tmp_path / "a.jpg").stat().st_size > 2 * FIRST_BYTES
-    assert [size.result() for size in picture_sizes([tmp_path / "a.jpg"])] == [(20, 30)]
+    assert [size.result() for size in image_sizes([tmp_path / "a.jpg"])] == [(20, 30)]
 
 
-def test_what_is_no_picture(tmp_path):
+def test_what_is_no_image(tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"<html>")
     with pytest.raises(UserError, match="a.jpg: the image file is no JPEG"):
-        [size.result() for size in picture_sizes([tmp_path / "a.jpg"])]
+        [size.result() for size in image_sizes([tmp_path / "a.jpg"])]
     with pytest.raises(UserError, match="b.jpg: cannot read the image: No such file"):
-        [size.result() for size in picture_sizes([tmp_path / "b.jpg"])]
+        [size.result() for size in image_sizes([tmp_path / "b.jpg"])]
 
 
 def test_root(tmp_path):
     assert existing_root(str(tmp_path), "x") == tmp_path
-    with pytest.raises(UserError, match="it must be the folder that holds pictures"):
-        existing_root(None, "pictures")
-    with pytest.raises(UserError, match="dataset.root nowhere: no such folder; it must hold pictures"):
-        existing_root("nowhere", "pictures")
+    with pytest.raises(UserError, match="it must be the folder that holds images"):
+        existing_root(None, "images")
+    with pytest.raises(UserError, match="dataset.root nowhere: no such folder; it must hold images"):
+        existing_root("nowhere", "images")
     (tmp_path / "data.zip").write_bytes(b"PK")
-    with pytest.raises(UserError, match="is a file; name the folder that holds pictures"):
-        existing_root(str(tmp_path / "data.zip"), "pictures", (".yaml",))
-    assert existing_root(str(tmp_path / "data.zip"), "pictures", (".zip",)) == tmp_path / "data.zip"
+    with pytest.raises(UserError, match="is a file; name the folder that holds images"):
+        existing_root(str(tmp_path / "data.zip"), "images", (".yaml",))
+    assert existing_root(str(tmp_path / "data.zip"), "images", (".zip",)) == tmp_path / "data.zip"

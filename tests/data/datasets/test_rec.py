@@ -30,18 +30,18 @@ LABELS = {
 
 @pytest.fixture
 def put(tmp_path, jpeg):
-    """put("train", labels) -> pictures; .rec, .idx and .lst as im2rec writes them, keys from 10 on."""
+    """put("train", labels) -> images; .rec, .idx and .lst as im2rec writes them, keys from 10 on."""
 
     def write(name, labels):
         writer = mx.recordio.MXIndexedRecordIO(str(tmp_path / f"{name}.idx"), str(tmp_path / f"{name}.rec"), "w")
-        pictures, lines = [], []
+        images, lines = [], []
         for number, label in enumerate(labels, start=10):
-            pictures.append(jpeg(60, 40, seed=number))
-            writer.write_idx(number, mx.recordio.pack(mx.recordio.IRHeader(0, label, number, 0), pictures[-1]))
+            images.append(jpeg(60, 40, seed=number))
+            writer.write_idx(number, mx.recordio.pack(mx.recordio.IRHeader(0, label, number, 0), images[-1]))
             lines.append("\t".join([str(number), *(f"{value:.4f}" for value in label), f"JPEGImages/{number}.jpg"]))
         writer.close()
         (tmp_path / f"{name}.lst").write_text("\n".join(lines) + "\n")
-        return pictures
+        return images
 
     return write
 
@@ -58,7 +58,7 @@ def dataset(folder, **options) -> Rec:
     return Rec(**{**defaults, **options})
 
 
-def test_one_damaged_picture_is_one_problem(put, tmp_path, jpeg):
+def test_one_damaged_image_is_one_problem(put, tmp_path, jpeg):
     put("train", LABELS[6])
     put("val", LABELS[6])
     rec = tmp_path / "train.rec"
@@ -73,7 +73,7 @@ def test_one_damaged_picture_is_one_problem(put, tmp_path, jpeg):
     assert dataset(tmp_path).records("train", tmp_path / "r") is None
 
 
-def test_a_picture_that_mxnet_would_not_turn_is_packed_anew(put, tmp_path):
+def test_a_image_that_mxnet_would_not_turn_is_packed_anew(put, tmp_path):
     header = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06" + bytes(6)
     png = cv2.imencode(".png", np.zeros((40, 60, 3), np.uint8))[1].tobytes()
     chunk = len(header).to_bytes(4, "big") + b"eXIf" + header + zlib.crc32(b"eXIf" + header).to_bytes(4, "big")
@@ -89,7 +89,7 @@ def test_a_picture_that_mxnet_would_not_turn_is_packed_anew(put, tmp_path):
 @pytest.mark.parametrize("width", [5, 6])
 @pytest.mark.parametrize("kept", [(".rec", ".idx", ".lst"), (".rec",)])
 def test_the_originals_files_train_as_they_lie(put, tmp_path, make_cfg, width, kept):
-    pictures = put("train", LABELS[width])
+    images = put("train", LABELS[width])
     for suffix in (".idx", ".lst"):
         if suffix not in kept:
             (tmp_path / f"train{suffix}").unlink()
@@ -103,7 +103,7 @@ def test_the_originals_files_train_as_they_lie(put, tmp_path, make_cfg, width, k
     np.testing.assert_array_equal(samples[0].boxes, [[1, 15, 5, 30, 20, width - 5]])
     np.testing.assert_array_equal(samples[1].boxes, [[0, 0, 0, 60, 40, 0], [1, 30, 20, 45, 40, 0]])
     assert len(samples[2].boxes) == 0
-    assert [sample.read() for sample in samples] == pictures
+    assert [sample.read() for sample in samples] == images
 
     records = rec.records("train", tmp_path / "records")
     assert records.rec == tmp_path / "train.rec"
@@ -203,7 +203,7 @@ def test_other_mistakes(put, tmp_path):
 
 
 def renamed(folder, *names: str) -> None:
-    """Gives the pictures of train.lst other names."""
+    """Gives the images of train.lst other names."""
     lines = (folder / "train.lst").read_text().splitlines()
     text = "".join(f"{line.rpartition(chr(9))[0]}\t{name}\n" for line, name in zip(lines, names, strict=True))
     (folder / "train.lst").write_text(text)

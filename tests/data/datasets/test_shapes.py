@@ -51,7 +51,7 @@ def test_the_seed_decides_every_byte(tmp_path):
     assert len(contents(tmp_path / "a")) == 2 * 16 + 2
 
 
-def test_more_pictures_leave_the_first_as_they_are(tmp_path):
+def test_more_images_leave_the_first_as_they_are(tmp_path):
     shapes(tmp_path / "a").split("train")
     shapes(tmp_path / "b", train=14, val=5).split("train")
     few, many = contents(tmp_path / "a"), contents(tmp_path / "b")
@@ -95,8 +95,8 @@ def test_boxes_are_tight(name, monkeypatch):
     )
     monkeypatch.setattr("ssd.data.datasets.shapes.NOISE", 0.0)
     for seed in range(20):
-        picture, (item,) = draw(np.random.default_rng(seed), [name], 96, 1)
-        difference = np.abs(picture.astype(int) - 128).max(axis=2)
+        image, (item,) = draw(np.random.default_rng(seed), [name], 96, 1)
+        difference = np.abs(image.astype(int) - 128).max(axis=2)
         coverage = difference / difference.max()
         inner, outer = extent(coverage > 0.55), extent(coverage > 0.45)
         assert (np.minimum(inner, outer) <= item.box).all()

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssd.config.overrides import normalise
+from ssd.config.overrides import normalize
 from ssd.data.datasets.split_names import one_each, override, refuse_unknown, split_of
 from ssd.utils.errors import UserError
 
@@ -64,5 +64,5 @@ def test_overrides_can_be_pasted(name):
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     (word,) = shlex.split(override("train", [name, "b"]))
-    (parsed,) = OverridesParser.create().parse_overrides(normalise([word]))
+    (parsed,) = OverridesParser.create().parse_overrides(normalize([word]))
     assert [str(item) for item in parsed.value()] == [name, "b"]

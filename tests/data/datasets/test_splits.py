@@ -55,7 +55,7 @@ def test_another_seed_is_another_split():
     assert pick(HoldOut(0.2, 0, 0), "val") != pick(HoldOut(0.2, 0, 1), "val")
 
 
-def test_a_share_too_small_for_one_picture_takes_one():
+def test_a_share_too_small_for_one_image_takes_one():
     assert len(pick(HoldOut(0.1, 0, 0), "val", names=NAMES[:3])) == 1
 
 
@@ -115,12 +115,12 @@ def test_copies_stay_on_one_side(tmp_path, jpeg):
     assert [len(part) for part in parts.values()] == [24, 8, 8]
     seeds = [{int(name) // 4 for name in part} for part in parts.values()]
     assert sum(map(len, seeds)) == len(set.union(*seeds)) == 10
-    with pytest.raises(UserError, match="no picture is left for the val split: of 4 to train on, .* look alike"):
+    with pytest.raises(UserError, match="no image is left for the val split: of 4 to train on, .* look alike"):
         holdout.pick("val", ["train"], lambda name: names[:4], str, look_of)
 
 
 def test_nothing_left():
-    with pytest.raises(UserError, match="no picture is left for the val split"):
+    with pytest.raises(UserError, match="no image is left for the val split"):
         pick(HoldOut(0.0, 0.0, 0), "val")
     with pytest.raises(UserError, match="of 1 to train on"):
         pick(HoldOut(0.3, 0.0, 0), "val", names=NAMES[:1])

@@ -88,7 +88,7 @@ def test_image_by_suffix_or_by_the_name_in_the_xml(voc):
 
 
 @pytest.mark.parametrize("size", [b"<width>0</width>", b""])
-def test_size_from_the_picture_when_the_xml_has_none(voc, size):
+def test_size_from_the_image_when_the_xml_has_none(voc, size):
     voc.xml("a").write_bytes(voc.xml("a").read_bytes().replace(b"<width>60</width>", size))
     first = voc.dataset().split("train")[0]
     assert (first.width, first.height) == (60, 40)

@@ -11,25 +11,25 @@ from ssd.utils.errors import UserError
 
 
 class Fixed(Dataset):
-    """Pictures with given class names as objects; "crowd dog" is a crowd."""
+    """Images with given class names as objects; "crowd dog" is a crowd."""
 
     def __init__(
         self,
         classes: list[str] | None,
-        pictures: Mapping[str, list[list[str]]],
+        images: Mapping[str, list[list[str]]],
         found: list[str],
         image_ids: list | None = None,
     ) -> None:
         self.image_ids = image_ids
         self.classes = tuple(classes or found)
-        self.pictures = pictures
-        self.available = tuple(pictures)
+        self.images = images
+        self.available = tuple(images)
         if "dog" in found:
             self.category_ids = tuple(10 * (found.index(name) + 1) if name in found else 99 for name in self.classes)
 
     def split(self, name: str) -> list[Sample]:
         samples = []
-        for number, objects in enumerate(self.pictures[name]):
+        for number, objects in enumerate(self.images[name]):
             parts: tuple[list, list] = ([], [])
             for item in objects:
                 label = self.classes.index(item.removeprefix("crowd "))
@@ -41,9 +41,9 @@ class Fixed(Dataset):
         return samples
 
 
-def node(pictures=None, found=("bird", "cat", "dog"), **keys) -> dict:
+def node(images=None, found=("bird", "cat", "dog"), **keys) -> dict:
     default = {"train": [["dog", "cat"], ["bird"], [], ["cat", "crowd dog"], ["bird", "crowd dog"]], "val": [["dog"]]}
-    target = {"_target_": f"{__name__}.Fixed", "classes": None, "pictures": pictures or default, "found": list(found)}
+    target = {"_target_": f"{__name__}.Fixed", "classes": None, "images": images or default, "found": list(found)}
     return {**target, **keys}
 
 
@@ -56,7 +56,7 @@ def test_a_part_of_the_classes_in_an_order_of_ones_own():
     assert dataset.classes == ("dog", "cat")
     assert dataset.category_ids == (30, 20)
     samples = dataset.split("train")
-    # The picture with a bird is gone, the one that never showed anything stays.
+    # The image with a bird is gone, the one that never showed anything stays.
     assert [sample.id for sample in samples] == ["train0", "train2", "train3"]
     assert labels(samples) == [[0, 1], [], [1]]
     assert samples[2].crowds[:, 0].tolist() == [0]
@@ -65,7 +65,7 @@ def test_a_part_of_the_classes_in_an_order_of_ones_own():
     assert dataset.coverage("val").skipped == {}
 
 
-def test_pictures_that_become_empty_can_stay():
+def test_images_that_become_empty_can_stay():
     dataset = make_dataset(node(classes=["dog"], unknown_classes="drop", keep_empty=True))
     samples = dataset.split("train")
     assert labels(samples) == [[0], [], [], [], []]
@@ -73,9 +73,9 @@ def test_pictures_that_become_empty_can_stay():
 
 
 def test_classes_go_by_vocs_and_cocos_names():
-    pictures = {"train": [["motorcycle"], ["couch"], ["tv"]]}
+    images = {"train": [["motorcycle"], ["couch"], ["tv"]]}
     found = ["couch", "motorcycle", "tv"]
-    dataset = make_dataset(node(pictures, found, classes=["motorbike", "sofa"], unknown_classes="drop"))
+    dataset = make_dataset(node(images, found, classes=["motorbike", "sofa"], unknown_classes="drop"))
     assert dataset.classes == ("motorbike", "sofa")
     assert labels(dataset.split("train")) == [[0], [1]]
 
@@ -93,11 +93,11 @@ def test_classes_that_are_not_there(classes, message):
 
 
 def test_a_split_without_any_of_them():
-    with pytest.raises(UserError, match="the val split has no picture with any of bird"):
+    with pytest.raises(UserError, match="the val split has no image with any of bird"):
         make_dataset(node(classes=["bird"], unknown_classes="drop")).split("val")
 
 
-def test_fewer_pictures_are_spread_over_the_split():
+def test_fewer_images_are_spread_over_the_split():
     dataset = make_dataset(node({"train": [["dog"]] * 10}, max_images=4))
     assert [sample.id for sample in dataset.split("train")] == ["train0", "train2", "train5", "train7"]
     assert len(make_dataset(node(max_images=100)).split("train")) == 5
@@ -125,7 +125,7 @@ def concat(parts, **keys):
     )
 
 
-def test_joined_data_sets_share_classes_by_name():
+def test_joined_datasets_share_classes_by_name():
     voc = node({"train": [["motorbike", "cat"]], "test": [["cat"]]}, ["cat", "motorbike"])
     coco = node({"train": [["dog", "motorcycle"], ["cat"]], "val": [["dog"]]}, ["motorcycle", "cat", "dog"])
     for parts in ([voc, coco], {"a": voc, "b": coco}):

@@ -13,10 +13,10 @@ from ssd.utils.errors import UserError
 
 @pytest.fixture
 def put(tmp_path, jpeg):
-    """put("images/train/a.jpg", "labels/train/a.txt") writes a picture of 60x40 and its text."""
+    """put("images/train/a.jpg", "labels/train/a.txt") writes an image of 60x40 and its text."""
 
-    def write(picture: str, label: str | None = None, text: str = "1 0.5 0.5 0.5 0.25\n"):
-        for name, data in ((picture, jpeg(60, 40, seed=crc32(picture.encode()))), (label, text.encode())):
+    def write(image: str, label: str | None = None, text: str = "1 0.5 0.5 0.5 0.25\n"):
+        for name, data in ((image, jpeg(60, 40, seed=crc32(image.encode()))), (label, text.encode())):
             if name:
                 path = tmp_path / name
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -68,7 +68,7 @@ def test_one_folder_is_split(put):
     assert sorted(parts[0] + parts[1]) == [str(number) for number in range(10)]
 
 
-def test_texts_beside_the_pictures_or_in_a_folder_of_their_own(put):
+def test_texts_beside_the_images_or_in_a_folder_of_their_own(put):
     root = put("shots/a.jpg", "shots/a.txt")
     put("shots/deep/b.jpg", "boxes/deep/b.txt")
     keys = {"splits": {"train": "shots", "val": "shots", "test": None}}
@@ -78,14 +78,14 @@ def test_texts_beside_the_pictures_or_in_a_folder_of_their_own(put):
     assert [len(sample.boxes) for sample in dataset(root, **keys).split("train")] == [1]
 
 
-def test_a_picture_without_a_text_shows_nothing(put):
+def test_a_image_without_a_text_shows_nothing(put):
     put("images/train/a.jpg")
     root = put("images/train/b.jpg", "labels/train/b.txt", "\n")
     put("images/val/c.jpg")
     assert [sample.boxes.shape for sample in dataset(root).split("train")] == [(0, 6), (0, 6)]
 
 
-def test_lists_of_pictures(put):
+def test_lists_of_images(put):
     for name in "abc":
         root = put(f"images/{name}.jpg", f"labels/{name}.txt")
     (root / "train.txt").write_text("./images/a.jpg\nimages/b.jpg\n\n")
@@ -134,7 +134,7 @@ def test_names(put):
         ("0 nan .5 .5 .5", "line 1"),
         ("x .5 .5 .5 .5", "line 1"),
         ("1e999 .5 .5 .5 .5", "line 1"),
-        ("0 30 20 10 10", "must be shares 0..1 of the picture"),
+        ("0 30 20 10 10", "must be shares 0..1 of the image"),
         ("0 .9 .5 .5 .5", "leaves the image of 60x40"),
         ("2 .5 .5 .5 .5", "class 2 has no name, there are 2"),
         ("\0", "binary data"),
@@ -151,12 +151,12 @@ def test_bad_lines(put, text, message):
 
 def test_what_is_not_there(put, tmp_path):
     root = put("images/train/a.jpg")
-    with pytest.raises(UserError, match="no such folder; it must hold pictures"):
+    with pytest.raises(UserError, match="no such folder; it must hold images"):
         dataset(tmp_path / "nowhere").split("train")
-    with pytest.raises(UserError, match="pictures/train: no such folder or file, the train split"):
-        dataset(root, splits={"train": "pictures/train"}).split("train")
+    with pytest.raises(UserError, match="images/train: no such folder or file, the train split"):
+        dataset(root, splits={"train": "images/train"}).split("train")
     (root / "empty").mkdir()
-    with pytest.raises(UserError, match="empty: no pictures for the train split"):
+    with pytest.raises(UserError, match="empty: no images for the train split"):
         dataset(root, splits={"train": "empty", "val": "empty"}).split("train")
     (root / "images/train/z.jpg").write_bytes(b"<html>")
     with pytest.raises(UserError, match="z.jpg: the image file is no JPEG"):
@@ -407,8 +407,8 @@ def test_folders_of_other_names_are_never_trained_on(tree, names, folders, overr
             "images/train/day1/val/b.jpg",
             "images/train/day1/val lies in images/train, the train split, and is named after",
         ),
-        ("images/val/b.jpg", "has no train pictures in any usual place"),
-        ("README", "has no train pictures in any usual place"),
+        ("images/val/b.jpg", "has no train images in any usual place"),
+        ("README", "has no train images in any usual place"),
     ],
 )
 def test_splits_that_cannot_be_told_apart(tree, names, message):
@@ -582,7 +582,7 @@ def test_encodings_of_lists_and_labels(tree, encoding):
     (root / "labels/圆形.txt").write_bytes(b"\xff\xfe" * (encoding == "utf-16-le") + ROW.encode(encoding))
     yolo = dataset(root, splits={"train": "list.txt"}, **NO_HOLDOUT)
     if encoding == "gbk":
-        assert message_of(yolo).endswith("list.txt: not a list of pictures (byte 9 is no UTF-8 text); save it as UTF-8")
+        assert message_of(yolo).endswith("list.txt: not a list of images (byte 9 is no UTF-8 text); save it as UTF-8")
     else:
         assert len(yolo.split("train")[0].boxes) == 1
 

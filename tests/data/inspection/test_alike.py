@@ -13,7 +13,7 @@ from ssd.data.inspection.looking import THUMB
 
 @pytest.fixture
 def put(tmp_path):
-    """put("a.jpg", 3) writes a picture drawn with a seed, put("b.jpg", 3, scale=0.5, quality=70) the same otherwise."""
+    """put("a.jpg", 3) writes an image drawn with a seed, put("b.jpg", 3, scale=0.5, quality=70) the same otherwise."""
 
     def write(name: str, seed: int, scale: float = 1, quality: int = 95, light: float = 0):
         small = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)

@@ -69,8 +69,8 @@ def test_voc_tells_everything_at_once_and_training_still_stops_at_the_first(voc)
 
 
 @pytest.mark.parametrize("kind", ["coco", "yolo", "csv"])
-def test_every_format_goes_on_after_a_bad_picture(kind, tmp_path):
-    """A picture that is no picture, or an object of no known class, costs that picture alone when somebody collects."""
+def test_every_format_goes_on_after_a_bad_image(kind, tmp_path):
+    """An image that is no image, or an object of no known class, costs that image alone when somebody collects."""
     for name in ("a", "b", "c"):
         cv2.imwrite(str(tmp_path / f"{name}.jpg"), np.zeros((40, 60, 3), np.uint8))
     options: dict = {"name": "x", "root": str(tmp_path), "out_of_range": "error", "classes": ["cat"]}
@@ -82,7 +82,7 @@ def test_every_format_goes_on_after_a_bad_picture(kind, tmp_path):
         (tmp_path / "x.json").write_text(json.dumps({"images": images, "annotations": boxes, "categories": names}))
         node = {"dataset": "coco", "splits": {"train": {"annotations": "x.json", "images": "."}}}
     elif kind == "yolo":
-        (tmp_path / "c.jpg").write_bytes(b"no picture")
+        (tmp_path / "c.jpg").write_bytes(b"no image")
         for name in "abc":
             (tmp_path / f"{name}.txt").write_text("0 0.5 0.5 0.2 0.2\n")
         node = {"dataset": "yolo", "splits": {"train": "."}, "names": ["cat"]}

@@ -17,7 +17,7 @@ from ssd.utils.errors import UserError
 
 @pytest.fixture
 def packed(voc, tmp_path, jpeg):
-    """Ten pictures; number n has n % 4 objects of class n."""
+    """Ten images; number n has n % 4 objects of class n."""
     names = [f"x{number}" for number in range(10)]
     for number, name in enumerate(names):
         objects = [(str(number), 5 + 10 * k, 5, 14 + 10 * k, 25 + k, k % 2) for k in range(number % 4)]
@@ -72,7 +72,7 @@ def test_batches(packed, cfg_of):
 
 
 def test_pixels_equal_preprocess_of_the_file(packed, cfg_of):
-    """The decoder inside MXNet may round JPEG differently by a grey level or two; the resizing is the same."""
+    """The decoder inside MXNet may round JPEG differently by a gray level or two; the resizing is the same."""
     cfg = cfg_of()
     spec = input_spec(cfg)
     for data, _, indices in epoch(loader_of(packed, cfg), cfg):
@@ -83,8 +83,8 @@ def test_pixels_equal_preprocess_of_the_file(packed, cfg_of):
 
 
 def test_lossless_pixels_equal_preprocess_exactly(voc, tmp_path, cfg_of):
-    picture = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
-    voc.add("a", [], cv2.imencode(".png", picture)[1].tobytes())
+    image = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    voc.add("a", [], cv2.imencode(".png", image)[1].tobytes())
     voc.sets(train=["a"])
     samples = voc.dataset(classes=["cat"]).split("train")
     cfg = cfg_of(batch_size=1)
@@ -108,11 +108,11 @@ def test_large_images_are_the_same_in_training_and_inference(suffix, compat, mod
     if (cfg.loader.name, mode) == ("record", "fit"):
         pytest.skip("MXNet's iterator has no fit")
     coarse = np.random.default_rng(0).integers(0, 256, (size[1] // 16, size[0] // 16, 3), dtype=np.uint8)
-    picture = cv2.resize(coarse, size, interpolation=cv2.INTER_CUBIC)
+    image = cv2.resize(coarse, size, interpolation=cv2.INTER_CUBIC)
     if suffix == ".png":
-        picture[::2, 1::2] //= 2  # what interpolation between four pixels makes something else of than averages
+        image[::2, 1::2] //= 2  # what interpolation between four pixels makes something else of than averages
     file = tmp_path / f"a{suffix}"
-    file.write_bytes(cv2.imencode(suffix, picture, [cv2.IMWRITE_JPEG_QUALITY, 100])[1].tobytes())
+    file.write_bytes(cv2.imencode(suffix, image, [cv2.IMWRITE_JPEG_QUALITY, 100])[1].tobytes())
     sample = Sample("a", file, *size, np.array([[0, 0, 0, 9, 9, 0]], np.float32))
     with make_train_loader(ensure_records([sample], tmp_path / "r", "train", 0), loader_config(cfg), 20) as loader:
         data = floats(loader.next(), cfg)
@@ -122,7 +122,7 @@ def test_large_images_are_the_same_in_training_and_inference(suffix, compat, mod
     assert difference.mean() < 1.5
 
 
-def test_pictures_take_turns_so_that_all_are_seen_equally_often(packed, cfg_of):
+def test_images_take_turns_so_that_all_are_seen_equally_often(packed, cfg_of):
     cfg = cfg_of(batch_size=3)
     loader = loader_of(packed, cfg)
     assert loader.steps == 3
@@ -190,7 +190,7 @@ def test_a_wider_label(packed, cfg_of):
         make_train_loader(packed.records, loader_config(cfg_of()), 22)
 
 
-def test_batch_larger_than_the_data_set(packed, cfg_of):
+def test_batch_larger_than_the_dataset(packed, cfg_of):
     with pytest.raises(UserError, match="batch_size=11: there are only 10 images to train on; take batch_size=10"):
         loader_of(packed, cfg_of(batch_size=11))
 

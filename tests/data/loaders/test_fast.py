@@ -26,7 +26,7 @@ COUNT = 13
 
 @pytest.fixture
 def packed(voc, tmp_path, jpeg):
-    """Thirteen pictures of noise, two or three objects each."""
+    """Thirteen images of noise, two or three objects each."""
     names = [f"x{number:02}" for number in range(COUNT)]
     for number, name in enumerate(names):
         objects = [("cat", 5 + 10 * k, 5, 14 + 10 * k, 25 + k) for k in range(2 + number % 2)]
@@ -37,7 +37,7 @@ def packed(voc, tmp_path, jpeg):
 
 @pytest.fixture
 def make(packed, make_cfg):
-    """FastLoader of the pictures; workers, prefetch, timeout and hung by name, anything else as in make_cfg."""
+    """FastLoader of the images; workers, prefetch, timeout and hung by name, anything else as in make_cfg."""
 
     def loader(
         augment: str = "ssd",
@@ -102,11 +102,11 @@ def test_the_same_batches_with_any_number_of_workers(make, augment):
 
 
 def test_batches_made_in_portions(make, monkeypatch):
-    """Pictures of one portion share their random numbers; every part of a batch is made, whoever makes it."""
+    """Images of one portion share their random numbers; every part of a batch is made, whoever makes it."""
     monkeypatch.setattr("ssd.data.loaders.batch_builder.RNG_CHUNK", 3)
     for data, label, index in epochs(make(batch_size=8), 2):
         assert len(set(index)) == 8
-        assert all(picture.std() > 1 for picture in data)
+        assert all(image.std() > 1 for image in data)
         assert (label[:, 0, 0] >= -1).all()
 
 
@@ -299,7 +299,7 @@ def test_every_epoch_is_different_and_the_seed_decides(make):
     for one, other in ((first[0], first[1]), (first[0], second[0])):
         assert one[2] != other[2]
         assert sorted(one[2]) == sorted(other[2])
-        same = [other[2].index(index) for index in one[2]]  # the same picture is augmented in another way
+        same = [other[2].index(index) for index in one[2]]  # the same image is augmented in another way
         assert not any((one[0][slot] == other[0][place]).all() for slot, place in enumerate(same))
 
 
@@ -328,9 +328,9 @@ def test_what_an_epoch_leaves_over_comes_first_in_the_next(make):
 
 def test_the_whole_file_is_shuffled(voc, tmp_path, make_cfg, jpeg):
     names = [f"y{number:03}" for number in range(200)]
-    picture = jpeg(60, 40)
+    image = jpeg(60, 40)
     for name in names:
-        voc.add(name, [], picture)
+        voc.add(name, [], image)
     voc.sets(train=names)
     records = ensure_records(voc.dataset(classes=["cat"]).split("train"), tmp_path / "r", "train", 0)
     orders = np.array(
@@ -386,19 +386,19 @@ def test_labels_that_would_overflow_are_not_mixed(make, monkeypatch):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_damaged_picture_ends_in_one_line_and_nothing_is_left(make, packed, workers):
+def test_a_damaged_image_ends_in_one_line_and_nothing_is_left(make, packed, workers):
     data = bytearray(packed.rec.read_bytes())
     start = data.rfind(b"\xff\xd8\xff")
     data[start : start + 3] = b"bad"
     packed.rec.write_bytes(data)
     loader = make(workers=workers, batch_size=4, epochs=50)
-    with pytest.raises(UserError, match=r"train.rec: picture \d+ \(x\d\d.jpg\): the image file is no JPEG") as error:
+    with pytest.raises(UserError, match=r"train.rec: image \d+ \(x\d\d.jpg\): the image file is no JPEG") as error:
         epochs(loader, 50)
     assert "\n" not in str(error.value)
     assert_no_workers()
 
 
-def test_a_picture_that_only_the_decoder_refuses(make, packed):
+def test_a_image_that_only_the_decoder_refuses(make, packed):
     """A whole file with a good header whose compressed data are not: decoders differ in what they make of it."""
     data = bytearray(packed.rec.read_bytes())
     tables = [at for at in range(len(data) - 1) if data[at : at + 2] == b"\xff\xc4"]

@@ -84,7 +84,7 @@ def test_the_seed_decides_the_order(voc, tmp_path):
     assert sorted(orders[0][0].splitlines()) == sorted(orders[1][0].splitlines()) != orders[0][0].splitlines()
 
 
-def test_label_width_has_room_for_the_fullest_picture():
+def test_label_width_has_room_for_the_fullest_image():
     def sample(objects):
         return Sample("a", None, 10, 10, np.zeros((objects, 6), np.float32))
 
@@ -92,7 +92,7 @@ def test_label_width_has_room_for_the_fullest_picture():
     assert label_width([sample(0), sample(7)]) == 2 + 42
 
 
-def test_paths_are_relative_to_the_folder_all_pictures_share(voc, tmp_path, jpeg):
+def test_paths_are_relative_to_the_folder_all_images_share(voc, tmp_path, jpeg):
     other = tmp_path / "voc/other"
     other.mkdir()
     (other / "z.jpg").write_bytes(jpeg(60, 40))
@@ -183,7 +183,7 @@ def test_two_at_once_leave_one_whole_packing(voc, tmp_path):
     ],
     ids=["empty", "html", "truncated", "other size", "turned"],
 )
-def test_bad_pictures_are_named_before_anything_is_kept(voc, tmp_path, jpeg, data, message):
+def test_bad_images_are_named_before_anything_is_kept(voc, tmp_path, jpeg, data, message):
     (voc.root / "JPEGImages/b.jpg").write_bytes(data(jpeg))
     with pytest.raises(UserError, match=message) as error:
         ensure_records(voc.dataset().split("train"), tmp_path / "records", "train", seed=0)
@@ -191,29 +191,29 @@ def test_bad_pictures_are_named_before_anything_is_kept(voc, tmp_path, jpeg, dat
     assert list((tmp_path / "records").iterdir()) == []
 
 
-def test_missing_picture_and_empty_split(voc, tmp_path):
+def test_missing_image_and_empty_split(voc, tmp_path):
     samples = voc.dataset().split("train")
     samples[1].path.unlink()
     with pytest.raises(UserError, match="b.jpg: cannot read the image: No such file"):
         ensure_records(samples, tmp_path, "train", seed=0)
-    with pytest.raises(UserError, match="the train split has no pictures to pack"):
+    with pytest.raises(UserError, match="the train split has no images to pack"):
         ensure_records([], tmp_path, "train", seed=0)
 
 
 def test_what_mxnet_cannot_decode_goes_in_as_png(voc, tmp_path):
-    picture = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
-    lossless = cv2.imencode(".webp", picture, [cv2.IMWRITE_WEBP_QUALITY, 101])[1].tobytes()
+    image = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    lossless = cv2.imencode(".webp", image, [cv2.IMWRITE_WEBP_QUALITY, 101])[1].tobytes()
     voc.add("a", [], lossless)
     records = ensure_records(voc.dataset().split("train"), tmp_path, "train", seed=0)
     data = records_of(records.rec)[0][1]
     assert data.startswith(b"\x89PNG")
-    np.testing.assert_array_equal(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR), picture)
+    np.testing.assert_array_equal(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR), image)
 
 
-def tagged(kind: str, picture: np.ndarray, orientation: int) -> bytes:
+def tagged(kind: str, image: np.ndarray, orientation: int) -> bytes:
     """A JPEG with fill bytes before its EXIF header, or a PNG, of an orientation."""
     header = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0" + bytes([orientation]) + bytes(6)
-    data = cv2.imencode(f".{kind}", picture)[1].tobytes()
+    data = cv2.imencode(f".{kind}", image)[1].tobytes()
     if kind == "jpg":
         part = b"Exif\0\0" + header
         return data[:2] + b"\xff\xff\xff\xe1" + (len(part) + 2).to_bytes(2, "big") + part + data[2:]
@@ -223,11 +223,11 @@ def tagged(kind: str, picture: np.ndarray, orientation: int) -> bytes:
 
 @pytest.mark.parametrize("kind", ["jpg", "png"])
 def test_mxnet_reads_packed_images_as_upright_as_we_do(voc, tmp_path, kind):
-    picture = np.zeros((40, 60, 3), np.uint8)
-    picture[:20, :30] = 255  # one corner
+    image = np.zeros((40, 60, 3), np.uint8)
+    image[:20, :30] = 255  # one corner
     samples = []
     for orientation in range(1, 9):
-        voc.add(f"o{orientation}", [], tagged(kind, picture, orientation))
+        voc.add(f"o{orientation}", [], tagged(kind, image, orientation))
         size = (60, 40) if orientation < 5 else (40, 60)
         path = voc.root / "JPEGImages" / f"o{orientation}.jpg"
         samples.append(Sample(f"o{orientation}", path, *size, np.array([[0, 1, 1, 9, 9, 0]], np.float32)))

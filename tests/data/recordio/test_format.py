@@ -26,7 +26,7 @@ def test_what_is_written_is_read_back(records):
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"picture", MAGIC, MAGIC * 3, b"1234" + MAGIC + b"5678" + MAGIC + b"9", b"1" + MAGIC]
+    "data", [b"", b"image", MAGIC, MAGIC * 3, b"1234" + MAGIC + b"5678" + MAGIC + b"9", b"1" + MAGIC]
 )
 def test_mxnet_reads_and_writes_the_same_bytes(tmp_path, data):
     label = np.array([2, 5, 1, 0.25, 0.5, 0.75, 1], np.float32)
@@ -65,7 +65,7 @@ WHOLE = encode(1, np.ones(7, np.float32), b"abcdefg")
         (WHOLE + b"12345678", "x: record 1 at byte 68 is damaged, or the file is no MXNet record file"),
         (MAGIC + struct.pack("<I", 3 << 29 | 4) + b"abcd", "is damaged"),
         (MAGIC + struct.pack("<I", 1 << 29 | 4) + b"abcd", "is cut short"),
-        (MAGIC + struct.pack("<I", 4) + b"abcd", "is too short for a picture"),
+        (MAGIC + struct.pack("<I", 4) + b"abcd", "is too short for an image"),
         (
             MAGIC + struct.pack("<I", 24) + struct.pack("<IfQQ", 9, 0, 0, 0),
             "has a label of 9 numbers, more than it holds",

@@ -19,7 +19,7 @@ def write(folder, payloads: list[tuple[list[float], bytes]]) -> Records:
     for number, (label, data) in enumerate(payloads):
         file.write_idx(number * 10, mx.recordio.pack(mx.recordio.IRHeader(0, np.array(label), number, 0), data))
     file.close()
-    lst.write_text("".join(f"{number * 10}\tlabel\tpictures/{number}.jpg\n" for number in range(len(payloads))))
+    lst.write_text("".join(f"{number * 10}\tlabel\timages/{number}.jpg\n" for number in range(len(payloads))))
     return Records(rec, idx, lst, len(payloads), 20)
 
 
@@ -29,11 +29,11 @@ def test_reads_what_is_packed(voc, tmp_path):
     assert len(file) == 3
     assert sorted(file.indices) == [0, 1, 2]
     for number, index in enumerate(file.indices):
-        picture, sample = file.read(number), samples[index]
-        assert picture.data == sample.read()
-        assert picture.size == (60, 40)
-        np.testing.assert_allclose(picture.boxes[:, 1:5] * (60, 40, 60, 40), sample.boxes[:, 1:5], atol=1e-4)
-        np.testing.assert_array_equal(picture.boxes[:, [0, 5]], sample.boxes[:, [0, 5]])
+        image, sample = file.read(number), samples[index]
+        assert image.data == sample.read()
+        assert image.size == (60, 40)
+        np.testing.assert_allclose(image.boxes[:, 1:5] * (60, 40, 60, 40), sample.boxes[:, 1:5], atol=1e-4)
+        np.testing.assert_array_equal(image.boxes[:, [0, 5]], sample.boxes[:, [0, 5]])
         assert file.names[index] == sample.path.name
 
 
@@ -77,16 +77,16 @@ def test_labels_of_other_packers(tmp_path, jpeg):
         ([2, 6, 0, 0, 0, 1, 1, 0], cv2.imencode(".jpg", np.zeros((9, 9, 3)))[1].tobytes()[:-9], "truncated"),
     ],
 )
-def test_damaged_pictures_are_named(tmp_path, label, data, message):
+def test_damaged_images_are_named(tmp_path, label, data, message):
     file = RecordFile(write(tmp_path, [(label, data)]))
     with pytest.raises(UserError, match=message) as error:
         file.read(0)
-    assert "a.rec: picture 0 (pictures/0.jpg)" in str(error.value)
+    assert "a.rec: image 0 (images/0.jpg)" in str(error.value)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("seed", range(200))
-def test_any_damage_ends_in_a_picture_or_an_error(tmp_path, jpeg, seed):
+def test_any_damage_ends_in_a_image_or_an_error(tmp_path, jpeg, seed):
     records = write(tmp_path, [([2, 6, 0, 0, 0, 1, 1, 0], jpeg(60, 40, number)) for number in range(3)])
     rng = np.random.default_rng(seed)
     data = bytearray(records.rec.read_bytes())
@@ -120,21 +120,21 @@ def test_missing_files(tmp_path, jpeg):
 
 
 def test_threads_read_at_once(tmp_path, jpeg):
-    pictures = [([2, 6, number, 0, 0, 1, 1, 0], jpeg(60, 40, number)) for number in range(30)]
-    file = RecordFile(write(tmp_path, pictures))
+    images = [([2, 6, number, 0, 0, 1, 1, 0], jpeg(60, 40, number)) for number in range(30)]
+    file = RecordFile(write(tmp_path, images))
     order = np.random.default_rng(0).integers(0, 30, 600).tolist()
     with ThreadPoolExecutor(8) as pool:
-        for number, picture in zip(order, pool.map(file.read, order), strict=True):
-            assert picture.data == pictures[number][1]
+        for number, image in zip(order, pool.map(file.read, order), strict=True):
+            assert image.data == images[number][1]
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (f"0\t{2**63}\n", "not an index of pictures"),
+        (f"0\t{2**63}\n", "not an index of images"),
         (f"0\t{2**62 - 1}\n", "cut short"),
-        ("0\t-4\n", "not an index of pictures"),
-        ("", "not an index of pictures"),
+        ("0\t-4\n", "not an index of images"),
+        ("", "not an index of images"),
         ("0\t1e3\n", "its lines must be"),
         (f"0\t{'9' * 5000}\n", "its lines must be"),
         ("\xff", "a.idx: not an index of records"),

@@ -112,7 +112,7 @@ def test_an_interruption_keeps_what_is_packed(many, tmp_path, monkeypatch):
     assert contents(whole(many, tmp_path / "r")) == contents(whole(many, tmp_path / "other"))
 
 
-def test_long_pictures_are_made_smaller(voc, tmp_path, jpeg):
+def test_long_images_are_made_smaller(voc, tmp_path, jpeg):
     voc.add("a", [("dog", 11, 6, 30, 20)], jpeg(60, 40))
     big = cv2.resize(np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8), (300, 200))
     voc.add("b", [], cv2.imencode(".png", big)[1].tobytes())

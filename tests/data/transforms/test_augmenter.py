@@ -17,8 +17,8 @@ def spec(mode: str = "force", height: int = 80, width: int = 100) -> InputSpec:
     return InputSpec(height, width, (float(BORDER),) * 3, (1.0,) * 3, mode, antialias=True)
 
 
-def picture(width: int, height: int, corners: list[float], label: int = 0) -> EncodedImage:
-    """A box in its own colour on black, and the box."""
+def source_image(width: int, height: int, corners: list[float], label: int = 0) -> EncodedImage:
+    """A box in its own color on black, and the box."""
     image = np.zeros((height, width, 3), np.uint8)
     xmin, ymin, xmax, ymax = np.rint(np.array(corners) * [width, height, width, height]).astype(int)
     image[ymin:ymax, xmin:xmax] = (RED - 40 * label, 0, 0)
@@ -28,7 +28,7 @@ def picture(width: int, height: int, corners: list[float], label: int = 0) -> En
 
 
 def geometric(make_cfg, **changes):
-    """ssd without colours, smooth."""
+    """ssd without colors, smooth."""
     augment = read_augment(make_cfg("ssd").augment)
     for name in ("hue", "saturation", "illumination", "contrast"):
         getattr(augment, name).probability = 0
@@ -49,7 +49,7 @@ def bright_box(image: np.ndarray, level: int) -> np.ndarray:
 def test_boxes_lie_on_their_pixels(make_cfg, mode, size):
     painter = Augmenter(geometric(make_cfg), spec(mode))
     rng = np.random.default_rng(0)
-    source = picture(*size, [0.3, 0.2, 0.7, 0.8])
+    source = source_image(*size, [0.3, 0.2, 0.7, 0.8])
     scale = np.array((100, 80) * 2)
     for _ in range(150):
         paint, rows = painter.augment_batch([source], rng)[0]
@@ -57,15 +57,17 @@ def test_boxes_lie_on_their_pixels(make_cfg, mode, size):
         assert image.shape == (80, 100, 3)
         assert rows.dtype == np.float32
         assert ((rows[:, 1:5] >= 0) & (rows[:, 1:5] <= 1)).all()
-        assert len(rows) == 1  # a crop keeps the centre of an object, and there is only this one
+        assert len(rows) == 1  # a crop keeps the center of an object, and there is only this one
         np.testing.assert_allclose(rows[0, 1:5] * scale, bright_box(image, RED), atol=1.01)
 
 
 def test_borders(make_cfg):
-    """An expanded tall picture: black in grey, fitted into the input beside the mean."""
+    """An expanded tall image: black in gray, fitted into the input beside the mean."""
     augment = geometric(make_cfg)
     augment.crop.probability, augment.pad.probability = 0, 1
-    paint, rows = Augmenter(augment, spec("fit")).augment_batch([picture(60, 120, [0, 0, 1, 1])], np.random.default_rng(2))[0]
+    paint, rows = Augmenter(augment, spec("fit")).augment_batch(
+        [source_image(60, 120, [0, 0, 1, 1])], np.random.default_rng(2)
+    )[0]
     image = paint()
     assert (image[:, 41:] == BORDER).all()
     (left, top), (right, bottom) = np.rint(np.reshape(rows[0, 1:5], (2, 2)) * (100, 80)).astype(int)
@@ -80,7 +82,7 @@ def test_borders(make_cfg):
 def test_mosaic(make_cfg, mode):
     augment = geometric(make_cfg)
     painter = Augmenter(augment, spec(mode))
-    four = [picture(120, 90, [0.35, 0.35, 0.65, 0.65], label) for label in range(4)]
+    four = [source_image(120, 90, [0.35, 0.35, 0.65, 0.65], label) for label in range(4)]
     rng = np.random.default_rng(0)
     counts = np.zeros(4, int)
     for _ in range(60):
@@ -109,9 +111,9 @@ def test_mixup_shows_both(make_cfg):
     assert 0.3 < min(shares) < max(shares) < 0.7
 
 
-def test_a_picture_without_objects(make_cfg):
+def test_a_image_without_objects(make_cfg):
     painter = Augmenter(geometric(make_cfg), spec())
-    empty = picture(60, 40, [0, 0, 1, 1])
+    empty = source_image(60, 40, [0, 0, 1, 1])
     empty = EncodedImage(empty.data, empty.size, np.zeros((0, 6)), "e.png")
     shown = 0
     for seed in range(100):
@@ -121,17 +123,21 @@ def test_a_picture_without_objects(make_cfg):
     assert shown > 80  # now and then a crop shows nothing but the border
 
 
-def test_a_picture_smaller_than_its_header_says(make_cfg):
-    lying = picture(60, 40, [0, 0, 1, 1])
+def test_a_image_smaller_than_its_header_says(make_cfg):
+    lying = source_image(60, 40, [0, 0, 1, 1])
     lying = EncodedImage(lying.data, Size(90, 80), lying.boxes, "lying.png")
-    paint, _ = Augmenter(read_augment(make_cfg("none").augment), spec()).augment_batch([lying], np.random.default_rng(0))[0]
+    paint, _ = Augmenter(read_augment(make_cfg("none").augment), spec()).augment_batch(
+        [lying], np.random.default_rng(0)
+    )[0]
     with pytest.raises(UserError, match="lying.png: the image is smaller than its header says"):
         paint()
 
 
 def test_the_same_random_numbers_paint_the_same(make_cfg):
     painter = Augmenter(read_augment(make_cfg("ssd").augment), spec())
-    source = picture(120, 90, [0.2, 0.2, 0.8, 0.8])
-    (paint, rows), (paint2, rows2) = (painter.augment_batch([source, source], np.random.default_rng(5))[1] for _ in range(2))
+    source = source_image(120, 90, [0.2, 0.2, 0.8, 0.8])
+    (paint, rows), (paint2, rows2) = (
+        painter.augment_batch([source, source], np.random.default_rng(5))[1] for _ in range(2)
+    )
     np.testing.assert_array_equal(paint(), paint2())
     np.testing.assert_array_equal(rows, rows2)

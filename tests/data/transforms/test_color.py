@@ -5,7 +5,7 @@ import pytest
 from ssd.config.augment import read_augment
 from ssd.data.transforms.color import ColorJitter, apply_jitter, sample_shifts
 
-PICTURE = np.random.default_rng(0).integers(0, 256, (24, 31, 3), dtype=np.uint8)
+IMAGE = np.random.default_rng(0).integers(0, 256, (24, 31, 3), dtype=np.uint8)
 
 
 def slowly(image: np.ndarray, shift: ColorJitter) -> np.ndarray:
@@ -13,22 +13,22 @@ def slowly(image: np.ndarray, shift: ColorJitter) -> np.ndarray:
     hls = cv2.cvtColor(image, cv2.COLOR_BGR2HLS).astype(int)
     for channel, (amount, highest) in enumerate([(shift.hue, 180), (shift.illumination, 255), (shift.saturation, 255)]):
         hls[..., channel] = np.minimum(np.maximum(hls[..., channel] + amount, 0), highest)
-    coloured = cv2.cvtColor(hls.astype(np.uint8), cv2.COLOR_HLS2BGR).astype(float)
-    return np.clip(np.rint(coloured * shift.contrast), 0, 255)
+    colored = cv2.cvtColor(hls.astype(np.uint8), cv2.COLOR_HLS2BGR).astype(float)
+    return np.clip(np.rint(colored * shift.contrast), 0, 255)
 
 
 @pytest.mark.parametrize("amounts", [(17, -30, 31, 1.4), (-17, 31, -31, 0.6), (0, 5, 0, 1.0)])
 def test_shifted(amounts):
     shift = ColorJitter(*amounts, contrast_first=False)
-    assert np.abs(apply_jitter(PICTURE, shift) - slowly(PICTURE, shift)).max() <= 1
+    assert np.abs(apply_jitter(IMAGE, shift) - slowly(IMAGE, shift)).max() <= 1
 
 
 def test_nothing_to_do_is_nothing_done():
-    assert apply_jitter(PICTURE, ColorJitter(0, 0, 0, 1.0, contrast_first=False)) is PICTURE
+    assert apply_jitter(IMAGE, ColorJitter(0, 0, 0, 1.0, contrast_first=False)) is IMAGE
 
 
 def test_the_order_matters():
-    first, last = (apply_jitter(PICTURE, ColorJitter(0, 31, 0, 1.5, order)) for order in (True, False))
+    first, last = (apply_jitter(IMAGE, ColorJitter(0, 31, 0, 1.5, order)) for order in (True, False))
     assert np.abs(first.astype(int) - last).max() > 10
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from ssd.config.augment import Augment, Crop, Pad
 from ssd.data.transforms.crop import (
     WHOLE,
-    centres_inside,
+    centers_inside,
     clipped,
     crop_candidates,
     expansions,
@@ -54,8 +54,8 @@ def test_clipped_boxes_are_inside_and_no_larger(corners, width, height):
 
 
 @given(boxes, st.lists(windows(), min_size=1, max_size=4).map(np.array))
-def test_centres_inside_is_what_it_says(corners, candidates):
-    mask = centres_inside(corners, candidates)
+def test_centers_inside_is_what_it_says(corners, candidates):
+    mask = centers_inside(corners, candidates)
     assert mask.shape == (len(corners), len(candidates))
     for n, (xmin, ymin, xmax, ymax) in enumerate(corners):
         for w, (left, top, right, bottom) in enumerate(candidates):
@@ -63,7 +63,7 @@ def test_centres_inside_is_what_it_says(corners, candidates):
 
 
 @given(st.tuples(share, share, share), st.floats(1, 6))
-def test_an_expansion_holds_the_picture_and_keeps_its_proportions(draws, most):
+def test_an_expansion_holds_the_image_and_keeps_its_proportions(draws, most):
     left, top, right, bottom = expansions(np.array([draws]), most)[0]
     assert left <= 0
     assert top <= 0
@@ -89,8 +89,8 @@ def test_crops_keep_to_the_limits(seed, aspects):
 
 
 @st.composite
-def pictures(draw: st.DrawFn) -> np.ndarray:
-    """Boxes of several pictures, [P, N, 4] with rows of nan."""
+def images(draw: st.DrawFn) -> np.ndarray:
+    """Boxes of several images, [P, N, 4] with rows of nan."""
     several = draw(st.lists(boxes, min_size=1, max_size=4))
     padded = np.full((len(several), 6, 4), np.nan)
     for row, corners in zip(padded, several, strict=True):
@@ -98,7 +98,7 @@ def pictures(draw: st.DrawFn) -> np.ndarray:
     return padded
 
 
-@given(pictures(), st.integers(0, 999))
+@given(images(), st.integers(0, 999))
 def test_qualifying_is_what_it_says(padded, seed):
     rng = np.random.default_rng(seed)
     overlaps = rng.choice(SSD.overlaps, len(padded))
@@ -111,7 +111,7 @@ def test_qualifying_is_what_it_says(padded, seed):
             continue
         near = iou_matrix(candidates[number], corners)
         certain = np.abs(near - overlaps[number]).min(axis=1) > 1e-9
-        expected = (near >= overlaps[number]).any(axis=1) & centres_inside(corners, candidates[number]).any(axis=0)
+        expected = (near >= overlaps[number]).any(axis=1) & centers_inside(corners, candidates[number]).any(axis=0)
         assert (good[number] == expected)[certain].all()
 
 
@@ -120,14 +120,14 @@ def augment(pad: float, crop: float) -> Augment:
     return Augment(pad=Pad(pad, 4.0, 127), crop=replace(SSD, probability=crop))
 
 
-@given(pictures(), st.integers(0, 999))
+@given(images(), st.integers(0, 999))
 def test_a_crop_keeps_an_object(padded, seed):
     found = sample_crops(padded, np.full(len(padded), 0.8), augment(0, 1), np.random.default_rng(seed))
     for window, corners in zip(found, padded, strict=True):
         corners = corners[~np.isnan(corners[:, 0])]
         assert ((window >= 0) & (window <= 1 + 1e-9)).all()
         if len(corners) and tuple(window) != WHOLE:
-            assert centres_inside(corners, window[None]).any()
+            assert centers_inside(corners, window[None]).any()
             assert iou_matrix(window[None], corners).max() >= min(SSD.overlaps) - 1e-9
 
 

@@ -25,7 +25,7 @@ def corners_in(draw: st.DrawFn, size: Size) -> np.ndarray:
 
 @st.composite
 def views(draw: st.DrawFn):
-    """(window, picture, region, flipped, reduce)"""
+    """(window, image, region, flipped, reduce)"""
     left, top = draw(st.floats(-2, 0.9)), draw(st.floats(-2, 0.9))
     window = (left, top, left + draw(st.floats(0.05, 4)), top + draw(st.floats(0.05, 4)))
     x, y = draw(st.integers(0, 300)), draw(st.integers(0, 300))
@@ -44,7 +44,7 @@ def test_boxes_go_to_the_input_and_back(data):
     limit = np.array((spec.width, spec.height) * 2)
     beyond = placement.factor * limit / np.array((*placement.source.size,) * 2)  # a cut-off remainder, see `reduced`
     assert (there <= limit + beyond).all()
-    np.testing.assert_allclose(placement.to_picture(there), corners, atol=1e-4)
+    np.testing.assert_allclose(placement.to_image(there), corners, atol=1e-4)
 
 
 @given(st.data())
@@ -55,12 +55,12 @@ def test_boxes_of_views_go_there_and_back(data):
         assert max(window[:2]) >= 1 or min(window[2:]) <= 0
         return
     corners = data.draw(corners_in(size))
-    back = placement.to_picture(placement.to_input(corners))
+    back = placement.to_image(placement.to_input(corners))
     np.testing.assert_allclose(back, corners, atol=1e-4)
 
 
 @given(views())
-def test_views_stay_in_picture_and_region(view):
+def test_views_stay_in_image_and_region(view):
     window, size, region, flipped, reduce = view
     placement = compute_resize(window, size, region, flipped, reduce)
     if placement is None:
@@ -74,7 +74,7 @@ def test_views_stay_in_picture_and_region(view):
     if factor > 1:  # as many pixels as are shown, but for a rounded edge
         assert source.size.width >= target.size.width - 1
         assert source.size.height >= target.size.height - 1
-    if max(window[:2]) <= 0 and min(window[2:]) >= 1:  # the whole picture, whatever is around it
+    if max(window[:2]) <= 0 and min(window[2:]) >= 1:  # the whole image, whatever is around it
         assert source == (0, 0, size.width // factor, size.height // factor)
 
 
@@ -106,5 +106,5 @@ def test_pixels_lie_where_boxes_say(mode, shape, size):
     rows, columns = bright.sum(axis=1) / bright.max(), bright.sum(axis=0) / bright.max()
     width, height = rows.max(), columns.max()
     assert (width, height) == pytest.approx((moved[2] - moved[0], moved[3] - moved[1]), abs=1)
-    centre = [(np.arange(len(line)) + 0.5) @ line / line.sum() for line in (columns, rows)]
-    assert centre == pytest.approx([(moved[0] + moved[2]) / 2, (moved[1] + moved[3]) / 2], abs=0.5)
+    center = [(np.arange(len(line)) + 0.5) @ line / line.sum() for line in (columns, rows)]
+    assert center == pytest.approx([(moved[0] + moved[2]) / 2, (moved[1] + moved[3]) / 2], abs=0.5)

@@ -16,7 +16,7 @@ def clip(stem):
     return Clip(f"{stem}.mov", stem, 10.0, 2, live=False)
 
 
-def test_pictures_stay_pictures_and_videos_videos(tmp_path):
+def test_images_stay_images_and_videos_videos(tmp_path):
     first, second = clip("one"), clip("two")
     with annotated_files(tmp_path, "mp4v") as show:
         show(Frame("a.webp", IMAGE), IMAGE)
@@ -62,7 +62,7 @@ def test_the_window_shows_frames_until_it_is_closed(monkeypatch):
     keys, shown, closed = iter([-1, ord("q")]), [], threading.Event()
     for name, function in {
         "namedWindow": lambda *_: None,
-        "imshow": lambda _, picture: shown.append(picture[0, 0].tolist()),
+        "imshow": lambda _, image: shown.append(image[0, 0].tolist()),
         "waitKey": lambda _: next(keys),
         "getWindowProperty": lambda *_: 1.0,
         "destroyWindow": lambda _: shown.append("gone"),

@@ -1,4 +1,4 @@
-"""What is written as labels loads again by the data sets of this package, the same boxes in the same pictures."""
+"""What is written as labels loads again by the datasets of this package, the same boxes in the same images."""
 
 import json
 import re
@@ -26,7 +26,7 @@ FORMATS = {
 
 
 def written(folder, name, frames, ids=None):
-    """Writes (frame, detections) pairs in a format and loads them: samples by stem, and the data set."""
+    """Writes (frame, detections) pairs in a format and loads them: samples by stem, and the dataset."""
     make, words = FORMATS[name]
     with make(folder, Header("model", CLASSES, ids, 0.5)) as add:
         for frame, found in frames:
@@ -74,7 +74,7 @@ def test_the_same_boxes_come_back(name, tmp_path, jpeg):
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_a_picture_turned_by_its_exif_data(name, tmp_path, jpeg):
+def test_a_image_turned_by_its_exif_data(name, tmp_path, jpeg):
     data = jpeg(60, 40)
     tag = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"
     (tmp_path / "a.jpg").write_bytes(data[:2] + b"\xff\xe1" + (len(tag) + 2).to_bytes(2, "big") + tag + data[2:])

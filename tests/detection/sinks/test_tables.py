@@ -77,7 +77,7 @@ def test_nothing_is_left_of_a_file_that_is_not_finished(tmp_path, make):
     assert [file.name for file in tmp_path.iterdir()] == ["detections"]
 
 
-def test_csv_loads_as_a_data_set(tmp_path, jpeg):
+def test_csv_loads_as_a_dataset(tmp_path, jpeg):
     (tmp_path / "dog.jpg").write_bytes(jpeg(200, 300))
     (tmp_path / "no, one.jpg").write_bytes(jpeg(60, 40))
     with csv_file(tmp_path / "detections.csv", HEADER) as add:

@@ -46,7 +46,7 @@ CASES = {
     "avg full, padded": S.Pooling(
         D, kernel=(3, 3), stride=(2, 2), pad=(1, 1), pool_type="avg", pooling_convention="full", name="n"
     ),
-    "avg of the picture": S.Pooling(
+    "avg of the image": S.Pooling(
         D, kernel=(3, 3), stride=(2, 2), pad=(1, 1), pool_type="avg", count_include_pad=False, name="n"
     ),
     "global": S.Pooling(D, kernel=(1, 1), global_pool=True, pool_type="avg", name="n"),
@@ -59,7 +59,7 @@ CASES = {
     "identity": S.identity(S.BlockGrad(D), name="n"),
     "cast": S.exp(S.Cast(D, dtype="float32"), name="n"),
     "concat": S.Concat(D, D * 2, dim=1, name="n"),
-    "crop, centre": S.Crop(D, S.Pooling(D, kernel=(3, 3), name="p"), center_crop=True, name="n"),
+    "crop, center": S.Crop(D, S.Pooling(D, kernel=(3, 3), name="p"), center_crop=True, name="n"),
     "crop, offset": S.Crop(D, h_w=(3, 4), offset=(1, 2), name="n"),
     "flatten": S.Flatten(D, name="n"),
     "reshape": S.Reshape(D, shape=(0, -1, 2), name="n"),

@@ -107,35 +107,35 @@ def test_boxes_go_back_as_the_detector_puts_them(mode, size) -> None:
 
 
 @pytest.fixture(scope="module", params=["onnx", "onnx_int8"])
-def written(request, random_model, pictures, tmp_path_factory):
+def written(request, random_model, images, tmp_path_factory):
     """A file for images of any size, one for the network's, and the model they were made of."""
     model = random_model("backbone=small", "data_shape=128", "resize_mode=fit")
     folder, form = tmp_path_factory.mktemp("onnx"), FORMATS[request.param]
-    shown = Detector(model, mx.cpu(), 1).preprocess(pictures)
+    shown = Detector(model, mx.cpu(), 1).preprocess(images)
     paths = folder / "any.onnx", folder / "fixed.onnx"
     for path, write in zip(paths, (form.write, form.fixed), strict=True):
         write(model, path, Calibration(lambda: [shown], "minmax"))
     return *paths, model
 
 
-def test_a_whole_file_answers_as_the_detectors(written, pictures) -> None:
+def test_a_whole_file_answers_as_the_detectors(written, images) -> None:
     path, fixed, _ = written
-    images = [*pictures, *resized(pictures, Detector.load(str(path)).spec.input)]
-    assert {(image.shape[0] >= 1024, image.shape[0] == 1) for image in images} == {(0, 0), (1, 0), (0, 1)}
+    frames = [*images, *resized(images, Detector.load(str(path)).spec.input)]
+    assert {(image.shape[0] >= 1024, image.shape[0] == 1) for image in frames} == {(0, 0), (1, 0), (0, 1)}
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     detectors = [Detector.load(str(file)) for file in (path, fixed)]
-    for image in images:
+    for image in frames:
         rows = session.run(["detection"], {"image": image[None]})[0][0]
         rows = rows[rows[:, 0] >= 0]
         for detector in detectors:
             (expected,) = detector.predict([image])
             assert len(rows) == len(expected)
             np.testing.assert_allclose(rows, expected, rtol=0, atol=1e-3)
-    assert compare_whole(path, detectors[0], images) is None
-    assert compare_whole(fixed, detectors[1], images) is None
+    assert compare_whole(path, detectors[0], frames) is None
+    assert compare_whole(fixed, detectors[1], frames) is None
 
 
-def test_a_file_that_resizes_otherwise_is_found_out(written, pictures, tmp_path: Path) -> None:
+def test_a_file_that_resizes_otherwise_is_found_out(written, images, tmp_path: Path) -> None:
     path, _, _ = written
     model = onnx.load(str(path))
     step = next(node for node in model.graph.node if "pixels_averaged" in node.output)
@@ -143,7 +143,7 @@ def test_a_file_that_resizes_otherwise_is_found_out(written, pictures, tmp_path:
     onnx.save(model, str(tmp_path / "other.onnx"))
     detector = Detector.load(str(tmp_path / "other.onnx"))
     assert "differ from those" in str(
-        compare_whole(tmp_path / "other.onnx", detector, [cv2.resize(pictures[0], (700, 700))])
+        compare_whole(tmp_path / "other.onnx", detector, [cv2.resize(images[0], (700, 700))])
     )
 
 

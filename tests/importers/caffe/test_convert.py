@@ -44,7 +44,7 @@ def test_local_response_with_k(tmp_path: Path) -> None:
     np.testing.assert_allclose(found["x"], found["same"] / (2 + 0.3 / 3 * sums) ** 0.75, atol=1e-5)
 
 
-def test_normalisation_over_a_whole_picture_with_factors(tmp_path: Path) -> None:
+def test_normalization_over_a_whole_image_with_factors(tmp_path: Path) -> None:
     net = stem()
     factors = net.normal(6)
     net.layer("x", "Normalize", "stem", "x", "norm_param { channel_shared: false }", (factors,))
@@ -55,7 +55,7 @@ def test_normalisation_over_a_whole_picture_with_factors(tmp_path: Path) -> None
 
 
 def test_scale_by_a_second_array(tmp_path: Path) -> None:
-    """As in squeeze-and-excitation: a factor per picture and channel."""
+    """As in squeeze-and-excitation: a factor per image and channel."""
     net = stem()
     net.layer("pool", "Pooling", "stem", "pool", "pooling_param { pool: AVE global_pooling: true }")
     net.layer("flat", "Flatten", "pool", "flat")
@@ -90,7 +90,7 @@ def test_floor_rounding_of_newer_files(tmp_path: Path) -> None:
     assert run(net, tmp_path, noise())["x"].shape == (2, 6, 3, 3)
 
 
-def test_pictures_of_a_batch_do_not_mix(tmp_path: Path) -> None:
+def test_images_of_a_batch_do_not_mix(tmp_path: Path) -> None:
     net = mobilenet_ssd(width=8, side=160)
     data = np.random.default_rng(0).standard_normal((3, 3, 160, 160)).astype(np.float32)
     converted = convert(load(*net.save(tmp_path)), RGB)
@@ -153,7 +153,7 @@ def test_all_layers_that_cannot_be_converted_in_one_message(tmp_path: Path) -> N
     text = str(caught.value)
     assert "'no_weights' (Convolution): the caffemodel has no weight for it" in text
     assert "'p' (Pooling): stochastic pooling" in text
-    assert "'moved' (Permute): it mixes the pictures of a batch" in text
+    assert "'moved' (Permute): it mixes the images of a batch" in text
     assert "after" not in text
 
 

@@ -8,7 +8,7 @@ from caffe_files import Net, finish, head, mobilenet_ssd, ssd_vgg
 
 from ssd.checkpoint.model import ModelSpec
 from ssd.importers.caffe.convert import Options, convert, load
-from ssd.importers.caffe.verify import Conversion, Report, noise_picture, verify
+from ssd.importers.caffe.verify import Conversion, Report, noise_image, verify
 from ssd.mxnet_compat import mx
 from ssd.utils.errors import UserError
 
@@ -27,7 +27,7 @@ def compared(net: Net, folder: Path, fold: bool = True) -> Report:
         [0.1, 0.1, 0.2, 0.2], None, BASE | converted.heads.detection, False,
     )  # fmt: skip
     made = Conversion(*files, network, options, converted, spec)
-    return verify(made, [("noise", noise_picture(height, width))], 1e-4)
+    return verify(made, [("noise", noise_image(height, width))], 1e-4)
 
 
 def agree(report: Report, least: int = 5) -> None:
@@ -116,7 +116,7 @@ def test_networks_of_full_width(tmp_path: Path) -> None:
 
 
 def run(files: tuple[Path, Path]) -> tuple[np.ndarray, ...]:
-    """(offsets, scores, anchors, cls_prob, boxes) of a converted network on two pictures of noise."""
+    """(offsets, scores, anchors, cls_prob, boxes) of a converted network on two images of noise."""
     converted = convert(load(*files), Options("BGR", None, True, None))
     assert converted.heads is not None
     data = np.random.default_rng(0).standard_normal((2, 3, 64, 96)).astype(np.float32)
@@ -143,8 +143,8 @@ def test_variances_inside_of_the_offsets_by_hand(tmp_path: Path) -> None:
     np.testing.assert_allclose(boxes, corners + loc, atol=1e-5)
     loc, _, _, _, boxes = run(small(options=options + "CENTER_SIZE").save(tmp_path))
     sides = corners[:, 2:] - corners[:, :2]
-    centre = (corners[:, 2:] + corners[:, :2]) / 2 + loc[..., :2] * sides
-    np.testing.assert_allclose(boxes[..., 2:] + boxes[..., :2], 2 * centre, atol=1e-5)
+    center = (corners[:, 2:] + corners[:, :2]) / 2 + loc[..., :2] * sides
+    np.testing.assert_allclose(boxes[..., 2:] + boxes[..., :2], 2 * center, atol=1e-5)
     np.testing.assert_allclose(boxes[..., 2:] - boxes[..., :2], sides * np.exp(loc[..., 2:]), atol=1e-5)
 
 

@@ -171,7 +171,7 @@ def test_sizes_that_would_not_fit(old: str, new: str, part: str, tmp_path: Path)
         ("\x00\x01", "binary"),
         ("layer { type: 'ReLU' bottom: 'x' top: 'y' }", "found none"),
         ("input: 'data' input_dim: [1,3,8,8] layer { type: 'ReLU' bottom: 'x' top: 'y' }", "which no layer before"),
-        ("input: 'data' input_dim: [1,1,8,8] layer { type: 'ReLU' bottom: 'data' top: 'y' }", "colour pictures"),
+        ("input: 'data' input_dim: [1,1,8,8] layer { type: 'ReLU' bottom: 'data' top: 'y' }", "color images"),
         ("input: 'data' input_dim: [1,3,8,8] layer { type: 'ReLU' nonsense: 3 }", "no field named"),
     ],
 )

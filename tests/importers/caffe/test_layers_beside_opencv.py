@@ -193,14 +193,14 @@ def test_normalize(across: str, shared: str, both) -> None:
     both(net)
 
 
-def test_colours_are_swapped_in_the_graph_when_weights_cannot(both) -> None:
+def test_colors_are_swapped_in_the_graph_when_weights_cannot(both) -> None:
     net = Net((8, 8))
     net.conv("x", "data", (3, 3), 3, group=3)
     net.layer("y", "BatchNorm", "data", "y", "", (net.normal(3), np.ones(3, "f"), np.ones(1, "f")))
     both(net)
 
 
-def test_a_whole_picture_as_mean(both) -> None:
+def test_a_whole_image_as_mean(both) -> None:
     net = stem((9, 9))
     mean = net.normal(3, 9, 9)
     both(net, Options("BGR", mean, True, None))

@@ -1,4 +1,4 @@
-"""Means: levels, files of one level per channel, and whole pictures."""
+"""Means: levels, files of one level per channel, and whole images."""
 
 from pathlib import Path
 
@@ -18,25 +18,25 @@ def test_levels_are_rgb() -> None:
             find_mean(wrong, "BGR", (4, 4))
 
 
-def test_an_even_picture_is_its_levels(tmp_path: Path) -> None:
+def test_an_even_image_is_its_levels(tmp_path: Path) -> None:
     """A file has the network's order: blue first."""
-    picture = np.ones((3, 8, 8)) * np.array([104, 117, 123]).reshape(3, 1, 1)
-    (tmp_path / "mean.binaryproto").write_bytes(blob(picture, "old"))
+    image = np.ones((3, 8, 8)) * np.array([104, 117, 123]).reshape(3, 1, 1)
+    (tmp_path / "mean.binaryproto").write_bytes(blob(image, "old"))
     mean = find_mean(str(tmp_path / "mean.binaryproto"), "BGR", (5, 5))
     assert mean.levels == [123, 117, 104]
-    assert mean.picture is None
+    assert mean.image is None
     assert find_mean(str(tmp_path / "mean.binaryproto"), "RGB", (5, 5)).levels == [104, 117, 123]
 
 
-def test_a_larger_picture_is_cut_to_its_middle(tmp_path: Path) -> None:
-    picture = np.random.default_rng(0).uniform(90, 130, (3, 8, 9)).astype(np.float32)
-    (tmp_path / "mean.binaryproto").write_bytes(blob(picture))
+def test_a_larger_image_is_cut_to_its_middle(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).uniform(90, 130, (3, 8, 9)).astype(np.float32)
+    (tmp_path / "mean.binaryproto").write_bytes(blob(image))
     mean = find_mean(str(tmp_path / "mean.binaryproto"), "BGR", (4, 5))
-    assert mean.picture is not None
-    whole = mean.picture + np.array(mean.levels).reshape(3, 1, 1)
-    np.testing.assert_allclose(whole, picture[::-1, 2:6, 2:7], rtol=1e-5)
+    assert mean.image is not None
+    whole = mean.image + np.array(mean.levels).reshape(3, 1, 1)
+    np.testing.assert_allclose(whole, image[::-1, 2:6, 2:7], rtol=1e-5)
     with pytest.raises(UserError, match="smaller than the input"):
         find_mean(str(tmp_path / "mean.binaryproto"), "BGR", (9, 9))
-    (tmp_path / "grey.binaryproto").write_bytes(blob(picture[:1]))
+    (tmp_path / "gray.binaryproto").write_bytes(blob(image[:1]))
     with pytest.raises(UserError, match="1 channels"):
-        find_mean(str(tmp_path / "grey.binaryproto"), "BGR", (4, 4))
+        find_mean(str(tmp_path / "gray.binaryproto"), "BGR", (4, 4))

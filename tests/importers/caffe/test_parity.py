@@ -9,7 +9,7 @@ from caffe_files import Net, mobilenet_ssd
 from ssd.importers.caffe.parity import (
     NoReferenceError,
     Reference,
-    centre_size_boxes,
+    center_size_boxes,
     compare_boxes,
     compare_outputs,
     fill_defaults,
@@ -51,10 +51,10 @@ def test_outputs_relative_to_their_size() -> None:
         compare_outputs(["x"], [np.zeros(3)], [np.zeros(4)])
 
 
-def test_centre_size_by_hand() -> None:
+def test_center_size_by_hand() -> None:
     priors = np.array([[[0.2, 0.2, 0.4, 0.6], [0.1, 0.1, 0.2, 0.2]]])
     offsets = np.array([[[1.0, -1.0, 0.0, np.log(2) / 0.2]]])
-    np.testing.assert_allclose(centre_size_boxes(offsets, priors)[0, 0], [0.22, -0.04, 0.42, 0.76], atol=1e-6)
+    np.testing.assert_allclose(center_size_boxes(offsets, priors)[0, 0], [0.22, -0.04, 0.42, 0.76], atol=1e-6)
 
 
 def test_defaults_are_written_out(tmp_path: Path) -> None:

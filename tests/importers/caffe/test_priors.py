@@ -88,7 +88,7 @@ def test_what_cannot_be_meant(options: str, part: str, both) -> None:
 
 
 def test_loose_anchors_are_those_of_the_face_detector() -> None:
-    """Ultra-Light-Fast: cells are ceil(side / stride); centres and sizes, not corners, are moved into the picture."""
+    """Ultra-Light-Fast: cells are ceil(side / stride); centers and sizes, not corners, are moved into the image."""
     loose = LooseHeads(
         [[10, 16, 24], [32, 48], [64, 96], [128, 192, 256]], [8, 16, 32, 64], [0.1, 0.1, 0.2, 0.2], "centres"
     )
@@ -106,7 +106,7 @@ def test_loose_anchors_are_those_of_the_face_detector() -> None:
         ({"min_sizes": []}, "expected min_sizes"),
         ({"steps": [8]}, "as many steps"),
         ({"steps": [8, 0]}, "positive"),
-        ({"clip": "yes"}, "choose null, corners or centres"),
+        ({"clip": "yes"}, "choose null, corners or centers"),
     ],
 )
 def test_loose_anchors_that_make_no_sense(change: dict, part: str) -> None:

@@ -84,7 +84,7 @@ def test_size_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         read_weights(tmp_path / "nothing")
 
 
-def test_mean_pictures(tmp_path: Path) -> None:
+def test_mean_images(tmp_path: Path) -> None:
     for form in ("new", "old"):
         file = written(tmp_path, blob(ARRAY[0], form))
         np.testing.assert_array_equal(read_mean(file), ARRAY[0])

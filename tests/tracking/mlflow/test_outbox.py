@@ -16,7 +16,7 @@ def test_everything_arrives_in_order_and_one_kind_at_a_time():
     assert all(len({entry.kind for entry in batch}) == 1 for batch in batches)
 
 
-def test_neighbours_go_together_up_to_a_limit():
+def test_neighbors_go_together_up_to_a_limit():
     batches = []
     gate = threading.Event()
 

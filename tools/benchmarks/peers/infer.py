@@ -23,7 +23,7 @@ def main(kind: str, folder: str, batch: str, threads: str) -> None:
 
 
 def data_for(folder: Path, batch: int) -> np.ndarray:
-    """float32 [B, 3, H, W], normalised."""
+    """float32 [B, 3, H, W], normalized."""
     shape = (batch, 3, *json.loads((folder / "size.json").read_text()))
     return np.random.default_rng(1).normal(0, 1, shape).astype(np.float32)
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 CLS, LOC = "multibox_cls_pred", "multibox_loc_pred"
 NORM_EPS = 1e-10
-VARIANCES = (0.1, 0.2)  # of centres and of sizes
+VARIANCES = (0.1, 0.2)  # of centers and of sizes
 
 
 class Graph(nn.Module):
@@ -52,9 +52,9 @@ class Graph(nn.Module):
 def probabilities(scores: Tensor, offsets: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor]:
     """cls_prob [B, C + 1, N] and boxes [B, N, 4], corners clipped to 0..1. anchors: [N, 4] corners."""
     size = anchors[:, 2:] - anchors[:, :2]
-    centre = (anchors[:, 2:] + anchors[:, :2]) / 2 + offsets[..., :2] * VARIANCES[0] * size
+    center = (anchors[:, 2:] + anchors[:, :2]) / 2 + offsets[..., :2] * VARIANCES[0] * size
     half = torch.exp(offsets[..., 2:] * VARIANCES[1]) * size / 2
-    return scores.softmax(1), torch.cat([centre - half, centre + half], -1).clamp(0, 1)
+    return scores.softmax(1), torch.cat([center - half, center + half], -1).clamp(0, 1)
 
 
 class Normalized(nn.Module):

@@ -27,7 +27,7 @@ from ssd.symbol import build_train
 from ssd.training.trainer import Trainer
 
 ORIGINAL_ROWS = 58  # label_pad_width 350
-ROWS = 42  # the fullest picture of VOC 2007
+ROWS = 42  # the fullest image of VOC 2007
 OBJECTS = 3
 
 
@@ -35,11 +35,11 @@ def main(who: str, network: str, shape: str, batch_size: str) -> None:
     words = [f"backbone={network}", f"data_shape={shape}", "dataset=voc0712", "dataset.root=.", "optimizer=sgd",
              "optimizer.learning_rate=0.0001", f"batch_size={batch_size}"]  # fmt: skip
     cfg = compose([*words, "compat=mxnet_ssd"] if who == "original" else words)
-    pixels, label = pictures(int(batch_size), cfg.data_shape.height, ORIGINAL_ROWS if who == "original" else ROWS)
+    pixels, label = images(int(batch_size), cfg.data_shape.height, ORIGINAL_ROWS if who == "original" else ROWS)
     serve((original if who == "original" else ours)(cfg, pixels, label))
 
 
-def pictures(count: int, side: int, rows: int) -> tuple[np.ndarray, np.ndarray]:
+def images(count: int, side: int, rows: int) -> tuple[np.ndarray, np.ndarray]:
     """uint8 [B, 3, S, S] and labels float32 [B, rows, 6], three objects in each."""
     rng = np.random.default_rng(0)
     label = np.full((count, rows, 6), -1, np.float32)

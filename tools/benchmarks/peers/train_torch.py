@@ -1,7 +1,7 @@
 """A training step on PyTorch. train_torch.py contiguous|channels-last THREADS NETWORK SHAPE BATCH
 
 The network comes from a child process with MXNet (its own libraries would get in PyTorch's way): graph, first
-parameters, anchors, pictures. Matching, mining and losses as in the SSD paper, section 2.2, and as MXNet's kernels.
+parameters, anchors, images. Matching, mining and losses as in the SSD paper, section 2.2, and as MXNet's kernels.
 """
 
 import io
@@ -67,7 +67,7 @@ def match(anchors: Tensor, truth: Tensor, scores: Tensor) -> tuple[Tensor, Tenso
     classes = torch.full_like(index, IGNORED)
     classes[hardness.topk(count).indices] = 0
     classes[positive] = truth[index[positive], 0].long() + 1
-    own, box = centres(anchors), centres(truth[index, 1:5])
+    own, box = centers(anchors), centers(truth[index, 1:5])
     shift = (box[:, :2] - own[:, :2]) / own[:, 2:] / VARIANCES[0]
     return classes, torch.cat([shift, torch.log(box[:, 2:] / own[:, 2:]) / VARIANCES[1]], 1)
 
@@ -81,20 +81,20 @@ def iou(first: Tensor, second: Tensor) -> Tensor:
     return shared / (areas[0][:, None] + areas[1] - shared)
 
 
-def centres(corners: Tensor) -> Tensor:
+def centers(corners: Tensor) -> Tensor:
     return torch.cat([(corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]], 1)
 
 
 def describe(network: str, shape: str, batch_size: str) -> None:
-    """Writes graph, parameters, anchors, pictures and labels to the standard output, as .npz."""
-    from train_mxnet import ROWS, pictures
+    """Writes graph, parameters, anchors, images and labels to the standard output, as .npz."""
+    from train_mxnet import ROWS, images
 
     from ssd.config.compose import compose
     from ssd.mxnet_compat import mx
     from ssd.symbol import build_test
 
     cfg = compose([f"backbone={network}", f"data_shape={shape}", "dataset=voc0712", "dataset.root=."])
-    pixels, label = pictures(int(batch_size), cfg.data_shape.height, ROWS)
+    pixels, label = images(int(batch_size), cfg.data_shape.height, ROWS)
     symbol = build_test(cfg)
     module = mx.mod.Module(mx.sym.Group([symbol, symbol.get_internals()["multibox_anchors_output"]]), label_names=None)
     module.bind([("data", pixels.shape)], for_training=False)
