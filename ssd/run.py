@@ -41,7 +41,7 @@ from ssd.utils.errors import InterruptedRun, UserError
 from ssd.utils.logs import one_line
 from ssd.utils.versions import version_line
 
-# Flags that make Hydra print something instead of running; their words need not be a whole configuration.
+# Flags that make Hydra print something instead of running; their overrides need not be a whole configuration.
 INFORMATION = {"-h", "--help", "--hydra-help", "--version", "-c", "--cfg", "-i", "--info", "-sc", "--shell-completion"}
 MULTIRUN = {"-m", "--multirun"}
 
@@ -93,8 +93,8 @@ def _main() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise instead of printing its own report
     try:
         check_readable([*sys.argv[1:], working_directory()])
-        words = inherit(normalize(sys.argv[1:]))
-        sys.argv[1:] = flags_first(resume_overrides([*rerun_overrides(words), *words]))
+        overrides = inherit(normalize(sys.argv[1:]))
+        sys.argv[1:] = flags_first(resume_overrides([*rerun_overrides(overrides), *overrides]))
         os.environ[COMMAND] = json.dumps(sys.argv[1:])
         check(sys.argv[1:])
         if os.environ.get("SLURM_PROCID", "0") != "0":
@@ -148,10 +148,10 @@ def check_readable(texts: Sequence[str]) -> None:
             raise UserError(f"{shown}: is not UTF-8 text, as the files of a run are; rename what it names") from error
 
 
-def rerun_overrides(words: list[str]) -> list[str]:
-    """What rerun= stands for: the words of the saved run. If that was a job of a sweep, it was this one job."""
-    said = still_effective(saved_overrides(words), words, ["logger"])
-    sweep = bool(MULTIRUN & set(words))
+def rerun_overrides(overrides: list[str]) -> list[str]:
+    """What rerun= stands for: the overrides of the saved run. If that was a job of a sweep, it was this one job."""
+    said = still_effective(saved_overrides(overrides), overrides, ["logger"])
+    sweep = bool(MULTIRUN & set(overrides))
     return [*said, "hydra.sweeper.params=null" if sweep else "hydra.mode=RUN"] if said else []
 
 
@@ -171,15 +171,15 @@ def full_errors() -> bool:
 
 
 def check(arguments: list[str]) -> None:
-    """Composes the configuration, for a sweep once per value, so that a typo is told before anything runs."""
+    """Composes the configuration, for a sweep once per value, so that a typo is reported before anything runs."""
     if INFORMATION & {argument.split("=")[0] for argument in arguments}:
         return
-    words = composable(arguments)
+    overrides = composable(arguments)
     sweep = bool(MULTIRUN & set(arguments))
     try:
-        points = list(sweep_points(words)) if sweep else [words]
+        points = list(sweep_points(overrides)) if sweep else [overrides]
     except Exception as error:
-        raise UserError(explain(error, words)) from error
+        raise UserError(explain(error, overrides)) from error
     for point in points:
         compose(point)
 

@@ -52,10 +52,10 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def run_in() -> Callable[..., "subprocess.CompletedProcess[str]"]:
-    """run_in(folder, word…) runs `python -m ssd.run word…` in a folder, where outputs/ appears."""
+    """run_in(folder, override…) runs `python -m ssd.run override…` in a folder, where outputs/ appears."""
 
-    def run(folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
-        command = [sys.executable, "-m", "ssd.run", *words]
+    def run(folder: Path, *overrides: str) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-m", "ssd.run", *overrides]
         environment = {**os.environ, "COLUMNS": "200"}
         return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=900)
 
@@ -205,11 +205,11 @@ def jpeg() -> Callable[[int, int], bytes]:
 
 @pytest.fixture(scope="module")
 def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., str]]:
-    """start_server(word…) runs `python -m word… --port PORT` on loopback until the module's tests are done; returns its
-    address once the page `answers` is there. The server does not find this checkout by PYTHONPATH."""
+    """start_server(arguments…) runs `python -m arguments… --port PORT` on loopback until the module's tests are done; returns
+    its address once the page `answers` is there. The server does not find this checkout by PYTHONPATH."""
     servers: list[subprocess.Popen[bytes]] = []
 
-    def start(*words: str, answers: str = "/health") -> str:
+    def start(*overrides: str, answers: str = "/health") -> str:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -218,7 +218,7 @@ def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[
         # Servers start others by name; and all of them are one group, that goes as one.
         environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
         with (folder / "log").open("w") as log:
-            command = [sys.executable, "-m", *words, "--host", "127.0.0.1", "--port", str(port)]
+            command = [sys.executable, "-m", *overrides, "--host", "127.0.0.1", "--port", str(port)]
             server = subprocess.Popen(
                 command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
             )
@@ -245,7 +245,7 @@ def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[
 
 @pytest.fixture(scope="session")
 def random_model(module_at: Callable[[Path], ModuleType]) -> Callable[..., Model]:
-    """random_model(words…): 20 classes, of the configured backbone and data shape."""
+    """random_model(overrides…): 20 classes, of the configured backbone and data shape."""
     tool = module_at(Path(__file__).resolve().parents[1] / "tools" / "benchmarks" / "parity.py")
     return lru_cache(tool.random_model)
 

@@ -63,8 +63,8 @@ def coco_folder(root: Path, train: int) -> None:
         (root / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
 
 
-def tiny_words(cfg: DictConfig, folder: Path) -> list[str]:
-    """Makes two images to train on and one to measure, in the format the recipe wants; the words that name them."""
+def tiny_overrides(cfg: DictConfig, folder: Path) -> list[str]:
+    """Makes two images to train on and one to measure, in the format the recipe wants; the overrides that name them."""
     root = folder / "data"
     name = cfg.dataset.name
     if name == "shapes":
@@ -133,8 +133,8 @@ def test_anchors_are_those_that_the_expected_figure_was_reached_with(name: str, 
 @pytest.mark.parametrize("name", [name for name in TABLES if name.startswith("voc_")])
 def test_rate_and_decay_are_mxnet_ssds_in_the_loss_of_the_run(name: str) -> None:
     """0.004 and 0.0005 on a quarter of our gradient; tests/training/test_optimizers.py takes the step."""
-    for words, rate, decay in (([], 0.001, 0.002), (["compat=mxnet_ssd"], 0.004, 0.0005)):
-        optimizer = compose([f"experiments={name}", *words]).optimizer
+    for overrides, rate, decay in (([], 0.001, 0.002), (["compat=mxnet_ssd"], 0.004, 0.0005)):
+        optimizer = compose([f"experiments={name}", *overrides]).optimizer
         assert (optimizer.name, optimizer.momentum) == ("sgd", 0.9)
         assert (optimizer.learning_rate, optimizer.wd) == (rate, decay)
 
@@ -148,8 +148,8 @@ def test_the_split_that_the_best_epoch_is_chosen_on(name: str) -> None:
     honest = f"{dataset.name}_val"
     assert "the best epoch is chosen on the images it is reported on" in text
     assert f"With dataset={honest} it is chosen" in text
-    for words in ([f"experiments={name}", f"dataset={honest}"], [f"experiments={name}_plus"]):
-        other = compose(words).dataset
+    for overrides in ([f"experiments={name}", f"dataset={honest}"], [f"experiments={name}_plus"]):
+        other = compose(overrides).dataset
         assert other.name == honest
         assert other.splits.test == dataset.splits.test
         assert other.splits.val != other.splits.test
@@ -167,12 +167,12 @@ def test_the_split_that_the_best_epoch_is_chosen_on(name: str) -> None:
 def test_every_recipe_trains(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     recipe = f"experiments={name}"
-    words = tiny_words(compose([recipe]), tmp_path)
-    words += ["batch_size=1", "epochs=1", "device=cpu", "logger=[]", "loader.workers=0", "training.samples=0"]
-    words.append("init.mode=scratch")  # others need a file
+    overrides = tiny_overrides(compose([recipe]), tmp_path)
+    overrides += ["batch_size=1", "epochs=1", "device=cpu", "logger=[]", "loader.workers=0", "training.samples=0"]
+    overrides.append("init.mode=scratch")  # others need a file
     run = tmp_path / "run"
     run.mkdir()
-    train.run(compose([recipe, *words]), run)
+    train.run(compose([recipe, *overrides]), run)
     rows = list(csv.DictReader((run / "metrics.csv").open()))
     assert [row["step"] for row in rows] == ["2"]
     assert 0 < float(rows[0]["train/loss"]) < 1000

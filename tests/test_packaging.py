@@ -55,9 +55,9 @@ def test_a_wheel_has_every_module_and_configuration(unpacked: Path) -> None:
 
 def test_a_wheel_runs(unpacked: Path, tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(unpacked)}
-    for words in (["--help"], ["--cfg", "job", "experiments=voc_vgg16_300"]):
+    for overrides in (["--help"], ["--cfg", "job", "experiments=voc_vgg16_300"]):
         done = subprocess.run(
-            [sys.executable, "-m", "ssd.run", *words], cwd=tmp_path, env=environment, capture_output=True, text=True
+            [sys.executable, "-m", "ssd.run", *overrides], cwd=tmp_path, env=environment, capture_output=True, text=True
         )
         assert not done.returncode, done.stderr
     code = "import ssd.config.paths as paths; print(paths.CONF)"

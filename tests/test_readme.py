@@ -66,24 +66,24 @@ def commands(text: str) -> Iterator[str]:
 COMMANDS = [(name, command) for name, text in TEXTS.items() for command in dict.fromkeys(commands(text))]
 
 
-def words_of(command: str) -> list[str]:
+def overrides_of(command: str) -> list[str]:
     """Without comment, variables of the environment in front, and what starts the program on other machines."""
-    words = shlex.split(command.replace("$RUN", RUN), comments=True)
-    if words[0] == "srun":
-        words = words[words.index("python") :]
-    while words and re.match(r"[A-Z_]+=", words[0]):
-        del words[0]
-    return words
+    overrides = shlex.split(command.replace("$RUN", RUN), comments=True)
+    if overrides[0] == "srun":
+        overrides = overrides[overrides.index("python") :]
+    while overrides and re.match(r"[A-Z_]+=", overrides[0]):
+        del overrides[0]
+    return overrides
 
 
-def check_ssd(words: list[str]) -> None:
-    flags = {word for word in words if word.startswith("-")}
+def check_ssd(overrides: list[str]) -> None:
+    flags = {override for override in overrides if override.startswith("-")}
     assert flags <= INFORMATION | MULTIRUN | {"--config-dir"}, flags
-    for word in words:
-        if choice := re.match(r"(hydra/\w+)=(\w+)$", word):
-            assert choice[2] in hydra_choices(choice[1]), word
-    chosen = composable(normalize(words))
-    for point in sweep_points(chosen) if MULTIRUN & set(words) else [chosen]:
+    for override in overrides:
+        if choice := re.match(r"(hydra/\w+)=(\w+)$", override):
+            assert choice[2] in hydra_choices(choice[1]), override
+    chosen = composable(normalize(overrides))
+    for point in sweep_points(chosen) if MULTIRUN & set(overrides) else [chosen]:
         compose(point)
 
 
@@ -94,9 +94,9 @@ def help_of(tool: str) -> str:
     return done.stdout
 
 
-def check_tool(tool: str, words: list[str]) -> None:
+def check_tool(tool: str, overrides: list[str]) -> None:
     assert (ROOT / tool).is_file(), tool
-    options = [word.partition("=")[0] for word in words if word.startswith("-")]
+    options = [override.partition("=")[0] for override in overrides if override.startswith("-")]
     if "argparse" in (ROOT / tool).read_text():
         missing = [option for option in options if not re.search(rf"(?<![\w-]){option}(?![\w-])", help_of(tool))]
         assert not missing, missing
@@ -104,29 +104,29 @@ def check_tool(tool: str, words: list[str]) -> None:
         assert not options, options
 
 
-def check_make(words: list[str]) -> None:
+def check_make(overrides: list[str]) -> None:
     text = (ROOT / "Makefile").read_text()
-    values = dict(word.split("=", 1) for word in words if "=" in word)
-    for target in (word for word in words if "=" not in word):
+    values = dict(override.split("=", 1) for override in overrides if "=" in override)
+    for target in (override for override in overrides if "=" not in override):
         assert re.search(rf"^{target}:", text, re.MULTILINE), target
     for name in values:
         assert re.search(rf"^{name} \?=", text, re.MULTILINE), name
-    if "run" in words:
+    if "run" in overrides:
         check_ssd(shlex.split(values.get("ARGS", "")))
-    elif "test" in words:
+    elif "test" in overrides:
         check_pytest(shlex.split(values.get("ARGS", "")))
 
 
-def check_pytest(words: list[str]) -> None:
-    for word in words:
-        assert "/" not in word or (ROOT / word.partition("::")[0]).exists(), word
+def check_pytest(overrides: list[str]) -> None:
+    for override in overrides:
+        assert "/" not in override or (ROOT / override.partition("::")[0]).exists(), override
 
 
-def check_pip(words: list[str]) -> None:
+def check_pip(overrides: list[str]) -> None:
     """pip install -e '.[extra,extra]' of this package."""
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
-    for extras in re.findall(r"\[([^\]]+)\]", " ".join(words)):
+    for extras in re.findall(r"\[([^\]]+)\]", " ".join(overrides)):
         assert set(extras.split(",")) <= set(setup["options.extras_require"]), extras
 
 
@@ -134,11 +134,11 @@ def check_pip(words: list[str]) -> None:
 def test_commands_exist(readme: str, command: str) -> None:
     if re.match(r"[A-Z_]+=\$\(", command):  # a variable for the lines below
         return
-    program, *rest = words = words_of(command)
-    if program == "ssd" or words[:3] == ["python", "-m", "ssd.run"]:
+    program, *rest = overrides = overrides_of(command)
+    if program == "ssd" or overrides[:3] == ["python", "-m", "ssd.run"]:
         if "backbone=tiny" not in rest:  # the example, tested below
             check_ssd(rest if program == "ssd" else rest[2:])
-    elif words[:3] == ["python", "-m", "pytest"] or program == "pytest":
+    elif overrides[:3] == ["python", "-m", "pytest"] or program == "pytest":
         check_pytest(rest)
     elif program == "python":
         check_tool(rest[0], rest[1:])
@@ -147,7 +147,7 @@ def test_commands_exist(readme: str, command: str) -> None:
     elif program == "pip":
         check_pip(rest)
     elif program == "docker":
-        assert all((ROOT / word).is_file() for word in rest if word.startswith("tools/")), command
+        assert all((ROOT / override).is_file() for override in rest if override.startswith("tools/")), command
     else:
         assert program in OTHERS, command
 
@@ -174,10 +174,10 @@ def nested(part: object, prefix: str) -> Iterator[str]:
 def test_overrides_in_the_text_have_keys(readme: str) -> None:
     """Inline code such as `detection.flip=true`: the key, or the group, is one of the configuration."""
     for code in inline_code(TEXTS[readme]):
-        for word in code.split():
-            match = OVERRIDE.fullmatch(word)
+        for override in code.split():
+            match = OVERRIDE.fullmatch(override)
             if match and match["key"].islower() and not match["key"].startswith("hydra"):
-                assert match["key"].partition("@")[0] in keys(), f"{readme}: {word}"
+                assert match["key"].partition("@")[0] in keys(), f"{readme}: {override}"
 
 
 @pytest.mark.parametrize("readme", NAMES)
@@ -330,9 +330,9 @@ def test_the_examples_of_a_dataset_a_logger_and_a_hook_train(tmp_path: Path, run
             noise = np.random.default_rng(number).integers(0, 256, (60, 80, 3), dtype=np.uint8)
             cv2.imwrite(str(faces / file), noise)
     modules = ("my_dataset", "my_logger", "my_hook")
-    words = [word for name in modules for word in words_of(block_with(f"{name}.", "sh"))[3:]]
+    overrides = [override for name in modules for override in overrides_of(block_with(f"{name}.", "sh"))[3:]]
     short = ["data_shape=64", "batch_size=2", "epochs=2", "logger=[csv]", "device.threads=1", "loader.workers=0"]
-    done = run_in(tmp_path, *words, *short, "hooks.target.loss=1000")
+    done = run_in(tmp_path, *overrides, *short, "hooks.target.loss=1000")
     assert done.returncode == 0, done.stderr
     (run,) = tmp_path.glob("outputs/train/*/*")
     (line,) = (run / "lines.txt").read_text().splitlines()

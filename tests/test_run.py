@@ -21,11 +21,11 @@ from ssd.detection.open_model import KINDS
 TINY = ["dataset.train=24", "dataset.val=8", "batch_size=8", "epochs=2", "training.log_every=1", "training.samples=2"]
 
 
-def ssd(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """`python -m ssd.run words…` in an empty environment of its own: outputs/ appears in `folder`."""
+def ssd(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
+    """`python -m ssd.run overrides…` in an empty environment of its own: outputs/ appears in `folder`."""
     environment = {**os.environ, "COLUMNS": "200"}
     return subprocess.run(
-        [sys.executable, "-m", "ssd.run", *words],
+        [sys.executable, "-m", "ssd.run", *overrides],
         cwd=folder,
         env=environment,
         capture_output=True,
@@ -117,15 +117,15 @@ def test_eval_of_a_checkpoint_file_on_a_voc_folder(trained: tuple[Path, Path, st
 
 def test_eval_decodes_and_measures_as_the_command_line_says(trained: tuple[Path, Path, str]) -> None:
     folder, run, _ = trained
-    words = ["job=eval", f"model={run}", "logger=[]", "compat=mxnet_ssd", "metric.compat=mxnet_ssd"]
-    done = ssd(folder, *words, "metric.coco=true", "detection.max_detections=1", "metric.worst_images=1")
+    overrides = ["job=eval", f"model={run}", "logger=[]", "compat=mxnet_ssd", "metric.compat=mxnet_ssd"]
+    done = ssd(folder, *overrides, "metric.coco=true", "detection.max_detections=1", "metric.worst_images=1")
     assert done.returncode == 0, done.stderr
     place = Path(only_line(done.stderr, "files ").split()[1])
     metrics, trained_metrics = (json.loads((where / "metrics.json").read_text()) for where in (place, run))
     assert set(metrics) >= set(trained_metrics) | {"AP", "AP50", "AP75", "APsmall", "AR100"}
     assert OmegaConf.load(place / "config.yaml").detection.max_detections == 1
     assert "metric.compat=mxnet_ssd" in (place / "report.html").read_text()
-    done = ssd(folder, *words, "detection.flip=true")
+    done = ssd(folder, *overrides, "detection.flip=true")
     assert done.returncode == 2
     assert "detection.flip" in only_line(done.stderr, "error: ")
 
@@ -170,9 +170,9 @@ def test_demo_writes_images_and_boxes(trained: tuple[Path, Path, str], voc: Path
 
 def test_starting_from_another_runs_weights(trained: tuple[Path, Path, str]) -> None:
     folder, run, _ = trained
-    words = ["init.mode=pretrained", f"init.weights={run}", "init.freeze=^stage[12]"]
-    words += ["dataset.classes=[circle,rectangle]", "epochs=1", "logger=[]"]
-    done = ssd(folder, *TINY[:3], *words)
+    overrides = ["init.mode=pretrained", f"init.weights={run}", "init.freeze=^stage[12]"]
+    overrides += ["dataset.classes=[circle,rectangle]", "epochs=1", "logger=[]"]
+    done = ssd(folder, *TINY[:3], *overrides)
     assert done.returncode == 0, done.stderr
     assert "re-initialized  stage3_2_relu_cls_pred_conv_weight" in done.stderr
     assert "frozen:" in done.stderr
@@ -229,7 +229,7 @@ def damage(kind: str, data: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "words", "part"),
+    ("kind", "overrides", "part"),
     [
         ("missing root", ["dataset.root=nowhere"], "nowhere: no such folder"),
         ("root not given", ["dataset.root=null"], "dataset.root"),
@@ -245,10 +245,10 @@ def damage(kind: str, data: Path) -> None:
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(
-    kind: str, words: list[str], part: str, broken: Path, tmp_path: Path
+    kind: str, overrides: list[str], part: str, broken: Path, tmp_path: Path
 ) -> None:
     damage(kind, broken)
-    done = ssd(tmp_path, "dataset=voc", f"dataset.root={broken}", "batch_size=8", "epochs=1", "logger=[]", *words)
+    done = ssd(tmp_path, "dataset=voc", f"dataset.root={broken}", "batch_size=8", "epochs=1", "logger=[]", *overrides)
     lines = [line for line in done.stderr.splitlines() if "error" in line.lower()]
     assert done.returncode == 2, done.stderr
     assert len(lines) == 1
@@ -263,7 +263,7 @@ LONG = "n" * 300
 
 
 @pytest.mark.parametrize(
-    ("words", "part"),
+    ("overrides", "part"),
     [
         ([f"hydra.run.dir={LONG}"], f"{LONG}: File name too long"),
         (["-m", f"hydra.sweep.subdir={LONG}", "seed=1,2"], f"{LONG}: File name too long"),
@@ -278,8 +278,8 @@ LONG = "n" * 300
         (["dataset=csv", "dataset.root='a\nb\x1b[2J'"], r"dataset.root a b\x1b[2J: no such folder"),
     ],
 )
-def test_paths_that_no_file_can_have_are_one_line(words: list[str], part: str, tmp_path: Path) -> None:
-    done = ssd(tmp_path, "batch_size=8", "epochs=1", "logger=[]", *words)
+def test_paths_that_no_file_can_have_are_one_line(overrides: list[str], part: str, tmp_path: Path) -> None:
+    done = ssd(tmp_path, "batch_size=8", "epochs=1", "logger=[]", *overrides)
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
     assert "Logging error" not in done.stderr
@@ -306,9 +306,9 @@ def test_models_that_do_not_fit_are_one_line(trained: tuple[Path, Path, str], vo
         (["job=demo", f"model={run}"], "source="),
         (["init.mode=pretrained", f"init.weights={file}", *TINY], "is not what was written"),
     ]
-    for words, part in cases:
-        done = ssd(folder, *words, "logger=[]")
-        assert done.returncode == 2, (words, done.stderr)
+    for overrides, part in cases:
+        done = ssd(folder, *overrides, "logger=[]")
+        assert done.returncode == 2, (overrides, done.stderr)
         lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
         assert len(lines) == 1, done.stderr
         assert part in lines[0]
@@ -338,9 +338,9 @@ def only_line(text: str, start: str) -> str:
     return lines[0]
 
 
-@pytest.mark.parametrize("words", [["--help"], ["--cfg", "job", "backbone=resnet50", "data_shape=512"]])
-def test_information_is_printed_without_running(words: list[str], tmp_path: Path) -> None:
-    done = ssd(tmp_path, *words)
+@pytest.mark.parametrize("overrides", [["--help"], ["--cfg", "job", "backbone=resnet50", "data_shape=512"]])
+def test_information_is_printed_without_running(overrides: list[str], tmp_path: Path) -> None:
+    done = ssd(tmp_path, *overrides)
     assert done.returncode == 0, done.stderr
     for part in ("resnet50", "data_shape"):
         assert part in done.stdout

@@ -49,14 +49,14 @@ class File:
 
     def head(self) -> str:
         """What the comment at the top says."""
-        words = []
+        overrides = []
         for line in self.lines:
             if PACKAGE.fullmatch(line):
                 continue
             if not line.startswith("#"):
                 break
-            words.append(line.lstrip("# "))
-        return " ".join(words)
+            overrides.append(line.lstrip("# "))
+        return " ".join(overrides)
 
     def entries(self) -> Iterator[Key]:
         package = next((match[1] for line in self.lines if (match := PACKAGE.fullmatch(line))), self.prefix)

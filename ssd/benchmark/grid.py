@@ -20,11 +20,11 @@ WORKER = [sys.executable, "-m", "ssd.benchmark.worker"]
 
 @dataclass(frozen=True)
 class Network:
-    """words: of the command line that choose backbone and data shape; none for those of the run's own configuration."""
+    """overrides: CLI overrides that choose backbone and data shape; none for those of the run's own configuration."""
 
     backbone: str
     data_shape: str
-    words: tuple[str, ...] = ()
+    overrides: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def measure_grid(plan: Plan) -> list[Measured]:
                 place = Path(folder) / str(len(paths))
                 place.mkdir()
                 log.info("building %s %s as %s", network.backbone, network.data_shape, format_)
-                task = {"do": "make", "words": network.words, "format": format_, "folder": str(place)}
+                task = {"do": "make", "overrides": network.overrides, "format": format_, "folder": str(place)}
                 paths[network, format_] = run_task({**task, "cfg": plan.cfg}, None, plan.timeout)
         for round_ in range(plan.rounds):
             log.info("round %d of %d", round_ + 1, plan.rounds)
@@ -103,7 +103,7 @@ def _measure(plan: Plan, row: Sequence[Measured], made: dict[str, Any]) -> None:
     left = [item.cell.batch for item in row if not item.error]
     if not left:
         return
-    task = {"do": "measure", "words": cell.network.words, "path": made["path"], "batches": left}
+    task = {"do": "measure", "overrides": cell.network.overrides, "path": made["path"], "batches": left}
     task |= {"cfg": plan.cfg, "stage": plan.stage, "seconds": plan.seconds}
     answer = run_task(task, cell.threads, plan.timeout)
     if "error" in answer:

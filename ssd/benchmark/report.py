@@ -46,7 +46,7 @@ def to_csv(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def to_table(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Lines of text; what failed is told below."""
+    """Lines of text; what failed is listed below."""
     shown = [name for name in COLUMNS if name != "error"]
     lines = text_table(shown, [[_cell(row[name]) or "-" for name in shown] for row in rows], LEFT)
     for row in rows:

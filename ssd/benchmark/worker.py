@@ -31,12 +31,12 @@ LEAST = 3  # batches measured, however slow
 
 
 def configured(task: dict[str, Any]) -> "Subject":
-    """The run's configuration, with another network if the task has words that choose one."""
+    """The run's configuration, with another network if the task has overrides that choose one."""
     from ssd.benchmark.networks import Subject
 
     cfg = task["cfg"]
-    if task["words"]:
-        chosen: Any = OmegaConf.to_container(compose(task["words"]), resolve=True)
+    if task["overrides"]:
+        chosen: Any = OmegaConf.to_container(compose(task["overrides"]), resolve=True)
         cfg = {**cfg, **{group: chosen[group] for group in ("backbone", "data_shape", "head")}}
     whole = OmegaConf.create(literal(cfg))
     # Other jobs' key of the name job.classes is text, names.

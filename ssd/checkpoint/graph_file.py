@@ -190,8 +190,8 @@ def _outputs(node: dict[str, Any]) -> int:
     if not KNOWN.fullmatch(operator):
         return MAX_NODES
     if operator in COUNTED:
-        told = attributes.get("num_outputs", "1")
-        return int(told) if told.isdecimal() else 1
+        count = attributes.get("num_outputs", "1")
+        return int(count) if count.isdecimal() else 1
     if operator == "topk":
         return 2 if attributes.get("ret_typ") == "both" else 1
     return next((count for names, count in SEVERAL.items() if names.fullmatch(operator)), 1)

@@ -4,7 +4,7 @@
     last      the latest
     kept      all of them, oldest first; those with `states` can be resumed
     finished  whether the run has come to its end
-    words     what its command line said
+    overrides     what its command line said
 
 One checkpoint: epoch (whole ones done), step (of the whole run), params and states (files), sha256 of each, best (the
 params that were the best then), the metric that decides, and values: all numbers of the epoch's validation.

@@ -265,10 +265,10 @@ def check_params(symbol: Any, model: Model, source: str) -> None:
         for name, shape in wanted.items()
         if name in have and tuple(have[name].shape) != tuple(shape)
     ]
-    told = [f"missing: {_some(missing, ', ')}"] if missing else []
-    told += [_some(differing, "; ")] if differing else []
-    if told:
-        raise UserError(f"model {source}: parameters that do not fit its graph: {'; '.join(told)}")
+    reasons = [f"missing: {_some(missing, ', ')}"] if missing else []
+    reasons += [_some(differing, "; ")] if differing else []
+    if reasons:
+        raise UserError(f"model {source}: parameters that do not fit its graph: {'; '.join(reasons)}")
 
 
 def _some(items: Sequence[str], separator: str) -> str:

@@ -1,7 +1,7 @@
 """MXNet's files of arrays (.params, .states), their headers checked before MXNet's own parser sees them.
 
 That parser takes what a header says as it is: a number of dimensions below zero ends the process, and a count of arrays
-asks for memory of any size. Forms after MXNet's ndarray.cc: a list is its magic number, a word, the number of arrays
+asks for memory of any size. Forms after MXNet's ndarray.cc: a list is its magic number, a zero, the number of arrays
 (64 bits each), the arrays, the number of names, and each name behind its length. An array is a magic number (32 bits),
 its storage (32, not before version 2), the number of its dimensions (32), these (64 each; 32 in files from before there
 was a magic number, which begin with the number of dimensions), its device (two of 32), its type (32), and its values.
@@ -90,7 +90,7 @@ def read_header(file: BinaryIO) -> list[Entry]:
     if source.number(UINT64) != LIST:
         raise _DamagedError("it does not begin as one does")
     if source.number(UINT64) != 0:
-        raise _DamagedError("its second word is not 0")
+        raise _DamagedError("its second integer is not 0")
     count = source.number(UINT64)
     if count > MAX_ARRAYS:
         raise _DamagedError(f"it claims {count} arrays, more than {MAX_ARRAYS} are not read")

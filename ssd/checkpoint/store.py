@@ -79,7 +79,7 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path, metric: str, keep: RetentionPolicy) -> None:
-        """An index that is there belongs to the run that is gone on with."""
+        """An index that is there belongs to the run that is resumed."""
         self.folder = folder
         self.metric = metric
         self._keep = keep
@@ -114,22 +114,22 @@ class Checkpoints:
     def _best(self) -> Entry:
         return self._index.get("best", self._index["last"])
 
-    def begin(self, words: Sequence[str]) -> LoadedCheckpoint | None:
+    def begin(self, overrides: Sequence[str]) -> LoadedCheckpoint | None:
         """A new run of this command line: what an earlier one left here is forgotten."""
         if self._index["kept"]:
             log.warning("%s: the checkpoints of an earlier run are replaced", self.folder)
         (self.folder / NAME).unlink(missing_ok=True)
-        self._index = {"kept": [], "finished": False, "words": list(words)}
+        self._index = {"kept": [], "finished": False, "words": list(overrides)}
         self._prune()
         return None
 
-    def resume(self, words: Sequence[str]) -> LoadedCheckpoint | None:
+    def resume(self, overrides: Sequence[str]) -> LoadedCheckpoint | None:
         """The latest checkpoint that is not damaged; the run goes on from there, so later ones are forgotten.
 
         None when none was saved yet. Errors: UserError when all are damaged.
         """
         kept = self._index["kept"]
-        self._index |= {"words": list(words), "finished": False}
+        self._index |= {"words": list(overrides), "finished": False}
         candidates = [place for place, entry in enumerate(kept) if entry["states"] is not None]
         for place in reversed(candidates):
             try:
@@ -138,12 +138,12 @@ class Checkpoints:
                 log.warning("damaged checkpoint: %s", error)
                 continue
             if place != candidates[-1]:
-                log.warning("going on from the one before, step %d", saved.step)
+                log.warning("resuming from the one before, step %d", saved.step)
             self._rewind(place)
             return saved
         if candidates:
             raise UserError(f"{self.folder}: none of its {len(candidates)} checkpoints can be read; start a new run")
-        return self.begin(words)
+        return self.begin(overrides)
 
     def save(
         self, position: TrainPosition, params: tuple[Params, Params], states: Params, metrics: dict[str, float] | None

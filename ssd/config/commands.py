@@ -15,23 +15,23 @@ STARTS_OTHERS = ("mlflow", "models")  # what starts another program of its envir
 COMMAND_LINE = ("command-line", "hydra.searchpath in command-line")  # where Hydra has a folder of configuration from
 
 
-def shell_command(program: str, *words: str | Path, environment: Sequence[str] = ()) -> str:
+def shell_command(program: str, *arguments: str | Path, environment: Sequence[str] = ()) -> str:
     """A line that a shell takes as it is. environment: NAME=value in front of it."""
     names = [f"{name}={shlex.quote(value)}" for name, _, value in (one.partition("=") for one in environment)]
     found = _program(program)
-    if (program, *words[:1]) == STARTS_OTHERS and found != program:
+    if (program, *arguments[:1]) == STARTS_OTHERS and found != program:
         names.insert(0, f'PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"')
-    return " ".join([*names, shlex.join([found, *map(str, words)])])
+    return " ".join([*names, shlex.join([found, *map(str, arguments)])])
 
 
-def module_command(module: str, *words: str | Path) -> str:
-    """python -m module words…"""
-    return shell_command("python", "-m", module, *words)
+def module_command(module: str, *arguments: str | Path) -> str:
+    """python -m module arguments…"""
+    return shell_command("python", "-m", module, *arguments)
 
 
-def run_command(*words: str, config_dirs: Sequence[str | Path] = ()) -> str:
-    """python -m ssd.run words…, with the configuration folders of this run, behind those of `config_dirs`."""
-    return module_command("ssd.run", *_flags([*map(str, config_dirs), *own_config_dirs()]), *words)
+def run_command(*arguments: str, config_dirs: Sequence[str | Path] = ()) -> str:
+    """python -m ssd.run arguments…, with the configuration folders of this run, behind those of `config_dirs`."""
+    return module_command("ssd.run", *_flags([*map(str, config_dirs), *own_config_dirs()]), *arguments)
 
 
 def task_overrides() -> list[str]:

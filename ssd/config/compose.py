@@ -1,7 +1,7 @@
 """The configuration composed outside of the command line, its resolvers, and what is wrong with its values.
 
     from ssd.config import compose
-    cfg = compose(["backbone=resnet50", "data_shape=512"])      # what the runner gets for the same words
+    cfg = compose(["backbone=resnet50", "data_shape=512"])      # what the runner gets for the same overrides
 
 Names and types of the keys are in ssd/config/schema.py, values and their comments in conf/.
 """
@@ -42,23 +42,23 @@ def _no_other_hydra() -> Iterator[None]:
 
 
 def compose(overrides: Sequence[str] = ()) -> DictConfig:
-    """The validated configuration for these command-line words.
+    """The validated configuration for these command-line overrides.
 
     Errors: UserError in one line for a misspelled key, an unknown choice, or a value of the wrong type.
     """
-    words = normalize(current_overrides(overrides))
+    overrides = normalize(current_overrides(overrides))
     try:
         with _no_other_hydra(), initialize_config_dir(str(CONF), version_base="1.3"):
-            cfg = hydra_compose("config", overrides=normal)
+            cfg = hydra_compose("config", overrides=overrides)
         validate(cfg)
     except UserError:
         raise
     except Exception as error:
-        raise UserError(explain(error, normal)) from error
+        raise UserError(explain(error, overrides)) from error
     return cfg
 
 
-def explain(error: Exception, words: Sequence[str]) -> str:
+def explain(error: Exception, overrides: Sequence[str]) -> str:
     """Hydra's and OmegaConf's exceptions as one line: what, where, what would be right."""
     text = str(error)
     if isinstance(error, UserError):
@@ -84,7 +84,7 @@ def explain(error: Exception, words: Sequence[str]) -> str:
     if match := re.search(r"full_key: (\S+)", text):
         return f"{match[1]}: {lines[0]}"
     if lines and type(error).__name__ == "OverrideParseException":
-        return f"cannot read {' '.join(words)!r} ({lines[0]}); words have the form key=value"
+        return f"cannot read {' '.join(overrides)!r} ({lines[0]}); overrides have the form key=value"
     return " ".join(lines)
 
 
@@ -107,6 +107,6 @@ def known_keys() -> list[str]:
     return sorted({".".join(names[:end]) for names in parts for end in range(1, len(names) + 1)} | set(groups()))
 
 
-def _near(word: str, candidates: Sequence[str]) -> str:
-    hint = did_you_mean(word, candidates)
+def _near(override: str, candidates: Sequence[str]) -> str:
+    hint = did_you_mean(override, candidates)
     return f" ({hint})" if hint else ""

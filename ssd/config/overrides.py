@@ -1,4 +1,4 @@
-"""Command-line words: what Hydra needs changed before it reads them, and its complaints in one line."""
+"""Command-line overrides: what Hydra needs changed before it reads them, and its complaints in one line."""
 
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -29,7 +29,7 @@ from ssd.config.text import as_text, in_quotes, is_text, quoted
 from ssd.utils.errors import UserError
 from ssd.utils.flatten import leaves
 
-COMMAND = "SSD_COMMAND"  # environment variable: the words as JSON, for the processes that run a sweep's jobs
+COMMAND = "SSD_COMMAND"  # environment variable: the overrides as JSON, for the processes that run a sweep's jobs
 OVERRIDE = re.compile(r"(?P<sign>\+{0,2})(?P<key>[A-Za-z_][\w.@/-]*)=(?P<value>.*)", re.DOTALL)
 REMOVAL = re.compile(r"~\w+(\.\w+)+")
 ANY = re.compile(r"(?P<sign>~|\+{0,2})(?P<key>[A-Za-z_][\w./-]*)(?P<package>@[\w.:-]*)?(?P<value>=.*)?", re.DOTALL)
@@ -54,7 +54,7 @@ def hydra_choices(group: str) -> list[str]:
     return sorted(["basic", *(file.stem for file in (CONF / group).glob("*.yaml"))])
 
 
-def normalize(words: Sequence[str]) -> list[str]:
+def normalize(overrides: Sequence[str]) -> list[str]:
     """Overrides as Hydra has to read them: choices of groups and values of keys of text in quotes where they look like
     something else (data_shape=512, dataset.root=2024), what is not in Hydra's grammar in quotes (model=a=b.params), and
     free shapes spelled out.
@@ -64,17 +64,17 @@ def normalize(words: Sequence[str]) -> list[str]:
     """
     presets = groups()
     out: list[str] = []
-    for word in words:
-        match = OVERRIDE.fullmatch(word)
+    for item in overrides:
+        match = OVERRIDE.fullmatch(item)
         group = match["key"].partition("@")[0] if match else ""
-        if not match or word.startswith("-"):
-            out.append(word)
+        if not match or item.startswith("-"):
+            out.append(item)
         elif match["key"] == "data_shape":
             out += _data_shape(match["value"].strip(), presets["data_shape"])
         elif group in presets or is_text(match["key"], in_list=True):
-            out.append(_quoted_if_needed(word, match, partial(as_text, match["key"])))
+            out.append(_quoted_if_needed(item, match, partial(as_text, match["key"])))
         else:
-            out.append(_quoted_if_needed(word, match, str))
+            out.append(_quoted_if_needed(item, match, str))
     return out
 
 
@@ -152,8 +152,8 @@ def in_grammar(value: Any) -> str:
 def composable(arguments: Sequence[str]) -> list[str]:
     """Of a command line what compose() takes: without flags and Hydra's own keys, but with the user's configuration
     folders, of --config-dir and of hydra.searchpath."""
-    folders, words = _apart(arguments)
-    return [search_path(folders), *words] if folders else words
+    folders, overrides = _apart(arguments)
+    return [search_path(folders), *overrides] if folders else overrides
 
 
 def config_folders(arguments: Sequence[str]) -> list[str]:
@@ -162,9 +162,9 @@ def config_folders(arguments: Sequence[str]) -> list[str]:
 
 
 def _apart(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The folders, and the words that are neither flags nor Hydra's own."""
+    """The folders, and the overrides that are neither flags nor Hydra's own."""
     folders: list[str] = []
-    words: list[str] = []
+    overrides: list[str] = []
     flag = ""  # whose value comes next
     for argument in arguments:
         name, equals, value = argument.partition("=")
@@ -175,20 +175,20 @@ def _apart(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         elif name == SEARCH_PATH:
             folders += _listed(argument)
         elif not argument.lstrip("+~").startswith("hydra"):
-            words.append(argument)
-    return folders, words
+            overrides.append(argument)
+    return folders, overrides
 
 
 def flags_first(arguments: Sequence[str]) -> list[str]:
     """The same command line with flags and their values in front: overrides on both sides of one are an error to
     Hydra's reader of arguments."""
     flags: list[str] = []
-    words: list[str] = []
+    overrides: list[str] = []
     takes = False  # a value
     for argument in arguments:
-        (flags if takes or argument.startswith("-") else words).append(argument)
+        (flags if takes or argument.startswith("-") else overrides).append(argument)
         takes = not takes and argument in WITH_VALUE
-    return [*flags, *words]
+    return [*flags, *overrides]
 
 
 def search_path(folders: Sequence[str]) -> str:
@@ -196,62 +196,62 @@ def search_path(folders: Sequence[str]) -> str:
     return f"{SEARCH_PATH}=[{','.join(listed)}]"
 
 
-def _listed(word: str) -> list[str]:
+def _listed(item: str) -> list[str]:
     """What a list on the command line holds."""
-    (settled,) = normalize([word])
+    (settled,) = normalize([item])
     value: Any = OmegaConf.create({"list": OverridesParser.create().parse_override(settled).value()})["list"]
     return [str(item) for item in (value if isinstance(value, ListConfig) else [value]) if item]
 
 
 def override(key: str, text: str) -> str:
     """key=text as a person writes it, with quotes where the text would be read as something else."""
-    word = f"{key}={text}"
-    (settled,) = normalize([word])
+    item = f"{key}={text}"
+    (settled,) = normalize([item])
     parsed = OverridesParser.create().parse_override(settled)
     literal = not parsed.is_sweep_override() and parsed.value() == text and "${" not in text
-    return word if literal else f"{key}={quoted(text)}"
+    return item if literal else f"{key}={quoted(text)}"
 
 
-def still_effective(earlier: Sequence[str], words: Sequence[str], fresh: Collection[str]) -> list[str]:
+def still_effective(earlier: Sequence[str], overrides: Sequence[str], fresh: Collection[str]) -> list[str]:
     """Of a saved command line what new overrides leave: not what they say otherwise, nor keys of one of the groups
     `fresh` that they choose anew, which its choice may not have. What they remove stays, as it must be there for that.
     """
-    new = {key_of(word) for word in words}
-    removed = {key for word in words if (key := removed_key(word))}
+    new = {key_of(item) for item in overrides}
+    removed = {key for item in overrides if (key := removed_key(item))}
     chosen = tuple(f"{key}." for key in new.intersection(fresh))
     return [
-        word
-        for word in earlier
-        if (key_of(word) not in new or (key_of(word) in removed and not word.startswith("~")))
-        and not key_of(word).startswith(chosen)
+        item
+        for item in earlier
+        if (key_of(item) not in new or (key_of(item) in removed and not item.startswith("~")))
+        and not key_of(item).startswith(chosen)
     ]
 
 
-def removed_key(word: str) -> str | None:
+def removed_key(item: str) -> str | None:
     """The key below a group that an override removes, with all below it: logger.mine of ~logger.mine; else None."""
-    return word[1:] if REMOVAL.fullmatch(word) else None
+    return item[1:] if REMOVAL.fullmatch(item) else None
 
 
-def key_of(word: str) -> str:
-    return word.lstrip("+~").partition("=")[0]
+def key_of(item: str) -> str:
+    return item.lstrip("+~").partition("=")[0]
 
 
-def value_of(words: Sequence[str], key: str) -> str | None:
+def value_of(overrides: Sequence[str], key: str) -> str | None:
     """The text that these overrides give a key, the last one of several; None for null, for a sweep, and where none
     does."""
-    word = next((word for word in reversed(words) if word.startswith(f"{key}=")), None)
-    if word is None:
+    item = next((item for item in reversed(overrides) if item.startswith(f"{key}=")), None)
+    if item is None:
         return None
-    (settled,) = normalize([word])
+    (settled,) = normalize([item])
     parsed = OverridesParser.create().parse_override(settled)
     value = None if parsed.is_sweep_override() else parsed.value()
     return None if value is None else str(OmegaConf.create({key: value})[key])
 
 
-def _quoted_if_needed(word: str, match: re.Match[str], settle: Callable[[str], str]) -> str:
+def _quoted_if_needed(item: str, match: re.Match[str], settle: Callable[[str], str]) -> str:
     """A value that is not in Hydra's grammar (a path with "=", a regex with "^") is meant literally: quoted, it is."""
     try:
-        settled = settle(word)
+        settled = settle(item)
         OverridesParser.create().parse_override(settled)
     except HydraException:
         return settle(f"{match['sign']}{match['key']}={quoted(match['value'])}")
@@ -281,18 +281,18 @@ def _data_shape(value: str, presets: Sequence[str]) -> list[str]:
     return [f"data_shape={value}"]
 
 
-def sweep_points(words: Sequence[str]) -> Iterator[list[str]]:
-    """Plain word lists in which every value of every sweep `a=1,2` occurs once (not their product).
+def sweep_points(overrides: Sequence[str]) -> Iterator[list[str]]:
+    """Plain override lists in which every value of every sweep `a=1,2` occurs once (not their product).
 
-    Sweeps that are no plain lists, such as range() or interval(), are left to the sweeper: their words are dropped.
+    Sweeps that are no plain lists, such as range() or interval(), are left to the sweeper: their overrides are dropped.
     """
     fixed: list[str] = []
     sweeps: list[list[str]] = []
     parser = OverridesParser.create()
-    for word in words:
-        override = parser.parse_override(word)
+    for item in overrides:
+        override = parser.parse_override(item)
         if not override.is_sweep_override():
-            fixed.append(word)
+            fixed.append(item)
         elif override.is_choice_sweep():
             key = override.get_key_element()
             sweeps.append([f"{key}={value}" for value in override.sweep_string_iterator()])
@@ -303,10 +303,10 @@ def sweep_points(words: Sequence[str]) -> Iterator[list[str]]:
             yield fixed + first[:index] + [value] + first[index + 1 :]
 
 
-def swept_over(words: Sequence[str]) -> dict[str, str]:
+def swept_over(overrides: Sequence[str]) -> dict[str, str]:
     """The keys that stand for several values, and what was said of each: {"batch_size": "8,16"}."""
     parser = OverridesParser.create()
-    parsed = [parser.parse_override(word) for word in words if "=" in word and not word.startswith("-")]
+    parsed = [parser.parse_override(item) for item in overrides if "=" in item and not item.startswith("-")]
     return {str(one.key_or_group): str(one.input_line).partition("=")[2] for one in parsed if one.is_sweep_override()}
 
 
@@ -315,18 +315,18 @@ def take_overrides(overrides: Sequence[str]) -> list[str]:
     return [_take_override(one) if any(sign in one for sign in SIGNS) else one for one in overrides]
 
 
-def _take_override(word: str) -> str:
-    key, equals, value = word.partition("=")
-    if not equals or word.startswith("-"):
-        return word
-    plain = _plain(word)
+def _take_override(item: str) -> str:
+    key, equals, value = item.partition("=")
+    if not equals or item.startswith("-"):
+        return item
+    plain = _plain(item)
     if plain is None or plain.startswith(("[", "{")):  # a sweep, a list, or what is no override
         pattern = IN_LIST if value.startswith(("[", "{")) else IN_TEXT
         return f"{key}={re.sub(f'{QUOTED}|{pattern.pattern}', partial(_taken, key), value)}"
     if key.endswith("tracking_uri") and "@" in plain and "://" not in plain:
         raise UserError(f"{key}: expected the address of a store, sqlite:///path/mlflow.db or http://server:5000")
     address = take(plain)
-    return word if address == plain else override(key, address)
+    return item if address == plain else override(key, address)
 
 
 def _taken(key: str, found: re.Match[str]) -> str:

@@ -1,6 +1,6 @@
 """Names and types of the configuration's keys; their values and comments live in conf/.
 
-With them a misspelled key, or a word where a number belongs, is an error when the configuration is composed, not an
+With them a misspelled key, or a text where a number belongs, is an error when the configuration is composed, not an
 hour later.
 """
 

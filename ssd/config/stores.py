@@ -40,16 +40,16 @@ def is_named(address: str) -> bool:
 
 def is_typed(address: str) -> bool:
     """Whether the user names this store, on the command line, in a file of theirs or in the environment."""
-    words = typed_overrides()
-    if words is None:
+    overrides = typed_overrides()
+    if overrides is None:
         return True
-    return "://" in address and _same(address) in {_same(one) for one in _typed(words)}
+    return "://" in address and _same(address) in {_same(one) for one in _typed(overrides)}
 
 
-def _typed(words: list[str]) -> Iterator[str]:
-    yield from (bare(match[0]) for word in words for match in IN_TEXT.finditer(word))
+def _typed(overrides: list[str]) -> Iterator[str]:
+    yield from (bare(match[0]) for override in overrides for match in IN_TEXT.finditer(override))
     yield bare(os.environ.get(TRACKING, ""))
-    for folder in config_folders(words):
+    for folder in config_folders(overrides):
         yield from _addresses(Path(folder))
 
 
@@ -100,10 +100,10 @@ def places(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def check_places(config: Mapping[str, Any], source: Path) -> None:
     """Errors: UserError for a place to write in a plain configuration, of the run or model `source`, that lies out of
     the working directory and that the user does not repeat."""
-    words = typed_overrides()
-    if words is None:
+    overrides = typed_overrides()
+    if overrides is None:
         return
-    typed = {_value_of(word) for word in words if _may_be_place(word)}
+    typed = {_value_of(override) for override in overrides if _may_be_place(override)}
     for key, value in sorted(places(config), key=lambda place: place[0] != RECORDS):
         if not is_below_here(Path(value)) and value not in typed and key not in typed_keys():
             raise UserError(
@@ -118,8 +118,8 @@ def _at(config: Any, key: str) -> Any:
     return config
 
 
-def _may_be_place(word: str) -> bool:
-    key = key_of(word)
+def _may_be_place(override: str) -> bool:
+    key = key_of(override)
     return key == RECORDS or any(pattern.fullmatch(key) for pattern in (CACHE, ROOT))
 
 
@@ -163,18 +163,18 @@ def _is_inside(path: Path, folder: Path) -> bool:
 def typed_stores() -> list[str]:
     """Those of the user's overrides that name a store or a place to write out of the working directory, to be named
     again with every command for the same run."""
-    return [word for word in typed_overrides() or [] if _is_typed_store(word.lstrip("+"))]
+    return [override for override in typed_overrides() or [] if _is_typed_store(override.lstrip("+"))]
 
 
-def _is_typed_store(word: str) -> bool:
-    outside = _leads_out(_value_of(word))
-    if word.startswith(f"{LOGGER}."):
-        return "://" in word or outside
-    return _may_be_place(word) and outside
+def _is_typed_store(override: str) -> bool:
+    outside = _leads_out(_value_of(override))
+    if override.startswith(f"{LOGGER}."):
+        return "://" in override or outside
+    return _may_be_place(override) and outside
 
 
-def _value_of(word: str) -> str:
-    return word.partition("=")[2].strip("'\"")
+def _value_of(override: str) -> str:
+    return override.partition("=")[2].strip("'\"")
 
 
 def _leads_out(path: str) -> bool:

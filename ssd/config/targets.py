@@ -1,7 +1,7 @@
 """What a configuration may have called or started: names that are the program's own, or that its user has given.
 
 `_target_` names code, and a configuration may come out of a file that anybody made: that of a run, of a model. On the
-command line a target must therefore be one of conf/, or be named by the words that were typed or by a file of their
+command line a target must therefore be one of conf/, or be named by the overrides that were typed or by a file of their
 --config-dir; `confined` keeps these, for the processes that this one starts, too. A Python program that makes
 datasets and writers out of its own configuration is not confined.
 """
@@ -25,7 +25,7 @@ from ssd.config.paths import CONF
 from ssd.utils.errors import UserError
 from ssd.utils.flatten import map_texts
 
-SAID = "SSD_SAID"  # environment variable: what the user typed, as JSON, before words of files were added
+SAID = "SSD_SAID"  # environment variable: what the user typed, as JSON, before overrides of files were added
 TARGET = "_target_"
 NAMED = re.compile(r"""_target_["']?[ \t]*[:=][ \t]*["']?([\w.]+(?:[ \t]*,[ \t]*[\w.]+)*)""")
 COMMENT = re.compile(r"(?:^|(?<=\s))#.*", re.MULTILINE)
@@ -35,10 +35,10 @@ SPECIAL = re.compile(r"_\w+_")  # keys that Hydra does not hand over but obeys
 
 
 @contextmanager
-def confined(words: Sequence[str]) -> Iterator[None]:
-    """Inside, targets are those of the program and those that these words of the command line name."""
+def confined(overrides: Sequence[str]) -> Iterator[None]:
+    """Inside, targets are those of the program and those that these overrides of the command line name."""
     before = os.environ.get(SAID)
-    os.environ[SAID] = json.dumps(list(words))
+    os.environ[SAID] = json.dumps(list(overrides))
     try:
         yield
     finally:
@@ -90,19 +90,19 @@ def literal(node: Any) -> Any:
 
 
 def typed_overrides() -> list[str] | None:
-    """The words that the user typed; None in a program that is not confined."""
-    words = os.environ.get(SAID)
-    return None if words is None else json.loads(words)
+    """The overrides that the user typed; None in a program that is not confined."""
+    overrides = os.environ.get(SAID)
+    return None if overrides is None else json.loads(overrides)
 
 
 def typed_keys() -> set[str]:
-    """The keys that these words give values."""
-    return {key_of(word) for word in typed_overrides() or []}
+    """The keys that these overrides give values."""
+    return {key_of(override) for override in typed_overrides() or []}
 
 
 def typed_targets() -> list[str]:
-    """Those of the words that name a target: to be said again with every command for the same run."""
-    return [word for word in typed_overrides() or [] if _names(word)]
+    """Those of the overrides that name a target: to be said again with every command for the same run."""
+    return [override for override in typed_overrides() or [] if _names(override)]
 
 
 def check_targets(node: Any, group: str, where: str) -> None:
@@ -143,15 +143,15 @@ def own(group: str) -> frozenset[str]:
 
 
 def users() -> frozenset[str]:
-    """The targets that the user's words, and YAML files of the folders that they name, contain."""
+    """The targets that the user's overrides, and YAML files of the folders that they name, contain."""
     return _users(os.environ.get(SAID, "[]"))
 
 
 @lru_cache
 def _users(said: str) -> frozenset[str]:
-    words = json.loads(said)
-    found = {name for word in words for name in _names(word)}
-    return frozenset(found.union(*(named_in(Path(folder)) for folder in config_folders(words))))
+    overrides = json.loads(said)
+    found = {name for override in overrides for name in _names(override)}
+    return frozenset(found.union(*(named_in(Path(folder)) for folder in config_folders(overrides))))
 
 
 def named_in(folder: Path) -> Iterator[str]:

@@ -110,30 +110,30 @@ def in_quotes(text: str) -> str:
     return "'" + re.sub(r"(\\+)$", r"\1\1", text) + "'"
 
 
-def as_text(key: str, word: str) -> str:
+def as_text(key: str, override: str) -> str:
     """An override of a key of text with quotes around values that Hydra's grammar reads as something else.
 
     null alone stays null; in a list it is a name like any other. Errors: HydraException for what is no override.
     """
-    for start, stop in reversed(_Reader(word, key in IN_LISTS).found):
-        word = word[:start] + quoted(word[start:stop]) + word[stop:]
+    for start, stop in reversed(_Reader(override, key in IN_LISTS).found):
+        override = override[:start] + quoted(override[start:stop]) + override[stop:]
     if not is_list(key):
-        return word
-    for start, stop in reversed(_Reader(word, False).single):
-        word = f"{word[:start]}[{word[start:stop]}]{word[stop:]}"
-    return word
+        return override
+    for start, stop in reversed(_Reader(override, False).single):
+        override = f"{override[:start]}[{override[start:stop]}]{override[stop:]}"
+    return override
 
 
 class _Reader(HydraOverrideVisitor):
     """found: places of values that are no text, of all or only of those in lists. single: of those that are neither
     null nor part of a list."""
 
-    def __init__(self, word: str, lists_only: bool) -> None:
+    def __init__(self, override: str, lists_only: bool) -> None:
         super().__init__(Functions())
         self.lists_only = lists_only
         self.found: list[tuple[int, int]] = []
         self.single: list[tuple[int, int]] = []
-        lexer = OverrideLexer(InputStream(word))
+        lexer = OverrideLexer(InputStream(override))
         parser = OverrideParser(CommonTokenStream(lexer))
         for part in (lexer, parser):
             part.removeErrorListeners()

@@ -1,5 +1,5 @@
-"""What a deployed model says of itself, in words that other programs can read: model.yaml of a bundle, and the metadata
-of an ONNX file."""
+"""Metadata of a deployed model, in a form that other programs can read: model.yaml of a bundle, and the metadata of an
+ONNX file."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -142,7 +142,7 @@ def predict_samples(
 ) -> list[np.ndarray]:
     """Detections of every sample, in order: float32 [N, 6] as Detector.predict gives them, in pixels.
 
-    done: told the number of finished samples. Errors: UserError for an image that cannot be read.
+    done: called with the number of finished samples. Errors: UserError for an image that cannot be read.
     """
     detections: list[np.ndarray] = []
     for images in decoded(samples, detector.batch_size):

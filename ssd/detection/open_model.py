@@ -1,4 +1,4 @@
-"""Anything that `model=` takes, told apart by what it is."""
+"""Anything that `model=` takes, recognized by what it is."""
 
 from pathlib import Path
 

@@ -184,10 +184,10 @@ def _of_video(path: Path, stem: str, damaged: str) -> Iterator[Frame]:
     if last.number == count - 1 and last.seconds is not None and last.seconds >= end:
         log.info("%s: %d frames, its header promises %d", path, count, clip.frames)
         return
-    told = f"{path}: {count} of the {clip.frames} frames it should have can be read; it is damaged or cut short"
+    message = f"{path}: {count} of the {clip.frames} frames it should have can be read; it is damaged or cut short"
     if damaged == "error":
-        raise UserError(told)
-    log.warning("%s", told)
+        raise UserError(message)
+    log.warning("%s", message)
 
 
 def _of_clip(capture: cv2.VideoCapture, clip: Clip) -> Iterator[Frame]:

@@ -92,7 +92,7 @@ def read_frames(capture: cv2.VideoCapture, clip: Clip) -> Iterator[tuple[int, fl
 
 
 class _Times:
-    """Time stamps of the frames of a capture, each told once that it is read."""
+    """Time stamps of the frames of a capture, each read once."""
 
     def __init__(self, live: bool) -> None:
         self._start = time.monotonic() if live else None

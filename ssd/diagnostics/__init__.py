@@ -1,1 +1,1 @@
-"""The data doctor: what a dataset holds, what is wrong with it, and how well it meets the anchors of the network."""
+"""Dataset check: what a dataset holds, what is wrong with it, and how well it meets the anchors of the network."""

@@ -48,7 +48,7 @@ def remarks(sample: Sample, classes: Sequence[str], target: Input) -> Iterator[R
 
 
 def _pairs(sample: Sample, corners: np.ndarray, classes: Sequence[str]) -> Iterator[Remark]:
-    """Boxes that coincide: of one class a slip, of two a contradiction. Told of the later one."""
+    """Boxes that coincide: of one class a slip, of two a contradiction. Listed for the later one."""
     corners, labels = corners[:MOST_COMPARED], sample.boxes[:MOST_COMPARED, 0].astype(int)
     first, second = np.nonzero(np.triu(iou_matrix(corners, corners) >= SAME, k=1))
     for later in np.unique(second):

@@ -1,4 +1,4 @@
-"""What the doctor found, by kind; only so much of it is kept, all of it is counted."""
+"""What the dataset check found, by kind; only so much of it is kept, all of it is counted."""
 
 import os
 from collections import Counter
@@ -53,7 +53,7 @@ class Finding:
 
 
 class Findings:
-    """Counts every finding, keeps the first `limit` of each kind. The same problem of a file is told once."""
+    """Counts every finding, keeps the first `limit` of each kind. The same problem of a file is listed once."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit

@@ -1,4 +1,4 @@
-"""The self-test of a network: a few images learned by heart. What cannot even do that has a mistake somewhere."""
+"""The self-test of a network: overfitting a few images. What cannot even do that has an error somewhere."""
 
 import logging
 import math

@@ -1,4 +1,4 @@
-"""check.json: everything the doctor has to say, as plain numbers; the page and the tables are made of nothing else."""
+"""check.json: the findings of the dataset check, as plain numbers; the page and the tables are made of nothing else."""
 
 from typing import Any
 
@@ -84,8 +84,8 @@ def summary(found: Examination) -> str:
     for severity in (ERROR, WARNING):
         kinds = [f"{number} {kind}" for kind, of, number in found.findings.kinds() if of == severity]
         number = found.findings.count(severity)
-        word = severity if number == 1 else f"{severity}s"
-        parts.append(f"{number} {word}" + (f" ({', '.join(kinds)})" if kinds else ""))
+        noun = severity if number == 1 else f"{severity}s"
+        parts.append(f"{number} {noun}" + (f" ({', '.join(kinds)})" if kinds else ""))
     return ", ".join(parts)
 
 

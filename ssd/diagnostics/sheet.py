@@ -15,7 +15,7 @@ LEAST_SIDE = 200  # images of a batch are shown at least this high, so that name
 
 
 def draw_batch(pixels: np.ndarray, label: np.ndarray, classes: Sequence[str]) -> np.ndarray:
-    """A training batch with its boxes, HxWx3 uint8 RGB: what the network sees and what it is told is there.
+    """A training batch with its boxes, HxWx3 uint8 RGB: the network input and its ground truth.
 
     pixels: uint8 [B, H, W, 3], RGB. label: [B, M, 5 or 6] rows (class, xmin, ymin, xmax, ymax[, difficult]) as shares
     0..1 of the input, padded with rows of class -1.

@@ -64,7 +64,7 @@ def similar(splits: Mapping[str, Seen]) -> Iterator[Finding]:
             close = (equal_bits.max(axis=1) >= 64 - HASH_BITS) & (distance <= GRAY_LEVELS)
             for row in np.flatnonzero(close):
                 place = mine[start + row]
-                if seen.images[place].digest not in digests:  # exact copies are told as such
+                if seen.images[place].digest not in digests:  # exact copies are listed as such
                     what = f"looks like {train.files[known[twin[row]]]} of train"
                     yield Finding("similar", WARNING, split, seen.files[place], None, what)
 

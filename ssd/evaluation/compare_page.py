@@ -89,7 +89,7 @@ def _keys(runs: Sequence[Run]) -> str:
     equal = ", ".join(unchanged(runs))
     same = f'<p class="note">The same in all: {text(equal)}.</p>' if equal else ""
     if not different:
-        return f'<p class="note">Nothing: all runs were told the same.</p>{same}'
+        return f'<p class="note">Nothing: all runs have the same configuration.</p>{same}'
     rows = []
     for label, values in folded(different).items():
         whole = [plain(value) for value in different[label]] if label in different else values

@@ -1,4 +1,4 @@
-"""Several runs side by side: what they were told differently, what came of it, and which of it may be ranked."""
+"""Several runs side by side: where their configurations differ, what came of it, and which of it may be ranked."""
 
 import glob
 import hashlib
@@ -139,8 +139,8 @@ def find_runs(wanted: str | Sequence[str] | None) -> Comparison:
         else:
             left_out.append((names[folder], read))
     if len(runs) < 2:
-        told = "".join(f"; {name}: {reason}" for name, reason in left_out)
-        raise UserError(f"job.runs={wanted}: {len(runs)} runs with results found, comparing takes two{told}")
+        skipped = "".join(f"; {name}: {reason}" for name, reason in left_out)
+        raise UserError(f"job.runs={wanted}: {len(runs)} runs with results found, comparing takes two{skipped}")
     ranking = rank(runs)
     order = [number for group in ranking.groups for number in group]
     places = iter(range(len(runs)))

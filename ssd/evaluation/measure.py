@@ -78,7 +78,7 @@ class EvalResult:
 def evaluate(
     detector: Detector, samples: Sequence[Sample], rules: Rules, done: Callable[[int], None] | None = None
 ) -> EvalResult:
-    """Runs the detector over the samples. done: told the number of finished samples.
+    """Runs the detector over the samples. done: called with the number of finished samples.
 
     Errors: UserError for an image that cannot be read.
     """

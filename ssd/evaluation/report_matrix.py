@@ -44,7 +44,7 @@ def _row(counts: np.ndarray, row: int, columns: Sequence[int], label: str) -> st
 
 
 def _pairs(counts: np.ndarray, names: Sequence[str]) -> str:
-    """The most frequent confusions between classes, in words."""
+    """The most frequent confusions between classes, as text."""
     between = counts[:-1, :-1].copy()
     np.fill_diagonal(between, 0)
     order = np.argsort(-between, axis=None, kind="stable")[:MOST_PAIRS]

@@ -89,7 +89,7 @@ def activations(
     watch: Callable[[Any, Any], None] | None = None,
 ) -> Iterator[list[Any]]:
     """The outputs of a graph, image by image. params: arguments and auxiliary states, maybe more than it has.
-    watch: told name and handle of every array inside."""
+    watch: called with name and handle of every array inside."""
     names = (graph.list_arguments(), graph.list_auxiliary_states())
     args, aux = (
         {name: part[name] for name in known if name in part} for known, part in zip(names, params, strict=True)

@@ -22,8 +22,8 @@ class Classifier:
         shape = (1, 3, model.spec.height, model.spec.width)
         _, outputs, _ = model.symbol.infer_shape(data=shape)
         if len(outputs) != 1 or int(np.prod(outputs[0])) != len(model.spec.classes):
-            told = " and ".join(str(tuple(output)) for output in outputs)
-            raise UserError(f"model {source}: gives {told}, expected one score for each class")
+            given = " and ".join(str(tuple(output)) for output in outputs)
+            raise UserError(f"model {source}: gives {given}, expected one score for each class")
         self.spec = model.spec
         self.classes = model.spec.classes
         self._model = model

@@ -23,7 +23,9 @@ from ssd.utils.errors import UserError
 log = logging.getLogger(__name__)
 
 RECIPE = "anchors"  # name of the file, and so of the choice
-LEFT_OUT = re.compile(r"[+~]*(job|logger|experiments)[.=@]|[+~]*head\.(sizes|ratios)=")  # of the words to train with
+LEFT_OUT = re.compile(
+    r"[+~]*(job|logger|experiments)[.=@]|[+~]*head\.(sizes|ratios)="
+)  # of the overrides to train with
 EXACT = 10  # digits: what is kept as it was is written as it was
 
 
@@ -80,7 +82,7 @@ def recipe_text(cfg: DictConfig, found: Suggestion) -> str:
 
 
 def overrides(layers: list[HeadLayer]) -> list[str]:
-    """The same as words of the command line."""
+    """The same as overrides of the command line."""
     return [
         f"head.{name}=[{','.join(numbers(getattr(layer, name)) for layer in layers)}]" for name in ("sizes", "ratios")
     ]
@@ -100,23 +102,23 @@ def log_suggestion(cfg: DictConfig, found: Suggestion, folder: Path) -> None:
         cfg.matching.overlap, 100 * found.before.share, 100 * found.after.share,
         found.before.best.mean(), found.after.best.mean(),
     )  # fmt: skip
-    log.info("as words     %s", shlex.join(overrides(found.layers)))
+    log.info("as overrides     %s", shlex.join(overrides(found.layers)))
     log.info("train with   %s", command(folder))
 
 
 def command(folder: Path) -> str:
-    """The command line that trains as this job was told, with the recipe in `folder` behind the recipes it had."""
+    """The command line that trains as this job is configured, with the recipe in `folder` behind the recipes it had."""
     recipes = [RECIPE]
     if HydraConfig.initialized():
         hydra = HydraConfig.get()
         before = hydra.runtime.choices.get("experiments")
         recipes = [*([before] if isinstance(before, str) else before or []), RECIPE]
     chosen = ",".join(name for at, name in enumerate(recipes) if name != RECIPE or at + 1 == len(recipes))
-    words = [plain(word) for word in task_overrides() if not LEFT_OUT.match(word)]
+    overrides = [plain(override) for override in task_overrides() if not LEFT_OUT.match(override)]
     recipe = f"experiments=[{chosen}]" if "," in chosen else f"experiments={chosen}"
-    return run_command(*words, recipe, config_dirs=[below(folder)])
+    return run_command(*overrides, recipe, config_dirs=[below(folder)])
 
 
-def plain(word: str) -> str:
+def plain(override: str) -> str:
     """An override without quotes that it does not need."""
-    return re.sub(r"^([\w.]+)='(\d+)'$", r"\1=\2", word)
+    return re.sub(r"^([\w.]+)='(\d+)'$", r"\1=\2", override)

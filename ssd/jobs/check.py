@@ -61,7 +61,7 @@ def run(cfg: DictConfig, folder: Path) -> None:
 
 
 def self_test(cfg: DictConfig, folder: Path) -> None:
-    """Errors: UnsafeDataError when the images cannot be learned by heart."""
+    """Errors: UnsafeDataError when the network cannot overfit the images."""
     seed_everything(cfg.seed)
     gate = open_gate(cfg)
     cfg = with_classes(cfg, gate.classes)
@@ -71,7 +71,7 @@ def self_test(cfg: DictConfig, folder: Path) -> None:
     samples = spread(with_objects, cfg.check.overfit)
     if not samples:
         raise UserError(f"check.overfit={cfg.check.overfit}: there is no training image with an object")
-    log.info("learning %d images by heart: %s", len(samples), ", ".join(sample.path.name for sample in samples))
+    log.info("overfit test on %d images: %s", len(samples), ", ".join(sample.path.name for sample in samples))
     started = time.perf_counter()
     alone = overfitting(cfg, len(samples))
     test = SelfTest(
@@ -85,11 +85,11 @@ def self_test(cfg: DictConfig, folder: Path) -> None:
     if not learned.everything:
         classes = ", ".join(f"{name} {ap:.2f}" for name, ap in sorted(learned.by_class.items()) if ap < 1)
         raise UnsafeDataError(
-            f"{network} cannot learn {len(samples)} images by heart: mAP {learned.mean:.4f} at best, after step "
+            f"{network} cannot overfit {len(samples)} images: mAP {learned.mean:.4f} at best, after step "
             f"{learned.steps} of {cfg.check.steps} ({classes or 'no object found'}); boxes and anchors are examined by "
             "job=check alone, more check.steps or another check.learning_rate may do"
         )
-    log.info("%s has learned %d images by heart: mAP 1.0 after %d steps, %.0f s", network, len(samples),
+    log.info("%s overfits %d images: mAP 1.0 after %d steps, %.0f s", network, len(samples),
              learned.steps, seconds)  # fmt: skip
 
 

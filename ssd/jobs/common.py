@@ -96,7 +96,7 @@ def check_fixed(spec: ModelSpec, asked: dict[str, Any], source: str) -> None:
 def asked_for(cfg: DictConfig) -> dict[str, Any]:
     """compat and, by their names in specs, the keys of cfg.detection that the command line names, or that differ from
     conf/config.yaml because a recipe says so."""
-    named = {key_of(word) for word in task_overrides()}
+    named = {key_of(override) for override in task_overrides()}
     default = OmegaConf.load(CONF / "config.yaml")
     keys = {"compat": "compat", **{field: f"detection.{key}" for field, key in DETECTION_KEYS.items()}}
     return {
@@ -109,7 +109,7 @@ def asked_for(cfg: DictConfig) -> dict[str, Any]:
 @dataclass(frozen=True)
 class RunLength:
     """How long a job is: its epochs (0 for one that has none) of so many steps, or the steps of all of it; and how many
-    steps were done before, where a run is gone on with."""
+    steps were done before, where a run is resumed."""
 
     epochs: int
     steps: int

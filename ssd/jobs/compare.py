@@ -56,8 +56,8 @@ def table_of(found: Comparison) -> list[list[str]]:
     rows = [["run", "group", "status", *KNOWN, *names, *different]]
     for index, (item, letter) in enumerate(zip(runs, found.letters, strict=True)):
         known = {"status": FINISHED, "split": item.split} | item.metrics
-        told = [_number(known.get(name)) for name in ("status", *KNOWN, *names)]
-        rows.append([item.name, letter, *told, *(plain(values[index]) for values in different.values())])
+        cells = [_number(known.get(name)) for name in ("status", *KNOWN, *names)]
+        rows.append([item.name, letter, *cells, *(plain(values[index]) for values in different.values())])
     return rows
 
 

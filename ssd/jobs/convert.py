@@ -30,7 +30,7 @@ from ssd.utils.errors import UserError
 log = logging.getLogger(__name__)
 
 IMAGES = 20  # most that are compared
-LISTED_CLASSES = 5  # classes told of an image
+LISTED_CLASSES = 5  # classes listed of an image
 ANCHORS = "says nothing of its anchors; add job.priors=, as experiments=ultralight_face does"
 VARIANCES = [0.1, 0.1, 0.2, 0.2]  # of a network that has none
 
@@ -50,8 +50,8 @@ def run(cfg: DictConfig, folder: Path) -> None:
     place = write(target, made.spec, converted.graph, converted.arg_params, converted.aux_params)
     log.info("%-12s %s", "model", place)
     if converted.heads:
-        words = ("job=demo", path_override("model", place), "source=photos/")
-        log.info("%-12s %s", "run it", run_command(*words))
+        overrides = ("job=demo", path_override("model", place), "source=photos/")
+        log.info("%-12s %s", "run it", run_command(*overrides))
     elif made.spec.classes:
         classify(str(place), images if cfg.source else [])
     elif lack_anchors(converted.outputs):

@@ -51,7 +51,7 @@ def run(cfg: DictConfig, folder: Path) -> None:
         raise UserError(f"job=demo needs model= ({KINDS}) and source= (images, a video or a camera)")
     job: Any = OmegaConf.to_container(cfg.job, resolve=True)
     check(job)
-    source = find(cfg.source)  # a wrong source is told before the model is loaded
+    source = find(cfg.source)  # a wrong source is reported before the model is loaded
     detector = open_detector(cfg)
     cfg = with_decoding(cfg, detector.spec.detection)
     selection = Selection.of(job["threshold"], job["classes"], detector.classes)

@@ -67,7 +67,7 @@ def run(cfg: DictConfig, folder: Path) -> None:
     model = requested_model(cfg)
     if isinstance(model, OnnxModel):
         raise UserError(f"model {cfg.model}: an ONNX file is exported already; name the checkpoint it came from")
-    device = contexts(cfg.device)[0]  # one that is not there is told before any work
+    device = contexts(cfg.device)[0]  # one that is not there is reported before any work
     material = gather(cfg, folder, model, any(format_.quantized for format_ in formats.values()))
     cfg = with_decoding(cfg, model.spec.detection)
     if material.classes is not None:

@@ -99,10 +99,10 @@ def sweep() -> Sweep | None:
     hydra = HydraConfig.get()
     parameters: Any = OmegaConf.to_container(hydra.sweeper.get("params") or OmegaConf.create({}))
     over = parameters | swept_over(_command())
-    own = [word for word in task_overrides() if key_of(word) in over]
+    own = [override for override in task_overrides() if key_of(override) in over]
     return Sweep(Path(hydra.sweep.dir).resolve(), int(hydra.job.num), own, [f"{key}={over[key]}" for key in over])
 
 
 def _command() -> list[str]:
-    """The words of the command line, in a job's own process too."""
-    return [str(word) for word in json.loads(os.environ.get(COMMAND, "[]"))]
+    """The overrides of the command line, in a job's own process too."""
+    return [str(override) for override in json.loads(os.environ.get(COMMAND, "[]"))]

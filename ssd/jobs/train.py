@@ -24,7 +24,7 @@ from ssd.runs.results import FINISHED, Results
 from ssd.runs.resume import AUTO, check_same, command
 from ssd.tracking.events import Events
 from ssd.tracking.graph_nodes import graph_nodes
-from ssd.training.distributed import begin
+from ssd.training.distributed import broadcast_initial_state
 from ssd.training.fit import TrainLoop
 from ssd.training.guards import Guards
 from ssd.training.hook import Hook, make_hooks
@@ -70,33 +70,33 @@ def _train(cfg: DictConfig, folder: Path, lead: Coordinator | None) -> float:
     spec = ModelSpec.from_config(cfg, gate.classes, gate.dataset.category_ids)
     share = lead.share if lead else Shard()
     with data.open_loader(loader_config(cfg), share) as loader, StopSignals() as signals:
-        keeper, stop = start(cfg, folder, spec, loader, data.records), Signals(signals)
+        train_state, stop = start(cfg, folder, spec, loader, data.records), Signals(signals)
         if lead:
             lead.signal = lambda: signals.name
-            begin(lead, keeper)
-        detector = make_detector(cfg, spec, keeper.trainer)
-        course = RunLength(cfg.epochs, loader.steps, keeper.progress.step if is_resumed(cfg) else None)
+            broadcast_initial_state(lead, train_state)
+        detector = make_detector(cfg, spec, train_state.trainer)
+        course = RunLength(cfg.epochs, loader.steps, train_state.progress.step if is_resumed(cfg) else None)
         splits = {"train": data.samples["train"], **data.evaluated}
         with start_events(cfg, folder, course, splits, data.skipped) as events:
-            log_start(events, data, loader, keeper.trainer)
-            evaluation = Evaluation(cfg, data, detector, keeper.checkpoints, events, stop)
+            log_start(events, data, loader, train_state.trainer)
+            evaluation = Evaluation(cfg, data, detector, train_state.checkpoints, events, stop)
             evaluation.report_standing()
-            saving = Checkpointing(keeper, loader.steps, evaluation.report_standing)
+            saving = Checkpointing(train_state, loader.steps, evaluation.report_standing)
             hooks = [
                 *([JointSpeed(share.workers)] if lead else []),
                 Validation(evaluation.validate, cfg.training.validate_every),
-                Monitor(keeper.trainer, events),
-                *stateful_hooks(keeper),
+                Monitor(train_state.trainer, events),
+                *stateful_hooks(train_state),
                 Tracking(cfg.training.log_every),
                 saving,
                 stop,
             ]
             with rescued(saving, lambda: command(folder)):
-                ended = TrainLoop(keeper, loader, cfg.epochs, hooks, events).run()
+                ended = TrainLoop(train_state, loader, cfg.epochs, hooks, events).run()
                 if ended:
                     log.info("training ends early: %s", ended)
                 results = evaluation.evaluate_best(folder, ended)
-                places = publish(events, keeper.checkpoints, results)
+                places = publish(events, train_state.checkpoints, results)
     log_results(folder, places, results, spec.classes)
     return results.values[METRIC]
 
@@ -115,12 +115,12 @@ def start(cfg: DictConfig, folder: Path, spec: ModelSpec, loader: TrainLoader, r
     require_space(folder, CHECKPOINTS_AT_LEAST * size, "checkpoints of this network", "hydra.run.dir= names another")
     checkpoints.write_symbol(attach_spec(trainer.symbol, spec))
     hooks = {GUARDS: Guards(guard_config(cfg), METRIC, checkpoints.advice), **make_hooks(cfg.hooks)}
-    keeper = TrainState(trainer, hooks, checkpoints, often, sha256(records.idx))
+    train_state = TrainState(trainer, hooks, checkpoints, often, sha256(records.idx))
     if saved:
-        keeper.restore(saved, loader.steps)
+        train_state.restore(saved, loader.steps)
     if resumed:
-        log.info("going on after step %d of %d in %s", keeper.progress.step, steps, folder)
-    return keeper
+        log.info("resuming at step %d of %d in %s", train_state.progress.step, steps, folder)
+    return train_state
 
 
 def make_detector(cfg: DictConfig, spec: ModelSpec, trainer: Trainer) -> Detector:
@@ -135,11 +135,11 @@ def log_start(events: Events, data: TrainingData, loader: TrainLoader, trainer: 
     events.graph(graph_nodes(trainer.symbol, dict([*loader.provide_data, *loader.provide_label])))
 
 
-def stateful_hooks(keeper: TrainState) -> list[Hook]:
+def stateful_hooks(train_state: TrainState) -> list[Hook]:
     """Guards, the moving average of weights, and those of users."""
-    ema = keeper.trainer.ema
-    users = [hook for name, hook in keeper.hooks.items() if name != GUARDS]
-    return [keeper.hooks[GUARDS], *([ema] if ema else []), *users]
+    ema = train_state.trainer.ema
+    users = [hook for name, hook in train_state.hooks.items() if name != GUARDS]
+    return [train_state.hooks[GUARDS], *([ema] if ema else []), *users]
 
 
 def publish(events: Events, checkpoints: Checkpoints, results: Results) -> dict[str, str]:

@@ -11,7 +11,7 @@ from ssd.jobs.common import open_gate, seed_everything
 from ssd.jobs.runtime import with_classes
 from ssd.jobs.training_data import read_training_data
 from ssd.launch.worker import WorkerProcess
-from ssd.training.distributed import Exchange, read_beginning
+from ssd.training.distributed import GradientAllReduce, read_beginning
 from ssd.training.fit import timed_batches
 from ssd.training.precision import prepare
 from ssd.training.trainer import Trainer
@@ -31,7 +31,7 @@ def train_worker(cfg: DictConfig, member: WorkerProcess, share: Shard) -> None:
         params = start.group("arg"), start.group("aux")
         trainer = Trainer(config, gate.classes, loader, cfg.epochs * loader.steps, params)
         trainer.restore({"optimizer": start.group("optimizer")}, start.updates, params)
-        trainer.exchange = Exchange(share.rank, share.workers, trainer.gradients, member.wait)
+        trainer.exchange = GradientAllReduce(share.rank, share.workers, trainer.gradients, member.wait)
         step = start.step
         while step < cfg.epochs * loader.steps:
             for batch, _ in timed_batches(loader, *divmod(step, loader.steps)):

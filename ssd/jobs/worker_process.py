@@ -80,12 +80,12 @@ def _serve() -> None:
     serve_key_values()
 
 
-def follow_slurm(words: Sequence[str]) -> None:
+def follow_slurm(overrides: Sequence[str]) -> None:
     """In a task of a Slurm job other than the first: with cluster=slurm it does that task's work, and ends in here.
 
-    Errors: UserError for a wrong word or variable.
+    Errors: UserError for a wrong override or variable.
     """
-    cluster = compose(composable(words)).cluster
+    cluster = compose(composable(overrides)).cluster
     if cluster.name != "slurm":
         return
     task = Task.here(os.environ)

@@ -18,7 +18,7 @@ from ssd.launch.plan import WORKER
 from ssd.utils.errors import LostWorkerError
 
 PATIENCE = 60.0  # seconds to connect, for a process that worker 0 has started
-MOST_ERROR = 8000  # characters of an error that worker 0 is told
+MOST_ERROR = 8000  # characters of an error that worker 0 receives
 LOST = LostWorkerError.exit_code
 
 

@@ -13,7 +13,7 @@ LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 42  # margins around the plot
 # Of histograms, with room for the legend above them.
 LOW_HEIGHT, LEGEND, UNDER = 320, 52, 46
 LETTER = 6.8  # width of one, in the page's font
-# Told apart by people with any color vision (Okabe and Ito 2008).
+# Distinguishable by people with any color vision (Okabe and Ito 2008).
 COLORS = ("#0072b2", "#e69f00", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#f0e442", "var(--ink)")
 
 

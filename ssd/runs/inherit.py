@@ -5,8 +5,8 @@ it starts from.
 
 job=eval and job=deploy of a run measure on the dataset it was trained with, unless the command line names another.
 
-What the run's own command line said of it goes in front of the words, and what a recipe (experiments=) said as words of
-that kind. Everything else that a model needs travels in its checkpoint.
+The dataset overrides of the run's own command line go in front of the new ones, and so does what a recipe
+(experiments=) says of the dataset. Everything else that a model needs travels in its checkpoint.
 """
 
 import json
@@ -31,20 +31,22 @@ MAX_GRAPH = 64_000_000  # bytes, as ssd/checkpoint/graph_file.py, which needs MX
 OWN_NETWORK = re.compile(r"[+~]*(backbone|data_shape|head|compat)[.=@]")
 
 
-def inherit(words: Sequence[str]) -> list[str]:
+def inherit(overrides: Sequence[str]) -> list[str]:
     """The overrides, behind those that a model implies.
 
     Errors: UserError for a model whose backbone or dataset does not exist today, and for a backbone= that differs from
     the model's.
     """
-    return _with_dataset([*_network(words), *words])
+    return _with_dataset([*_network(overrides), *overrides])
 
 
-def _network(words: Sequence[str]) -> list[str]:
+def _network(overrides: Sequence[str]) -> list[str]:
     """The overrides for the network of init.weights, where init.network requests it."""
-    if value_of(words, "job") in JOBS or not any(re.match(r"\+*(init\.|experiments=)", word) for word in words):
+    if value_of(overrides, "job") in JOBS or not any(
+        re.match(r"\+*(init\.|experiments=)", override) for override in overrides
+    ):
         return []
-    plain = composable(words)
+    plain = composable(overrides)
     found = []
     for point in sweep_points(plain):
         init = compose(point).init
@@ -61,7 +63,7 @@ def _network(words: Sequence[str]) -> list[str]:
     return network
 
 
-def _network_of(weights: str, words: Sequence[str]) -> list[str]:
+def _network_of(weights: str, overrides: Sequence[str]) -> list[str]:
     path = Path(weights)
     saved = _saved_network(path) or network_of_spec(path)
     if saved is None:
@@ -72,8 +74,8 @@ def _network_of(weights: str, words: Sequence[str]) -> list[str]:
         parts = {node: dict(saved.get(node, {})) for node in ("backbone", "head")}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"init.weights={weights}: damaged, its configuration lacks backbone or data shape") from error
-    given = {word.lstrip("+").partition("=")[0].partition(".")[0] for word in words if "=" in word}
-    requested = value_of(words, "backbone")
+    given = {override.lstrip("+").partition("=")[0].partition(".")[0] for override in overrides if "=" in override}
+    requested = value_of(overrides, "backbone")
     if requested is not None and requested != choice:
         raise UserError(
             f"backbone={requested}: init.weights={weights} is a model of backbone {name}, whose layers do not fit; "
@@ -85,14 +87,16 @@ def _network_of(weights: str, words: Sequence[str]) -> list[str]:
     if "compat" not in given and saved.get("compat") is not None:
         front.append(f"compat={saved['compat']}")
     front = allowed_overrides(front, f"init.weights={weights}")
-    settings = [word for word in words if word.startswith("hydra.searchpath=") or OWN_NETWORK.match(word)]
+    settings = [
+        override for override in overrides if override.startswith("hydra.searchpath=") or OWN_NETWORK.match(override)
+    ]
     today: Any = OmegaConf.to_container(compose([*front, *settings]), resolve=True)
     nodes = ["backbone"]
     if shape == (today["data_shape"]["height"], today["data_shape"]["width"]):
         nodes.append("head")  # at another shape it may have other layers
     for node in nodes:
-        front += allowed_overrides(list(_words(node, parts[node], today[node])), f"init.weights={weights}")
-    return [word for word in front if not any(one.startswith(f"{key_of(word)}=") for one in words)]
+        front += allowed_overrides(list(_overrides(node, parts[node], today[node])), f"init.weights={weights}")
+    return [override for override in front if not any(one.startswith(f"{key_of(override)}=") for one in overrides)]
 
 
 def _saved_network(path: Path) -> dict[str, Any] | None:
@@ -129,18 +133,18 @@ def network_of_spec(path: Path) -> dict[str, Any] | None:
         return None  # what reads the file reports what is wrong with it
 
 
-def _with_dataset(words: Sequence[str]) -> list[str]:
+def _with_dataset(overrides: Sequence[str]) -> list[str]:
     """The overrides, behind those for the dataset of the run that model= names or lies in."""
-    values = dict(word.split("=", 1) for word in words if "=" in word)
-    run = _run_of(Path(value_of(words, "model") or ""))
+    values = dict(override.split("=", 1) for override in overrides if "=" in override)
+    run = _run_of(Path(value_of(overrides, "model") or ""))
     if values.get("job") not in JOBS or "dataset" in values or run is None:
-        return list(words)
-    said = [word for word in read_overrides(run / OVERRIDES) if OWN.match(str(word))]
+        return list(overrides)
+    said = [override for override in read_overrides(run / OVERRIDES) if OWN.match(str(override))]
     own = allowed_overrides(said, f"model={run}")
     if "experiments" in values:  # whose dataset counts then
-        return [*own, *words]
-    settings = [word for word in composable(words) if word.startswith("hydra.searchpath=")]
-    return [*_as_composed(run, own, settings, "compat" not in values), *words]
+        return [*own, *overrides]
+    settings = [override for override in composable(overrides) if override.startswith("hydra.searchpath=")]
+    return [*_as_composed(run, own, settings, "compat" not in values), *overrides]
 
 
 def _run_of(model: Path) -> Path | None:
@@ -162,12 +166,12 @@ def _as_composed(run: Path, own: Sequence[str], settings: Sequence[str], with_co
         )
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{run / '.hydra'}: damaged, it does not say which dataset was chosen") from error
-    front = list(own) if any(word.startswith("dataset=") for word in own) else [f"dataset={choice}", *own]
+    front = list(own) if any(override.startswith("dataset=") for override in own) else [f"dataset={choice}", *own]
     if with_compat and compat is not None:  # it decides how coordinates are read
         front.insert(0, f"compat={compat}")
     front = allowed_overrides(front, f"model={run}")
     today: Any = OmegaConf.to_container(compose([*settings, *front]).dataset)
-    differing = _words("dataset", _as_found(chosen, run), today)
+    differing = _overrides("dataset", _as_found(chosen, run), today)
     return [*front, *allowed_overrides(list(differing), f"model={run}")]
 
 
@@ -183,10 +187,10 @@ def _evaluated(chosen: Any, found: Any) -> Any:
     return literal(found) if isinstance(chosen, str) and isinstance(found, str) and is_evaluated(chosen) else chosen
 
 
-def _words(key: str, saved: Mapping[str, Any], today: Mapping[str, Any]) -> Iterator[str]:
-    """A word for every value of `saved` that `today` has otherwise or not at all."""
+def _overrides(key: str, saved: Mapping[str, Any], today: Mapping[str, Any]) -> Iterator[str]:
+    """An override for every value of `saved` that `today` has otherwise or not at all."""
     for name, value in saved.items():
         if isinstance(value, Mapping) and isinstance(today.get(name), Mapping):
-            yield from _words(f"{key}.{name}", value, today[name])
+            yield from _overrides(f"{key}.{name}", value, today[name])
         elif name not in today or today[name] != value:
             yield f"++{key}.{name}={in_grammar(value)}"

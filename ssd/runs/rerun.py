@@ -1,10 +1,10 @@
-"""rerun=RUN: the saved configuration of a run again, with the words beside it as changes.
+"""rerun=RUN: the saved configuration of a run again, with the overrides beside it as changes.
 
     python -m ssd.run rerun=outputs/train/small_128_shapes/2026-01-31_12-00-00.000000 epochs=100
 
-What the run was told on its command line, and the new words, compose the configuration of today. Where that differs
-from the run's words alone, the new words have changed something, and that counts; everywhere else the run's saved
-values do, so that defaults which have changed since then change nothing.
+The command line of the run, and the new overrides, compose the configuration of today. Where that differs
+from the run's overrides alone, the new overrides have changed something, and that counts; everywhere else the saved
+values of the run do, so that defaults which have changed since then change nothing.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,34 +25,34 @@ from ssd.utils.errors import UserError
 KEY = "rerun"
 
 
-def saved_overrides(words: Sequence[str]) -> list[str]:
+def saved_overrides(overrides: Sequence[str]) -> list[str]:
     """The command line of the run that rerun= names, as far as it chose the configuration; [] without rerun=.
 
     Errors: UserError for a folder that is no run.
     """
-    named = value_of(words, KEY)
+    named = value_of(overrides, KEY)
     if not named:
         return []
     run = Path(named)
     if not (run / CONFIG).is_file() or not (run / OVERRIDES).is_file():
         raise UserError(f"rerun={run}: no run directory, it lacks config.yaml or .hydra/overrides.yaml")
     # A run that was interrupted and resumed is repeated as a new one, from its beginning.
-    said = [word for word in read_overrides(run / OVERRIDES) if not str(word).startswith((f"{KEY}=", "resume="))]
+    said = [item for item in read_overrides(run / OVERRIDES) if not str(item).startswith((f"{KEY}=", "resume="))]
     return allowed_overrides(said, f"rerun={run}")
 
 
 def as_saved(cfg: DictConfig) -> DictConfig:
-    """cfg with the values of the run that cfg.rerun names, but for what its words change; cfg itself if that is null.
+    """cfg with the values of the run that cfg.rerun names, except what overrides change; cfg itself if that is null.
 
     Errors: UserError when the saved configuration no longer fits the program.
     """
     if cfg.get(KEY) is None:
         return cfg
     run = Path(cfg.rerun)
-    words = saved_overrides([override(KEY, str(run))])
+    overrides = saved_overrides([override(KEY, str(run))])
     if folders := own_config_dirs():
-        words = [search_path(folders), *words]
-    then, now = _plain(compose(words)), _plain(cfg)
+        overrides = [search_path(folders), *overrides]
+    then, now = _plain(compose(overrides)), _plain(cfg)
     values = changed(without_personal(read_config(run / CONFIG)), then, now) | {KEY: str(run), "resume": now["resume"]}
     for name, value in values.items():
         if reason := called(value, name):

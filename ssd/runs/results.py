@@ -184,7 +184,7 @@ def key_of(measured: Conditions | None) -> str:
 
 
 def unlike(all_measured: Iterable[Conditions | None]) -> str | None:
-    """What differs between ways of measuring, in words: "split (test, val); images"; None where all numbers compare."""
+    """What differs between ways of measuring, as text: "split (test, val); images"; None where all numbers compare."""
     ways = {key_of(one): one for one in all_measured}
     if len(ways) < 2:
         return None

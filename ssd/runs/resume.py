@@ -1,4 +1,4 @@
-"""resume=: which run is gone on with, and what may differ from how it began. Imports nothing heavy."""
+"""resume=: which run is resumed, and what may differ from how it began. Imports nothing heavy."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +24,7 @@ from ssd.utils.errors import UserError
 from ssd.utils.flatten import leaves
 
 AUTO = "auto"
-# What may change in a run that is gone on with: how long it is, what it writes, shows and keeps, and on what it runs.
+# What may change in a run that is resumed: how long it is, what it writes, shows and keeps, and on what it runs.
 FREE = (
     "epochs", "max_hours", "resume", "guard", "early_stopping", "checkpoint", "logger", "hooks", "device", "cluster",
     "loader.workers", "loader.prefetch", "loader.patience_s", "loader.on_hung",
@@ -34,23 +34,23 @@ FREE = (
 )  # fmt: skip
 
 
-def resume_overrides(words: Sequence[str]) -> list[str]:
-    """The command line of the run that resume= names, changed by these words, in the run's own directory.
+def resume_overrides(overrides: Sequence[str]) -> list[str]:
+    """The command line of the run that resume= names, changed by these overrides, in the run's own directory.
 
     resume=auto names the newest one of the same configuration that has not come to its end; where there is none, the
-    words stay as they are. Errors: UserError for what is no training.
+    overrides stay as they are. Errors: UserError for what is no training.
     """
-    said = value_of(words, "resume")
+    said = value_of(overrides, "resume")
     if not said:
-        return list(words)
-    if {"-m", "--multirun"} & set(words):
+        return list(overrides)
+    if {"-m", "--multirun"} & set(overrides):
         raise UserError("resume=: goes on with one run, not with a sweep; name the directory of one of its jobs")
-    rest = [word for word in words if not word.startswith("resume=")]
+    rest = [override for override in overrides if not override.startswith("resume=")]
     if said == AUTO:
         run = _newest(rest)
-        return list(words) if run is None else [*rest, *_in(run)]
+        return list(overrides) if run is None else [*rest, *_in(run)]
     run = Path(said)
-    begun = allowed_overrides(still_effective(_words_of(run), rest, groups()), f"resume={run}")
+    begun = allowed_overrides(still_effective(_overrides_of(run), rest, groups()), f"resume={run}")
     return [*begun, *rest, *_in(run)]
 
 
@@ -58,26 +58,26 @@ def _in(run: Path) -> list[str]:
     return [f"resume={quoted(str(run))}", f"hydra.run.dir={quoted(str(run))}"]
 
 
-def _words_of(run: Path) -> list[str]:
+def _overrides_of(run: Path) -> list[str]:
     """The overrides of a run with the names of today, but for resume= and Hydra's own keys."""
     index, saved = run / FOLDER / NAME, run / OVERRIDES
     if index.is_file():
-        words = read_index(index)["words"]
+        overrides = read_index(index)["words"]
     elif saved.is_file():  # ended before its first checkpoint
-        words = read_overrides(saved)
+        overrides = read_overrides(saved)
     else:
         raise UserError(f"resume={run}: no training; name its run directory, such as outputs/train/NAME/TIME")
-    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+    if not isinstance(overrides, list) or not all(isinstance(override, str) for override in overrides):
         raise UserError(f"resume={run}: damaged, its overrides are no list of texts")
-    words = current_overrides(words, silent)
-    if (job := value_of(words, "job")) not in (None, "train"):
+    overrides = current_overrides(overrides, silent)
+    if (job := value_of(overrides, "job")) not in (None, "train"):
         raise UserError(f"resume={run}: a run of job={job}, no training; name the run directory of a training")
-    return [word for word in words if not re.match(r"(resume|hydra\b)", key_of(word))]
+    return [override for override in overrides if not re.match(r"(resume|hydra\b)", key_of(override))]
 
 
-def _newest(words: Sequence[str]) -> Path | None:
-    """The latest run of this configuration that can be gone on with."""
-    plain = [*composable(words), *(word for word in words if word.startswith("hydra.run."))]
+def _newest(overrides: Sequence[str]) -> Path | None:
+    """The latest run of this configuration that can be resumed."""
+    plain = [*composable(overrides), *(override for override in overrides if override.startswith("hydra.run."))]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = hydra_compose("config", overrides=plain, return_hydra_config=True)
         folder = Path(cfg.hydra.run.dir).parent

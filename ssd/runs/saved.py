@@ -1,4 +1,4 @@
-"""The configuration and the words that a run saved, read as data. Imports nothing heavy.
+"""The configuration and the overrides that a run saved, read as data. Imports nothing heavy.
 
 A run directory may have been made by anybody. Nothing in it is evaluated: `${oc.env:TOKEN}` is text. Its overrides
 choose only from conf/, never change Hydra itself, and name no code (ssd/config/targets.py), no machine and no download
@@ -30,9 +30,9 @@ OVERRIDES = Path(".hydra", "overrides.yaml")
 MAX_BYTES = 1_000_000
 MISSING = "???"  # OmegaConf's mark for a value that must be given
 CHOICE = re.compile(r"\w[\w.+-]*")  # of a group: a file of conf/<group>, no path
-REFERENCE = re.compile(r"\$\{[A-Za-z_][\w.]*\}")  # to another key, the only interpolation that saved words may have
+REFERENCE = re.compile(r"\$\{[A-Za-z_][\w.]*\}")  # to another key, the only interpolation that saved overrides may have
 INTERPOLATION = re.compile(r"(?<!\\)(?:\\\\)*\$\{")
-SHOWN = 200  # characters of a word in a message
+SHOWN = 200  # characters of an override in a message
 # What reaches out of the run: programs, other machines, folders.
 PERSONAL = re.compile(r"cluster\.(ssh|hosts|address|folder)")
 # What is fetched and unpacked. A run that did so has it already.
@@ -84,30 +84,30 @@ def literal_names(names: Sequence[str]) -> list[str]:
     return [str(literal(name)) for name in names]
 
 
-def allowed_overrides(words: Sequence[Any], where: str) -> list[str]:
-    """Of the words that a run saved those that are used again, as Hydra reads them: without its own keys and without
-    downloads. where: the run, as the command line names it.
+def allowed_overrides(overrides: Sequence[Any], where: str) -> list[str]:
+    """The saved overrides of a run that are used again, as Hydra reads them: without its own keys and without downloads.
+    where: the run, as the command line names it.
 
     Errors: UserError naming the first that is damaged, or does what only the user may ask for and does not.
     """
     gone = _replaced(typed_overrides() or [])
-    anew = typed_keys() - {removed_key(word) for word in typed_overrides() or []}
+    anew = typed_keys() - {removed_key(item) for item in typed_overrides() or []}
     allowed: list[str] = []
     # From the last one on: what a later one removes is not used, whatever it is.
-    for settled in reversed([settled for word in words for settled in _settled(word, where)]):
+    for settled in reversed([settled for item in overrides for settled in _settled(item, where)]):
         if _is_allowed(settled, where, anew, gone):
             allowed.append(settled)
             gone.update(filter(None, [removed_key(settled)]))
     return allowed[::-1]
 
 
-def _replaced(words: Sequence[str]) -> set[str]:
+def _replaced(overrides: Sequence[str]) -> set[str]:
     """The keys of which a command line leaves nothing of what stands before it: those that it removes, or gives another
     value. Mappings are merged: what counts is the keys in them."""
-    found = {key for word in words if (key := removed_key(word))}
-    for word in words:
+    found = {key for item in overrides if (key := removed_key(item))}
+    for item in overrides:
         try:
-            override = OverridesParser.create().parse_override(normalize([word])[0])
+            override = OverridesParser.create().parse_override(normalize([item])[0])
         except (HydraException, UserError, ValueError):  # a flag
             continue
         if not override.is_delete() and not override.is_sweep_override():
@@ -121,35 +121,35 @@ def _is_gone(key: str, gone: Collection[str]) -> bool:
     return any(".".join(names[: number + 1]) in gone for number in range(len(names)))
 
 
-def _settled(word: Any, where: str) -> list[str]:
+def _settled(item: Any, where: str) -> list[str]:
     try:
-        if not isinstance(word, str):
+        if not isinstance(item, str):
             raise UserError("it is no text")
-        return normalize(current_overrides([word], silent))
+        return normalize(current_overrides([item], silent))
     except UserError as error:
-        raise UserError(f"{where}: its saved override {str(word)[:SHOWN]!r} cannot be read: {error}") from error
+        raise UserError(f"{where}: its saved override {str(item)[:SHOWN]!r} cannot be read: {error}") from error
 
 
-def _is_allowed(word: str, where: str, anew: set[str], gone: set[str]) -> bool:
+def _is_allowed(item: str, where: str, anew: set[str], gone: set[str]) -> bool:
     try:
-        override = OverridesParser.create().parse_override(word)
+        override = OverridesParser.create().parse_override(item)
         if override.is_sweep_override():
             raise ValueError("it has several values")
     except (HydraException, ValueError, RecursionError) as error:
-        told = (str(error) or type(error).__name__).splitlines()[0]
-        raise UserError(f"{where}: its saved override {word[:SHOWN]!r} cannot be read: {told}") from error
+        cause = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(f"{where}: its saved override {item[:SHOWN]!r} cannot be read: {cause}") from error
     key = override.key_or_group
     if re.match(r"hydra\b", key) or FETCHED.fullmatch(key):
         return False
     if _refused(override) and (key in anew or (stores.LOGGER in anew and key.startswith(f"{stores.LOGGER}."))):
         return False
     if reason := _refused(override, gone):
-        raise UserError(f"{where}: its saved override {word[:SHOWN]!r} is not used; {reason}")
+        raise UserError(f"{where}: its saved override {item[:SHOWN]!r} is not used; {reason}")
     return True
 
 
 def _refused(override: Override, gone: Collection[str] = ()) -> str | None:
-    """Why a word of a run is not used."""
+    """Why an override of a run is not used."""
     key, package, value = override.key_or_group, override.package, override.value()
     known = {field.name for field in fields(Config)} | set(groups())
     if (package or key).partition(".")[0] not in known or (key not in groups() and ("/" in key or package)):

@@ -117,7 +117,7 @@ def run_apart(cfg: DictConfig, folder: Path) -> float | None:
             process.stdin.flush()
         code = _wait(process, ending)
     except KeyboardInterrupt:
-        if Sweep.ended_by != signal.SIGINT.name:  # by Ctrl-C the terminal has told the child, too
+        if Sweep.ended_by != signal.SIGINT.name:  # by Ctrl-C the terminal has signaled the child, too
             with contextlib.suppress(BrokenPipeError):
                 process.stdin.write(b"end")
                 process.stdin.flush()

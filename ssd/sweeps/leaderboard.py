@@ -39,7 +39,7 @@ def make_leaderboard(sweep: Path) -> int:
     from ssd.sweeps.chart import draw
     from ssd.tracking.mlflow.leaderboard import send_leaderboard
 
-    shared = " ".join(common_words([row.outcome.words for row in rows]))
+    shared = " ".join(common_overrides([row.outcome.overrides for row in rows]))
     table, page, image = (sweep / f"{NAME}.{kind}" for kind in ("csv", "md", "png"))
     text = as_markdown(rows, shared)
     write_atomically(table, as_csv(rows).encode())
@@ -56,14 +56,14 @@ def make_leaderboard(sweep: Path) -> int:
 def collect(sweep: Path) -> list[Row]:
     """The jobs of a sweep: finished ones first, by groups that were measured alike and in these best first, then the
     rest as they were started."""
-    found = {folder: replace(outcome, words=current_overrides(outcome.words, silent))
+    found = {folder: replace(outcome, overrides=current_overrides(outcome.overrides, silent))
              for folder, outcome in read_all(sweep).items()}  # fmt: skip
-    shared = set(common_words([outcome.words for outcome in found.values()]))
+    shared = set(common_overrides([outcome.overrides for outcome in found.values()]))
     rows = []
     for folder, outcome in found.items():
-        own = [word for word in outcome.words if word not in shared]
-        words = " ".join(own or outcome.words) or "defaults"
-        rows.append(Row(folder, outcome, words, _metrics(folder), _speed(folder)))
+        own = [override for override in outcome.overrides if override not in shared]
+        overrides = " ".join(own or outcome.overrides) or "defaults"
+        rows.append(Row(folder, outcome, overrides, _metrics(folder), _speed(folder)))
     return _ranked([row for row in rows if finished(row)]) + [row for row in rows if not finished(row)]
 
 
@@ -79,11 +79,11 @@ def _ranked(rows: Sequence[Row]) -> list[Row]:
             for rank, row in enumerate(group, start=1)]  # fmt: skip
 
 
-def common_words(lines: Sequence[Sequence[str]]) -> list[str]:
-    """Words that all command lines of several share; none of a single one."""
+def common_overrides(lines: Sequence[Sequence[str]]) -> list[str]:
+    """Overrides that all command lines of several share; none of a single one."""
     if len(lines) < 2:
         return []
-    return [word for word in lines[0] if all(word in line for line in lines)]
+    return [override for override in lines[0] if all(override in line for line in lines)]
 
 
 def as_csv(rows: Sequence[Row]) -> str:
@@ -93,7 +93,7 @@ def as_csv(rows: Sequence[Row]) -> str:
                     "images_per_second", "parameters", "reason", "folder"])  # fmt: skip
     for row in rows:
         done = row.outcome
-        cells = [row.rank, row.group, done.number, done.state, row.words, done.value, row.split,
+        cells = [row.rank, row.group, done.number, done.state, row.overrides, done.value, row.split,
                  *(row.metrics.get(name) for name in METRICS), done.seconds, _round(row.speed), done.parameters,
                  done.reason, row.folder]  # fmt: skip
         table.writerow(cells)

@@ -20,10 +20,10 @@ MAX_BYTES = 1_000_000
 
 @dataclass(frozen=True)
 class Outcome:
-    """number: of the job in its sweep; words: its command line; value: what is optimized, the more the better."""
+    """number: of the job in its sweep; overrides: its command line; value: what is optimized, the more the better."""
 
     number: int
-    words: Sequence[str]
+    overrides: Sequence[str]
     state: str = RUNNING
     reason: str = ""  # one line, for all states but finished
     value: float | None = None
@@ -48,9 +48,9 @@ def read(folder: Path) -> Outcome:
 
 def _checked(outcome: Outcome) -> Outcome:
     """Errors: TypeError for values of another kind."""
-    words, measured = outcome.words, (outcome.value, outcome.seconds, outcome.parameters)
-    if not isinstance(words, list) or not all(isinstance(text, str) for text in (*words, outcome.reason)):
-        raise TypeError("words or reason are no text")
+    overrides, measured = outcome.overrides, (outcome.value, outcome.seconds, outcome.parameters)
+    if not isinstance(overrides, list) or not all(isinstance(text, str) for text in (*overrides, outcome.reason)):
+        raise TypeError("overrides or reason are no text")
     if outcome.state not in STATES:
         raise TypeError("there is no such state")
     numbers = [outcome.number, *(value for value in measured if value is not None)]
@@ -65,11 +65,11 @@ def read_all(sweep: Path) -> dict[Path, Outcome]:
     return dict(sorted(found.items(), key=lambda item: item[1].number))
 
 
-def close_lost(sweep: Path, number: int, words: Sequence[str], reason: str) -> None:
+def close_lost(sweep: Path, number: int, overrides: Sequence[str], reason: str) -> None:
     """Marks job `number` as failed if nothing else was said: its process vanished, or was never started."""
     for folder, outcome in read_all(sweep).items():
         if outcome.number == number:
             if outcome.state == RUNNING:
                 outcome.ended(FAILED, reason).write(folder)
             return
-    Outcome(number, list(words)).ended(FAILED, reason).write(sweep / f"{number}_lost")
+    Outcome(number, list(overrides)).ended(FAILED, reason).write(sweep / f"{number}_lost")

@@ -17,7 +17,7 @@ from ssd.sweeps.outcome import FINISHED, Outcome
 
 @dataclass(frozen=True)
 class Row:
-    """A job. words: those it does not share with all the others, exactly; speed: images/s in training.
+    """A job. overrides: those it does not share with all the others, exactly; speed: images/s in training.
 
     rank: among the finished jobs that were measured alike, from 1 on; None for the others. group: a letter for those,
     empty where all were measured alike.
@@ -25,7 +25,7 @@ class Row:
 
     folder: Path
     outcome: Outcome
-    words: str
+    overrides: str
     metrics: dict[str, Any]
     speed: float | None
     rank: int | None = None
@@ -33,9 +33,9 @@ class Row:
 
     @property
     def name(self) -> str:
-        """The words for a reader: numbers with four digits, no quotes around them."""
-        words = re.sub(r"\d+\.\d{4,}(e-?\d+)?", lambda match: f"{float(match[0]):.4g}", self.words)
-        return re.sub(r"'(\d+)'", r"\1", words)
+        """The overrides for a reader: numbers with four digits, no quotes around them."""
+        overrides = re.sub(r"\d+\.\d{4,}(e-?\d+)?", lambda match: f"{float(match[0]):.4g}", self.overrides)
+        return re.sub(r"'(\d+)'", r"\1", overrides)
 
     @property
     def value(self) -> float:

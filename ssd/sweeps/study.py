@@ -40,11 +40,11 @@ DAMAGE = (*FAILURES, RuntimeError, ValueError, TypeError, LookupError, Attribute
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
-def search(config: DictConfig, launcher: Launcher, words: Sequence[str]) -> None:
+def search(config: DictConfig, launcher: Launcher, overrides: Sequence[str]) -> None:
     """Runs trials until `n_trials` have ended, those of earlier calls counted; see conf/hydra/sweeper/optuna.yaml.
 
-    words: the command line; those that are no single values span the space. Errors: UserError when another process
-    runs this sweep, or the study in its storage was begun with other words.
+    overrides: the command line; those that are no single values span the space. Errors: UserError when another process
+    runs this sweep, or the study in its storage was begun with other overrides.
     """
     settings = config.hydra.sweeper
     sweep = Path(config.hydra.sweep.dir)
@@ -54,7 +54,7 @@ def search(config: DictConfig, launcher: Launcher, words: Sequence[str]) -> None
         sweep / LOCK, str(sweep), "another process runs this sweep; give this one another study_name"
     )
     with held_sweep, _storage_works(settings.storage, FAILURES):
-        space, fixed = split(words)
+        space, fixed = split(overrides)
         with _storage_works(settings.storage, DAMAGE):
             study = open_study(settings, fixed)
             space = as_begun(study, space)
@@ -88,9 +88,9 @@ def _storage_works(storage: str, failures: tuple[type[Exception], ...]) -> Itera
         ) from error
 
 
-def split(words: Sequence[str]) -> tuple[dict[str, BaseDistribution], list[str]]:
-    """Search space and the words that are the same in all trials. Errors: UserError without any space."""
-    space, values, deletions = create_params_from_overrides(list(words))
+def split(overrides: Sequence[str]) -> tuple[dict[str, BaseDistribution], list[str]]:
+    """Search space and the overrides that are the same in all trials. Errors: UserError without any space."""
+    space, values, deletions = create_params_from_overrides(list(overrides))
     if not space:
         raise UserError(
             "hydra/sweeper=optuna has nothing to search: give a key several values, e.g. "
@@ -100,7 +100,7 @@ def split(words: Sequence[str]) -> tuple[dict[str, BaseDistribution], list[str]]
 
 
 def open_study(settings: DictConfig, fixed: list[str]) -> optuna.Study:
-    """The study of this name in its storage, made if it is not there. Errors: UserError if it has other fixed words."""
+    """The study of this name in its storage, made if it does not exist. Errors: UserError for other fixed overrides."""
     study = optuna.create_study(
         study_name=settings.study_name, storage=whole(settings.storage), direction="maximize", load_if_exists=True
     )
@@ -110,7 +110,7 @@ def open_study(settings: DictConfig, fixed: list[str]) -> optuna.Study:
     elif (begun := current_overrides(begun, silent)) != fixed:
         different = " ".join(sorted(set(begun) ^ set(fixed)))
         raise UserError(
-            f"study {settings.study_name} was begun with other words ({different}); its trials would not compare: "
+            f"study {settings.study_name} was begun with other overrides ({different}); its trials would not compare: "
             "give this one another name, hydra.sweeper.study_name=…"
         )
     return study

@@ -32,8 +32,8 @@ class Sweep:
 
     folder: Path  # the same for all its jobs
     number: int  # of this job, from 0
-    own: list[str]  # this job's words of those swept over: ["batch_size=8"]
-    swept: list[str]  # the words that were swept over: ["batch_size=8,16"]
+    own: list[str]  # this job's overrides of those swept over: ["batch_size=8"]
+    swept: list[str]  # the overrides that were swept over: ["batch_size=8,16"]
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class RunInfo:
 
 
 class Pruned(Exception):  # noqa: N818 - a decision, not an error
-    """What a writer raises to end the run here, because going on is not worth its time; the message says why."""
+    """What a writer raises to end the run here, because continuing is not worth its time; the message says why."""
 
 
 # What ends a run otherwise than by failing.
@@ -120,7 +120,7 @@ class Writer:
         """
 
     def wants_histograms(self, step: int) -> re.Pattern[str] | None:
-        """Which arrays' values it wants to be told at this step: those in whose tag the pattern is found."""
+        """Which arrays' values it wants to receive at this step: those in whose tag the pattern is found."""
         return None
 
     def histogram(self, tag: str, values: np.ndarray, step: int) -> None:
@@ -130,7 +130,7 @@ class Writer:
         """
 
     def graph(self, nodes: Sequence[GraphNode]) -> None:
-        """The network, inputs before what uses them; told once, after `start`."""
+        """The network, inputs before what uses them; passed once, after `start`."""
 
     def artifact(self, path: Path, folder: str = "") -> None:
         """A finished file or directory worth keeping (checkpoint, report); `folder` groups it where it is kept."""
@@ -186,7 +186,7 @@ class Events:
         self._tell("curve", tag, precision, recall, scores, positives, step)
 
     def wants_histograms(self, step: int) -> list[re.Pattern[str]]:
-        """Patterns of the tags that anybody wants to be told at this step; whoever asks spares itself the rest."""
+        """Patterns of the tags that any writer wants to receive at this step; whoever asks spares itself the rest."""
         wanted = self._tell("wants_histograms", step)
         return [pattern for pattern in wanted.values() if pattern is not None]
 

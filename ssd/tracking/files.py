@@ -31,7 +31,7 @@ class RunFiles(Writer):
         self.folder, self.job = run.folder, run.job
         self.table = Table(run.folder / EPOCHS, key="epoch")
         if run.resumed_at is not None:
-            # Whole epochs only: one that time ran out in has a row, too, and is gone on with.
+            # Whole epochs only: one that time ran out in has a row, too, and is resumed.
             self.table.cut(run.resumed_at // run.steps)
 
     def epoch(self, epoch: int, step: int, values: Values) -> None:

@@ -86,7 +86,7 @@ def _run(values: dict[str, Any], before: Path, now: Path) -> RunInfo:
         if not 0 < above <= len(now.parents):
             raise ValueError("a run outside of its sweep")
         values["sweep"] = Sweep(**dict(sweep, folder=now.parents[above - 1]))
-        _check_types((sweep["number"], int), *((word, str) for word in [*sweep["own"], *sweep["swept"]]))
+        _check_types((sweep["number"], int), *((argument, str) for argument in [*sweep["own"], *sweep["swept"]]))
     run = RunInfo(**dict(values, folder=now))
     texts = [run.name, run.job, *run.classes, *run.facts.keys(), *run.facts.values(), *run.config.keys()]
     _check_types((run.config, dict), (run.classes, list), (run.resumed_at or 0, int), *((text, str) for text in texts))
@@ -253,13 +253,13 @@ def _leading(entries: Sequence[Entry]) -> int:
     return next((count for count, entry in enumerate(entries) if entry.kind != entries[0].kind), len(entries))
 
 
-def main(words: list[str]) -> Any:
+def main(arguments: list[str]) -> Any:
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     guard()
     parser = argparse.ArgumentParser(prog="python -m ssd.tracking.unsent", description="Sends what waits in runs.")
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN_DIRECTORY")
     parser.add_argument("--to", help="address of the store, such as http://host:5000; without it that of the runs")
-    given = parser.parse_args(words)
+    given = parser.parse_args(arguments)
     if importlib.util.find_spec("mlflow") is None:
         return "error: MLflow is not installed: pip install mlflow"
     configure_mlflow()

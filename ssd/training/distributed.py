@@ -24,7 +24,7 @@ _kept: list[Any] = []  # stores: one that is freed waits for all other workers, 
 
 
 @dataclass(frozen=True)
-class Beginning:
+class InitialState:
     """step: done before, by an earlier process; updates: those that changed the parameters; data: the training
     images' digest. Of arrays, "arg:" and "aux:" are parameters, "optimizer:" its state."""
 
@@ -38,18 +38,18 @@ class Beginning:
         return {key.removeprefix(prefix): array for key, array in self.arrays.items() if key.startswith(prefix)}
 
 
-def begin(lead: Coordinator, keeper: TrainState) -> None:
+def broadcast_initial_state(lead: Coordinator, train_state: TrainState) -> None:
     """Worker 0: tells the others where its training stands, and shares its steps with them from here on."""
-    trainer = keeper.trainer
+    trainer = train_state.trainer
     arg_params, aux_params = trainer.raw_params()
     groups = {"arg": arg_params, "aux": aux_params, "optimizer": trainer.state()["optimizer"]}
     arrays = {f"{group}:{name}": array for group, part in groups.items() for name, array in part.items()}
-    facts = {"step": keeper.progress.step, "updates": trainer.updates, "data": keeper.data}
-    lead.log_to(facts, _packed(arrays))
-    trainer.exchange = Exchange(lead.share.rank, lead.share.workers, trainer.gradients, lead.wait)
+    facts = {"step": train_state.progress.step, "updates": trainer.updates, "data": train_state.data}
+    lead.send_to_all(facts, _packed(arrays))
+    trainer.exchange = GradientAllReduce(lead.share.rank, lead.share.workers, trainer.gradients, lead.wait)
 
 
-def read_beginning(facts: dict[str, Any], content: bytes, data: str) -> Beginning:
+def read_beginning(facts: dict[str, Any], content: bytes, data: str) -> InitialState:
     """What worker 0 tells. data: the digest of the images here. Errors: UserError when they are not worker 0's."""
     if facts["data"] != data:
         raise UserError("the training images or their objects differ from those of worker 0; dataset.root must "
@@ -61,7 +61,7 @@ def read_beginning(facts: dict[str, Any], content: bytes, data: str) -> Beginnin
             arrays = read_arrays(file, weights=False)
         except UserError as error:
             raise UserError(f"the parameters that worker 0 sent: {error}") from error
-    return Beginning(facts["step"], facts["updates"], data, arrays)
+    return InitialState(facts["step"], facts["updates"], data, arrays)
 
 
 def _packed(arrays: Params) -> bytes:
@@ -71,7 +71,7 @@ def _packed(arrays: Params) -> bytes:
         return file.read_bytes()
 
 
-class Exchange:
+class GradientAllReduce:
     """Gradients and losses of a step, each replaced by its sum over all devices of all workers.
 
     The servers only add; every worker takes the optimizer's step by itself, all the same one from equal parameters.

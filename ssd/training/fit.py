@@ -13,13 +13,15 @@ from ssd.training.trainer import Probe
 
 
 class TrainLoop:
-    """Trains from where keeper.progress is, calling the hooks in their order, see Hook for what they find here."""
+    """Trains from where train_state.progress is, calling the hooks in their order, see Hook for what they find here."""
 
-    def __init__(self, keeper: TrainState, loader: Any, epochs: int, hooks: Sequence[Hook], events: Events) -> None:
+    def __init__(
+        self, train_state: TrainState, loader: Any, epochs: int, hooks: Sequence[Hook], events: Events
+    ) -> None:
         """loader: start(epoch, batch) of an epoch counted from 0, next() until StopIteration, steps, batch_size, and
         names(batch); it calls heed() while it waits."""
-        self.keeper = keeper
-        self.trainer = keeper.trainer
+        self.train_state = train_state
+        self.trainer = train_state.trainer
         self.loader = loader
         self.epochs = epochs
         self.hooks = list(hooks)
@@ -71,7 +73,7 @@ class TrainLoop:
             self._call("after_update")
         self.trainer.end_step(self.losses)
         self.progress.count(self.losses, self.loader.batch_size, waited)
-        self.keeper.mark()
+        self.train_state.mark()
         self._call("after_step")
 
     def stop(self, why: str | Exception) -> None:
@@ -86,7 +88,7 @@ class TrainLoop:
 
     @property
     def progress(self) -> Progress:
-        return self.keeper.progress
+        return self.train_state.progress
 
     @property
     def steps_done(self) -> int:

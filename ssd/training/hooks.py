@@ -63,20 +63,20 @@ class Tracking(Hook):
 
 
 class Checkpointing(Hook):
-    """Saves after every epoch, and in between as often as the keeper says; and whatever an error leaves, see rescue().
+    """Saves after every epoch, in between at the interval of the train state, and what an error leaves, see rescue().
 
     saved: called after each checkpoint.
     """
 
-    def __init__(self, keeper: TrainState, steps: int, saved: Callable[[], None]) -> None:
+    def __init__(self, train_state: TrainState, steps: int, saved: Callable[[], None]) -> None:
         """steps: of an epoch."""
-        self._keeper = keeper
+        self._train_state = train_state
         self._steps = steps
         self._saved = saved
         self._row: dict[str, float] | None = None  # of an epoch that is over and not saved
 
     def after_step(self, loop: TrainLoop) -> None:
-        if self._keeper.should_save() and loop.steps_done < self._steps:
+        if self._train_state.should_save() and loop.steps_done < self._steps:
             self._save()
 
     def after_epoch(self, loop: TrainLoop) -> None:
@@ -85,19 +85,19 @@ class Checkpointing(Hook):
     def rescue(self) -> int | None:
         """Saves what was learned up to the last whole step, whatever ended the training after it; returns the number of
         that step, None when there is none. Errors: as TrainState.rescue."""
-        if not self._keeper.rescue(self._steps, self._row):
+        if not self._train_state.rescue(self._steps, self._row):
             return None
         self._saved()
-        return self._keeper.progress.step
+        return self._train_state.progress.step
 
     @property
     def resumable(self) -> bool:
         """Whether there is a checkpoint on the disk."""
-        return self._keeper.checkpoints.resumable
+        return self._train_state.checkpoints.resumable
 
     def _save(self, metrics: dict[str, float] | None = None) -> None:
         self._row = metrics
-        self._keeper.save(self._steps, metrics)
+        self._train_state.save(self._steps, metrics)
         self._row = None
         self._saved()
 

@@ -7,12 +7,12 @@ from ssd.mxnet_compat import mx
 
 def optimizer_name(name: str, device: str) -> str:
     """By which MXNet finds the class. name: as configured; device: "cpu" or "gpu"."""
-    replaced = {"adadelta": ScaledAdaDelta} | ({"sgd": SgdOneByOne} if device == "cpu" else {})
+    replaced = {"adadelta": ScaledAdaDelta} | ({"sgd": UnfusedSGD} if device == "cpu" else {})
     return replaced[name].__name__.lower() if name in replaced else name
 
 
 @mx.optimizer.register
-class SgdOneByOne(mx.optimizer.SGD):  # type: ignore[misc]
+class UnfusedSGD(mx.optimizer.SGD):  # type: ignore[misc]
     """MXNet's SGD with an operator per array, which uses all vector units. That for several at once, which the class
     itself takes to save kernel launches on a GPU, needs 1.7 times as long for large arrays on a CPU."""
 

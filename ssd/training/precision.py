@@ -59,7 +59,7 @@ def cpu_flags(file: Path = Path("/proc/cpuinfo")) -> set[str]:
 
 
 def _allow_amx() -> bool:
-    """Whether AMX may be used. oneDNN 2.4 leaves it alone unless it is told to, and does not ask Linux for the
+    """Whether AMX may be used. oneDNN 2.4 does not use it unless it is configured to, and does not ask Linux for the
     registers, without which the first instruction ends the process."""
     if platform.system() != "Linux" or platform.machine() != "x86_64":
         return False

@@ -11,7 +11,7 @@ import numpy as np
 from ssd.mxnet_compat import mx
 from ssd.training.progress import count_of, real
 
-TWISTER, WORD = 624, 2**32 - 1  # words of the state of Python's and NumPy's generators, and the largest
+TWISTER, VALUE = 624, 2**32 - 1  # values of the state of Python's and NumPy's generators, and the largest
 
 # Operators that draw random numbers, as the graph names them.
 DRAWING = re.compile(r"Dropout|LeakyReLU|.*(random|sample|shuffle|bernoulli)", re.IGNORECASE)
@@ -51,18 +51,20 @@ def has_random_ops(symbol: Any) -> bool:
 def random_state() -> dict[str, Any]:
     """Of Python's and NumPy's global generators, as JSON knows it. MXNet does not tell its own: the trainer seeds that
     one anew in every step, where the graph draws from it."""
-    version, words, gauss = random.getstate()
+    version, values, gauss = random.getstate()
     kind, keys, place, has_gauss, cached = np.random.get_state(legacy=True)
-    return {"python": [version, list(words), gauss], "numpy": [kind, keys.tolist(), place, has_gauss, cached]}  # type: ignore[union-attr]
+    return {"python": [version, list(values), gauss], "numpy": [kind, keys.tolist(), place, has_gauss, cached]}  # type: ignore[union-attr]
 
 
 def restore_random(state: dict[str, Any]) -> None:
     """Errors: KeyError, TypeError, ValueError for what random_state() never gives; then neither generator changes."""
-    version, words, gauss = state["python"]
+    version, values, gauss = state["python"]
     kind, keys, place, has_gauss, cached = state["numpy"]
     if kind != "MT19937" or len(keys) != TWISTER or has_gauss not in (0, 1):
         raise ValueError("not the state of a Mersenne Twister")
-    numbers = np.array([count_of(key, WORD) for key in keys], np.uint32)
+    numbers = np.array([count_of(key, VALUE) for key in keys], np.uint32)
     place, cached = count_of(place, TWISTER), real(cached)
-    random.setstate((version, tuple(count_of(word, WORD) for word in words), gauss if gauss is None else real(gauss)))
+    random.setstate(
+        (version, tuple(count_of(value, VALUE) for value in values), gauss if gauss is None else real(gauss))
+    )
     np.random.set_state((kind, numbers, place, has_gauss, cached))

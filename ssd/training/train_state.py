@@ -27,7 +27,7 @@ class SaveInterval:
 class TrainState:
     """Saves and restores `trainer`, the states of `hooks` by name, the random generators and `progress`.
 
-    data: a digest of the images the batches are of; with others a run cannot be gone on with.
+    data: a digest of the images the batches are of; with others a run cannot be resumed.
     """
 
     def __init__(

@@ -23,7 +23,7 @@ from ssd.training.state import all_finite, has_random_ops
 from ssd.utils.errors import UserError
 
 if TYPE_CHECKING:
-    from ssd.training.distributed import Exchange
+    from ssd.training.distributed import GradientAllReduce
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class Trainer:
         """data: anything with provide_data and provide_label, the shapes of one batch. start: the parameters of a run
         that is resumed; None = those that config.init names."""
         network = config.network
-        self.exchange: Exchange | None = None  # with other workers
+        self.exchange: GradientAllReduce | None = None  # with other workers
         self._seed = config.seed
         # Else the graph divides, per device and pass.
         self._batch_normalized = not divides_itself(network.compat, network.loss.classification)

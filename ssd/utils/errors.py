@@ -11,7 +11,7 @@ REPLACED = CONTROLS | dict.fromkeys(map(ord, "\t\n\r"), " ")
 
 
 class UserError(Exception):
-    """Bad input or configuration, told in one line: what is wrong, where, and what would be right. Line ends in
+    """Bad input or configuration, reported in one line: what is wrong, where, and what would be right. Line ends in
     the message become blanks, other control characters are shown as \\x1b, …
 
     The runner prints the message alone, without a traceback, and exits with a non-zero code. Everything else

@@ -16,7 +16,7 @@ SECONDS_BETWEEN_LINES = 10.0
 
 @contextmanager
 def progress(what: str, total: int | None, in_bytes: bool = False) -> Iterator[Callable[[int], None]]:
-    """Yields a function that is told how much is done. what: "packing train"; total: None when nobody knows."""
+    """Yields a function that is called with how much is done. what: "packing train"; total: None when nobody knows."""
     console = Console(stderr=True)
     if console.is_terminal and sys.stderr.isatty():
         count = DownloadColumn() if in_bytes else MofNCompleteColumn()

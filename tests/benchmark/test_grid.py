@@ -27,7 +27,7 @@ def asked(monkeypatch):
     def answer(task, threads, timeout):
         tasks.append({**task, "threads": threads})
         if task["do"] == "make":
-            return {"error": "no such form"} if task["format"] == "onnx" and task["words"] else {"path": "there"}
+            return {"error": "no such form"} if task["format"] == "onnx" and task["overrides"] else {"path": "there"}
         found = {str(batch): {"seconds": [0.01], "memory_mb": 100.0 + batch} for batch in task["batches"]}
         if threads == 2 and "8" in found:
             found["8"] = {"error": "too much"}
@@ -95,7 +95,7 @@ open(task["answer"], "w").write(json.dumps({"threads": os.environ["OMP_NUM_THREA
 
 def test_a_task_that_fails_is_one_line():
     done = run_task(
-        {"do": "make", "cfg": {}, "words": ["backbone=nothing"], "format": "mxnet", "folder": "."}, None, 600.0
+        {"do": "make", "cfg": {}, "overrides": ["backbone=nothing"], "format": "mxnet", "folder": "."}, None, 600.0
     )
     assert "nothing" in done["error"]
     assert "\n" not in done["error"]

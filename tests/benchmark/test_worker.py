@@ -17,7 +17,7 @@ def cfg():
 
 
 def subject(cfg):
-    return configured({"cfg": OmegaConf.to_container(cfg, resolve=True), "words": []})
+    return configured({"cfg": OmegaConf.to_container(cfg, resolve=True), "overrides": []})
 
 
 @pytest.fixture(scope="module")
@@ -78,8 +78,8 @@ def test_a_batch_that_fails_is_told(cfg, path):
 
 def test_another_network_in_the_same_configuration(cfg):
     plain = OmegaConf.to_container(cfg, resolve=True)
-    assert configured({"cfg": plain, "words": []}).network.backbone.name == "small"
-    other = configured({"cfg": plain, "words": ["backbone=mobilenet_025", "data_shape=[160,320]"]})
+    assert configured({"cfg": plain, "overrides": []}).network.backbone.name == "small"
+    other = configured({"cfg": plain, "overrides": ["backbone=mobilenet_025", "data_shape=[160,320]"]})
     assert (other.network.backbone.name, other.network.input.shape) == ("mobilenet_025", (160, 320))
     assert len(random_model(other).spec.classes) == 5
     assert random_model(other).spec.backbone == "mobilenet_025"

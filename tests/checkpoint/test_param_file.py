@@ -29,8 +29,8 @@ def array(shape=(2,), kind=0, magic=V2, storage=0, device=CPU, values=None) -> b
 
 def file(*arrays: bytes, names=(b"arg:a",), count=None, begins=0x112, reserved=0) -> bytes:
     count = len(arrays) if count is None else count
-    told = b"".join(pack("<Q", len(name)) + name for name in names)
-    return pack("<QQQ", begins, reserved, count) + b"".join(arrays) + pack("<Q", len(names)) + told
+    reported = b"".join(pack("<Q", len(name)) + name for name in names)
+    return pack("<QQQ", begins, reserved, count) + b"".join(arrays) + pack("<Q", len(names)) + reported
 
 
 def written(folder: Path, data: bytes) -> Path:
@@ -70,7 +70,7 @@ def test_forms_of_earlier_versions(magic, tmp_path) -> None:
     [
         (b"", "ends too early"),
         (file(array(), begins=0x113), "does not begin as one does"),
-        (file(array(), reserved=1), "second word"),
+        (file(array(), reserved=1), "second override"),
         (file(array(), count=16_700_000), "claims 16700000 arrays"),
         (file(array(), count=2), "ends too early|unknown|dimensions"),
         (file(array()[:8] + pack("<i", -1) + array()[12:]), "-1 dimensions"),

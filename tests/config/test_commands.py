@@ -32,21 +32,21 @@ def config_dirs(monkeypatch: pytest.MonkeyPatch) -> Any:
     return pretend
 
 
-def words_of(command: str) -> list[str]:
+def overrides_of(command: str) -> list[str]:
     """As a shell hands them over to ssd.run."""
-    python, flag, module, *words = shlex.split(command)
+    python, flag, module, *overrides = shlex.split(command)
     assert (Path(python).name, flag, module) == ("python", "-m", "ssd.run")
-    return words
+    return overrides
 
 
 @pytest.mark.parametrize("name", [ODD, "a,b", "{x}", "null", "a b", "tab\there", "-x", "line\nbreak", "#1", "${x}"])
 def test_a_path_comes_through_shell_and_grammar(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    words = words_of(run_command(path_override("model", tmp_path / name)))
-    assert compose(words).model == name
+    overrides = overrides_of(run_command(path_override("model", tmp_path / name)))
+    assert compose(overrides).model == name
     assert (
-        subprocess.run(["bash", "-c", f"printf %s {shlex.join(words)}"], capture_output=True).stdout.decode()
-        == (words[0])
+        subprocess.run(["bash", "-c", f"printf %s {shlex.join(overrides)}"], capture_output=True).stdout.decode()
+        == (overrides[0])
     )
 
 
@@ -65,15 +65,15 @@ def test_every_configuration_folder_is_kept(count: int, config_dirs: Any, tmp_pa
         (folder / "dataset").mkdir(parents=True)
         (folder / "dataset" / f"mine{number}.yaml").write_text(f"defaults: [voc, _self_]\nname: of {number}\n")
     config_dirs(*map(str, folders))
-    words = words_of(run_command())
-    assert words.count("--config-dir") == min(count, 1)
+    overrides = overrides_of(run_command())
+    assert overrides.count("--config-dir") == min(count, 1)
     for number in range(count):
-        assert compose([*composable(words), f"dataset=mine{number}"]).dataset.name == f"of {number}"
+        assert compose([*composable(overrides), f"dataset=mine{number}"]).dataset.name == f"of {number}"
 
 
 def test_a_folder_is_not_named_twice(config_dirs: Any) -> None:
     config_dirs("/a", "/b")
-    assert words_of(run_command(config_dirs=["/b"])) == ["--config-dir", "/b", "hydra.searchpath=[/a]"]
+    assert overrides_of(run_command(config_dirs=["/b"])) == ["--config-dir", "/b", "hydra.searchpath=[/a]"]
 
 
 def test_programs_are_those_of_this_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Every choice of every group composes; what is wrong is told in one line."""
+"""Every choice of every group composes; what is wrong is reported in one line."""
 
 import itertools
 import subprocess
@@ -36,8 +36,8 @@ def test_every_backbone_has_a_head_for_both_tiers(backbone: str, shape: str) -> 
 def test_the_two_commands_as_written() -> None:
     cfg = compose(["backbone=resnet50", "data_shape=512"])
     assert (cfg.backbone.name, cfg.data_shape.height, cfg.data_shape.tier) == ("resnet50", 512, "large")
-    words = normalize(["backbone=resnet50,mobilenet", "data_shape=300,512"])
-    points = {tuple(point) for point in sweep_points(words)}
+    overrides = normalize(["backbone=resnet50,mobilenet", "data_shape=300,512"])
+    points = {tuple(point) for point in sweep_points(overrides)}
     assert len(points) == 3  # every value once
     assert {compose(point).data_shape.height for point in points} == {300, 512}
 
@@ -62,9 +62,9 @@ def test_one_field_of_the_head_can_be_overridden() -> None:
 
 
 def test_compat_changes_the_head_where_the_original_was_wrong() -> None:
-    words = ["backbone=resnet50", "data_shape=512"]
-    assert compose([*words, "compat=mxnet_ssd"]).head.from_layers[0] == "_plus12"
-    assert compose(words).head.from_layers[0] != "_plus12"
+    overrides = ["backbone=resnet50", "data_shape=512"]
+    assert compose([*overrides, "compat=mxnet_ssd"]).head.from_layers[0] == "_plus12"
+    assert compose(overrides).head.from_layers[0] != "_plus12"
 
 
 @pytest.mark.parametrize(
@@ -75,8 +75,18 @@ def test_values_that_are_no_grammar_are_meant_literally(value: str) -> None:
 
 
 def test_flags_go_in_front_of_overrides() -> None:
-    words = ["seed=1", "--config-dir", "my conf", "-m", "epochs=2", "--cfg", "job", "--config-dir=x", "batch_size=4"]
-    assert flags_first(words) == [
+    overrides = [
+        "seed=1",
+        "--config-dir",
+        "my conf",
+        "-m",
+        "epochs=2",
+        "--cfg",
+        "job",
+        "--config-dir=x",
+        "batch_size=4",
+    ]
+    assert flags_first(overrides) == [
         "--config-dir", "my conf", "-m", "--cfg", "job", "--config-dir=x", "seed=1", "epochs=2", "batch_size=4",
     ]  # fmt: skip
 
@@ -103,7 +113,7 @@ def test_anchor_scales_are_the_papers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "parts"),
+    ("overrides", "parts"),
     [
         (["backbone=resnet5"], ["backbone=resnet5", "did you mean 'resnet50'?", "mobilenet_025"]),
         (["optimzer.lr=1"], ["optimzer.lr", "no key"]),
@@ -156,9 +166,9 @@ def test_anchor_scales_are_the_papers() -> None:
         (["~epochs"], ["epochs"]),
     ],
 )
-def test_mistakes_are_told_in_one_line(words: list[str], parts: list[str]) -> None:
+def test_mistakes_are_told_in_one_line(overrides: list[str], parts: list[str]) -> None:
     with pytest.raises(UserError) as caught:
-        compose(words)
+        compose(overrides)
     message = str(caught.value)
     assert "\n" not in message
     for part in parts:
@@ -172,7 +182,7 @@ def test_normalize_never_fails_but_for_data_shapes(key: str, value: str) -> None
     except UserError:
         assert key == "data_shape"
     else:
-        assert all("=" in word for word in out)
+        assert all("=" in item for item in out)
 
 
 @given(st.text())

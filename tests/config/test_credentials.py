@@ -118,8 +118,8 @@ def test_overrides_with_several_addresses() -> None:
 @pytest.mark.parametrize("mark", [",", " ", "]", "}", ">", ":", "\\'", '"', "\\\\", "/", "?"])
 def test_passwords_in_quotes_within_lists_and_mappings(mark: str) -> None:
     address = f"'http://bob:x{mark}{SECRET}@h{mark * (mark == '?')}'"
-    for word in (f"+x=[{address},b]", f"+x={{uri: {address}}}", f"+x={address},http://other"):
-        (taken,) = take_overrides([word])
+    for item in (f"+x=[{address},b]", f"+x={{uri: {address}}}", f"+x={address},http://other"):
+        (taken,) = take_overrides([item])
         assert SECRET not in taken
         assert "'http://h" in taken
     assert take_overrides(["+x=['a,b', \"c\", 'http://h/x y']"]) == ["+x=['a,b', \"c\", 'http://h/x y']"]
@@ -134,8 +134,8 @@ def test_a_password_that_needs_quotes_is_refused_without_them(mark: str) -> None
 
 
 def test_overrides_without_credentials_stay_letter_for_letter() -> None:
-    words = ["data_shape=512", f"{URI}='sqlite:///a@b.db'", "+x=http://host/a", "dataset.root=${oc.env:HOME}", "-m"]
-    assert take_overrides(words) == words
+    overrides = ["data_shape=512", f"{URI}='sqlite:///a@b.db'", "+x=http://host/a", "dataset.root=${oc.env:HOME}", "-m"]
+    assert take_overrides(overrides) == overrides
     assert environment().get(KEPT) is None
     assert json.loads(os.environ[KEPT]) == {}
 
@@ -209,9 +209,9 @@ def test_the_environment_gives_them_again(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_files_of_runs_are_read_without(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(f"logger: {{m: {{uri: 'http://bob:{SECRET}@host'}}}}\n")
-    (tmp_path / "words.yaml").write_text(f"- {URI}=http://bob:{SECRET}@host\n- 7\n")
+    (tmp_path / "overrides.yaml").write_text(f"- {URI}=http://bob:{SECRET}@host\n- 7\n")
     assert read_config(tmp_path / "config.yaml") == {"logger": {"m": {"uri": "http://host"}}}
-    assert read_overrides(tmp_path / "words.yaml") == [f"{URI}=http://host", 7]
+    assert read_overrides(tmp_path / "overrides.yaml") == [f"{URI}=http://host", 7]
     assert whole("http://host") == "http://host"  # it is not used either
     assert bare_values({"a": [" http://b:c@h", f"jdbc:postgresql://b:{SECRET}@h/x"]}) == {
         "a": ["http://h", "jdbc:postgresql://h/x"]
@@ -270,9 +270,9 @@ TINY = ["dataset.train=16", "dataset.val=8", "batch_size=8", "epochs=1", "traini
         "loader.workers=0", "logger.mlflow.flush_seconds=0.1"]  # fmt: skip
 
 
-def ssd(folder: Path, *words: str, module: str = "ssd.run", **variables: str) -> subprocess.CompletedProcess[str]:
+def ssd(folder: Path, *overrides: str, module: str = "ssd.run", **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", module, *words],
+        [sys.executable, "-m", module, *overrides],
         cwd=folder,
         env={**os.environ, **variables},
         capture_output=True,
@@ -308,9 +308,9 @@ def test_a_whole_run_keeps_no_password(tmp_path: Path) -> None:
     assert "does not answer" in later.stderr
     wrong = ssd(tmp_path, f"{URI}=http://bob:{SECRET}@127.0.0.1:9", "no_key=1", HYDRA_FULL_ERROR="1")
     assert "Traceback" in wrong.stderr
-    told = ssd(tmp_path, "--cfg", "job", f"{URI}=http://bob:{SECRET}@127.0.0.1:9")
-    assert server in told.stdout
-    for output in (done, again, later, wrong, told):
+    message = ssd(tmp_path, "--cfg", "job", f"{URI}=http://bob:{SECRET}@127.0.0.1:9")
+    assert server in message.stdout
+    for output in (done, again, later, wrong, message):
         assert SECRET not in output.stdout + output.stderr
     assert holding(tmp_path) == []
 

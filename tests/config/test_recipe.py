@@ -1,4 +1,4 @@
-"""Keys of a recipe that are wrong are told in one line."""
+"""Keys of a recipe that are wrong are reported in one line."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from ssd.utils.errors import UserError
 
 
 @pytest.mark.parametrize(
-    ("words", "part"),
+    ("overrides", "part"),
     [
         (["init.mode=resume"], "init.mode=resume: expected scratch or pretrained or finetune"),
         (["init.weights=x.params"], "init.weights=x.params: say what for"),
@@ -54,9 +54,9 @@ from ssd.utils.errors import UserError
         (["head=ssdbn"], "did you mean 'ssd_bn'"),
     ],
 )
-def test_mistakes_are_told_in_one_line(words: list[str], part: str) -> None:
+def test_mistakes_are_told_in_one_line(overrides: list[str], part: str) -> None:
     with pytest.raises(UserError) as caught:
-        compose(words)
+        compose(overrides)
     assert part in str(caught.value)
     assert "\n" not in str(caught.value)
 

@@ -150,11 +150,11 @@ def test_in_a_saved_run(tmp_path: Path, caplog, old: str, new: str, value: Any, 
     assert f"{new}={plain(today)}" in resume_overrides([f"resume={run}"])
     # What is said anew counts, by its name of today.
     other = [f"resume={run}", f"{new}={plain(today)}"]
-    assert [word for word in resume_overrides(other) if word.startswith(f"{new}=")] == other[1:]
+    assert [override for override in resume_overrides(other) if override.startswith(f"{new}=")] == other[1:]
     assert not [record for record in caplog.records if "deprecated" in record.getMessage()]
 
 
-def make_run(tmp_path: Path, cfg: Any, words: list[str], new: str, old: str, value: Any) -> Path:
+def make_run(tmp_path: Path, cfg: Any, overrides: list[str], new: str, old: str, value: Any) -> Path:
     """A run directory as a version with the old name wrote it."""
     run = tmp_path / "run"
     (run / ".hydra").mkdir(parents=True)
@@ -165,9 +165,9 @@ def make_run(tmp_path: Path, cfg: Any, words: list[str], new: str, old: str, val
         holder = holder[name]
     holder.pop(new.rpartition(".")[2])
     (run / "config.yaml").write_text(yaml.safe_dump(merged(without_empty(saved), nested(old, value))))
-    (run / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(words))
+    (run / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(overrides))
     entry = {"epoch": 1, "step": 4, "params": "ssd-0001.params", "states": "ssd-0001.states", "sha256": {}}
-    index = {"kept": [entry], "last": entry, "finished": False, "words": words}
+    index = {"kept": [entry], "last": entry, "finished": False, "words": overrides}
     (run / "checkpoints" / "checkpoints.json").write_text(json.dumps(index))
     return run
 
@@ -186,9 +186,9 @@ def without_empty(saved: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize(("old", "new", "value", "today", "more"), cases())
 def test_two_names_at_once(old: str, new: str, value: Any, today: Any, more: list[str]) -> None:
     before, after = plain(value), plain(today)
-    for words in ([f"{old}={before}", f"{new}={after}"], [f"{new}={after}", f"++{old}={before}"]):
+    for overrides in ([f"{old}={before}", f"{new}={after}"], [f"{new}={after}", f"++{old}={before}"]):
         with pytest.raises(UserError, match="two names of one key") as error:
-            compose(words)
+            compose(overrides)
         assert old in str(error.value)
         assert new in str(error.value)
     with pytest.raises(UserError, match="two names of one key"):
@@ -230,8 +230,8 @@ def test_groups(tmp_path: Path, caplog) -> None:
                          ("experiments", "# @package _global_\ndefaults:\n  - override /names: mine\n")):  # fmt: skip
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "mine.yaml").write_text(text)
-    for words in (["names=mine"], ["weight_map=mine"], ["experiments=mine"]):
-        assert compose([f"hydra.searchpath=[{tmp_path}]", *words]).init.weight_map.epsilon == 0.25
+    for overrides in (["names=mine"], ["weight_map=mine"], ["experiments=mine"]):
+        assert compose([f"hydra.searchpath=[{tmp_path}]", *overrides]).init.weight_map.epsilon == 0.25
 
 
 def test_parts_of_a_concatenation() -> None:
@@ -257,9 +257,9 @@ def test_references_to_keys() -> None:
     }
 
 
-def test_values_of_flags_and_plain_words_are_left_alone(caplog) -> None:
-    words = ["--config-dir", "detection.nms=1", "model=detection.nms", "-m", "experiments/names"]
-    assert current_overrides(words) == words
+def test_values_of_flags_and_plain_overrides_are_left_alone(caplog) -> None:
+    overrides = ["--config-dir", "detection.nms=1", "model=detection.nms", "-m", "experiments/names"]
+    assert current_overrides(overrides) == overrides
     assert not caplog.records
 
 

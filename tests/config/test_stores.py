@@ -1,4 +1,4 @@
-"""Whose word decides where a run is recorded."""
+"""Whose override decides where a run is recorded."""
 
 from pathlib import Path
 
@@ -78,33 +78,33 @@ def test_databases_below_the_working_directory(here: Path) -> None:
     ],
 )
 def test_saved_overrides_lead_nowhere(key: str, value: str) -> None:
-    word = f"+{key}='{value}'"
+    override = f"+{key}='{value}'"
     with confined(["resume=run"]):
         with pytest.raises(UserError, match=key) as error:
-            allowed_overrides([word], "resume=run")
+            allowed_overrides([override], "resume=run")
         assert "\n" not in str(error.value)
         group, _, last = key.rpartition(".")
         with pytest.raises(UserError, match=key):
             allowed_overrides([f"+{group}={{{last}:'{value}'}}"], "resume=run")
     for leave in (f"{key}=another", "logger=[csv]"):
         with confined(["resume=run", leave]):
-            assert allowed_overrides([word], "resume=run") == []
+            assert allowed_overrides([override], "resume=run") == []
 
 
-def test_what_an_own_run_has_is_kept_without_a_word() -> None:
-    words = [
+def test_what_an_own_run_has_is_kept_without_being_named() -> None:
+    overrides = [
         f"{URI}={DEFAULT}",
         "logger.mlflow.artifacts=outputs/a",
         "logger.csv.file=s.csv",
         "logger.mlflow.register=a",
     ]
     with confined(["resume=run"]):
-        assert allowed_overrides(words, "resume=run") == words
+        assert allowed_overrides(overrides, "resume=run") == overrides
 
 
 @pytest.mark.parametrize("key", ["rerun", "resume"])
 def test_a_saved_configuration_leads_nowhere(key: str, here: Path) -> None:
-    """Of all of the values: words say nothing of it."""
+    """Of all of the values: overrides say nothing of it."""
     run = here / "run"
     (run / ".hydra").mkdir(parents=True)
     cfg = compose([])
@@ -152,7 +152,7 @@ def test_a_database_sends_artifacts_below_the_working_directory(location: str) -
         check_place(location, DEFAULT)
 
 
-def test_places_for_artifacts_that_need_no_word(here: Path) -> None:
+def test_places_for_artifacts_that_need_no_override(here: Path) -> None:
     with confined(["resume=run"]):
         for location in (f"{here}/outputs/a", f"file://{here}/outputs/a%20b", "outputs/a"):
             check_place(location, DEFAULT)

@@ -25,8 +25,8 @@ KEYS = [
 ]  # fmt: skip
 
 
-def value(key: str, *words: str) -> Any:
-    return OmegaConf.select(compose(["dataset=yolo", *words]), key)
+def value(key: str, *overrides: str) -> Any:
+    return OmegaConf.select(compose(["dataset=yolo", *overrides]), key)
 
 
 @pytest.mark.parametrize("text", ODD)
@@ -48,7 +48,7 @@ def test_null_alone_stays_null() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "key", "expected"),
+    ("overrides", "key", "expected"),
     [
         (["dataset.classes=1"], "dataset.classes", ["1"]),
         (["dataset.classes=cat"], "dataset.classes", ["cat"]),
@@ -59,8 +59,8 @@ def test_null_alone_stays_null() -> None:
         (["job=convert", "job.classes=[1,2]"], "job.classes", ["1", "2"]),
     ],
 )
-def test_one_value_is_a_list_of_one_where_a_list_belongs(words: list[str], key: str, expected: Any) -> None:
-    assert value(key, *words) == expected
+def test_one_value_is_a_list_of_one_where_a_list_belongs(overrides: list[str], key: str, expected: Any) -> None:
+    assert value(key, *overrides) == expected
 
 
 def test_numbers_stay_numbers() -> None:
@@ -71,30 +71,35 @@ def test_numbers_stay_numbers() -> None:
 
 
 def test_parts_of_a_concatenation() -> None:
-    words = ["dataset=concat", "+dataset@dataset.parts.a=voc", "dataset.parts.a.root=2007", "dataset.parts.a.classes=3"]
-    part = compose(words).dataset.parts.a
+    overrides = [
+        "dataset=concat",
+        "+dataset@dataset.parts.a=voc",
+        "dataset.parts.a.root=2007",
+        "dataset.parts.a.classes=3",
+    ]
+    part = compose(overrides).dataset.parts.a
     assert (part.root, part.classes) == ("2007", ["3"])
 
 
-@pytest.mark.parametrize("word", ["dataset.root=2023,1e3", "dataset.root=choice(2023,1e3)"])
-def test_in_sweeps(word: str) -> None:
-    points = list(sweep_points(normalize(["dataset=voc", word])))
+@pytest.mark.parametrize("override", ["dataset.root=2023,1e3", "dataset.root=choice(2023,1e3)"])
+def test_in_sweeps(item: str) -> None:
+    points = list(sweep_points(normalize(["dataset=voc", item])))
     assert [compose(point).dataset.root for point in points] == ["2023", "1e3"]
 
 
 @given(st.sampled_from(KEYS), st.text(max_size=20).filter(bool))
 def test_any_text_comes_back_from_its_override(key: str, text: str) -> None:
-    (word,) = normalize([override(key, text)])
-    parsed = OverridesParser.create().parse_override(word).value()
+    (item,) = normalize([override(key, text)])
+    parsed = OverridesParser.create().parse_override(item).value()
     assert OmegaConf.create({"x": parsed}).x == text
-    assert value_of([word], key) == text
+    assert value_of([item], key) == text
 
 
 def test_overrides_are_written_as_a_person_would() -> None:
     for text in ("outputs/my run", "2024", "a=b.params", "what? now", "ssd_300-0000.params"):
         assert override("model", text) == f"model={text}"
-    for text, word in {"a,b": "'a,b'", "null": "'null'", "[x]": "'[x]'", "it's ${x}": "'it\\'s \\${x}'"}.items():
-        assert override("model", text) == f"model={word}"
+    for text, item in {"a,b": "'a,b'", "null": "'null'", "[x]": "'[x]'", "it's ${x}": "'it\\'s \\${x}'"}.items():
+        assert override("model", text) == f"model={item}"
 
 
 @given(st.sampled_from(["dataset.root", "dataset.classes", "epochs", "dataset"]), st.text(max_size=20))
@@ -152,9 +157,9 @@ def test_interpolations_in_names_are_not_resolved() -> None:
 
 
 def test_a_run_in_a_folder_of_digits(tmp_path: Path) -> None:
-    words = ["job=prepare", "dataset.root=2024", "dataset.train=4", "dataset.val=2", "dataset.image_size=32",
+    overrides = ["job=prepare", "dataset.root=2024", "dataset.train=4", "dataset.val=2", "dataset.image_size=32",
              "training.records=1e3", "hydra.run.dir=010"]  # fmt: skip
-    done = subprocess.run([sys.executable, "-m", "ssd.run", *words], cwd=tmp_path, env=os.environ, text=True,
+    done = subprocess.run([sys.executable, "-m", "ssd.run", *overrides], cwd=tmp_path, env=os.environ, text=True,
                           capture_output=True, timeout=900)  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert {"2024", "1e3", "010"} <= {path.name for path in tmp_path.iterdir()}

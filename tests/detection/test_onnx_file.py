@@ -67,7 +67,7 @@ def test_fuzzed_files_are_told_or_run(file: Path, tmp_path: Path) -> None:
     """Bits of weights may flip unnoticed; nothing else but a UserError may come out."""
     whole, fuzzed = file.read_bytes(), tmp_path / "fuzzed.onnx"
     rng = np.random.default_rng(0)
-    told = 0
+    message = 0
     for _ in range(40):
         content = bytearray(whole)
         # Of the file the weights are nearly all: what surrounds them is at its ends.
@@ -77,8 +77,8 @@ def test_fuzzed_files_are_told_or_run(file: Path, tmp_path: Path) -> None:
         try:
             Detector.load(str(fuzzed))
         except UserError:
-            told += 1
-    assert told > 20
+            message += 1
+    assert message > 20
 
 
 @pytest.mark.parametrize("kind", ["file", "fixed"])

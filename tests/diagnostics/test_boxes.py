@@ -8,21 +8,21 @@ from ssd.diagnostics.boxes import Input, remarks
 TARGET = Input(100, 100, 4)
 
 
-def told(*rows, size=(200, 100), target=TARGET):
+def message(*rows, size=(200, 100), target=TARGET):
     sample = Sample("a", Path("a.jpg"), *size, np.array([(*row, 0) for row in rows], np.float32).reshape(-1, 6))
     return [(remark.kind, remark.object) for remark in remarks(sample, ("cat", "dog"), target)]
 
 
 def test_nothing_to_say():
-    assert told() == []
-    assert told((0, 10, 10, 60, 60), (1, 100, 10, 160, 60)) == []
+    assert message() == []
+    assert message((0, 10, 10, 60, 60), (1, 100, 10, 160, 60)) == []
 
 
 def test_small_is_judged_at_the_input():
     """7 pixels of 200 are 3.5 of 100; of their height nothing is lost."""
-    assert told((0, 10, 10, 17, 60)) == [("small", 1)]
-    assert told((0, 10, 10, 18, 60)) == []
-    assert told((0, 10, 10, 17, 60), target=Input(200, 200, 4)) == []
+    assert message((0, 10, 10, 17, 60)) == [("small", 1)]
+    assert message((0, 10, 10, 18, 60)) == []
+    assert message((0, 10, 10, 17, 60), target=Input(200, 200, 4)) == []
 
 
 def test_one_remark_for_all_small_boxes_of_a_image():
@@ -35,8 +35,8 @@ def test_one_remark_for_all_small_boxes_of_a_image():
 
 def test_duplicates_are_told_of_the_later_box():
     box = (10, 10, 60, 60)
-    assert told((0, *box), (0, *box)) == [("duplicate", 2)]
-    assert told((0, *box), (1, *box)) == [("conflict", 2)]
-    assert told((0, *box), (0, *box), (0, *box)) == [("duplicate", 2), ("duplicate", 3)]
-    assert told((0, *box), (0, 10, 10, 60, 60.4)) == [("duplicate", 2)]
-    assert told((0, *box), (0, 10, 10, 60, 65)) == []
+    assert message((0, *box), (0, *box)) == [("duplicate", 2)]
+    assert message((0, *box), (1, *box)) == [("conflict", 2)]
+    assert message((0, *box), (0, *box), (0, *box)) == [("duplicate", 2), ("duplicate", 3)]
+    assert message((0, *box), (0, 10, 10, 60, 60.4)) == [("duplicate", 2)]
+    assert message((0, *box), (0, 10, 10, 60, 65)) == []

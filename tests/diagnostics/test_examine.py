@@ -217,8 +217,8 @@ def test_a_class_of_ones_own_that_knows_nothing_of_the_doctor(folder):
             ]
 
     examination = examine(Gate(Mine, "refuse"), SPLITS, TARGET, 100)
-    told = [(f.kind, f.file.rpartition("/")[2]) for f in examination.findings]
-    assert told == [
+    message = [(f.kind, f.file.rpartition("/")[2]) for f in examination.findings]
+    assert message == [
         ("split", ""),
         ("object", "t3.jpg"),
         ("class", "t1.jpg"),

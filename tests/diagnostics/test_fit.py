@@ -13,8 +13,8 @@ from ssd.symbol.features import feature_maps
 from ssd.symbol.head import head_layers
 
 
-def network(*words: str) -> Network:
-    cfg = compose(words)
+def network(*overrides: str) -> Network:
+    cfg = compose(overrides)
     network = network_config(cfg)
     return Network(feature_maps(network), head_layers(network), network.input.shape, network.compat)
 
@@ -56,10 +56,10 @@ def test_what_a_layer_can_express_is_found():
     assert ratios[0] == pytest.approx(1, rel=0.05)
 
 
-@pytest.mark.parametrize("words", [[], ["data_shape=[96,160]"], ["data_shape=[96,160]", "compat=mxnet_ssd"]])
-def test_odd_boxes_get_anchors_and_the_network_keeps_its_shape(words):
+@pytest.mark.parametrize("overrides", [[], ["data_shape=[96,160]"], ["data_shape=[96,160]", "compat=mxnet_ssd"]])
+def test_odd_boxes_get_anchors_and_the_network_keeps_its_shape(overrides):
     random = np.random.default_rng(0)
-    given = network(*words)
+    given = network(*overrides)
     shapes = np.exp(random.normal(np.log([9, 50]), 0.15, (400, 2)))  # far higher than wide
     found = suggest(given, boxes_of(shapes, (160, 96)), 0.5, seed=0)
     assert found.after.share > found.before.share + 0.3
@@ -67,7 +67,7 @@ def test_odd_boxes_get_anchors_and_the_network_keeps_its_shape(words):
     for old, new in zip(given.layers, found.layers, strict=True):
         assert (len(old.sizes), len(old.ratios)) == (len(new.sizes), len(new.ratios))
         assert new.anchors_per_cell == old.anchors_per_cell
-    cfg = compose([*words, f"head.sizes={[list(layer.sizes) for layer in found.layers]}".replace(" ", ""),
+    cfg = compose([*overrides, f"head.sizes={[list(layer.sizes) for layer in found.layers]}".replace(" ", ""),
                    f"head.ratios={[list(layer.ratios) for layer in found.layers]}".replace(" ", "")])  # fmt: skip
     for grid, wanted in zip(anchor_grids(network_config(cfg)), given.grids(found.layers), strict=True):
         np.testing.assert_allclose(grid.shapes, wanted.shapes, rtol=1e-6)
@@ -92,7 +92,7 @@ def test_too_few_boxes_change_nothing():
 
 
 @pytest.mark.parametrize(
-    ("name", "words", "gain"),
+    ("name", "overrides", "gain"),
     [
         ("bccd", [], 0.02),
         ("bccd", ["backbone=vgg16_reduced", "data_shape=300"], 0.02),
@@ -102,8 +102,8 @@ def test_too_few_boxes_change_nothing():
         ("coco_tiny", ["backbone=vgg16_reduced", "data_shape=300"], 0.05),
     ],
 )
-def test_real_datasets(shared, name, words, gain):
-    found = suggest(network(*words), real_boxes(shared / "data", name), 0.5, seed=0)
+def test_real_datasets(shared, name, overrides, gain):
+    found = suggest(network(*overrides), real_boxes(shared / "data", name), 0.5, seed=0)
     assert found.after.share >= found.before.share + gain
     assert found.after.best.mean() > found.before.best.mean()
 

@@ -17,9 +17,9 @@ TINY = ["job=check", "dataset.train=10", "dataset.val=2", "loader.workers=0"]
 def tested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, float]]:
     monkeypatch.chdir(tmp_path)
 
-    def run(*words: str) -> dict[str, float]:
+    def run(*overrides: str) -> dict[str, float]:
         try:
-            check.run(compose([*TINY, *words]), tmp_path)
+            check.run(compose([*TINY, *overrides]), tmp_path)
         finally:
             assert not list(tmp_path.glob("tmp*"))
         return json.loads((tmp_path / "check.json").read_text())
@@ -38,10 +38,10 @@ def test_a_network_that_cannot(tested: Callable[..., dict[str, float]], tmp_path
     """Anchors that meet no object; the exit code is that of data that are not safe to train on."""
     with pytest.raises(
         UnsafeDataError, match=r"small at 64x64 cannot learn 4 images by heart: mAP 0\..* of 4 "
-    ) as told:
+    ) as message:
         tested("check.overfit=4", "check.steps=4", "check.measure_every=2", "data_shape=64")
-    assert told.value.exit_code == 1
-    assert "\n" not in str(told.value)
+    assert message.value.exit_code == 1
+    assert "\n" not in str(message.value)
     assert json.loads((tmp_path / "check.json").read_text())["map_area"] < 1
 
 

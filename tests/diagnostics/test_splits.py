@@ -21,8 +21,8 @@ def seen(*images: ImageFacts, start: str = "p") -> Seen:
 
 def test_the_same_contents():
     splits = {"train": seen(image(1), image(2), image(1)), "val": seen(image(3), image(2), start="v")}
-    told = [(f.kind, f.split, f.file, f.what) for f in repeated(splits)]
-    assert told == [
+    message = [(f.kind, f.split, f.file, f.what) for f in repeated(splits)]
+    assert message == [
         ("repeated", "train", "p2.jpg", "again, as p0.jpg"),
         ("leak", "val", "v1.jpg", "in train too, as p1.jpg"),
     ]
@@ -46,8 +46,8 @@ def test_files_that_could_not_be_read_are_not_each_other():
 def test_similar_images():
     train = seen(*[image(seed) for seed in range(40)])
     val = seen(image(7, change=3), image(50), start="v")
-    told = [(f.kind, f.file, f.what) for f in similar({"train": train, "val": val})]
-    assert told == [("similar", "v0.jpg", "looks like p7.jpg of train")]
+    message = [(f.kind, f.file, f.what) for f in similar({"train": train, "val": val})]
+    assert message == [("similar", "v0.jpg", "looks like p7.jpg of train")]
 
 
 def test_exact_copies_are_not_also_similar():
@@ -73,18 +73,18 @@ def test_difference_hash_by_hand():
 
 def test_classes_of_one_split():
     counts = {"train": np.array([3, 0, 2, 0]), "val": np.array([1, 4, 0, 0])}
-    told = [finding.what for finding in lone_classes(counts, ["cat", "dog", "cow", "elk"])]
-    assert told == ["dog: 4 in val, none in train", "cow: 2 in train, none in val", "elk: no split has a box of it"]
+    message = [finding.what for finding in lone_classes(counts, ["cat", "dog", "cow", "elk"])]
+    assert message == ["dog: 4 in val, none in train", "cow: 2 in train, none in val", "elk: no split has a box of it"]
     assert not list(lone_classes({"train": np.array([3, 1])}, ["cat", "dog"]))
 
 
-@pytest.mark.parametrize(("unit", "told"), [(100, True), (1000, True), (640, False), (300, False)])
-def test_percents_and_thousandths(unit, told):
+@pytest.mark.parametrize(("unit", "message"), [(100, True), (1000, True), (640, False), (300, False)])
+def test_percents_and_thousandths(unit, message):
     random = np.random.default_rng(0)
     low = random.uniform(0, 0.5, (50, 2))
     corners = np.hstack([low, low + 0.3]) * unit
     corners[0, 2] = unit
     sizes = np.full((50, 2), 3000.0)
-    assert bool(list(odd_units(corners, sizes))) is told
+    assert bool(list(odd_units(corners, sizes))) is message
     assert not list(odd_units(corners[:10], sizes[:10]))  # too few to say
     assert not list(odd_units(corners, np.full((50, 2), float(unit))))

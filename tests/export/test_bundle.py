@@ -1,4 +1,4 @@
-"""Deploy bundles: plain MXNet runs them, and damage is told."""
+"""Deploy bundles: plain MXNet runs them, and damage is reported."""
 
 import shutil
 import subprocess

@@ -38,11 +38,11 @@ def test_small_networks(random_model, images, backbone: str, compat: str, name: 
 
 
 @pytest.mark.parametrize("name", ["mxnet", "onnx"])
-@pytest.mark.parametrize("words", [["compat=mxnet_ssd"], ["loader=record"], ["resize_mode=fit"]])
-def test_images_of_many_sizes(random_model, images, words: list[str], name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("overrides", [["compat=mxnet_ssd"], ["loader=record"], ["resize_mode=fit"]])
+def test_images_of_many_sizes(random_model, images, overrides: list[str], name: str, tmp_path: Path) -> None:
     """Large ones too, which are averaged on both sides or on none."""
-    model = random_model("backbone=small", "data_shape=128", *words)
-    assert model.spec.antialias == (words == ["resize_mode=fit"])
+    model = random_model("backbone=small", "data_shape=128", *overrides)
+    assert model.spec.antialias == (overrides == ["resize_mode=fit"])
     check(model, name, tmp_path, resized(images, model.spec.input))
 
 
@@ -54,9 +54,9 @@ def test_large_networks(random_model, images, backbone: str, name: str, tmp_path
     check(model, name, tmp_path, images[:1], ROUNDING.get(backbone, LIMIT))
 
 
-@pytest.mark.parametrize("words", ["data_shape=[128,192]", "resize_mode=fit"])
-def test_other_inputs(random_model, images, words: str, tmp_path: Path) -> None:
-    check(random_model("backbone=small", words), "onnx", tmp_path, images)
+@pytest.mark.parametrize("overrides", ["data_shape=[128,192]", "resize_mode=fit"])
+def test_other_inputs(random_model, images, overrides: str, tmp_path: Path) -> None:
+    check(random_model("backbone=small", overrides), "onnx", tmp_path, images)
 
 
 def test_a_bundle_becomes_onnx(random_model, images, tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ from ssd.symbol import build_train
 SIDE = 96
 
 
-def train_graph(*words: str):
+def train_graph(*overrides: str):
     tier = ["data_shape=96", "data_shape.tier=small"]
-    return build_train(compose([*tier, *words]), 3)
+    return build_train(compose([*tier, *overrides]), 3)
 
 
 def results(symbol, grad_req: str = "write"):
@@ -36,12 +36,12 @@ def results(symbol, grad_req: str = "write"):
 
 @pytest.mark.parametrize("grad_req", ["write", "add"])
 @pytest.mark.parametrize(
-    "words",
+    "overrides",
     [["backbone=small"], ["backbone=mobilenet_025"], ["backbone=densenet_tiny", "head=ssd_bn"],
      ["backbone=small", "compat=mxnet_ssd"], ["backbone=mobilenet_025", "loss.classification=focal"]],
 )  # fmt: skip
-def test_outputs_gradients_and_statistics_stay(words: list[str], grad_req: str) -> None:
-    plain = train_graph(*words)
+def test_outputs_gradients_and_statistics_stay(overrides: list[str], grad_req: str) -> None:
+    plain = train_graph(*overrides)
     changed = fused(plain, (SIDE, SIDE))
     assert sorted(changed.list_arguments()) == sorted(plain.list_arguments())
     assert changed.list_auxiliary_states() == plain.list_auxiliary_states()

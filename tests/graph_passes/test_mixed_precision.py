@@ -12,13 +12,13 @@ from ssd.symbol import build_train
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 @pytest.mark.parametrize(
-    "words",
+    "overrides",
     [["small"], ["small", "head=ssd_bn", "compat=mxnet_ssd"], ["vgg16_reduced"], ["densenet_tiny"], ["inceptionv3"],
      ["resnet50", "loss.classification=focal"]],
     ids=" ".join,
 )  # fmt: skip
-def test_outside_everything_is_float32(dtype: str, words: list[str]) -> None:
-    cfg = compose([f"backbone={words[0]}", "data_shape=300", *words[1:]])
+def test_outside_everything_is_float32(dtype: str, overrides: list[str]) -> None:
+    cfg = compose([f"backbone={overrides[0]}", "data_shape=300", *overrides[1:]])
     symbol = build_train(cfg, 3)
     graph = lowered(symbol, dtype, (300, 300))
     assert graph.list_arguments() == symbol.list_arguments()

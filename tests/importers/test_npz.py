@@ -162,7 +162,7 @@ def test_arrays_that_claim_more_than_they_hold(tmp_path: Path) -> None:
     name = "stage1.0.0.weight"
     honest = state_dict()
 
-    def told(content: bytes, compression: int = zipfile.ZIP_STORED) -> str:
+    def message(content: bytes, compression: int = zipfile.ZIP_STORED) -> str:
         np.savez(tmp_path / "other.npz", **{key: array for key, array in honest.items() if key != name})
         with zipfile.ZipFile(tmp_path / "other.npz", "a", compression) as archive:
             archive.writestr(f"{name}.npy", content)
@@ -175,13 +175,13 @@ def test_arrays_that_claim_more_than_they_hold(tmp_path: Path) -> None:
         np.lib.format.write_array_header_1_0(out, {"shape": shape, "fortran_order": False, "descr": dtype})
         return out.getvalue() + content
 
-    assert "claims (1000000000000,) numbers" in told(npy((10**12,), "<f4"))
-    assert "claims (-1, -4) numbers" in told(npy((-1, -4), "<f4", b"x" * 16))
-    assert "instead of numbers" in told(npy((1,), "<U4", b"x" * 16))
-    assert "instead of numbers" in told(npy((1,), "|O", b"x" * 8))
-    assert "unpacks to 17 MB" in told(npy((1 << 24,), "|u1", bytes(1 << 24)), zipfile.ZIP_DEFLATED)
-    assert "cannot be read as arrays" in told(b"\x93NUMPY\x07\x00" + b"x" * 100)
-    assert "cannot be read as arrays" in told(npy((2,), "<f4")[:40])
+    assert "claims (1000000000000,) numbers" in message(npy((10**12,), "<f4"))
+    assert "claims (-1, -4) numbers" in message(npy((-1, -4), "<f4", b"x" * 16))
+    assert "instead of numbers" in message(npy((1,), "<U4", b"x" * 16))
+    assert "instead of numbers" in message(npy((1,), "|O", b"x" * 8))
+    assert "unpacks to 17 MB" in message(npy((1 << 24,), "|u1", bytes(1 << 24)), zipfile.ZIP_DEFLATED)
+    assert "cannot be read as arrays" in message(b"\x93NUMPY\x07\x00" + b"x" * 100)
+    assert "cannot be read as arrays" in message(npy((2,), "<f4")[:40])
 
 
 def test_no_pipe_is_waited_for(tmp_path: Path) -> None:

@@ -12,5 +12,5 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture
 def ssd(tmp_path: Path, run_in: Run) -> Run:
-    """ssd(words…) runs `python -m ssd.run words…` in tmp_path, where outputs/ appears."""
+    """ssd(overrides…) runs `python -m ssd.run overrides…` in tmp_path, where outputs/ appears."""
     return partial(run_in, tmp_path)

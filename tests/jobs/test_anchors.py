@@ -12,9 +12,9 @@ import pytest
 from ssd.config.compose import compose
 
 
-def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "ssd.run", *words], cwd=folder, env=dict(os.environ), capture_output=True, text=True,
+        [sys.executable, "-m", "ssd.run", *overrides], cwd=folder, env=dict(os.environ), capture_output=True, text=True,
         timeout=900,
     )  # fmt: skip
 
@@ -38,21 +38,21 @@ def test_the_recipe_works_as_printed(suggested):
     assert metrics["matched_before"] < 0.2
     assert metrics["matched"] > 0.95
     command = next(line for line in said.splitlines() if line.startswith("train with")).removeprefix("train with")
-    python, flag, module, *words = shlex.split(command)
+    python, flag, module, *overrides = shlex.split(command)
     assert (Path(python).name, flag, module) == ("python", "-m", "ssd.run")
-    done = run(folder, *words, "job=check", "job.samples=1")
+    done = run(folder, *overrides, "job=check", "job.samples=1")
     assert done.returncode == 0, done.stderr
     report = json.loads((next(folder.glob("outputs/check/*/*")) / "check.json").read_text())
     assert report["anchors"]["share"] == pytest.approx(metrics["matched"], abs=1e-6)
     assert report["anchors"]["anchors"] == 1600  # the network has kept its shape
 
 
-def test_the_words_give_the_same_head(suggested):
+def test_the_overrides_give_the_same_head(suggested):
     _, run_folder, said = suggested
-    line = next(line for line in said.splitlines() if line.startswith("as words"))
-    by_words = compose(shlex.split(line.removeprefix("as words"))).head
+    line = next(line for line in said.splitlines() if line.startswith("as overrides"))
+    by_overrides = compose(shlex.split(line.removeprefix("as overrides"))).head
     by_recipe = compose([f"hydra.searchpath=['{run_folder}']", "experiments=anchors"]).head
-    assert by_words == by_recipe
+    assert by_overrides == by_recipe
 
 
 def test_a_split_without_boxes_is_one_line(suggested, tmp_path):

@@ -12,8 +12,8 @@ from ssd.utils.errors import UserError
 
 
 def test_a_grid_from_the_command_line(ssd, tmp_path: Path) -> None:
-    words = ["job.backbones=[small]", "job.data_shapes=[[64,96]]", "job.batches=[2,1]", "job.rounds=1"]
-    done = ssd("job=benchmark", *words, "job.seconds=0.01", "job.threads=[1]")
+    overrides = ["job.backbones=[small]", "job.data_shapes=[[64,96]]", "job.batches=[2,1]", "job.rounds=1"]
+    done = ssd("job=benchmark", *overrides, "job.seconds=0.01", "job.threads=[1]")
     assert done.returncode == 0, done.stderr
     (out,) = tmp_path.glob("outputs/benchmark/*/*")
     assert {file.name for file in out.iterdir()} >= {"benchmark.csv", "benchmark.png", "metrics.json", "config.yaml"}
@@ -39,8 +39,8 @@ def test_when_everything_fails_the_reason_is_the_error(tmp_path: Path, monkeypat
     assert "no room" in (tmp_path / "benchmark.csv").read_text()
 
 
-def planned_by(*words: str):
-    cfg = compose(["job=benchmark", *words])
+def planned_by(*overrides: str):
+    cfg = compose(["job=benchmark", *overrides])
     from omegaconf import OmegaConf
 
     return planned(cfg, OmegaConf.to_container(cfg.job, resolve=True))
@@ -54,10 +54,10 @@ def test_axes() -> None:
         ("resnet50", "300"),
         ("resnet50", "320x480"),
     ]
-    assert plan.networks[3].words == ("backbone=resnet50", "data_shape=[320,480]", "compat=mxnet_ssd")
-    compose(plan.networks[3].words)
+    assert plan.networks[3].overrides == ("backbone=resnet50", "data_shape=[320,480]", "compat=mxnet_ssd")
+    compose(plan.networks[3].overrides)
     (own,) = planned_by("backbone=mobilenet", "data_shape=300", "head.min_filter=64").networks
-    assert (own.backbone, own.data_shape, own.words) == ("mobilenet", "300", ())
+    assert (own.backbone, own.data_shape, own.overrides) == ("mobilenet", "300", ())
 
 
 def test_the_table_of_the_original() -> None:
@@ -68,7 +68,7 @@ def test_the_table_of_the_original() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("overrides", "message"),
     [
         (["job.formats=[tensorrt]"], "job.formats: 'tensorrt' is no format, choose from mxnet"),
         (["job.formats=[]"], r"job.formats=\[\]: expected a list"),
@@ -81,6 +81,6 @@ def test_the_table_of_the_original() -> None:
         (["model=somewhere", "job.backbones=[small]"], "leave them out, or model="),
     ],
 )
-def test_mistakes(words: list[str], message: str) -> None:
+def test_mistakes(overrides: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        planned_by(*words)
+        planned_by(*overrides)

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 
-def ssd(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def ssd(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "ssd.run", "job=check", *words],
+        [sys.executable, "-m", "ssd.run", "job=check", *overrides],
         cwd=folder, env={**os.environ, "COLUMNS": "100"}, capture_output=True, text=True, timeout=900,
     )  # fmt: skip
 
@@ -68,8 +68,8 @@ def test_exit_code_1_for_errors_with_one_summary_line(healthy, tmp_path):
     assert done.stderr.count("not safe to train") == 1
     assert "Traceback" not in done.stderr
     report = json.loads((run_folder(tmp_path) / "check.json").read_text())
-    told = {(finding["kind"], Path(finding["file"]).name) for finding in report["findings"]["list"]}
-    assert told == {("out_of_range", xml.name), ("unreadable_image", image.name)}
+    message = {(finding["kind"], Path(finding["file"]).name) for finding in report["findings"]["list"]}
+    assert message == {("out_of_range", xml.name), ("unreadable_image", image.name)}
     assert "not safe to train" in (run_folder(tmp_path) / "check.html").read_text()
 
 

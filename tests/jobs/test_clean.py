@@ -26,11 +26,11 @@ def pack(tmp_path, jpeg):
     return lambda seed: ensure_records(samples, tmp_path / "records" / "voc", "train", seed)
 
 
-def cleaned(tmp_path, *words):
+def cleaned(tmp_path, *overrides):
     """Name of a folder -> (needed by, removed)."""
     out = tmp_path / "clean"
     out.mkdir(exist_ok=True)
-    run(compose(["job=clean", f"job.runs={tmp_path}/outputs", f"training.records={tmp_path}/records", *words]), out)
+    run(compose(["job=clean", f"job.runs={tmp_path}/outputs", f"training.records={tmp_path}/records", *overrides]), out)
     return {
         Path(found["folder"]).name: (found["needed_by"], found["removed"])
         for found in json.loads((out / "clean.json").read_text())

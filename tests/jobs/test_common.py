@@ -18,9 +18,9 @@ def test_what_differs_from_the_defaults_is_asked():
 
 def test_what_the_command_line_names_is_asked_even_if_it_is_the_default(monkeypatch: pytest.MonkeyPatch):
     task = ["compat=null", "detection.nms_threshold=0.45"]
-    words = type("Words", (), {"overrides": type("Task", (), {"task": task})})
+    overrides = type("Overrides", (), {"overrides": type("Task", (), {"task": task})})
     monkeypatch.setattr(HydraConfig, "initialized", staticmethod(lambda: True))
-    monkeypatch.setattr(HydraConfig, "get", staticmethod(lambda: words))
+    monkeypatch.setattr(HydraConfig, "get", staticmethod(lambda: overrides))
     assert asked_for(compose(["job=eval"])) == {"nms": 0.45, "compat": None}
 
 

@@ -43,8 +43,13 @@ def test_a_detector_and_its_demo(ssd, tmp_path: Path, images: Path, caffe_files:
     (tmp_path / "mean.binaryproto").write_bytes(
         caffe_files.blob(np.random.default_rng(0).uniform(90, 130, (3, 170, 170)), "old")
     )
-    words = [f"job.prototxt={files[0]}", f"job.caffemodel={files[1]}", "job.mean=mean.binaryproto", "job.scale=0.017"]
-    done = ssd("job=convert", *words, "job.classes=[cat,dog]", f"source={images}", "detection.max_detections=50")
+    overrides = [
+        f"job.prototxt={files[0]}",
+        f"job.caffemodel={files[1]}",
+        "job.mean=mean.binaryproto",
+        "job.scale=0.017",
+    ]
+    done = ssd("job=convert", *overrides, "job.classes=[cat,dog]", f"source={images}", "detection.max_detections=50")
     assert done.returncode == 0, done.stderr
     run = run_folder(tmp_path)
     assert "conv1/dw/bn" in done.stderr
@@ -68,8 +73,8 @@ def test_a_classifier(ssd, tmp_path: Path, images: Path, caffe_files: ModuleType
     net.layer("prob", "Softmax", "pool", "prob")
     files = net.save(tmp_path)
     (tmp_path / "names.txt").write_text("a\nb\nc\nd\n")
-    words = [f"job.prototxt={files[0]}", f"job.caffemodel={files[1]}", "job.classes=names.txt"]
-    done = ssd("job=convert", *words, "job.mean=[123,117,104]", "job.scale=0.02", f"source={images}")
+    overrides = [f"job.prototxt={files[0]}", f"job.caffemodel={files[1]}", "job.classes=names.txt"]
+    done = ssd("job=convert", *overrides, "job.mean=[123,117,104]", "job.scale=0.02", f"source={images}")
     assert done.returncode == 0, done.stderr
     assert "0.png" in done.stderr
     assert "Classifier.load(" in done.stderr
@@ -85,7 +90,7 @@ def test_a_difference_to_opencv_is_an_error(ssd, tmp_path: Path, caffe_files: Mo
 
 
 @pytest.mark.parametrize(
-    ("words", "part"),
+    ("overrides", "part"),
     [
         ([], "job=convert needs job.prototxt="),
         (["job.prototxt=nowhere"], "job.prototxt=nowhere: there is no such file"),
@@ -94,16 +99,16 @@ def test_a_difference_to_opencv_is_an_error(ssd, tmp_path: Path, caffe_files: Mo
         (["job.prototxt=a", "job.caffemodel=a", "source=nowhere"], "source=nowhere: not found"),
     ],
 )
-def test_what_is_missing(words: list[str], part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_missing(overrides: list[str], part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a").write_text("")
     with pytest.raises(UserError, match=part):
-        check(compose(["job=convert", *words]))
+        check(compose(["job=convert", *overrides]))
 
 
 @pytest.fixture
 def loose_files(tmp_path: Path, caffe_files: ModuleType) -> Callable[[int], list[str]]:
-    """loose_files(numbers): words for a network that ends with `numbers` per box and two scores, without anchors."""
+    """loose_files(numbers): overrides for a network that ends with `numbers` per box and two scores, no anchors."""
 
     def make(numbers: int) -> list[str]:
         net = caffe_files.Net((8, 8))
@@ -123,12 +128,12 @@ def loose_files(tmp_path: Path, caffe_files: ModuleType) -> Callable[[int], list
 def test_a_detector_without_anchors_asks_for_them(
     loose_files: Callable[[int], list[str]], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    words = loose_files(4)
+    overrides = loose_files(4)
     with pytest.raises(UserError, match=r"boxes 1x8x4 and scores 1x8x2 .* add job\.priors="):
-        convert.run(compose([*words, "job.classes=[face]"]), tmp_path / "named")
+        convert.run(compose([*overrides, "job.classes=[face]"]), tmp_path / "named")
     caplog.set_level("INFO")
     (tmp_path / "unnamed").mkdir()
-    convert.run(compose(words), tmp_path / "unnamed")
+    convert.run(compose(overrides), tmp_path / "unnamed")
     assert "job.priors=" in caplog.messages[-1]
     assert (tmp_path / "unnamed" / "model" / "network-0000.params").is_file()
 
@@ -139,8 +144,8 @@ def test_names_for_outputs_that_are_no_classes(loose_files: Callable[[int], list
 
 
 def test_the_face_detector(ssd, shared: Path, tmp_path: Path) -> None:
-    words = [f"job.prototxt={shared / FACES}.prototxt", f"job.caffemodel={shared / FACES}.caffemodel"]
-    done = ssd("experiments=ultralight_face", *words, f"source={shared / 'data/sample_images/000001.jpg'}")
+    overrides = [f"job.prototxt={shared / FACES}.prototxt", f"job.caffemodel={shared / FACES}.caffemodel"]
+    done = ssd("experiments=ultralight_face", *overrides, f"source={shared / 'data/sample_images/000001.jpg'}")
     assert done.returncode == 0, done.stderr
     parity = json.loads((run_folder(tmp_path) / "parity.json").read_text())
     assert all(output["largest"] < 1e-4 for output in parity["outputs"].values())
@@ -149,9 +154,9 @@ def test_the_face_detector(ssd, shared: Path, tmp_path: Path) -> None:
 
 def test_squeezenet(ssd, shared: Path, tmp_path: Path) -> None:
     folder = shared / "data/squeezenet10_caffe"
-    words = [f"job.prototxt={folder}/SqueezeNet_deploy.prototxt", f"job.classes={folder}/imagenet_synset.txt"]
-    words += [f"job.caffemodel={folder}/squeezenet_v1.0_decoded.caffemodel", "job.mean=[123,117,104]"]
-    done = ssd("job=convert", *words, f"source={shared / 'data/sample_images/eagle.jpg'}")
+    overrides = [f"job.prototxt={folder}/SqueezeNet_deploy.prototxt", f"job.classes={folder}/imagenet_synset.txt"]
+    overrides += [f"job.caffemodel={folder}/squeezenet_v1.0_decoded.caffemodel", "job.mean=[123,117,104]"]
+    done = ssd("job=convert", *overrides, f"source={shared / 'data/sample_images/eagle.jpg'}")
     assert done.returncode == 0, done.stderr
     assert "n01608432 kite" in done.stderr
     parity = json.loads((run_folder(tmp_path) / "parity.json").read_text())

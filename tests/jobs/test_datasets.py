@@ -51,17 +51,17 @@ def mine(tmp_path: Path, jpeg) -> Path:
 
 
 def test_a_format_of_ones_own(ssd, mine):
-    words = ["dataset=custom", "dataset._target_=my_module.Mine", "dataset.name=mine"]
+    overrides = ["dataset=custom", "dataset._target_=my_module.Mine", "dataset.name=mine"]
     options = [f"+dataset.folder={mine}", "+dataset.listing=all.txt"]
-    done = ssd(*words, *options, *TINY)
+    done = ssd(*overrides, *options, *TINY)
     assert done.returncode == 0, done.stderr
     (run,) = mine.glob("outputs/train/small_128_mine/*")
     assert load_model(run).spec.classes == ["blob", "bar"]
-    words = ["job=eval", f"model={run}", "logger=[]"]  # with the dataset of the run
-    done = ssd(*words)
+    overrides = ["job=eval", f"model={run}", "logger=[]"]  # with the dataset of the run
+    done = ssd(*overrides)
     assert done.returncode == 2
     assert "if you trust it, say it yourself: dataset._target_=my_module.Mine" in done.stderr
-    done = ssd(*words, "dataset._target_=my_module.Mine")
+    done = ssd(*overrides, "dataset._target_=my_module.Mine")
     assert done.returncode == 0, done.stderr
 
 
@@ -102,8 +102,8 @@ REAL = {
 
 @pytest.mark.parametrize("name", REAL)
 def test_real_datasets_train_by_configuration_alone(name, ssd, shared, tmp_path):
-    words = [word.format(shared / "data") for word in REAL[name]]
-    done = ssd(*words, *TINY)
+    overrides = [override.format(shared / "data") for override in REAL[name]]
+    done = ssd(*overrides, *TINY)
     assert done.returncode == 0, done.stderr
     (run,) = tmp_path.glob("outputs/train/*/*")
     spec = load_model(run).spec
@@ -119,10 +119,10 @@ def test_real_datasets_train_by_configuration_alone(name, ssd, shared, tmp_path)
 
 
 def test_pycocotools_gives_the_runs_numbers_on_the_datasets_own_file(ssd, shared, tmp_path):
-    words = [word.format(shared / "data") for word in REAL["coco_tiny"]]
-    words += [*TINY[:-2], "training.samples=0", "metric.coco=true", "metric.worst_images=0"]
-    words += ["detection.score_threshold=0.001"]
-    done = ssd(*words)
+    overrides = [override.format(shared / "data") for override in REAL["coco_tiny"]]
+    overrides += [*TINY[:-2], "training.samples=0", "metric.coco=true", "metric.worst_images=0"]
+    overrides += ["detection.score_threshold=0.001"]
+    done = ssd(*overrides)
     assert done.returncode == 0, done.stderr
     (run,) = tmp_path.glob("outputs/train/*/*")
     metrics = json.loads((run / "metrics.json").read_text())

@@ -83,8 +83,8 @@ def test_a_folder(ssd, model: str, photos: Path, tmp_path: Path, same_detections
 
 
 def test_a_glob_by_classes_and_thresholds(ssd, model: str, photos: Path, tmp_path: Path) -> None:
-    words = ["job.classes=[circle,triangle]", "job.threshold={circle: 0.2, others: 0.9}", "job.save=[json,csv]"]
-    done = ssd("job=demo", f"model={model}", "source=photos/*.jpg", *words)
+    overrides = ["job.classes=[circle,triangle]", "job.threshold={circle: 0.2, others: 0.9}", "job.save=[json,csv]"]
+    done = ssd("job=demo", f"model={model}", "source=photos/*.jpg", *overrides)
     assert done.returncode == 0, done.stderr
     out = only(tmp_path)
     assert not (out / "images").exists()
@@ -97,8 +97,8 @@ def test_a_glob_by_classes_and_thresholds(ssd, model: str, photos: Path, tmp_pat
 
 
 def test_a_video(ssd, model: str, photos: Path, tmp_path: Path) -> None:
-    words = ["job.save=[images,json,csv,yolo,voc,coco]", "job.threshold=0.3", "batch_size=2", "job.codec=MJPG"]
-    done = ssd("job=demo", f"model={model}", "source=film.avi", *words)
+    overrides = ["job.save=[images,json,csv,yolo,voc,coco]", "job.threshold=0.3", "batch_size=2", "job.codec=MJPG"]
+    done = ssd("job=demo", f"model={model}", "source=film.avi", *overrides)
     assert done.returncode == 0, done.stderr
     out = only(tmp_path)
     capture = cv2.VideoCapture(str(out / "videos" / "film.avi"))
@@ -132,13 +132,13 @@ def test_a_broken_video(ssd, model: str, photos: Path, tmp_path: Path) -> None:
 
 @pytest.fixture
 def run(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """run(words…) is job=demo as a function call; returns the run directory."""
+    """run(overrides…) is job=demo as a function call; returns the run directory."""
     monkeypatch.chdir(tmp_path)
 
-    def call(*words: str) -> Path:
+    def call(*overrides: str) -> Path:
         folder = tmp_path / "run"
         folder.mkdir(exist_ok=True)
-        demo.run(compose(["job=demo", f"model={model}", *words]), folder)
+        demo.run(compose(["job=demo", f"model={model}", *overrides]), folder)
         return folder
 
     return call
@@ -212,7 +212,7 @@ def test_frames_are_let_go_once_they_are_written(
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("overrides", "message"),
     [
         (["source=7777"], "there is no camera 7777 here"),
         (["source=photos", "job.save=[images,txt]"], "job.save: 'txt' is none of images, json, csv, yolo, voc, coco"),
@@ -225,9 +225,9 @@ def test_frames_are_let_go_once_they_are_written(
     ],
 )
 def test_mistakes(
-    words: list[str], message: str, run: Callable[..., Path], photos: Path, monkeypatch: pytest.MonkeyPatch
+    overrides: list[str], message: str, run: Callable[..., Path], photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     with pytest.raises(UserError, match=message.replace("[", r"\[")):
-        run(*words)
+        run(*overrides)

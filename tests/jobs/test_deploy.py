@@ -51,8 +51,8 @@ def checkpoint(tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 def test_every_format_and_every_job_with_them(ssd, checkpoint: Path, tmp_path: Path) -> None:
-    words = ["job=deploy", f"model={checkpoint}", "deploy.format=[mxnet,onnx,int8,onnx_int8]", "deploy.images=3"]
-    done = ssd(*words, *SHAPES, "deploy.calibration.images=6")
+    overrides = ["job=deploy", f"model={checkpoint}", "deploy.format=[mxnet,onnx,int8,onnx_int8]", "deploy.images=3"]
+    done = ssd(*overrides, *SHAPES, "deploy.calibration.images=6")
     assert done.returncode == 0, done.stderr
     (run,) = (tmp_path / "outputs" / "deploy").glob("*/*")
     names = ["mxnet", "ssd.onnx", "int8", "ssd_int8.onnx"]
@@ -84,8 +84,8 @@ def test_a_dataset_that_does_not_fit(ssd, checkpoint: Path) -> None:
     assert "choose the dataset that fits the model" in done.stderr.splitlines()[-1]
 
 
-def deploy(*words: str) -> DictConfig:
-    return compose([f"deploy.{word}" for word in words]).deploy
+def deploy(*overrides: str) -> DictConfig:
+    return compose([f"deploy.{override}" for override in overrides]).deploy
 
 
 def test_formats_are_a_name_or_a_list() -> None:
@@ -156,7 +156,7 @@ def split(images: int, lost: int) -> EvalResult:
 
 
 @pytest.mark.parametrize(
-    ("name", "images", "lost", "words", "outcome"),
+    ("name", "images", "lost", "overrides", "outcome"),
     [
         ("int8", 40, 0, [], None),
         ("int8", 40, 1, [], False),  # 0.025 of mAP, and one object
@@ -168,9 +168,9 @@ def split(images: int, lost: int) -> EvalResult:
         ("onnx", 1000, 10, [], True),
     ],
 )
-def test_a_loss_counts_where_the_split_can_tell(name, images, lost, words, outcome) -> None:
+def test_a_loss_counts_where_the_split_can_tell(name, images, lost, overrides, outcome) -> None:
     """outcome: None for no remark, else whether it fails by it."""
-    losses = find_losses(compose(words), job(name, split(images, 0)), split(images, lost))
+    losses = find_losses(compose(overrides), job(name, split(images, 0)), split(images, lost))
     area = [(text, fails) for text, fails in losses if text.startswith("map_area")]
     assert [fails for _, fails in area] == ([] if outcome is None else [outcome])
     if outcome is not None:

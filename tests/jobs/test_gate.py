@@ -1,4 +1,4 @@
-"""Samples that cannot be used, in every format: each job refuses them in the same words, or leaves them out."""
+"""Samples that cannot be used, in every format: each job refuses them in the same overrides, or leaves them out."""
 
 import json
 from collections.abc import Callable
@@ -163,7 +163,7 @@ CASES = [
 
 
 @pytest.fixture
-def words(tmp_path: Path) -> Callable[..., list[str]]:
+def overrides(tmp_path: Path) -> Callable[..., list[str]]:
     def make(harm: Callable[[Images], None], kind: str) -> list[str]:
         images = Images()
         harm(images)
@@ -174,24 +174,24 @@ def words(tmp_path: Path) -> Callable[..., list[str]]:
     return make
 
 
-def refusal(job: Any, words: list[str], folder: Path) -> str:
+def refusal(job: Any, overrides: list[str], folder: Path) -> str:
     folder.mkdir()
     with pytest.raises(UserError) as error:
-        job.run(compose(words), folder)
+        job.run(compose(overrides), folder)
     return str(error.value)
 
 
 @pytest.mark.parametrize(("harm", "kind", "text"), CASES)
-def test_every_job_refuses_in_the_same_words(harm, kind, text, words, tmp_path, checkpoint):
-    data = words(harm, kind)
+def test_every_job_refuses_in_the_same_overrides(harm, kind, text, overrides, tmp_path, checkpoint):
+    data = overrides(harm, kind)
     model = f"model={checkpoint}"
-    told = {
+    message = {
         "train": refusal(train, data, tmp_path / "train"),
         "prepare": refusal(prepare, ["job=prepare", *data], tmp_path / "prepare"),
         "eval": refusal(eval, ["job=eval", model, *data], tmp_path / "eval"),
         "deploy": refusal(deploy, ["job=deploy", model, *data], tmp_path / "deploy"),
     }
-    for job, line in told.items():
+    for job, line in message.items():
         harmed = "v0" if job in ("eval", "deploy") else "t0"
         assert harmed in line, job
         assert text in line, job
@@ -207,16 +207,16 @@ def test_every_job_refuses_in_the_same_words(harm, kind, text, words, tmp_path, 
     assert not list((tmp_path / "records").glob("*/*-*"))
 
 
-def test_jobs_that_read_train_alone_refuse_too(words, tmp_path):
-    data = words(truncated, "voc")
-    for job, word in ((anchors, "job=anchors"), (check, "check.overfit=2")):
-        line = refusal(job, [*([] if job is anchors else ["job=check"]), word, *data], tmp_path / word)
+def test_jobs_that_read_train_alone_refuse_too(overrides, tmp_path):
+    data = overrides(truncated, "voc")
+    for job, override in ((anchors, "job=anchors"), (check, "check.overfit=2")):
+        line = refusal(job, [*([] if job is anchors else ["job=check"]), override, *data], tmp_path / override)
         assert line.endswith("t0.jpg: the image file is truncated (dataset.on_error=skip leaves such images out)")
 
 
 @pytest.mark.parametrize(("harm", "kind", "text"), CASES)
-def test_skip_leaves_it_out_everywhere(harm, kind, text, words, tmp_path, caplog):
-    data = [*words(harm, kind), "dataset.on_error=skip"]
+def test_skip_leaves_it_out_everywhere(harm, kind, text, overrides, tmp_path, caplog):
+    data = [*overrides(harm, kind), "dataset.on_error=skip"]
     folder = tmp_path / "prepare"
     folder.mkdir()
     prepare.run(compose(["job=prepare", *data]), folder)
@@ -236,16 +236,16 @@ def test_skip_leaves_it_out_everywhere(harm, kind, text, words, tmp_path, caplog
 
 
 @pytest.mark.parametrize("kind", WRITERS)
-def test_without_an_object_nothing_is_trained_or_measured(kind, words, tmp_path, checkpoint):
-    data = [*words(without_objects, kind), "dataset.on_error=skip"]
-    told = {
+def test_without_an_object_nothing_is_trained_or_measured(kind, overrides, tmp_path, checkpoint):
+    data = [*overrides(without_objects, kind), "dataset.on_error=skip"]
+    message = {
         "train": refusal(train, data, tmp_path / "train"),
         "prepare": refusal(prepare, ["job=prepare", *data], tmp_path / "prepare"),
         "eval": refusal(eval, ["job=eval", f"model={checkpoint}", *data], tmp_path / "eval"),
         "deploy": refusal(deploy, ["job=deploy", f"model={checkpoint}", *data], tmp_path / "deploy"),
     }
-    assert told["prepare"] == told["train"]
-    assert "none of the 4 images of train has an object" in told["train"]
-    assert "none of the 3 images of val has an object" in told["eval"]
-    assert told["deploy"] == told["eval"]
+    assert message["prepare"] == message["train"]
+    assert "none of the 4 images of train has an object" in message["train"]
+    assert "none of the 3 images of val has an object" in message["eval"]
+    assert message["deploy"] == message["eval"]
     assert "empty" in refusal(check, ["job=check", *data], tmp_path / "check")

@@ -33,9 +33,9 @@ def named(base: type) -> list[str]:
 
 def test_a_hook(ssd, tmp_path: Path) -> None:
     (tmp_path / "my_module.py").write_text(example(Hook))
-    words = named(Hook)
-    assert len(words) == 2
-    done = ssd(*words, *TINY, RUN)
+    overrides = named(Hook)
+    assert len(overrides) == 2
+    done = ssd(*overrides, *TINY, RUN)
     assert done.returncode == 0, done.stderr
     header, first, second = (tmp_path / "run" / "metrics.csv").read_text().split()
     assert "train/smooth_loss" in header
@@ -43,11 +43,11 @@ def test_a_hook(ssd, tmp_path: Path) -> None:
     # A saved run does not name code by itself.
     done = ssd("resume=run", "epochs=3")
     assert done.returncode == 2
-    assert f"if you trust it, say it yourself: {words[0].lstrip('+')}" in done.stderr
+    assert f"if you trust it, say it yourself: {overrides[0].lstrip('+')}" in done.stderr
     done = ssd("rerun=run")
     assert done.returncode == 2
-    assert f"say it yourself: {words[0].lstrip('+')}" in done.stderr
-    done = ssd("resume=run", "epochs=3", words[0])
+    assert f"say it yourself: {overrides[0].lstrip('+')}" in done.stderr
+    done = ssd("resume=run", "epochs=3", overrides[0])
     assert done.returncode == 0, done.stderr
     assert len((tmp_path / "run" / "metrics.csv").read_text().split()) == 4
 
@@ -105,7 +105,7 @@ def test_the_state_of_a_hook_survives_its_own_error(ssd, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("words", "part"),
+    ("overrides", "part"),
     [
         (["+hooks.mine._target_=counts.Nothing"], "hooks.mine: Error loading 'counts.Nothing'"),
         (["+hooks.mine._target_=counts.Hook.__name__.upper"], "hooks.mine is not a hook: it needs a _target_"),
@@ -114,9 +114,9 @@ def test_the_state_of_a_hook_survives_its_own_error(ssd, tmp_path: Path) -> None
         ([COUNTS, "+hooks.counts.strange=true"], "hooks.counts: its state_dict() must be what JSON can hold"),
     ],
 )
-def test_what_is_no_hook(words: list[str], part: str, ssd, tmp_path: Path) -> None:
+def test_what_is_no_hook(overrides: list[str], part: str, ssd, tmp_path: Path) -> None:
     (tmp_path / "counts.py").write_text(STATE)
-    done = ssd(*words, *TINY, RUN)
+    done = ssd(*overrides, *TINY, RUN)
     assert done.returncode == 2, done.stderr
     assert part in done.stderr
     assert done.stderr.count("\n") == 1

@@ -35,10 +35,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return work
 
 
-def ssd(folder: Path, *words: str) -> str:
-    flags = ["-m"] if "seed=0,1" in words else []
-    done = subprocess.run([sys.executable, "-m", "ssd.run", *flags, *COMMON, *words], cwd=folder, env=BARE, text=True,
-                          capture_output=True, timeout=600)  # fmt: skip
+def ssd(folder: Path, *overrides: str) -> str:
+    flags = ["-m"] if "seed=0,1" in overrides else []
+    done = subprocess.run(
+        [sys.executable, "-m", "ssd.run", *flags, *COMMON, *overrides],
+        cwd=folder,
+        env=BARE,
+        text=True,
+        capture_output=True,
+        timeout=600,
+    )
     assert done.returncode == 0, done.stderr
     return done.stderr
 
@@ -75,7 +81,9 @@ def test_training(trained: str, folder: Path) -> None:
 def test_commands_of_a_training(trained: str, folder: Path) -> None:
     serve, board, ui = (next(command for command in commands(trained) if name in command)
                         for name in ("models serve", "tensorboard", "mlflow ui"))  # fmt: skip
-    (uri,) = [word.partition("=")[2] for word in shlex.split(serve) if word.startswith("MLFLOW_TRACKING_URI=")]
+    (uri,) = [
+        override.partition("=")[2] for override in shlex.split(serve) if override.startswith("MLFLOW_TRACKING_URI=")
+    ]
     assert shlex.split(ui)[1:] == ["ui", "--backend-store-uri", uri]
     done = paste(f"{board} --inspect", folder)
     assert "final/map_11pt" in done.stdout, done.stderr
@@ -89,7 +97,7 @@ def test_commands_of_a_training(trained: str, folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "words",
+    "overrides",
     [
         ["job=eval", "model=run", "logger=[csv,tensorboard]"],
         ["job=eval", "model=run", "logger=[]", "training.samples=0"],
@@ -103,11 +111,11 @@ def test_commands_of_a_training(trained: str, folder: Path) -> None:
         ["epochs=1", "logger=[]", "training.samples=0"],
     ],
 )
-def test_places_of_other_jobs(words: list[str], trained: str, folder: Path) -> None:
-    if "job=compare" in words:
+def test_places_of_other_jobs(overrides: list[str], trained: str, folder: Path) -> None:
+    if "job=compare" in overrides:
         ssd(folder, "epochs=1", "seed=1", "logger=[]", "hydra.run.dir=run2")
-    found = check_places(ssd(folder, *words), folder)
-    assert found or words[0] in ("job=prepare", "job=clean", "job=deploy") or "check.overfit=1" in words
+    found = check_places(ssd(folder, *overrides), folder)
+    assert found or overrides[0] in ("job=prepare", "job=clean", "job=deploy") or "check.overfit=1" in overrides
 
 
 @pytest.mark.parametrize("save", ["[images,json,csv]", "[yolo,voc,coco]"])
@@ -131,9 +139,9 @@ def test_the_command_of_anchors(folder: Path) -> None:
 
 
 def test_the_command_of_an_interrupted_training_and_of_a_store_that_is_gone(folder: Path) -> None:
-    words = ["logger=[console,mlflow]", "logger.mlflow.tracking_uri=http://127.0.0.1:9", "epochs=200",
+    overrides = ["logger=[console,mlflow]", "logger.mlflow.tracking_uri=http://127.0.0.1:9", "epochs=200",
              "logger.mlflow.flush_seconds=0", "hydra.run.dir=gone on"]  # fmt: skip
-    process = subprocess.Popen([sys.executable, "-m", "ssd.run", *COMMON, *words], cwd=folder, env=BARE, text=True,
+    process = subprocess.Popen([sys.executable, "-m", "ssd.run", *COMMON, *overrides], cwd=folder, env=BARE, text=True,
                                stderr=subprocess.PIPE)  # fmt: skip
     assert process.stderr
     said = ""

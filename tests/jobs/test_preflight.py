@@ -14,9 +14,9 @@ from tests.jobs.conftest import Run
 FINE = ["dataset.root=nowhere", "logger=[]"]  # no dataset is opened
 
 
-def refused(*words: str) -> str:
+def refused(*overrides: str) -> str:
     with pytest.raises(UserError) as caught:
-        check_start(compose([*FINE, *words]))
+        check_start(compose([*FINE, *overrides]))
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -26,16 +26,16 @@ def test_what_works_passes(job: str) -> None:
     check_start(compose([*FINE, f"job={job}"]))
 
 
-@pytest.mark.parametrize("words", [
+@pytest.mark.parametrize("overrides", [
     ["job=train"], ["job=eval"], ["job=demo"], ["job=deploy"], ["job=benchmark"], ["job=check", "check.overfit=2"],
 ])  # fmt: skip
-def test_a_gpu_that_is_not_there(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_that_is_not_there(overrides: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mx.context, "num_gpus", lambda: 1)
-    assert "GPU 3 is not there, MXNet sees 1" in refused("device=gpu", "device.ids=[0,3]", *words)
+    assert "GPU 3 is not there, MXNet sees 1" in refused("device=gpu", "device.ids=[0,3]", *overrides)
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("overrides", "message"),
     [
         (["data_shape=10"], "at least 16 pixels"),
         (["job=anchors", "data_shape=[300,200]", "backbone=vgg16_reduced"], "at least 268 pixels"),
@@ -59,28 +59,28 @@ def test_a_gpu_that_is_not_there(words: list[str], monkeypatch: pytest.MonkeyPat
         (["job=eval", "logger=mlflow", "logger.mlflow.register=a/b"], "logger.mlflow.register"),
     ],
 )
-def test_keys_that_do_not_go_together(words: list[str], told: str) -> None:
-    assert told in refused(*words)
+def test_keys_that_do_not_go_together(overrides: list[str], message: str) -> None:
+    assert message in refused(*overrides)
 
 
 def test_weights_of_another_network(checkpoint: Path) -> None:
-    words = ["init.mode=pretrained", f"init.weights={checkpoint}"]
-    check_start(compose([*FINE, *words]))
-    assert "none of its" in refused(*words, "backbone=mobilenet_025")
+    overrides = ["init.mode=pretrained", f"init.weights={checkpoint}"]
+    check_start(compose([*FINE, *overrides]))
+    assert "none of its" in refused(*overrides, "backbone=mobilenet_025")
 
 
 def test_weights_that_say_nothing_of_their_classes(checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "ssd-0001.params").write_bytes(checkpoint.read_bytes())
-    words = [f"init.weights={tmp_path}/ssd-0001.params"]
-    check_start(compose([*FINE, *words, "init.mode=pretrained"]))
-    assert "says nothing of its classes" in refused(*words, "init.mode=finetune")
+    overrides = [f"init.weights={tmp_path}/ssd-0001.params"]
+    check_start(compose([*FINE, *overrides, "init.mode=pretrained"]))
+    assert "says nothing of its classes" in refused(*overrides, "init.mode=finetune")
 
 
 @pytest.mark.parametrize("job", ["train", "prepare"])
 def test_records_that_cannot_be_written(job: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    told = refused(f"job={job}", f"training.records={tmp_path}/file/records")
-    assert told.startswith(f"training.records={tmp_path}/file/records: {tmp_path}/file is not a directory")
+    message = refused(f"job={job}", f"training.records={tmp_path}/file/records")
+    assert message.startswith(f"training.records={tmp_path}/file/records: {tmp_path}/file is not a directory")
 
 
 def test_a_logger_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,11 +12,11 @@ def report(folder: Path) -> dict:
 def test_training_finds_what_was_prepared(ssd, tmp_path):
     done = ssd("job=prepare", *TINY)
     assert done.returncode == 0, done.stderr
-    told = report(tmp_path)
-    assert told["classes"] == ["circle", "rectangle", "triangle"]
-    assert [split["images"] for split in told["splits"].values()] == [12, 5]
+    message = report(tmp_path)
+    assert message["classes"] == ["circle", "rectangle", "triangle"]
+    assert [split["images"] for split in message["splits"].values()] == [12, 5]
     assert "test has the images of val" in done.stderr
-    assert told["splits"]["train"]["objects"] >= 12
+    assert message["splits"]["train"]["objects"] >= 12
     packed = sorted(tmp_path.glob("outputs/records/shapes/*-*"))
     assert [path.name.partition("-")[0] for path in packed] == ["train", "val"]
     stamp = (packed[0] / "train.rec").stat().st_mtime_ns
@@ -38,13 +38,13 @@ def test_smaller_images_for_both(ssd, tmp_path):
 
 
 def test_what_cannot_be_prepared_is_one_line(ssd, tmp_path):
-    for words, part in (
+    for overrides, part in (
         (["job.splits=[trian]"], "'trian' is no split, choose from train, val, test"),
         (["dataset=coco"], "dataset.root is not set"),
         (["dataset=voc", "dataset.download=true"], "names no archives"),
         (["dataset.max_images=0"], "dataset.max_images=0"),
     ):
-        done = ssd("job=prepare", *words)
+        done = ssd("job=prepare", *overrides)
         lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
         assert done.returncode == 2
         assert len(lines) == 1, done.stderr

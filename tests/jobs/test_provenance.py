@@ -18,10 +18,10 @@ from ssd.jobs.provenance import code_state, gather_provenance, sweep
 SAMPLES = [Sample("1", Path("1.jpg"), 10, 10, np.zeros((1, 6), np.float32))]
 
 
-def git(folder: Path, *words: str) -> str:
+def git(folder: Path, *overrides: str) -> str:
     identity = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
     return subprocess.run(
-        ["git", *identity, *words], cwd=folder, check=True, capture_output=True, text=True
+        ["git", *identity, *overrides], cwd=folder, check=True, capture_output=True, text=True
     ).stdout.strip()
 
 
@@ -99,8 +99,14 @@ def test_the_sweep_of_a_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(HydraConfig, "initialized", staticmethod(lambda: True))
     monkeypatch.setattr(HydraConfig, "get", staticmethod(lambda: OmegaConf.create(node)))
-    words = ["-m", "epochs=2", "backbone=small,mobilenet", "+optimizer.beta=interval(0.8, 0.9)", "hydra/sweeper=optuna"]
-    monkeypatch.setenv(COMMAND, json.dumps(words))
+    overrides = [
+        "-m",
+        "epochs=2",
+        "backbone=small,mobilenet",
+        "+optimizer.beta=interval(0.8, 0.9)",
+        "hydra/sweeper=optuna",
+    ]
+    monkeypatch.setenv(COMMAND, json.dumps(overrides))
     found = sweep()
     assert found is not None
     assert (found.folder, found.number) == (tmp_path, 3)

@@ -47,14 +47,14 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(tmp_path: Path, drawn: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """run(words…) trains in tmp_path/run, or evaluates with job=eval in tmp_path/eval; returns the run directory."""
+    """run(overrides…) trains in tmp_path/run, or evaluates with job=eval in tmp_path/eval; returns the directory."""
     monkeypatch.chdir(tmp_path)
 
-    def do(*words: str, folder: str = "run") -> Path:
+    def do(*overrides: str, folder: str = "run") -> Path:
         place = tmp_path / folder
         place.mkdir(exist_ok=True)
-        job = evaluation if "job=eval" in words else train
-        job.run(compose([*TINY, f"dataset.root={drawn}", *words]), place)
+        job = evaluation if "job=eval" in overrides else train
+        job.run(compose([*TINY, f"dataset.root={drawn}", *overrides]), place)
         return place
 
     return do
@@ -65,11 +65,11 @@ def measures(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """measures(mAP, …): what the validations of the next training measure, one after the other."""
 
     def so(*values: float) -> None:
-        told: Iterator[float] = iter(values)
+        message: Iterator[float] = iter(values)
 
         def measured(*about: Any) -> Any:
             found = evaluate(*about)
-            value = next(told, None)
+            value = next(message, None)
             return found if value is None else replace(found, voc={**found.voc, "map_11pt": value})
 
         monkeypatch.setattr(train, "measure", measured)
@@ -163,16 +163,16 @@ def test_a_test_split_that_is_val_again_is_said_and_not_measured_twice(run, capl
 def test_the_test_split_of_a_dataset_without_one_is_called_val(run, drawn, tmp_path, caplog) -> None:
     caplog.set_level(logging.INFO)
     shutil.copytree(drawn, tmp_path / "plain", ignore=shutil.ignore_patterns("ImageSets"))
-    words = [f"dataset.root={tmp_path / 'plain'}", "epochs=1"]
-    folder = run(*words)
+    overrides = [f"dataset.root={tmp_path / 'plain'}", "epochs=1"]
+    folder = run(*overrides)
     assert set(metrics_of(folder)["measured"]) == {"val"}
     assert metrics_of(folder)["measured"]["val"]["same_images"] is None
-    measured = metrics_of(run(*words, "job=eval", f"model={folder}", "job.split=test", folder="eval"))
+    measured = metrics_of(run(*overrides, "job=eval", f"model={folder}", "job.split=test", folder="eval"))
     assert (measured["split"], list(measured["measured"])) == ("val", ["val"])
     assert "the dataset has no test split of its own: these are the images of val" in caplog.messages
     assert caplog.messages[-1].startswith("val ")
     assert (tmp_path / "eval/classes_val.csv").is_file()
-    held = metrics_of(run(*words, "dataset.holdout.test=0.2", folder="held"))
+    held = metrics_of(run(*overrides, "dataset.holdout.test=0.2", folder="held"))
     assert held["measured"]["test"]["images"] == 4
 
 

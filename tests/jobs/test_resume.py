@@ -45,15 +45,15 @@ Train = Callable[..., Path]
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Train:
-    """run(name, words…): trains in tmp_path/name; resume=True goes on there; stop_at: a signal comes in that step."""
+    """run(name, overrides…): trains in tmp_path/name; resume=True resumes it; stop_at: a signal comes in that step."""
     monkeypatch.chdir(tmp_path)
 
-    def do(name: str, *words: str, resume: bool = False, stop_at: int | None = None) -> Path:
+    def do(name: str, *overrides: str, resume: bool = False, stop_at: int | None = None) -> Path:
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
         if stop_at is not None:
             interrupt_at(stop_at, monkeypatch)
-        train.run(compose([*TINY, *words, *([f"resume={folder}"] if resume else [])]), folder)
+        train.run(compose([*TINY, *overrides, *([f"resume={folder}"] if resume else [])]), folder)
         return folder
 
     return do
@@ -89,7 +89,7 @@ def assert_same(first: Path, second: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "stops"),
+    ("overrides", "stops"),
     [
         (["optimizer=adam", "augment=ssd"], [1, 6]),
         (["optimizer=sgd", "schedule=step"], [STEPS]),  # at the end of an epoch, before its validation
@@ -103,26 +103,26 @@ def assert_same(first: Path, second: Path) -> None:
     ],
     ids=lambda value: " ".join(map(str, value)),
 )
-def test_an_interrupted_run_ends_like_any_other(words: list[str], stops: list[int], run: Train) -> None:
-    whole = run("whole", *words)
+def test_an_interrupted_run_ends_like_any_other(overrides: list[str], stops: list[int], run: Train) -> None:
+    whole = run("whole", *overrides)
     for count, step in enumerate(stops):
         with pytest.raises(InterruptedRun, match=f"stopped and saved after step {step}; go on with: .* resume=parts"):
-            run("parts", *words, resume=count > 0, stop_at=step)
+            run("parts", *overrides, resume=count > 0, stop_at=step)
         index = read_index(whole.parent / "parts" / "checkpoints" / "checkpoints.json")
         assert (index["last"]["step"], index["finished"]) == (step, False)
-    assert_same(whole, run("parts", *words, resume=True))
+    assert_same(whole, run("parts", *overrides, resume=True))
 
 
 def test_interrupted_in_bfloat16(run: Train) -> None:
-    words = ["training.precision=bfloat16", "training.accumulate=2", "training.ema=0.9"]
+    overrides = ["training.precision=bfloat16", "training.accumulate=2", "training.ema=0.9"]
     try:
-        prepare(trainer_config(compose(words)))
+        prepare(trainer_config(compose(overrides)))
     except UserError as error:
         pytest.skip(str(error))
-    whole = run("whole", *words)
+    whole = run("whole", *overrides)
     with pytest.raises(InterruptedRun):
-        run("parts", *words, stop_at=6)
-    assert_same(whole, run("parts", *words, resume=True))
+        run("parts", *overrides, stop_at=6)
+    assert_same(whole, run("parts", *overrides, resume=True))
     assert "precision: bfloat16" in (whole / "config.yaml").read_text()
 
 
@@ -130,11 +130,11 @@ def test_interrupted_in_bfloat16(run: Train) -> None:
 def test_several_devices_that_update_by_themselves(kind: str, run: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     """Parameters of more than 16 million numbers do so; here it is asked for."""
     monkeypatch.setenv("MXNET_UPDATE_ON_KVSTORE", "0")
-    words = [f"optimizer={kind}", "device.ids=[0,1]"]
-    whole = run("whole", *words)
+    overrides = [f"optimizer={kind}", "device.ids=[0,1]"]
+    whole = run("whole", *overrides)
     with pytest.raises(InterruptedRun):
-        run("parts", *words, stop_at=6)
-    assert_same(whole, run("parts", *words, resume=True))
+        run("parts", *overrides, stop_at=6)
+    assert_same(whole, run("parts", *overrides, resume=True))
 
 
 def test_interrupted_in_validation(run: Train, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,7 +222,7 @@ def test_a_run_can_be_made_longer(run: Train, caplog: pytest.LogCaptureFixture) 
 
 
 @pytest.mark.parametrize(
-    ("words", "part"),
+    ("overrides", "part"),
     [
         (["batch_size=8"], "batch_size=8 here, 4 in that run"),
         (["backbone=mobilenet_025"], "backbone.name=mobilenet_025 here, small in that run"),
@@ -232,11 +232,11 @@ def test_a_run_can_be_made_longer(run: Train, caplog: pytest.LogCaptureFixture) 
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_contradicts_is_named(words: list[str], part: str, run: Train, tmp_path: Path) -> None:
+def test_what_contradicts_is_named(overrides: list[str], part: str, run: Train, tmp_path: Path) -> None:
     with pytest.raises(InterruptedRun):
         run("run", stop_at=1)
     with pytest.raises(UserError, match=part) as error:
-        run("run", *words, resume=True)
+        run("run", *overrides, resume=True)
     assert "\n" not in str(error.value)
 
 
@@ -301,8 +301,8 @@ def test_time_and_patience_end_a_run_with_a_report(run: Train, caplog: pytest.Lo
 
 def test_a_checkpoint_of_version_0_1_is_resumed(run: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     """When guards were all that had a state. Without it this run would be longer."""
-    words = ["early_stopping.patience=1", "early_stopping.min_delta=1.0", "epochs=9"]
-    whole = run("whole", *words)
+    overrides = ["early_stopping.patience=1", "early_stopping.min_delta=1.0", "epochs=9"]
+    whole = run("whole", *overrides)
 
     def old(facts: dict[str, Any]) -> Any:
         rest = {name: value for name, value in facts.items() if name != "hooks"}
@@ -310,9 +310,9 @@ def test_a_checkpoint_of_version_0_1_is_resumed(run: Train, monkeypatch: pytest.
 
     monkeypatch.setattr("ssd.training.train_state.pack", old)
     with pytest.raises(InterruptedRun):
-        run("parts", *words, stop_at=STEPS + 1)
+        run("parts", *overrides, stop_at=STEPS + 1)
     monkeypatch.setattr("ssd.training.train_state.pack", pack)
-    assert_same(whole, run("parts", *words, resume=True))
+    assert_same(whole, run("parts", *overrides, resume=True))
 
 
 OUT_OF_MEMORY = mx.base.MXNetError(
@@ -347,8 +347,8 @@ def test_whatever_ends_a_training_saves_first(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """forward: when the statistics of batch normalizations have changed already, and random numbers were drawn."""
-    words = ["head=ssd_bn", "training.ema=0.9"]
-    whole = run("whole", *words)
+    overrides = ["head=ssd_bn", "training.ema=0.9"]
+    whole = run("whole", *overrides)
     calls = 0
 
     def fails(take: Callable[..., Any], at: int, before: bool) -> Callable[..., Any]:
@@ -372,12 +372,12 @@ def test_whatever_ends_a_training_saves_first(
     else:
         monkeypatch.setattr(Events, "progress", fails(Events.progress, 5, False))
     with pytest.raises(raised) as found:
-        run("parts", *words)
+        run("parts", *overrides)
     monkeypatch.undo()
     monkeypatch.chdir(whole.parent)
     assert line in (str(found.value) if isinstance(found.value, UserError) else caplog.text)
     assert "\n" not in str(found.value) or not isinstance(found.value, UserError)
-    assert_same(whole, run("parts", *words, resume=True))
+    assert_same(whole, run("parts", *overrides, resume=True))
 
 
 def test_parameters_that_a_step_was_changing_are_not_saved(

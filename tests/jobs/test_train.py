@@ -18,20 +18,20 @@ TINY = ["dataset.train=16", "dataset.val=4", "batch_size=4", "epochs=1", "logger
 
 @pytest.fixture
 def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """Trains with the given words on a few generated images; returns the run directory."""
+    """Trains with the given overrides on a few generated images; returns the run directory."""
     monkeypatch.chdir(tmp_path)
 
-    def run(*words: str) -> Path:
+    def run(*overrides: str) -> Path:
         folder = tmp_path / f"run{len(list(tmp_path.glob('run*')))}"
         folder.mkdir()
-        train.run(compose([*TINY, *words]), folder)
+        train.run(compose([*TINY, *overrides]), folder)
         return folder
 
     return run
 
 
 @pytest.mark.parametrize(
-    "words",
+    "overrides",
     [
         ["compat=mxnet_ssd"],
         ["device.ids=[0,1]"],
@@ -50,8 +50,8 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Pa
     ],
     ids=" ".join,
 )
-def test_choices_train_and_can_be_loaded(words: list[str], trained: Callable[..., Path]) -> None:
-    run = trained(*words)
+def test_choices_train_and_can_be_loaded(overrides: list[str], trained: Callable[..., Path]) -> None:
+    run = trained(*overrides)
     metrics = json.loads((run / "metrics.json").read_text())
     assert 0 <= metrics["map_11pt"] <= 1
     found = Detector.load(str(run)).predict([np.full((50, 70, 3), 127, np.uint8)])[0]
@@ -69,11 +69,11 @@ def test_the_same_configuration_gives_the_same_numbers(trained: Callable[..., Pa
 
 def test_a_model_of_other_classes_is_taken_over(trained: Callable[..., Path]) -> None:
     """What both know is found by the new model before it has learned anything."""
-    words = ["dataset.train=48", "dataset.val=12", "dataset.image_size=96", "data_shape=96", "seed=1"]
-    known = trained(*words, "epochs=8")
+    overrides = ["dataset.train=48", "dataset.val=12", "dataset.image_size=96", "data_shape=96", "seed=1"]
+    known = trained(*overrides, "epochs=8")
     taken = ["init.mode=finetune", f"init.weights={known}", "init.freeze=but_heads", "init.freeze_bn=true"]
     taken += ["optimizer.learning_rate=1e-9", "dataset.classes=[triangle,circle]"]
-    again = trained(*words, *taken)
+    again = trained(*overrides, *taken)
     aps = [json.loads((run / "metrics.json").read_text()) for run in (known, again)]
     for name in ("triangle", "circle"):
         before, after = (ap[f"ap_area/{name}"] for ap in aps)
@@ -92,7 +92,7 @@ def test_a_run_can_be_repeated_from_its_own_configuration(trained: Callable[...,
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("overrides", "message"),
     [
         (["device=gpu"], "GPU 0 is not there"),
         (["batch_size=9"], "there are only 8 images to train on"),
@@ -101,12 +101,12 @@ def test_a_run_can_be_repeated_from_its_own_configuration(trained: Callable[...,
         (["training.precision=float16"], "training.precision=float16"),
     ],
 )
-def test_what_cannot_work_is_reported_before_anything_is_packed(tmp_path, monkeypatch, words, message):
+def test_what_cannot_work_is_reported_before_anything_is_packed(tmp_path, monkeypatch, overrides, message):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # which the job sets
     common = ["dataset.train=8", "dataset.val=4", "dataset.image_size=32", f"dataset.root={tmp_path}/drawn",
               f"training.records={tmp_path}/records", "data_shape=64", "batch_size=4", "logger=[]"]  # fmt: skip
     (tmp_path / "run").mkdir()
     with pytest.raises(UserError, match=message):
-        jobs.run(compose([*common, *words]), tmp_path / "run")
+        jobs.run(compose([*common, *overrides]), tmp_path / "run")
     assert not list((tmp_path / "records").glob("*/*-*"))
     assert not list((tmp_path / "records").glob("*/.*"))

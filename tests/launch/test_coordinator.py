@@ -21,7 +21,7 @@ from ssd.launch.secret import Secret
 from ssd.utils.errors import InterruptedRun, LostWorkerError, UserError
 
 SECRET = Secret("secret")
-WORDS = ["cluster=local", "cluster.timeout=600"]
+OVERRIDES = ["cluster=local", "cluster.timeout=600"]
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +37,7 @@ def _alive(monkeypatch: pytest.MonkeyPatch) -> None:
 def lead() -> Iterator[Coordinator]:
     """One that waits for worker 1 and server 0."""
     plan = Plan(2, 1, "127.0.0.1", free_port(), SECRET, [], [Node(WORKER, 1), Node(SERVER, 0)])
-    lead = Coordinator(cluster_config(compose(WORDS)), plan)
+    lead = Coordinator(cluster_config(compose(OVERRIDES)), plan)
     yield lead
     lead.end(0)
 
@@ -78,7 +78,7 @@ def forever() -> None:
 
 
 def test_messages_reach_the_workers_and_the_end_reaches_all(lead: Coordinator, lines: dict[str, Channel]) -> None:
-    lead.tell({"step": 3}, b"\0\1")
+    lead.send_to_all({"step": 3}, b"\0\1")
     assert lines["worker 1"].receive() == ({"step": 3}, b"\0\1")
     lead.end(75)
     assert [line.receive() for line in lines.values()] == [({"end": 75}, b"")] * 2
@@ -140,7 +140,7 @@ def test_nobody_is_listened_to_once_all_have_come(lead: Coordinator, lines: dict
 def test_the_key_of_a_slurm_job_lies_in_its_folder_only_until_all_have_come(tmp_path: Path) -> None:
     secret = Secret(None, tmp_path / "shared" / "x.key")
     plan = Plan(2, 1, "127.0.0.1", free_port(), secret, [], [Node(WORKER, 1)])
-    lead = Coordinator(cluster_config(compose(WORDS)), plan)
+    lead = Coordinator(cluster_config(compose(OVERRIDES)), plan)
 
     def come() -> None:
         line = connect("127.0.0.1", plan.port, secret, 600)
@@ -158,7 +158,7 @@ def test_the_key_of_a_slurm_job_lies_in_its_folder_only_until_all_have_come(tmp_
 def test_a_signal_while_members_are_waited_for_leaves_no_key_behind(tmp_path: Path) -> None:
     secret = Secret(None, tmp_path / "shared" / "x.key")
     lead = Coordinator(
-        cluster_config(compose(WORDS)), Plan(2, 1, "127.0.0.1", free_port(), secret, [], [Node(WORKER, 1)])
+        cluster_config(compose(OVERRIDES)), Plan(2, 1, "127.0.0.1", free_port(), secret, [], [Node(WORKER, 1)])
     )
 
     def interrupt() -> None:
@@ -177,7 +177,7 @@ def test_a_member_that_has_the_key_of_an_earlier_start_comes_in_with_the_present
     secret = Secret(None, tmp_path / "x.key")
     secret.publish()
     plan = Plan(2, 1, "127.0.0.1", free_port(), secret, [], [Node(WORKER, 1)])
-    lead = Coordinator(cluster_config(compose(WORDS)), plan)
+    lead = Coordinator(cluster_config(compose(OVERRIDES)), plan)
     door = Door("127.0.0.1", plan.port, "of another run", lambda connection: connection.close())
     found = []
 
@@ -267,7 +267,7 @@ def test_parameters_for_a_worker_that_takes_nothing_in(lead: Coordinator, soon: 
     lead._patience["patience_s"] = 0.4
     lines = gathered(lead, "worker 1", "server 0")
     with pytest.raises(LostWorkerError, match=r"waited so long for worker 1 \(here, process 7\)"):
-        lead.tell({}, bytes(64 << 20))
+        lead.send_to_all({}, bytes(64 << 20))
     assert len(lines) == 2
 
 
@@ -288,15 +288,15 @@ def test_members_that_do_not_come_are_named(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_member_that_cannot_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    words = ["cluster=ssh", "cluster.hosts=[localhost,127.0.0.1]", "cluster.ssh=/bin/false"]
+    overrides = ["cluster=ssh", "cluster.hosts=[localhost,127.0.0.1]", "cluster.ssh=/bin/false"]
     with (
         pytest.raises(LostWorkerError, match="did not start: ended with exit code 1"),
-        launch_cluster(cluster_config(compose(words))),
+        launch_cluster(cluster_config(compose(overrides))),
     ):
         pass
     with (
         pytest.raises(UserError, match="no-such-program cannot be started"),
-        launch_cluster(cluster_config(compose([*words[:2], "cluster.ssh=no-such-program"]))),
+        launch_cluster(cluster_config(compose([*overrides[:2], "cluster.ssh=no-such-program"]))),
     ):
         pass
 
@@ -311,8 +311,11 @@ def test_more_workers_than_images() -> None:
 
 def test_a_port_in_use() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        words = ["cluster=local", f"cluster.port={taken.getsockname()[1]}"]
-        with pytest.raises(UserError, match="cannot be listened on"), launch_cluster(cluster_config(compose(words))):
+        overrides = ["cluster=local", f"cluster.port={taken.getsockname()[1]}"]
+        with (
+            pytest.raises(UserError, match="cannot be listened on"),
+            launch_cluster(cluster_config(compose(overrides))),
+        ):
             pass
 
 
@@ -322,9 +325,9 @@ def test_alone() -> None:
 
 
 def test_passes_that_do_not_share_a_batch_evenly() -> None:
-    words = ["cluster=local", "cluster.workers=2", "training.accumulate=4", "batch_size=4"]
+    overrides = ["cluster=local", "cluster.workers=2", "training.accumulate=4", "batch_size=4"]
     with (
         pytest.raises(UserError, match="4 passes on 2 devices of all workers, take a multiple of 8"),
-        launch_cluster(cluster_config(compose(words))),
+        launch_cluster(cluster_config(compose(overrides))),
     ):
         pass

@@ -108,7 +108,7 @@ def test_without_srun(change: dict[str, str | None], part: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "part"),
+    ("overrides", "part"),
     [
         (["cluster=local", "job=eval"], "only job=train has several workers, job=eval has not"),
         (["cluster=local", "cluster.workers=0"], "cluster.workers=0: expected at least 1"),
@@ -120,6 +120,6 @@ def test_without_srun(change: dict[str, str | None], part: str) -> None:
         (["cluster=slurm", "cluster.folder=null"], "cluster.folder=null: name a folder"),
     ],
 )
-def test_what_makes_no_cluster(words: list[str], part: str) -> None:
+def test_what_makes_no_cluster(overrides: list[str], part: str) -> None:
     with pytest.raises(UserError, match=part):
-        compose(words)
+        compose(overrides)

@@ -15,14 +15,14 @@ import pytest
 from ssd.checkpoint.index import read_index
 
 STEPS = 80
-WORDS = [
+OVERRIDES = [
     "dataset.train=33", "dataset.val=4", "dataset.image_size=64", "data_shape=64", "batch_size=8", "epochs=20",
     "training.validate_every=20", "training.samples=0", "training.log_every=4", "training.ema=0.9",
     "metric.worst_images=0", "logger=[csv]", "augment=ssd", "optimizer=sgd", "optimizer.learning_rate=0.005",
     "loader.workers=0", "device.threads=1",
 ]  # fmt: skip
 NAMES_CODE = ["backbone.network={_target_: plain_network.build, filters: [8, 8, 16, 16]}"]
-WORDS += NAMES_CODE
+OVERRIDES += NAMES_CODE
 # Without BatchNorm, whose statistics are of the images of one worker.
 NETWORK = """
 from ssd.mxnet_compat import mx
@@ -49,14 +49,14 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def start(place: Path) -> Iterator[Start]:
-    """start(word…): the process of a training, in a group of its own that ends with the module's tests."""
+    """start(override…): the process of a training, in a group of its own that ends with the module's tests."""
     processes = []
 
-    def begin(*words: str, **variables: str) -> "subprocess.Popen[str]":
+    def begin(*overrides: str, **variables: str) -> "subprocess.Popen[str]":
         path = os.pathsep.join([str(place), *filter(None, sys.path)])
         processes.append(
             subprocess.Popen(
-                [sys.executable, "-m", "ssd.run", *words],
+                [sys.executable, "-m", "ssd.run", *overrides],
                 cwd=place,
                 text=True,
                 stderr=subprocess.PIPE,
@@ -83,7 +83,7 @@ def ended(process: "subprocess.Popen[str]", code: int) -> str:
 @pytest.fixture(scope="module")
 def two(place: Path, start: Start) -> Path:
     """A whole run on two workers."""
-    errors = ended(start(*WORDS, "cluster=local", "hydra.run.dir=two"), 0)
+    errors = ended(start(*OVERRIDES, "cluster=local", "hydra.run.dir=two"), 0)
     assert "cluster: 2 workers, 1 server that" in errors
     assert re.search(r"epoch 20: \d+\.\d images/s by 2 workers together", errors)
     return place / "two"
@@ -122,7 +122,7 @@ def assert_same(first: Path, second: Path) -> None:
 
 @pytest.mark.slow
 def test_two_workers_learn_as_one(two: Path, start: Start) -> None:
-    ended(start(*WORDS, "hydra.run.dir=one"), 0)
+    ended(start(*OVERRIDES, "hydra.run.dir=one"), 0)
     both, alone = rows(two / "steps.csv"), rows(two.parent / "one" / "steps.csv")
     losses = [[row["train/loss"] for row in part] for part in (both, alone)]
     assert len(losses[0]) == STEPS // 4
@@ -134,7 +134,7 @@ def test_two_workers_learn_as_one(two: Path, start: Start) -> None:
 @pytest.mark.slow
 def test_a_killed_worker_ends_the_run_which_goes_on_as_if_nothing_had_been(two: Path, start: Start) -> None:
     run = two.parent / "killed"
-    process = start(*WORDS, "cluster=local", "hydra.run.dir=killed")
+    process = start(*OVERRIDES, "cluster=local", "hydra.run.dir=killed")
     until_step(run, process, 20)
     os.kill(worker(process), signal.SIGKILL)
     line = ended(process, 69).splitlines()[-1]
@@ -150,7 +150,7 @@ def test_a_killed_worker_ends_the_run_which_goes_on_as_if_nothing_had_been(two: 
 @pytest.mark.slow
 def test_a_worker_that_hangs_is_named_and_the_run_goes_on_as_if_nothing_had_been(two: Path, start: Start) -> None:
     run = two.parent / "hung"
-    process = start(*WORDS, "cluster=local", "cluster.patience_s=8", "hydra.run.dir=hung")
+    process = start(*OVERRIDES, "cluster=local", "cluster.patience_s=8", "hydra.run.dir=hung")
     until_step(run, process, 20)
     os.kill(worker(process), signal.SIGSTOP)
     lines = ended(process, 69).splitlines()
@@ -166,7 +166,7 @@ def test_a_worker_that_hangs_is_named_and_the_run_goes_on_as_if_nothing_had_been
 def test_ctrl_c_saves_and_the_run_goes_on_alone(two: Path, start: Start) -> None:
     """Everybody hears it, as everybody does who was started from a terminal."""
     run = two.parent / "interrupted"
-    process = start(*WORDS, "cluster=local", "hydra.run.dir=interrupted")
+    process = start(*OVERRIDES, "cluster=local", "hydra.run.dir=interrupted")
     until_step(run, process, 20)
     os.killpg(process.pid, signal.SIGINT)
     line = ended(process, 75).splitlines()[-1]
@@ -178,7 +178,7 @@ def test_ctrl_c_saves_and_the_run_goes_on_alone(two: Path, start: Start) -> None
 
 @pytest.mark.slow
 def test_worker_0_is_killed(two: Path, start: Start) -> None:
-    process = start(*WORDS, "cluster=local", "hydra.run.dir=headless")
+    process = start(*OVERRIDES, "cluster=local", "hydra.run.dir=headless")
     until_step(two.parent / "headless", process, 8)
     process.kill()
     assert "worker 0 is gone, so this one ends" in ended(process, -signal.SIGKILL)
@@ -191,8 +191,8 @@ def test_by_ssh(two: Path, start: Start) -> None:
     fake.parent.mkdir()
     fake.write_text(f'#!/bin/sh\necho "$3" >> {two.parent}/asked\nexec sh -c "$4"\n')
     fake.chmod(0o755)
-    words = [*WORDS, "cluster=ssh", "cluster.hosts=[127.0.0.1,localhost]", "hydra.run.dir=ssh"]
-    ended(start(*words, PATH=f"{fake.parent}:{os.environ['PATH']}"), 0)
+    overrides = [*OVERRIDES, "cluster=ssh", "cluster.hosts=[127.0.0.1,localhost]", "hydra.run.dir=ssh"]
+    ended(start(*overrides, PATH=f"{fake.parent}:{os.environ['PATH']}"), 0)
     assert (two.parent / "asked").read_text().split() == ["localhost", "localhost"]  # a server and a worker
     assert_same(two, two.parent / "ssh")
 
@@ -202,7 +202,7 @@ def test_as_tasks_of_a_slurm_job(two: Path, start: Start) -> None:
     job = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_STEP_ID": "0", "SLURM_NTASKS": "2", "SLURM_NODELIST": "localhost",
            "SLURM_NODEID": "0"}  # fmt: skip
     runs = set((two.parent / "outputs").glob("train/*/*"))
-    tasks = [start(*WORDS, "cluster=slurm", "hydra.run.dir=slurm", **job, SLURM_PROCID=rank, SLURM_LOCALID=rank)
+    tasks = [start(*OVERRIDES, "cluster=slurm", "hydra.run.dir=slurm", **job, SLURM_PROCID=rank, SLURM_LOCALID=rank)
              for rank in "01"]  # fmt: skip
     for task in tasks:
         ended(task, 0)

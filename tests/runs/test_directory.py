@@ -16,10 +16,10 @@ TINY = [
 ]  # fmt: skip
 
 
-def saved(folder: Path, words: str = "- epochs=3\n") -> Path:
+def saved(folder: Path, overrides: str = "- epochs=3\n") -> Path:
     """A run directory that ended before its first checkpoint."""
     (folder / ".hydra").mkdir(parents=True)
-    (folder / ".hydra" / "overrides.yaml").write_text(words)
+    (folder / ".hydra" / "overrides.yaml").write_text(overrides)
     return folder
 
 
@@ -71,8 +71,8 @@ def test_nothing_is_written_before_it_is_refused(tmp_path: Path, run_in: Run, na
         outside.write_text("alias ll=ls\n")
     (run / name).symlink_to(outside)
     before = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")}
-    for words in (["resume=ssd_run"], ["job=clean", "hydra.run.dir=${hydra:job.name}_run"]):
-        done = run_in(tmp_path, *words)
+    for overrides in (["resume=ssd_run"], ["job=clean", "hydra.run.dir=${hydra:job.name}_run"]):
+        done = run_in(tmp_path, *overrides)
         assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
         assert f"{name}: is a link out of the run directory" in done.stderr
     assert {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")} == before

@@ -25,19 +25,19 @@ VALUES = st.recursive(
 
 @pytest.fixture
 def run(tmp_path: Path) -> Callable[..., Path]:
-    """run(words…): a run directory as Hydra leaves it, whose path is no grammar of Hydra's."""
+    """run(overrides…): a run directory as Hydra leaves it, whose path is no grammar of Hydra's."""
 
-    def make(*words: str) -> Path:
+    def make(*overrides: str) -> Path:
         folder = tmp_path / "a=b"
         (folder / ".hydra").mkdir(parents=True)
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            cfg = hydra_compose("config", overrides=normalize(words), return_hydra_config=True)
+            cfg = hydra_compose("config", overrides=normalize(overrides), return_hydra_config=True)
         choices = OmegaConf.to_container(cfg.hydra.runtime.choices)
         OmegaConf.save({"hydra": {"runtime": {"choices": choices}}}, folder / ".hydra" / "hydra.yaml")
         OmegaConf.set_struct(cfg, False)
         del cfg["hydra"]
         OmegaConf.save(cfg, folder / ".hydra" / "config.yaml")
-        OmegaConf.save(list(words), folder / ".hydra" / "overrides.yaml")
+        OmegaConf.save(list(overrides), folder / ".hydra" / "overrides.yaml")
         return folder
 
     return make
@@ -45,30 +45,30 @@ def run(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def trained(run: Callable[..., Path]) -> Callable[..., Path]:
-    """trained(words…): the run directory of a training that has begun."""
+    """trained(overrides…): the run directory of a training that has begun."""
 
-    def make(*words: str) -> Path:
-        folder = run(*words)
-        (folder / "config.yaml").write_text(OmegaConf.to_yaml(compose(words), resolve=True))
+    def make(*overrides: str) -> Path:
+        folder = run(*overrides)
+        (folder / "config.yaml").write_text(OmegaConf.to_yaml(compose(overrides), resolve=True))
         return folder
 
     return make
 
 
-def tuned(weights: Path, *words: str) -> Any:
+def tuned(weights: Path, *overrides: str) -> Any:
     """The configuration of experiments=finetune from a model."""
-    return compose(inherit(normalize(["experiments=finetune", f"init.weights={weights}", *words])))
+    return compose(inherit(normalize(["experiments=finetune", f"init.weights={weights}", *overrides])))
 
 
-def measured(run: Path, *words: str, job: str = "eval") -> Any:
+def measured(run: Path, *overrides: str, job: str = "eval") -> Any:
     """The dataset of job=eval of a run."""
     return OmegaConf.to_container(
-        compose(inherit(normalize([f"job={job}", f"model={run}", *words]))).dataset, resolve=True
+        compose(inherit(normalize([f"job={job}", f"model={run}", *overrides]))).dataset, resolve=True
     )
 
 
 @pytest.mark.parametrize(
-    "words",
+    "overrides",
     [
         [],
         ["dataset.val=7", "dataset.classes=[star,cross]"],
@@ -82,17 +82,17 @@ def measured(run: Path, *words: str, job: str = "eval") -> Any:
     ],
 )
 @pytest.mark.parametrize("job", ["eval", "deploy"])
-def test_the_dataset_of_the_run_is_measured(words: list[str], job: str, run: Callable[..., Path]) -> None:
-    task = [word for word in words if not word.startswith("hydra.")]
+def test_the_dataset_of_the_run_is_measured(overrides: list[str], job: str, run: Callable[..., Path]) -> None:
+    task = [override for override in overrides if not override.startswith("hydra.")]
     expected = OmegaConf.to_container(compose(task).dataset, resolve=True)
-    assert measured(run(*words), job=job) == expected
+    assert measured(run(*overrides), job=job) == expected
 
 
 def test_no_more_of_a_recipe_is_taken_over_than_its_dataset(run: Callable[..., Path]) -> None:
     folder = run("experiments=sweep_grid", "epochs=3")
-    cfg = compose(words := inherit(["job=eval", f"model='{folder}'"]))
+    cfg = compose(overrides := inherit(["job=eval", f"model='{folder}'"]))
     assert (cfg.job.name, cfg.epochs) == ("eval", compose([]).epochs)
-    assert not [word for word in words if word.startswith(("hydra", "experiments"))]
+    assert not [override for override in overrides if override.startswith(("hydra", "experiments"))]
 
 
 def test_what_the_command_line_says_wins(run: Callable[..., Path]) -> None:
@@ -119,15 +119,15 @@ def test_a_checkpoint_or_bundle_inside_of_a_run(run: Callable[..., Path]) -> Non
 
 def test_other_jobs_and_models_inherit_nothing(run: Callable[..., Path], tmp_path: Path) -> None:
     folder = run("dataset.val=7")
-    for words in (["job=demo", f"model={folder}"], ["epochs=3"], ["job=eval", f"model={tmp_path}/other"]):
-        assert inherit(words) == words
+    for overrides in (["job=demo", f"model={folder}"], ["epochs=3"], ["job=eval", f"model={tmp_path}/other"]):
+        assert inherit(overrides) == overrides
 
 
-def test_of_an_older_run_its_words_count(tmp_path: Path) -> None:
+def test_of_an_older_run_its_overrides_count(tmp_path: Path) -> None:
     (tmp_path / ".hydra").mkdir()
     (tmp_path / ".hydra" / "overrides.yaml").write_text("- dataset=voc\n- epochs=3\n- dataset.root='my images'\n")
-    words = ["job=eval", f"model={tmp_path}"]
-    assert inherit(words) == ["dataset=voc", "dataset.root='my images'", *words]
+    overrides = ["job=eval", f"model={tmp_path}"]
+    assert inherit(overrides) == ["dataset=voc", "dataset.root='my images'", *overrides]
 
 
 def test_a_dataset_that_is_gone_is_told(run: Callable[..., Path]) -> None:
@@ -142,7 +142,7 @@ NETWORK = ("backbone", "head", "data_shape", "compat")
 
 
 @pytest.mark.parametrize(
-    "words",
+    "overrides",
     [
         [],
         ["backbone=mobilenet_025", "data_shape=300"],
@@ -152,8 +152,8 @@ NETWORK = ("backbone", "head", "data_shape", "compat")
         ["backbone.network.filters=[8,8,16,16]", "backbone.input.mean=[1,2,3]", "backbone.freeze=^stage1"],
     ],
 )
-def test_finetuning_takes_the_network_of_its_model(words: list[str], trained: Callable[..., Path]) -> None:
-    cfg, expected = tuned(trained(*words), "dataset.root=mine"), compose(words)
+def test_finetuning_takes_the_network_of_its_model(overrides: list[str], trained: Callable[..., Path]) -> None:
+    cfg, expected = tuned(trained(*overrides), "dataset.root=mine"), compose(overrides)
     for node in NETWORK:
         assert OmegaConf.select(cfg, node) == OmegaConf.select(expected, node), node
     assert (cfg.init.mode, cfg.dataset.name, cfg.dataset.root) == ("finetune", "voc", "mine")
@@ -187,26 +187,26 @@ def test_what_the_command_line_says_of_the_network_wins(trained: Callable[..., P
 
 def test_only_where_it_is_asked_for(trained: Callable[..., Path], tmp_path: Path) -> None:
     folder = trained("backbone=mobilenet_025")
-    for words in (
+    for overrides in (
         ["init.mode=pretrained", f"init.weights={folder}"],
         ["experiments=finetune", f"init.weights={folder}", "init.network=config"],
         ["experiments=finetune", f"init.weights={tmp_path}/nowhere"],
         ["experiments=finetune"],
     ):
-        assert inherit(normalize(words)) == normalize(words)
+        assert inherit(normalize(overrides)) == normalize(overrides)
     asked = ["init.mode=pretrained", "init.network=weights", f"init.weights={folder}"]
     assert compose(inherit(normalize(asked))).backbone.name == "mobilenet_025"
 
 
 def test_a_sweep_over_models_of_one_network(trained: Callable[..., Path], checkpoint: Path) -> None:
     folder = trained("data_shape=64")
-    words = normalize(["experiments=finetune", f"init.weights='{folder}','{checkpoint}'", "seed=1,2"])
-    assert "data_shape.height=64" in inherit(words)
+    overrides = normalize(["experiments=finetune", f"init.weights='{folder}','{checkpoint}'", "seed=1,2"])
+    assert "data_shape.height=64" in inherit(overrides)
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(compose(["data_shape=128"]), resolve=True))
     with pytest.raises(UserError, match="have different networks"):
-        inherit(words)
+        inherit(overrides)
 
 
 @given(VALUES)
-def test_values_come_back_from_their_words(value: Any) -> None:
+def test_values_come_back_from_their_overrides(value: Any) -> None:
     assert OverridesParser.create().parse_override(f"++dataset.x={in_grammar(value)}").value() == value

@@ -1,4 +1,4 @@
-"""rerun=RUN: what is saved counts, new words change it; and the same configuration gives the same numbers."""
+"""rerun=RUN: what is saved counts, new overrides change it; and the same configuration gives the same numbers."""
 
 import csv
 import json
@@ -24,7 +24,7 @@ TREES = st.recursive(
 ).filter(lambda tree: isinstance(tree, dict))
 
 
-def test_new_words_win_and_everything_else_is_as_saved() -> None:
+def test_new_overrides_win_and_everything_else_is_as_saved() -> None:
     saved = {"rate": 0.1, "head": {"sizes": [1, 2], "steps": 3}, "classes": ["dog"], "gone": 1, "opt": {"beta": 9}}
     then = {"rate": 0.5, "head": {"sizes": [1], "steps": 3}, "classes": None, "new": 7, "opt": {"beta": 9}, "epochs": 1}
     now = {"rate": 0.5, "head": {"sizes": [1], "steps": 4}, "classes": None, "new": 7, "opt": {"wd": 1}, "epochs": 2}
@@ -40,7 +40,7 @@ def test_new_words_win_and_everything_else_is_as_saved() -> None:
 
 
 @given(TREES, TREES)
-def test_without_new_words_the_saved_values_stay(saved: dict[str, Any], then: dict[str, Any]) -> None:
+def test_without_new_overrides_the_saved_values_stay(saved: dict[str, Any], then: dict[str, Any]) -> None:
     result = changed(saved, then, then)
     for key, value in saved.items():
         if not isinstance(value, dict) or not isinstance(then.get(key), dict):
@@ -48,28 +48,28 @@ def test_without_new_words_the_saved_values_stay(saved: dict[str, Any], then: di
 
 
 @given(TREES, TREES)
-def test_a_run_of_today_becomes_what_the_words_say(then: dict[str, Any], now: dict[str, Any]) -> None:
+def test_a_run_of_today_becomes_what_the_overrides_say(then: dict[str, Any], now: dict[str, Any]) -> None:
     assert changed(then, then, now) == now
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Callable[..., Path]:
-    """run(words, **values): a run directory of these words, saved with other values than today's."""
+    """run(overrides, **values): a run directory of these overrides, saved with other values than today's."""
 
-    def make(words: list[str], **values: Any) -> Path:
-        cfg = compose(words)
+    def make(overrides: list[str], **values: Any) -> Path:
+        cfg = compose(overrides)
         for key, value in values.items():
             OmegaConf.update(cfg, key.replace("__", "."), value)
         (tmp_path / ".hydra").mkdir()
         OmegaConf.save(cfg, tmp_path / "config.yaml", resolve=True)
-        OmegaConf.save(OmegaConf.create(words), tmp_path / ".hydra" / "overrides.yaml")
+        OmegaConf.save(OmegaConf.create(overrides), tmp_path / ".hydra" / "overrides.yaml")
         return tmp_path
 
     return make
 
 
-def again(run: Path, *words: str) -> DictConfig:
-    said = [f"rerun={run}", *words]
+def again(run: Path, *overrides: str) -> DictConfig:
+    said = [f"rerun={run}", *overrides]
     return as_saved(compose([*saved_overrides(said), *said]))
 
 
@@ -112,10 +112,16 @@ def test_what_is_no_run_is_told(tmp_path: Path, run: Callable[..., Path]) -> Non
         again(folder)
 
 
-def ssd(folder: Path, *words: str, threads: int = 2) -> str:
+def ssd(folder: Path, *overrides: str, threads: int = 2) -> str:
     environment = {**os.environ, "COLUMNS": "200", "OMP_NUM_THREADS": str(threads)}
-    done = subprocess.run([sys.executable, "-m", "ssd.run", *words], cwd=folder, env=environment, capture_output=True,
-                          text=True, timeout=900)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "ssd.run", *overrides],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
     assert done.returncode == 0, done.stderr
     return done.stderr
 
@@ -128,10 +134,10 @@ def numbers(run: Path) -> list[dict[str, str]]:
 @pytest.mark.slow
 def test_two_runs_and_a_rerun_give_identical_metrics(tmp_path: Path) -> None:
     """With two threads and the default loader; another seed gives others. The rerun takes the threads of the run."""
-    words = ["dataset.train=8", "dataset.val=4", "batch_size=4", "epochs=2", "augment=ssd_plus", "logger=[]",
+    overrides = ["dataset.train=8", "dataset.val=4", "batch_size=4", "epochs=2", "augment=ssd_plus", "logger=[]",
              "optimizer.learning_rate=0.002", "metric.worst_images=0", "training.samples=0"]  # fmt: skip
-    ssd(tmp_path, *words, "hydra.run.dir=first")
-    ssd(tmp_path, *words, "hydra.run.dir=second")
+    ssd(tmp_path, *overrides, "hydra.run.dir=first")
+    ssd(tmp_path, *overrides, "hydra.run.dir=second")
     ssd(tmp_path, "rerun=first", "hydra.run.dir=third", threads=1)
     ssd(tmp_path, "rerun=first", "seed=1", "hydra.run.dir=fourth")
     first, second, third, fourth = (numbers(tmp_path / name) for name in ("first", "second", "third", "fourth"))

@@ -1,4 +1,4 @@
-"""Which run resume= means, and the command line around it: words, exit codes, signals, disks that say no."""
+"""Which run resume= means, and the command line around it: overrides, exit codes, signals, disks that say no."""
 
 import json
 import os
@@ -25,12 +25,12 @@ TINY = [
 ]  # fmt: skip
 
 
-def made(folder: Path, *words: str, finished: bool = False, states: str | None = "ssd-0001.states") -> Path:
+def made(folder: Path, *overrides: str, finished: bool = False, states: str | None = "ssd-0001.states") -> Path:
     """A run directory as an interrupted training leaves it, but for the arrays."""
     (folder / "checkpoints").mkdir(parents=True)
-    OmegaConf.save(compose(words), folder / "config.yaml", resolve=True)
+    OmegaConf.save(compose(overrides), folder / "config.yaml", resolve=True)
     entry = {"epoch": 1, "step": 4, "params": "ssd-0001.params", "states": states, "sha256": {}, "best": None}
-    index = {"kept": [entry], "last": entry, "finished": finished, "words": list(words)}
+    index = {"kept": [entry], "last": entry, "finished": finished, "words": list(overrides)}
     (folder / "checkpoints" / "checkpoints.json").write_text(json.dumps(index))
     return folder
 
@@ -41,9 +41,9 @@ def outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "outputs" / "train" / "small_128_shapes"
 
 
-def test_no_resume_leaves_the_words_alone() -> None:
-    for words in ([], ["epochs=2"], ["resume=null", "epochs=2"]):
-        assert resume_overrides(words) == words
+def test_no_resume_leaves_the_overrides_alone() -> None:
+    for overrides in ([], ["epochs=2"], ["resume=null", "epochs=2"]):
+        assert resume_overrides(overrides) == overrides
 
 
 def test_a_run_of_another_job_cannot_be_resumed(tmp_path: Path) -> None:
@@ -63,13 +63,13 @@ def test_keys_of_a_group_that_is_chosen_anew_are_forgotten(tmp_path: Path) -> No
     assert rerun_overrides([f"rerun={tmp_path}", "logger=[]"])[0] == "epochs=3"
 
 
-def test_a_run_brings_its_own_words_and_directory(tmp_path: Path) -> None:
+def test_a_run_brings_its_own_overrides_and_directory(tmp_path: Path) -> None:
     run = made(tmp_path / "a=b 'c'", "batch_size=4", "optimizer=sgd", "seed=3")
-    words = resume_overrides([f"resume={run}", "epochs=9", "seed=4"])
+    overrides = resume_overrides([f"resume={run}", "epochs=9", "seed=4"])
     quoted = str(run).replace("'", "\\'")
-    assert words[:4] == ["batch_size=4", "optimizer=sgd", "epochs=9", "seed=4"]
-    assert words[4:] == [f"resume='{quoted}'", f"hydra.run.dir='{quoted}'"]
-    cfg = compose(words[:5])
+    assert overrides[:4] == ["batch_size=4", "optimizer=sgd", "epochs=9", "seed=4"]
+    assert overrides[4:] == [f"resume='{quoted}'", f"hydra.run.dir='{quoted}'"]
+    cfg = compose(overrides[:5])
     assert (cfg.batch_size, cfg.optimizer.name, cfg.epochs, cfg.resume) == (4, "sgd", 9, str(run))
 
 
@@ -79,15 +79,15 @@ def test_a_run_killed_before_its_first_checkpoint(tmp_path: Path) -> None:
     assert resume_overrides([f"resume={tmp_path}"])[:2] == ["batch_size=4", "+dataset.x=1"]
 
 
-@pytest.mark.parametrize("words", [["resume=nowhere"], ["-m", "resume=auto", "seed=1,2"]])
-def test_what_cannot_be_resumed(words: list[str], outputs: Path) -> None:
+@pytest.mark.parametrize("overrides", [["resume=nowhere"], ["-m", "resume=auto", "seed=1,2"]])
+def test_what_cannot_be_resumed(overrides: list[str], outputs: Path) -> None:
     with pytest.raises(UserError, match="resume="):
-        resume_overrides(words)
+        resume_overrides(overrides)
 
 
 def test_auto_takes_the_newest_that_fits(outputs: Path) -> None:
-    words = ["batch_size=4", "resume=auto"]
-    assert resume_overrides(words) == words
+    overrides = ["batch_size=4", "resume=auto"]
+    assert resume_overrides(overrides) == overrides
     older = made(outputs / "1", "batch_size=4")
     newer = made(outputs / "2", "batch_size=4", "epochs=7", "logger=csv", "training.log_every=3")
     for number, (others, options) in enumerate(
@@ -101,12 +101,12 @@ def test_auto_takes_the_newest_that_fits(outputs: Path) -> None:
         made(outputs / f"3{number}", *others, **options)
     for place, run in enumerate(sorted(outputs.iterdir())):
         os.utime(run / "checkpoints" / "checkpoints.json", (place, place))
-    assert f"resume='{newer.relative_to(Path.cwd())}'" in resume_overrides(words)
+    assert f"resume='{newer.relative_to(Path.cwd())}'" in resume_overrides(overrides)
     with try_file_lock(newer / ".lock", "x"):  # somebody is at work on it
-        assert f"resume='{older.relative_to(Path.cwd())}'" in resume_overrides(words)
+        assert f"resume='{older.relative_to(Path.cwd())}'" in resume_overrides(overrides)
     (newer / "checkpoints" / "checkpoints.json").write_text("{")
-    assert f"resume='{older.relative_to(Path.cwd())}'" in resume_overrides(words)
-    assert "batch_size=4" in resume_overrides(words)
+    assert f"resume='{older.relative_to(Path.cwd())}'" in resume_overrides(overrides)
+    assert "batch_size=4" in resume_overrides(overrides)
 
 
 def test_differences() -> None:
@@ -153,9 +153,11 @@ def test_an_output_folder_that_cannot_be(outputs: Path, monkeypatch: pytest.Monk
     assert said[-1].endswith("Not a directory")
 
 
-def start(folder: Path, *words: str, limit: str = "unlimited") -> "subprocess.Popen[str]":
+def start(folder: Path, *overrides: str, limit: str = "unlimited") -> "subprocess.Popen[str]":
     """limit: of the size of files, in blocks of 1024 bytes."""
-    program = f"ulimit -f {limit}; exec {sys.executable} -m ssd.run " + " ".join(f"'{word}'" for word in words)
+    program = f"ulimit -f {limit}; exec {sys.executable} -m ssd.run " + " ".join(
+        f"'{override}'" for override in overrides
+    )
     return subprocess.Popen(
         ["bash", "-c", program], cwd=folder, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
@@ -163,9 +165,9 @@ def start(folder: Path, *words: str, limit: str = "unlimited") -> "subprocess.Po
 
 @pytest.mark.slow
 def test_signals_and_going_on_by_the_command_line(tmp_path: Path) -> None:
-    """SIGTERM to the whole process group, workers included, as a cluster sends it; then the command that is told."""
-    words = [*TINY, "loader.workers=2", "epochs=400"]
-    process = start(tmp_path, *words)
+    """SIGTERM to the whole process group, workers included, as a cluster sends it; then the printed command."""
+    overrides = [*TINY, "loader.workers=2", "epochs=400"]
+    process = start(tmp_path, *overrides)
     deadline = time.monotonic() + 600
     while not list(tmp_path.glob("outputs/train/*/*/metrics.csv")) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -175,18 +177,18 @@ def test_signals_and_going_on_by_the_command_line(tmp_path: Path) -> None:
     last = said.splitlines()[-1]
     assert last.startswith("SIGTERM: stopped and saved after step ")
     assert "Traceback" not in said
-    told = last.split("python -m ssd.run ")[1]
+    message = last.split("python -m ssd.run ")[1]
     (run,) = tmp_path.glob("outputs/train/*/*")
     index = read_index(run / "checkpoints" / "checkpoints.json")
     epochs = index["last"]["epoch"] + 1
-    process = start(tmp_path, told, f"epochs={epochs}", "loader.workers=0")
+    process = start(tmp_path, message, f"epochs={epochs}", "loader.workers=0")
     said = process.communicate(timeout=900)[1]
     assert process.returncode == 0, said
     assert f"going on after step {index['last']['step']} of {4 * epochs}" in said
     assert [folder.name for folder in tmp_path.glob("outputs/train/*/*")] == [run.name]
     assert "batch_size=4" in (run / ".hydra" / "overrides.yaml").read_text()
     # auto finds nothing unfinished any more; a new run, which a full disk ends in one line.
-    process = start(tmp_path, *words, "resume=auto", "epochs=2", limit="600")
+    process = start(tmp_path, *overrides, "resume=auto", "epochs=2", limit="600")
     said = process.communicate(timeout=900)[1]
     assert "no unfinished run of this configuration" in said
     assert process.returncode == 2, said

@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from ssd.config.compose import compose
 from ssd.config.targets import confined, literal, make, own
 from ssd.data import make_dataset
-from ssd.run import rerun_overrides as again_words
+from ssd.run import rerun_overrides as again_overrides
 from ssd.runs.inherit import inherit
 from ssd.runs.rerun import as_saved, saved_overrides
 from ssd.runs.resume import resume_overrides
@@ -31,7 +31,7 @@ RUNS = "mlflow.utils.process._exec_cmd"  # a function of an installed package th
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """A run directory of a training with default words."""
+    """A run directory of a training with default overrides."""
     (tmp_path / "run" / ".hydra").mkdir(parents=True)
     (tmp_path / "run" / "checkpoints").mkdir()
     cfg = compose([])
@@ -43,25 +43,25 @@ def run(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-def say(folder: Path, words: list[Any]) -> None:
-    """Words into all files that hold them."""
-    (folder / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(words))
+def say(folder: Path, overrides: list[Any]) -> None:
+    """Overrides into all files that hold them."""
+    (folder / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(overrides))
     entry = {"epoch": 1, "step": 4, "params": "ssd-0001.params", "states": "ssd-0001.states", "sha256": {}}
-    index = {"kept": [entry], "last": entry, "finished": False, "words": words}
+    index = {"kept": [entry], "last": entry, "finished": False, "words": overrides}
     (folder / "checkpoints" / "checkpoints.json").write_text(json.dumps(index))
 
 
-def resumed(folder: Path, *words: str) -> Any:
-    return resume_overrides([f"resume={folder}", *words])
+def resumed(folder: Path, *overrides: str) -> Any:
+    return resume_overrides([f"resume={folder}", *overrides])
 
 
-def rerun(folder: Path, *words: str) -> Any:
-    said = [f"rerun={folder}", *words]
+def rerun(folder: Path, *overrides: str) -> Any:
+    said = [f"rerun={folder}", *overrides]
     return as_saved(compose([*saved_overrides(said), *said]))
 
 
-def evaluated(folder: Path, *words: str) -> Any:
-    return compose(inherit(["job=eval", f"model={folder}", *words]))
+def evaluated(folder: Path, *overrides: str) -> Any:
+    return compose(inherit(["job=eval", f"model={folder}", *overrides]))
 
 
 def call(marker: Path) -> dict[str, Any]:
@@ -96,9 +96,9 @@ OTHERS = [
 
 
 @pytest.mark.parametrize("reader", READERS)
-@pytest.mark.parametrize("word", CALLS)
-def test_words_of_a_run_call_and_evaluate_nothing(reader: str, word: str, run: Path) -> None:
-    say(run, [word])
+@pytest.mark.parametrize("override", CALLS)
+def test_overrides_of_a_run_call_and_evaluate_nothing(reader: str, override: str, run: Path) -> None:
+    say(run, [override])
     with confined([]), pytest.raises(UserError) as error:
         READERS[reader](run)
     assert "\n" not in str(error.value)
@@ -106,36 +106,36 @@ def test_words_of_a_run_call_and_evaluate_nothing(reader: str, word: str, run: P
 
 
 @pytest.mark.parametrize("reader", ["resume", "rerun"])
-@pytest.mark.parametrize("word", OTHERS)
-def test_words_beside_the_dataset(reader: str, word: str, run: Path) -> None:
-    say(run, [word])
+@pytest.mark.parametrize("override", OTHERS)
+def test_overrides_beside_the_dataset(reader: str, override: str, run: Path) -> None:
+    say(run, [override])
     with confined([]), pytest.raises(UserError):
         READERS[reader](run)
 
 
 @pytest.mark.parametrize(
-    "word",
+    "override",
     [f"+hydra.callbacks.x._target_={RUNS}", "hydra.searchpath=[/tmp]", "hydra/launcher=x", "dataset.download=true"],
 )
-def test_what_words_of_a_run_say_of_hydra_and_downloads_is_not_used_again(word: str) -> None:
+def test_what_overrides_of_a_run_say_of_hydra_and_downloads_is_not_used_again(override: str) -> None:
     with confined([]):
-        assert allowed_overrides([word, "epochs=3"], "run") == ["epochs=3"]
+        assert allowed_overrides([override, "epochs=3"], "run") == ["epochs=3"]
 
 
-@pytest.mark.parametrize("words", [["batch_size=4"], ["logger=[csv,mlflow]"], ["+dataset.x=1"], ["~logger.mlflow"],
+@pytest.mark.parametrize("overrides", [["batch_size=4"], ["logger=[csv,mlflow]"], ["+dataset.x=1"], ["~logger.mlflow"],
                                    ["dataset=concat", "+dataset@dataset.parts.a=voc07"], ["data_shape='512'"],
                                    ["dataset.root='my images'"], ["optimizer.final=${optimizer.learning_rate}"],
                                    ["logger.csv._target_=ssd.tracking.files.StepsCsv"]])  # fmt: skip
-def test_ordinary_words_are_used_again(words: list[str]) -> None:
+def test_ordinary_overrides_are_used_again(overrides: list[str]) -> None:
     with confined([]):
-        assert allowed_overrides(words, "run") == words
+        assert allowed_overrides(overrides, "run") == overrides
 
 
 def test_what_the_user_names_is_used(run: Path, tmp_path: Path) -> None:
     say(run, ["dataset=custom", "dataset._target_=my.Mine", "cluster.hosts=[a,b]"])
     with confined(["dataset._target_=my.Mine", "cluster.hosts=[c]"]):
-        words = allowed_overrides(read_overrides(run / ".hydra" / "overrides.yaml"), "run")
-        assert words == ["dataset=custom", "dataset._target_=my.Mine"]
+        overrides = allowed_overrides(read_overrides(run / ".hydra" / "overrides.yaml"), "run")
+        assert overrides == ["dataset=custom", "dataset._target_=my.Mine"]
     (tmp_path / "mine" / "dataset").mkdir(parents=True)
     (tmp_path / "mine" / "dataset" / "own.yaml").write_text("# dataset._target_: a.Comment\n_target_: my.Mine  # it\n")
     with confined(["--config-dir", str(tmp_path / "mine")]):
@@ -189,9 +189,9 @@ def test_damaged_files_are_one_line(file: str, content: bytes, run: Path) -> Non
             assert "\n" not in str(error)  # noqa: PT017 - those that do not read this file may pass
 
 
-@pytest.mark.parametrize("words", [3, "epochs=3", [3], [["a"]], {"a": 1}, ["epochs=1,2"], ["=", "a='"]])
-def test_a_damaged_index_is_one_line(words: Any, run: Path) -> None:
-    say(run, words)
+@pytest.mark.parametrize("overrides", [3, "epochs=3", [3], [["a"]], {"a": 1}, ["epochs=1,2"], ["=", "a='"]])
+def test_a_damaged_index_is_one_line(overrides: Any, run: Path) -> None:
+    say(run, overrides)
     with pytest.raises(UserError):
         resumed(run)
 
@@ -242,10 +242,10 @@ def test_labels_are_no_interpolations(run_in: Callable[..., Any], jpeg: Callable
         label = ("${oc.env:TOKEN}", "${batch_size")[number % 2]
         lines.append(f"{number}.jpg,64,{60 + number},{label},5,5,40,40")
     (tmp_path / "train.csv").write_text("\n".join(lines) + "\n")
-    words = ["dataset=csv", "dataset.root=.", "dataset.folder=images", "dataset.splits={train: train.csv}",
+    overrides = ["dataset=csv", "dataset.root=.", "dataset.folder=images", "dataset.splits={train: train.csv}",
              "data_shape=64", "batch_size=2", "epochs=1", "training.samples=0", "loader.workers=0", "device.threads=1",
              "logger=[csv,tensorboard]", "hydra.run.dir=out"]  # fmt: skip
-    done: subprocess.CompletedProcess[str] = run_in(tmp_path, *words)
+    done: subprocess.CompletedProcess[str] = run_in(tmp_path, *overrides)
     assert done.returncode == 0, done.stderr
     assert read_config(tmp_path / "out" / "config.yaml")["dataset"]["classes"] == ["${batch_size", "${oc.env:TOKEN}"]
     files = [file for file in (tmp_path / "out").rglob("*") if file.is_file()]
@@ -274,10 +274,10 @@ def test_what_the_user_takes_out_may_name_anything(run: Path, saved: str, again:
 def written(run: Path, again: Callable[..., Any], *typed: str) -> Any:
     """The loggers of a run that is gone on with or made again."""
     if again is resumed:
-        words = [word for word in resumed(run, *typed) if not word.startswith("hydra.")]
-        return compose(words).logger
+        overrides = [override for override in resumed(run, *typed) if not override.startswith("hydra.")]
+        return compose(overrides).logger
     said = [f"rerun={run}", *typed]
-    front = [word for word in again_words(said) if not word.startswith("hydra.")]
+    front = [override for override in again_overrides(said) if not override.startswith("hydra.")]
     return as_saved(compose([*front, *said])).logger
 
 

@@ -38,23 +38,29 @@ class Acts(Writer):
 
 @pytest.fixture
 def start(tmp_path: Path) -> Callable[..., "subprocess.Popen[str]"]:
-    """start(words…) begins a sweep of tiny trainings in tmp_path, where the module acts.py is found."""
+    """start(overrides…) begins a sweep of tiny trainings in tmp_path, where the module acts.py is found."""
     (tmp_path / "acts.py").write_text(LOGGER)
     environment = {**os.environ, "COLUMNS": "200", "PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)])}
 
-    def run(*words: str) -> "subprocess.Popen[str]":
-        return subprocess.Popen([sys.executable, "-m", "ssd.run", "-m", *TINY, *words], cwd=tmp_path, env=environment,
-                                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)  # fmt: skip
+    def run(*overrides: str) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            [sys.executable, "-m", "ssd.run", "-m", *TINY, *overrides],
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
 
     return run
 
 
 @pytest.fixture
 def sweep(tmp_path: Path, start: Callable[..., "subprocess.Popen[str]"]) -> Callable[..., tuple[int, str, Path]]:
-    """sweep(words…) runs such a sweep into tmp_path/sweep; returns exit code, what was said, its folder."""
+    """sweep(overrides…) runs such a sweep into tmp_path/sweep; returns exit code, what was said, its folder."""
 
-    def run(*words: str) -> tuple[int, str, Path]:
-        process = start("hydra.sweep.dir=sweep", *words)
+    def run(*overrides: str) -> tuple[int, str, Path]:
+        process = start("hydra.sweep.dir=sweep", *overrides)
         said = process.communicate(timeout=900)[1]
         return process.returncode, said, tmp_path / "sweep"
 
@@ -63,11 +69,11 @@ def sweep(tmp_path: Path, start: Callable[..., "subprocess.Popen[str]"]) -> Call
 
 @pytest.fixture
 def job(tmp_path: Path) -> Callable[..., Path]:
-    """job(number, words, state=…, value=…) makes the folder of a job; metrics and epochs are files' contents."""
+    """job(number, overrides, state=…, value=…) makes the folder of a job; metrics and epochs are files' contents."""
 
-    def make(number: int, words: Sequence[str], metrics: str = "", epochs: str = "", **fields: Any) -> Path:
+    def make(number: int, overrides: Sequence[str], metrics: str = "", epochs: str = "", **fields: Any) -> Path:
         folder = tmp_path / f"{number}_job"
-        replace(Outcome(number, list(words)), **fields).write(folder)
+        replace(Outcome(number, list(overrides)), **fields).write(folder)
         for name, text in (("metrics.json", metrics), ("metrics.csv", epochs)):
             if text:
                 (folder / name).write_text(text)

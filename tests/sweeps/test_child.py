@@ -14,7 +14,7 @@ from ssd.utils.errors import UserError
     ("error", "state", "reason"),
     [
         (None, "finished", ""),
-        (UserError("wrong\n words"), "failed", "wrong words"),
+        (UserError("wrong\n overrides"), "failed", "wrong overrides"),
         (ValueError("a bug"), "failed", "ValueError: a bug"),
         (Pruned("no hope"), "pruned", "no hope"),
         (KeyboardInterrupt(), "interrupted", "interrupted"),

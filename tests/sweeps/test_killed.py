@@ -22,9 +22,9 @@ def test_kill_minus_nine_and_the_same_command_again(
     start: Callable[..., "subprocess.Popen[str]"], tmp_path: Path
 ) -> None:
     """The trial hangs when the sweep is killed; the next sweep replaces it."""
-    words = ["hydra/sweeper=optuna", "hydra.sweeper.study_name=killed", "hydra.sweeper.n_trials=2", SPACE,
+    overrides = ["hydra/sweeper=optuna", "hydra.sweeper.study_name=killed", "hydra.sweeper.n_trials=2", SPACE,
              *HANGS]  # fmt: skip
-    process = start(*words)
+    process = start(*overrides)
     folder = tmp_path / "outputs" / "multirun" / "killed"
     first = folder / "0_small_128_shapes"
     try:
@@ -36,9 +36,9 @@ def test_kill_minus_nine_and_the_same_command_again(
     finally:
         process.kill()
     assert json.loads((first / "job.json").read_text())["state"] == "running"
-    # The same words, but what hung does so no more.
+    # The same overrides, but what hung does so no more.
     (tmp_path / "acts.py").write_text((tmp_path / "acts.py").read_text().replace("sleep(600)", "sleep(0)"))
-    again = start(*words)
+    again = start(*overrides)
     said = again.communicate(timeout=900)[1]
     assert again.returncode == 0, said
     assert "trial 0 was interrupted" in said
@@ -68,16 +68,16 @@ OPTUNA = ["hydra/sweeper=optuna", "hydra.sweeper.study_name=ended", "hydra.sweep
 @pytest.mark.slow
 @pytest.mark.parametrize("group", [False, True], ids=["the sweep alone", "its jobs, too"])
 @pytest.mark.parametrize(
-    "words",
+    "overrides",
     [["seed=0,1"], [*JOBLIB, "seed=0,1,2"], OPTUNA, [*OPTUNA, *JOBLIB]],
     ids=["plain", "joblib", "optuna", "optuna with joblib"],
 )
 def test_sigterm_saves_the_jobs_and_makes_the_leaderboard(
-    words: list[str], group: bool, start: Callable[..., "subprocess.Popen[str]"], tmp_path: Path
+    overrides: list[str], group: bool, start: Callable[..., "subprocess.Popen[str]"], tmp_path: Path
 ) -> None:
     """However the jobs are launched: all that were begun are interrupted and saved, and no other one is begun."""
-    process = start("hydra.sweep.dir=sweep", *words, "epochs=5000")
-    count = 2 if set(JOBLIB) <= set(words) else 1
+    process = start("hydra.sweep.dir=sweep", *overrides, "epochs=5000")
+    count = 2 if set(JOBLIB) <= set(overrides) else 1
     try:
         wait_for(lambda: len(list(tmp_path.glob("sweep/*/metrics.csv"))) == count)
         for pid in [*descendants(process.pid) * group, process.pid]:

@@ -8,7 +8,7 @@ import cv2
 import pytest
 
 from ssd.runs.results import Conditions, Results
-from ssd.sweeps.leaderboard import collect, common_words, make_leaderboard
+from ssd.sweeps.leaderboard import collect, common_overrides, make_leaderboard
 from ssd.sweeps.outcome import FAILED, FINISHED, INTERRUPTED, PRUNED
 
 Job = Callable[..., Path]
@@ -113,10 +113,10 @@ def test_a_folder_without_jobs_gets_none(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_common_words() -> None:
-    assert common_words([["a=1", "b=2"], ["a=1", "b=3"]]) == ["a=1"]
-    assert common_words([["a=1"]]) == []
-    assert common_words([]) == []
+def test_common_overrides() -> None:
+    assert common_overrides([["a=1", "b=2"], ["a=1", "b=3"]]) == ["a=1"]
+    assert common_overrides([["a=1"]]) == []
+    assert common_overrides([]) == []
 
 
 def test_many_long_names_and_reasons_stay_readable(job: Job, tmp_path: Path) -> None:

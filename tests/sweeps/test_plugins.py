@@ -27,22 +27,22 @@ def test_choices() -> None:
 )
 def test_the_configuration_is_ours(choice: str, part: str, tmp_path: Path) -> None:
     """Not the one that the packages bring under the same name; and printing it imports none of them."""
-    words = ["--cfg", "all", "--resolve", "-p", f"hydra.{choice.split('=')[0]}", f"hydra/{choice}"]
-    code = f"import sys; sys.argv[1:] = {words!r}\nfrom ssd.run import main\nmain()\nassert 'optuna' not in sys.modules"
+    overrides = ["--cfg", "all", "--resolve", "-p", f"hydra.{choice.split('=')[0]}", f"hydra/{choice}"]
+    code = f"import sys; sys.argv[1:] = {overrides!r}\nfrom ssd.run import main; main()\nassert 'optuna' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert part in done.stdout
 
 
 def test_gpus_are_asked_for() -> None:
-    words = ["--cfg", "all", "--resolve", "-p", "hydra.launcher", "hydra/launcher=submitit_slurm", "device=gpu",
+    overrides = ["--cfg", "all", "--resolve", "-p", "hydra.launcher", "hydra/launcher=submitit_slurm", "device=gpu",
              "device.ids=[0,1,2]"]  # fmt: skip
-    done = subprocess.run([sys.executable, "-m", "ssd.run", *words], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-m", "ssd.run", *overrides], capture_output=True, text=True, check=True)
     assert "gpus_per_node: 3" in done.stdout
 
 
 @pytest.mark.parametrize(
-    ("words", "part"),
+    ("overrides", "part"),
     [
         (["hydra/sweeper=optun", "seed=0,1"], "did you mean 'optuna'?"),
         (["hydra/launcher=jobli", "seed=0,1"], "basic, joblib, submitit_local, submitit_slurm"),
@@ -51,8 +51,10 @@ def test_gpus_are_asked_for() -> None:
         (["rerun=nowhere", "seed=0,1"], "rerun=nowhere: no run directory"),
     ],
 )
-def test_mistakes_end_a_sweep_in_one_line(words: list[str], part: str, start: Callable[..., subprocess.Popen]) -> None:
-    process = start(*words)
+def test_mistakes_end_a_sweep_in_one_line(
+    overrides: list[str], part: str, start: Callable[..., subprocess.Popen]
+) -> None:
+    process = start(*overrides)
     said = process.communicate(timeout=900)[1]
     assert process.returncode == 2
     assert part in said

@@ -28,17 +28,17 @@ class Pretend:
     def __init__(self, sweep: Path, states: Sequence[str | None]) -> None:
         self.sweep = sweep
         self.states = states
-        self.words: list[list[str]] = []
+        self.overrides: list[list[str]] = []
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[Any]:
-        for number, words in enumerate(job_overrides, start=initial_job_idx):
-            state = self.states[len(self.words) % len(self.states)]
-            self.words.append(list(words))
-            outcome = Outcome(number, list(words))
+        for number, overrides in enumerate(job_overrides, start=initial_job_idx):
+            state = self.states[len(self.overrides) % len(self.states)]
+            self.overrides.append(list(overrides))
+            outcome = Outcome(number, list(overrides))
             outcome.write(self.sweep / f"{number}_job")
             if state is None:
                 raise KeyboardInterrupt
-            rate = float(words[0].split("=")[1])
+            rate = float(overrides[0].split("=")[1])
             replace(outcome.ended(state, "why"), value=rate if state == FINISHED else None).write(
                 self.sweep / f"{number}_job"
             )
@@ -47,13 +47,19 @@ class Pretend:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Callable[..., Pretend]:
-    """run(states, n_trials, words…) searches in tmp_path; a second call goes on."""
+    """run(states, n_trials, overrides…) searches in tmp_path; a second call goes on."""
 
-    def go(states: Sequence[str | None], n_trials: int = 4, seed: int = 0, words: Sequence[str] = (SPACE, "epochs=2"),
-           parallel: int = 1, folder: Path = tmp_path) -> Pretend:  # fmt: skip
+    def go(
+        states: Sequence[str | None],
+        n_trials: int = 4,
+        seed: int = 0,
+        overrides: Sequence[str] = (SPACE, "epochs=2"),
+        parallel: int = 1,
+        folder: Path = tmp_path,
+    ) -> Pretend:
         launcher = Pretend(folder, states)
         target = "x.Joblib" if parallel > 1 else "x.BasicLauncher"
-        search(config(folder, n_trials, seed, target, parallel), launcher, words)  # type: ignore[arg-type]
+        search(config(folder, n_trials, seed, target, parallel), launcher, overrides)  # type: ignore[arg-type]
         return launcher
 
     return go
@@ -77,8 +83,8 @@ def states(folder: Path) -> list[TrialState]:
 def test_trials_end_as_their_jobs_did(run: Callable[..., Pretend], tmp_path: Path) -> None:
     launcher = run([FINISHED, PRUNED, FAILED, FINISHED])
     assert states(tmp_path) == [TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.COMPLETE]
-    assert all(words[1] == "epochs=2" for words in launcher.words)
-    assert study(tmp_path).best_value == max(float(launcher.words[at][0].split("=")[1]) for at in (0, 3))
+    assert all(overrides[1] == "epochs=2" for overrides in launcher.overrides)
+    assert study(tmp_path).best_value == max(float(launcher.overrides[at][0].split("=")[1]) for at in (0, 3))
 
 
 def test_a_killed_study_goes_on_and_proposes_nothing_twice(run: Callable[..., Pretend], tmp_path: Path) -> None:
@@ -86,18 +92,18 @@ def test_a_killed_study_goes_on_and_proposes_nothing_twice(run: Callable[..., Pr
         run([FINISHED, FINISHED, None], n_trials=5)
     assert states(tmp_path)[2] == TrialState.RUNNING
     later = run([FINISHED], n_trials=5)
-    assert len(later.words) == 3  # two had finished; the interrupted one does not count
+    assert len(later.overrides) == 3  # two had finished; the interrupted one does not count
     assert states(tmp_path) == [TrialState.COMPLETE] * 2 + [TrialState.FAIL] + [TrialState.COMPLETE] * 3
     rates = [trial.params["optimizer.learning_rate"] for trial in study(tmp_path).trials]
     assert len(set(rates)) == 6
     assert [outcome.reason for outcome in read_all(tmp_path).values()][2] == "the sweep was killed"
-    assert not run([FINISHED], n_trials=5).words  # nothing is left to do
+    assert not run([FINISHED], n_trials=5).overrides  # nothing is left to do
 
 
 def test_the_seed_decides_the_proposals_and_a_stop_changes_none(run: Callable[..., Pretend], tmp_path: Path) -> None:
     def proposals(name: str, seed: int, *n_trials: int) -> list[list[str]]:
         (tmp_path / name).mkdir()
-        return [words for n in n_trials for words in run([FINISHED], n, seed, folder=tmp_path / name).words]
+        return [overrides for n in n_trials for overrides in run([FINISHED], n, seed, folder=tmp_path / name).overrides]
 
     whole = proposals("whole", 0, 6)
     assert proposals("again", 0, 6) == whole
@@ -106,7 +112,7 @@ def test_the_seed_decides_the_proposals_and_a_stop_changes_none(run: Callable[..
 
 
 def test_trials_are_asked_for_as_many_as_run_at_once(run: Callable[..., Pretend], tmp_path: Path) -> None:
-    assert len(run([FINISHED], n_trials=5, parallel=2).words) == 5
+    assert len(run([FINISHED], n_trials=5, parallel=2).overrides) == 5
     assert len(states(tmp_path)) == 5
 
 
@@ -143,26 +149,28 @@ def test_a_storage_that_cannot_be_used_is_one_line_without_its_password(storage:
 
 
 def test_choices_of_groups_keep_their_quotes(run: Callable[..., Pretend]) -> None:
-    launcher = run([FINISHED], n_trials=3, words=[SPACE, "data_shape='128','256'", "logger=[]"])
-    assert {words[1] for words in launcher.words} <= {"data_shape='128'", "data_shape='256'"}
-    assert launcher.words[0][2] == "logger=[]"
+    launcher = run([FINISHED], n_trials=3, overrides=[SPACE, "data_shape='128','256'", "logger=[]"])
+    assert {overrides[1] for overrides in launcher.overrides} <= {"data_shape='128'", "data_shape='256'"}
+    assert launcher.overrides[0][2] == "logger=[]"
 
 
 @pytest.mark.parametrize(
-    ("words", "part"),
+    ("overrides", "part"),
     [
         (["epochs=2"], "nothing to search"),
         ([SPACE, "epochs=3"], r"epochs=2.*study_name"),
         ([SPACE, "epochs=2", "augment=mild,ssd"], ""),  # a dimension more is Optuna's to handle
     ],
 )
-def test_another_study_of_the_same_name_is_refused(words: list[str], part: str, run: Callable[..., Pretend]) -> None:
+def test_another_study_of_the_same_name_is_refused(
+    overrides: list[str], part: str, run: Callable[..., Pretend]
+) -> None:
     run([FINISHED], n_trials=1)
     if part:
         with pytest.raises(UserError, match=part):
-            run([FINISHED], n_trials=2, words=words)
+            run([FINISHED], n_trials=2, overrides=overrides)
     else:
-        run([FINISHED], n_trials=2, words=words)
+        run([FINISHED], n_trials=2, overrides=overrides)
 
 
 def test_a_study_of_an_earlier_version_goes_on(run: Callable[..., Pretend], tmp_path: Path) -> None:
@@ -172,10 +180,14 @@ def test_a_study_of_an_earlier_version_goes_on(run: Callable[..., Pretend], tmp_
     space = {"detection.nms": FloatDistribution(0.3, 0.6), "init.statistics": choices}
     for _ in range(2):
         study.tell(study.ask(space), 0.5)
-    words = ["detection.nms_threshold=interval(0.3,0.6)", "init.freeze_bn=false,true", "detection.max_detections=50"]
-    done = run([FINISHED], n_trials=4, words=words)
-    assert len(done.words) == 2
-    for nms, bn, kept in done.words:
+    overrides = [
+        "detection.nms_threshold=interval(0.3,0.6)",
+        "init.freeze_bn=false,true",
+        "detection.max_detections=50",
+    ]
+    done = run([FINISHED], n_trials=4, overrides=overrides)
+    assert len(done.overrides) == 2
+    for nms, bn, kept in done.overrides:
         assert nms.startswith("detection.nms_threshold=0.")
         assert bn in ("init.freeze_bn=true", "init.freeze_bn=false")
         assert kept == "detection.max_detections=50"
@@ -184,9 +196,9 @@ def test_a_study_of_an_earlier_version_goes_on(run: Callable[..., Pretend], tmp_
 
 
 def test_other_choices_of_one_dimension_are_refused(run: Callable[..., Pretend]) -> None:
-    run([FINISHED], n_trials=1, words=[SPACE, "augment=mild,ssd"])
+    run([FINISHED], n_trials=1, overrides=[SPACE, "augment=mild,ssd"])
     with pytest.raises(UserError, match="another search space"):
-        run([FINISHED], n_trials=2, words=[SPACE, "augment=mild,none"])
+        run([FINISHED], n_trials=2, overrides=[SPACE, "augment=mild,none"])
 
 
 def test_one_process_at_a_time(run: Callable[..., Pretend], tmp_path: Path) -> None:
@@ -252,8 +264,11 @@ def test_a_trial_in_the_storage_sets_nothing_but_what_is_searched(
     with pytest.raises(UserError, match="trial 0 in its storage"):
         run([FINISHED], n_trials=1)
     launcher = run([FINISHED], n_trials=1)  # the trial is closed and replaced
-    assert [words[0].partition("=")[0] for words in launcher.words] == ["optimizer.learning_rate"]
-    assert all(0.001 <= float(words[0].partition("=")[2]) <= 0.1 and len(words) == 2 for words in launcher.words)
+    assert [overrides[0].partition("=")[0] for overrides in launcher.overrides] == ["optimizer.learning_rate"]
+    assert all(
+        0.001 <= float(overrides[0].partition("=")[2]) <= 0.1 and len(overrides) == 2
+        for overrides in launcher.overrides
+    )
 
 
 @pytest.mark.parametrize("value", [7.0, float("nan"), float("inf"), "0.01", True, "0.01 epochs=9"])
@@ -264,14 +279,17 @@ def test_an_enqueued_trial_stays_inside_the_space(run: Callable[..., Pretend], t
         launcher = run([FINISHED], n_trials=1)
     except UserError:
         return
-    assert 0.001 <= float(launcher.words[0][0].partition("=")[2]) <= 0.1
+    assert 0.001 <= float(launcher.overrides[0][0].partition("=")[2]) <= 0.1
 
 
 def test_an_enqueued_choice_is_one_of_the_space(run: Callable[..., Pretend], tmp_path: Path) -> None:
     begun = optuna.create_study(study_name="s", storage=f"sqlite:///{tmp_path}/study.db", direction="maximize")
     begun.enqueue_trial({"optimizer.learning_rate": 0.02, "augment": "ssd"})
-    words = [SPACE, "augment=mild,ssd"]
-    assert set(run([FINISHED], n_trials=1, words=words).words[0]) == {"optimizer.learning_rate=0.02", "augment=ssd"}
+    overrides = [SPACE, "augment=mild,ssd"]
+    assert set(run([FINISHED], n_trials=1, overrides=overrides).overrides[0]) == {
+        "optimizer.learning_rate=0.02",
+        "augment=ssd",
+    }
     study(tmp_path).enqueue_trial({"optimizer.learning_rate": 0.02, "augment": "ssd,epochs=9"})
     with pytest.raises(UserError):
-        run([FINISHED], n_trials=2, words=words)
+        run([FINISHED], n_trials=2, overrides=overrides)

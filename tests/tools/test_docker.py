@@ -31,8 +31,8 @@ def all_of(file: Path, name: str) -> list[str]:
 
 def copies(file: Path) -> list[tuple[list[str], str]]:
     """(sources, target) of every COPY."""
-    words = [argument.split() for argument in all_of(file, "COPY")]
-    return [(parts[:-1], parts[-1]) for parts in words]
+    overrides = [argument.split() for argument in all_of(file, "COPY")]
+    return [(parts[:-1], parts[-1]) for parts in overrides]
 
 
 def install_steps(file: Path) -> list[str]:
@@ -144,7 +144,7 @@ def test_its_steps_install_what_runs() -> None:
         done = run(*entry, "--help")
         assert done.returncode == 0, done.stderr
         assert "backbone" in done.stdout
-        words = ["epochs=1", "dataset.train=8", "dataset.val=4", "batch_size=4", "logger=[]", "loader.workers=0"]
-        done = run(*entry, *words, minutes=3)
+        overrides = ["epochs=1", "dataset.train=8", "dataset.val=4", "batch_size=4", "logger=[]", "loader.workers=0"]
+        done = run(*entry, *overrides, minutes=3)
         assert done.returncode == 0, done.stderr
         assert list(work.glob("outputs/train/*/*/checkpoints/*.params"))

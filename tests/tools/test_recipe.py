@@ -26,17 +26,17 @@ def recipe() -> ModuleType:
 
 def test_every_recipe_composes(recipe: ModuleType) -> None:
     bccd, voc = recipe.DATA_SETS.values()
-    for number, words in enumerate(recipe.recipes().values()):
+    for number, overrides in enumerate(recipe.recipes().values()):
         data = (bccd, voc)[number % 2]
-        cfg = compose([*recipe.START, *data, *words, "init.weights=w.npz", "dataset.root=x", "seed=0"])
+        cfg = compose([*recipe.START, *data, *overrides, "init.weights=w.npz", "dataset.root=x", "seed=0"])
         assert cfg.backbone.name == "mobilenet_025"
 
 
 def test_a_step_of_the_ladder_changes_what_it_says(recipe: ModuleType) -> None:
-    words = ["augment=ssd", "optimizer=sgd", "optimizer.wd=0.1", "batch_size=32"]
-    assert recipe.merged(words, ["batch_size=16"]) == [*words[:3], "batch_size=16"]
-    assert recipe.merged(words, ["optimizer.wd=0"])[1:] == ["optimizer=sgd", "batch_size=32", "optimizer.wd=0"]
-    assert recipe.merged(words, ["optimizer=adam"]) == ["augment=ssd", "batch_size=32", "optimizer=adam"]
+    overrides = ["augment=ssd", "optimizer=sgd", "optimizer.wd=0.1", "batch_size=32"]
+    assert recipe.merged(overrides, ["batch_size=16"]) == [*overrides[:3], "batch_size=16"]
+    assert recipe.merged(overrides, ["optimizer.wd=0"])[1:] == ["optimizer=sgd", "batch_size=32", "optimizer.wd=0"]
+    assert recipe.merged(overrides, ["optimizer=adam"]) == ["augment=ssd", "batch_size=32", "optimizer=adam"]
 
 
 def test_the_table(recipe: ModuleType, tmp_path: Path) -> None:

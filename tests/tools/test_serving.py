@@ -87,8 +87,8 @@ def test_answers_of_the_server(serving: ModuleType) -> None:
 
 @pytest.mark.slow
 def test_three_seconds_of_a_detector(checkpoint: Path, photos: Path) -> None:
-    words = ["--model", str(checkpoint), "--images", str(photos), "--seconds", "3", "--ways", "Detector"]
-    done = subprocess.run([sys.executable, str(FILE), *words], capture_output=True, text=True, timeout=900)
+    overrides = ["--model", str(checkpoint), "--images", str(photos), "--seconds", "3", "--ways", "Detector"]
+    done = subprocess.run([sys.executable, str(FILE), *overrides], capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     name, clients, *_, answers, lost, differing, _ = done.stdout.splitlines()[-1].split()
     assert (name, clients, lost, differing) == ("Detector", "8", "0", "0")

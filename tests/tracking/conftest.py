@@ -110,7 +110,7 @@ def server(mlflow_app: Callable[..., Any]) -> Iterator[Server]:
 
 @pytest.fixture
 def job(tmp_path: Path, server) -> Callable[..., MLflow]:
-    """job(number, word…) starts a job of a sweep whose directory has every quote in its name."""
+    """job(number, override…) starts a job of a sweep whose directory has every quote in its name."""
 
     def start(number: int, *own: str) -> MLflow:
         sweep = tmp_path / 'it\'s a "sweep" %'

@@ -36,11 +36,24 @@ def chromium() -> Iterator[Any]:
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder in which a sweep over two learning rates ran, both at once."""
     folder = tmp_path_factory.mktemp("sweep")
-    words = ["-m", "backbone=small", "data_shape=64", f"optimizer.learning_rate={','.join(RATES)}", "dataset.train=16",
-             "dataset.val=4", "epochs=2", "batch_size=8", "training.log_every=1", "training.samples=1", "logger=mlflow",
-             "logger.mlflow.register=shapes", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]  # fmt: skip
+    overrides = [
+        "-m",
+        "backbone=small",
+        "data_shape=64",
+        f"optimizer.learning_rate={','.join(RATES)}",
+        "dataset.train=16",
+        "dataset.val=4",
+        "epochs=2",
+        "batch_size=8",
+        "training.log_every=1",
+        "training.samples=1",
+        "logger=mlflow",
+        "logger.mlflow.register=shapes",
+        "hydra/launcher=joblib",
+        "hydra.launcher.n_jobs=2",
+    ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "ssd.run", *words]
+    command = [sys.executable, "-m", "ssd.run", *overrides]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     return folder

@@ -17,9 +17,19 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="needs a browser: chromium, chromium-browser or google-chrome"),
 ]
 
-WORDS = ["-m", "optimizer.learning_rate=0.003,0.001", "dataset.train=32", "dataset.val=12", "batch_size=8", "epochs=3",
-         "training.log_every=1", "training.samples=2", "logger=tensorboard", "logger.tensorboard.monitor.interval=4",
-         r"logger.tensorboard.monitor.pattern='stage1_1_conv2d'"]  # fmt: skip
+OVERRIDES = [
+    "-m",
+    "optimizer.learning_rate=0.003,0.001",
+    "dataset.train=32",
+    "dataset.val=12",
+    "batch_size=8",
+    "epochs=3",
+    "training.log_every=1",
+    "training.samples=2",
+    "logger=tensorboard",
+    "logger.tensorboard.monitor.interval=4",
+    r"logger.tensorboard.monitor.pattern='stage1_1_conv2d'",
+]
 SECONDS = 300_000  # a page may take that long on a busy machine, in milliseconds
 
 
@@ -27,7 +37,7 @@ SECONDS = 300_000  # a page may take that long on a busy machine, in millisecond
 def outputs(tmp_path_factory: pytest.TempPathFactory, run_in: Callable[..., Any]) -> Path:
     """Outputs of a sweep of two trainings."""
     folder = tmp_path_factory.mktemp("work")
-    done = run_in(folder, *WORDS)
+    done = run_in(folder, *OVERRIDES)
     assert done.returncode == 0, done.stderr
     return folder / "outputs"
 
@@ -48,7 +58,7 @@ def browser() -> "Iterator[sync_api.Browser]":
 
 @pytest.fixture
 def page(browser: "sync_api.Browser", address: str, request: pytest.FixtureRequest) -> "Iterator[sync_api.Page]":
-    """A tab of TensorBoard: the word after "test_" says which."""
+    """A tab of TensorBoard: the override after "test_" says which."""
     page = browser.new_page(viewport={"width": 1600, "height": 1200})
     page.set_default_timeout(SECONDS)
     errors: list[str] = []

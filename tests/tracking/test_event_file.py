@@ -15,7 +15,7 @@ def write(folder, steps, next_step=1):
     file.close()
 
 
-def told(path):
+def message(path):
     """Steps of the summaries that TensorBoard reads."""
     return [int(event.summary.value[0].simple_value) for event in events(path) if event.HasField("summary")]
 
@@ -30,7 +30,7 @@ def test_tensorboard_reads_what_was_written(tmp_path):
     first, start, *rest = events(path)
     assert first.file_version == "brain.Event:2"
     assert (start.step, start.session_log.status) == (1, start.session_log.START)
-    assert [event.step for event in rest] == told(path) == [1, 2, 3]
+    assert [event.step for event in rest] == message(path) == [1, 2, 3]
     assert path.name.startswith("events.out.tfevents.")
 
 
@@ -54,7 +54,7 @@ def test_later_events_and_half_ones_are_dropped(tmp_path_factory, step, missing)
     with open(path, "rb") as file:
         complete = len(list(records(file))) - 2
     drop_from(path, step, "final/")
-    assert told(path) == [number for number in range(1, complete + 1) if number < step]
+    assert message(path) == [number for number in range(1, complete + 1) if number < step]
     assert list(folder.iterdir()) == [path]
 
 
@@ -62,7 +62,7 @@ def test_files_of_a_resumed_run_follow_each_other(tmp_path):
     write(tmp_path, [1, 2, 3, 4])
     write(tmp_path, [3, 4, 5], next_step=3)
     write(tmp_path, [5, 6], next_step=5)
-    assert [told(path) for path in sorted(tmp_path.iterdir())] == [[1, 2], [3, 4], [5, 6]]
+    assert [message(path) for path in sorted(tmp_path.iterdir())] == [[1, 2], [3, 4], [5, 6]]
 
 
 def test_folder_that_cannot_be_made(tmp_path):

@@ -141,9 +141,9 @@ def test_table_reads_back(tmp_path_factory, rows):
         table.add({"key": key, **row})
     with open(path, newline="", encoding="utf-8") as file:
         _, found = read(file)
-    told = [{name: value for name, value in row.items() if value != ""} for row in found]
+    message = [{name: value for name, value in row.items() if value != ""} for row in found]
     wrote = [{"key": key, **row} for key, row in enumerate(rows)]
-    assert told == [{name: str(value) for name, value in row.items()} for row in wrote]
+    assert message == [{name: str(value) for name, value in row.items()} for row in wrote]
 
 
 def test_names_that_a_spreadsheet_would_compute_come_back(tmp_path):

@@ -16,20 +16,20 @@ from ssd.jobs import train
 from ssd.tracking import unsent
 from ssd.tracking.mlflow.store import RUN_FILE
 
-WORDS = ["data_shape=64", "dataset.train=16", "dataset.val=4", "batch_size=4", "epochs=1", "training.samples=1",
+OVERRIDES = ["data_shape=64", "dataset.train=16", "dataset.val=4", "batch_size=4", "epochs=1", "training.samples=1",
          "training.log_every=1", "metric.worst_images=2", "logger=[csv,mlflow]"]  # fmt: skip
 STEPS = 4
 
 
 @pytest.fixture
 def trained(server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """trained(word…) trains with this server; returns the run directory."""
+    """trained(override…) trains with this server; returns the run directory."""
     monkeypatch.chdir(tmp_path)
 
-    def run(*words: str) -> Path:
+    def run(*overrides: str) -> Path:
         folder = tmp_path / "small_64" / "run"
         folder.mkdir(parents=True)
-        train.run(compose([*WORDS, f"logger.mlflow.tracking_uri={server.uri}", *words]), folder)
+        train.run(compose([*OVERRIDES, f"logger.mlflow.tracking_uri={server.uri}", *overrides]), folder)
         return folder
 
     return run

@@ -11,15 +11,23 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 CLASSES = ["circle", "rectangle", "triangle"]
 STEPS = 4  # two epochs of two
-WORDS = ["dataset.train=16", "dataset.val=4", "batch_size=8", "epochs=2", "training.log_every=1", "training.samples=2",
-         "logger=tensorboard", "logger.tensorboard.monitor.interval=2",
-         r"logger.tensorboard.monitor.pattern='stage1_1_conv2d_weight|stage3_2_relu$'"]  # fmt: skip
+OVERRIDES = [
+    "dataset.train=16",
+    "dataset.val=4",
+    "batch_size=8",
+    "epochs=2",
+    "training.log_every=1",
+    "training.samples=2",
+    "logger=tensorboard",
+    "logger.tensorboard.monitor.interval=2",
+    r"logger.tensorboard.monitor.pattern='stage1_1_conv2d_weight|stage3_2_relu$'",
+]
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory, run_in: Callable[..., Any]) -> Path:
     folder = tmp_path_factory.mktemp("work")
-    done = run_in(folder, *WORDS)
+    done = run_in(folder, *OVERRIDES)
     assert done.returncode == 0, done.stderr
     assert "stopped recording" not in done.stderr
     (found,) = folder.glob("outputs/train/*/*")

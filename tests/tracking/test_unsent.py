@@ -113,7 +113,7 @@ def test_no_other_store_of_the_file_is_opened(uri: str, run, monkeypatch, caplog
     assert "\n" not in caplog.messages[0]
 
 
-def test_a_database_below_the_working_directory_gets_it_without_a_word(run, here) -> None:
+def test_a_database_below_the_working_directory_gets_it_without_being_named(run, here) -> None:
     uri = f"sqlite:///{here}/outputs/mlflow.db"
     folder = waiting(run, uri, artifacts=str(here / "outputs" / "artifacts"))
     (folder / "report.html").write_text("good")
@@ -262,7 +262,7 @@ def test_a_run_that_was_named_by_a_relative_path_and_moved(run, tmp_path, monkey
         os.renames(moved, run.folder)
 
 
-def test_a_program_of_the_users_own_needs_no_word(server, run) -> None:
+def test_a_program_of_the_users_own_needs_no_override(server, run) -> None:
     folder = waiting(run, server.uri)
     assert unsent.send(folder) == server.uri
     with confined([]), pytest.raises(UserError, match="nothing of this run waits"):

@@ -67,8 +67,8 @@ def loop_steps() -> Callable[..., list[StepLosses]]:
         loader: Any = SimpleNamespace(
             steps=first + len(batches), batch_size=BATCH, start=lambda epoch, batch: None, next=lambda: next(left)
         )
-        keeper: Any = SimpleNamespace(trainer=trainer, progress=Progress(step=first), mark=lambda: None)
-        TrainLoop(keeper, loader, 1, [*hooks, Losses()], events).run()
+        train_state: Any = SimpleNamespace(trainer=trainer, progress=Progress(step=first), mark=lambda: None)
+        TrainLoop(train_state, loader, 1, [*hooks, Losses()], events).run()
         return losses
 
     return run
@@ -76,9 +76,11 @@ def loop_steps() -> Callable[..., list[StepLosses]]:
 
 @pytest.fixture(scope="session")
 def settings() -> Callable[..., DictConfig]:
-    """settings(words…) -> the small network at 64 pixels, plain SGD."""
+    """settings(overrides…) -> the small network at 64 pixels, plain SGD."""
 
-    def make(*words: str) -> DictConfig:
-        return compose(["data_shape=64", "schedule=constant", "optimizer=sgd", "optimizer.learning_rate=0.01", *words])
+    def make(*overrides: str) -> DictConfig:
+        return compose(
+            ["data_shape=64", "schedule=constant", "optimizer=sgd", "optimizer.learning_rate=0.01", *overrides]
+        )
 
     return make

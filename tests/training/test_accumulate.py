@@ -41,11 +41,13 @@ def assert_same(found: Trainer, expected: Trainer) -> None:
         np.testing.assert_allclose(array, wanted[name], atol=2e-6, err_msg=name)
 
 
-@pytest.mark.parametrize("words", [[], ["loss.classification=focal"], ["training.ema=0.9", "optimizer=adam"]], ids=str)
+@pytest.mark.parametrize(
+    "overrides", [[], ["loss.classification=focal"], ["training.ema=0.9", "optimizer=adam"]], ids=str
+)
 @pytest.mark.parametrize(("devices", "passes"), [("[0]", 2), ("[0]", 4), ("[0,1]", 2)])
-def test_several_passes_are_one_step(settings, noise, words: list[str], devices: str, passes: int) -> None:
+def test_several_passes_are_one_step(settings, noise, overrides: list[str], devices: str, passes: int) -> None:
     """Divided by the positives of the whole batch, which the passes share unevenly."""
-    cfg = settings(f"device.ids={devices}", "optimizer.learning_rate=0.001", *words)
+    cfg = settings(f"device.ids={devices}", "optimizer.learning_rate=0.001", *overrides)
     losses, whole = trained(without_batch_statistics(cfg, 1), noise(64))
     same, parts = trained(without_batch_statistics(cfg, passes), noise(64))
     assert same == pytest.approx(losses, rel=1e-5)
@@ -105,7 +107,7 @@ def test_a_pass_that_is_not_finite_skips_the_step_and_nothing_after_it(settings,
 
 
 class Curious(Writer):
-    """Keeps the last arrays it is told."""
+    """Keeps the last arrays it is reported."""
 
     def __init__(self) -> None:
         self.heard: dict[str, np.ndarray] = {}

@@ -26,9 +26,9 @@ COUNT = struct.pack("<QQQ", 0x112, 0, 1 << 40)
 DIMENSIONS = struct.pack("<QQQIii", 0x112, 0, 1, 0xF993FAC9, 0, -1) + b"\0" * 60
 
 
-def settings(*words: str) -> DictConfig:
+def settings(*overrides: str) -> DictConfig:
     plain = ["data_shape=64", "schedule=constant", "schedule.warmup=0", "optimizer=sgd", "optimizer.learning_rate=0.01"]
-    return compose([*plain, "cluster=local", *words])
+    return compose([*plain, "cluster=local", *overrides])
 
 
 def batch(share: Shard) -> Any:

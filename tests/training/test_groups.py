@@ -15,8 +15,8 @@ from ssd.utils.errors import UserError
 SHAPES = {"data": (2, 3, 128, 128), "label": (2, 3, 6)}
 
 
-def graph(*words: str):
-    return build_train(compose(list(words)), 3)
+def graph(*overrides: str):
+    return build_train(compose(list(overrides)), 3)
 
 
 @pytest.mark.parametrize(

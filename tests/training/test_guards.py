@@ -13,9 +13,9 @@ from ssd.utils.errors import UserError
 BAD = StepLosses(math.nan, 1, 0, 1, 1)
 
 
-def guards(*words: str) -> Guards:
+def guards(*overrides: str) -> Guards:
     groups = {"max_hours": "", "patience": "early_stopping.", "min_delta": "early_stopping."}
-    cfg = compose([f"{groups.get(word.partition('=')[0], 'guard.')}{word}" for word in words])
+    cfg = compose([f"{groups.get(override.partition('=')[0], 'guard.')}{override}" for override in overrides])
     return Guards(guard_config(cfg), "val/map", lambda: "advice")
 
 
@@ -28,8 +28,8 @@ def judged(guard: Guards, losses: StepLosses) -> str | None:
     return guard.refused(losses) or guard.count(losses)
 
 
-def restored(guard: Guards, *words: str) -> Guards:
-    fresh = guards(*words)
+def restored(guard: Guards, *overrides: str) -> Guards:
+    fresh = guards(*overrides)
     fresh.load_state_dict(json.loads(json.dumps(guard.state_dict())))
     return fresh
 
@@ -41,21 +41,21 @@ def test_what_is_not_finite_stops() -> None:
 
 
 def test_so_many_are_skipped_over_interruptions() -> None:
-    words = ("non_finite=skip", "max_skipped=3")
-    guard = guards(*words)
+    overrides = ("non_finite=skip", "max_skipped=3")
+    guard = guards(*overrides)
     assert [judged(guard, BAD), judged(guard, loss(1)), judged(guard, BAD)] == [None] * 3
-    guard = restored(guard, *words)
+    guard = restored(guard, *overrides)
     assert judged(guard, BAD) is None
     assert "3 steps were skipped before" in str(judged(guard, BAD))
 
 
 def test_an_exploding_loss_stops_after_some_steps() -> None:
-    words = ("loss_spike.factor=10", "loss_spike.steps=3", "loss_spike.window=8")
-    guard = guards(*words)
+    overrides = ("loss_spike.factor=10", "loss_spike.steps=3", "loss_spike.window=8")
+    guard = guards(*overrides)
     for value in (5.0, 4.0, 3.0, 4.0, 45.0, 45.0, 3.0, 45.0, 45.0):  # twice in a row is no explosion
         assert judged(guard, loss(value)) is None
-    told = str(judged(restored(guard, *words), loss(50.0)))
-    assert "the loss explodes: 50, more than 10 times its usual 4 for 3 steps" in told
+    message = str(judged(restored(guard, *overrides), loss(50.0)))
+    assert "the loss explodes: 50, more than 10 times its usual 4 for 3 steps" in message
 
 
 def test_a_loss_that_falls_or_is_noisy_does_not_explode() -> None:
@@ -85,7 +85,7 @@ def test_time() -> None:
 
 
 @pytest.mark.parametrize(
-    "words",
+    "overrides",
     [
         ["guard.non_finite=ignore"],
         ["guard.loss_spike.factor=1"],
@@ -98,6 +98,6 @@ def test_time() -> None:
         ["job=check", "check.steps=x"],
     ],
 )
-def test_values_that_make_no_sense(words: list[Any]) -> None:
-    with pytest.raises(UserError, match=words[-1].split("=")[0]):
-        compose(words)
+def test_values_that_make_no_sense(overrides: list[Any]) -> None:
+    with pytest.raises(UserError, match=overrides[-1].split("=")[0]):
+        compose(overrides)

@@ -16,13 +16,13 @@ SCALES = "augment.multi_scale.factors=[1.5]"  # 64 and 96 pixels
 @pytest.mark.parametrize("compat", ["null", "mxnet_ssd"])
 def test_every_shape_trains_the_same_parameters(settings, noise, devices: str, compat: str, capfd) -> None:
     """A step on another shape is that of a network made for it."""
-    words = [f"device.ids={devices}", f"compat={compat}", "optimizer.momentum=0.9"]
-    trainer = Trainer(trainer_config(settings(SCALES, *words)), CLASSES, noise(64), 100)
+    overrides = [f"device.ids={devices}", f"compat={compat}", "optimizer.momentum=0.9"]
+    trainer = Trainer(trainer_config(settings(SCALES, *overrides)), CLASSES, noise(64), 100)
     trainer.step(noise(64).batch(0))
     start = tuple({name: array.copy() for name, array in part.items()} for part in trainer.params())
     state, updates = trainer.state(), trainer.updates
     copies = {group: {name: array.copy() for name, array in part.items()} for group, part in state.items()}
-    config = trainer_config(settings("data_shape=96", "data_shape.tier=small", *words))
+    config = trainer_config(settings("data_shape=96", "data_shape.tier=small", *overrides))
     alone = Trainer(config, CLASSES, noise(96), 100, start)
     alone.restore(copies, updates, start)
     for seed in (1, 2):

@@ -1,4 +1,4 @@
-"""What is told of weights, gradients and activations, and that telling it changes nothing."""
+"""What is reported of weights, gradients and activations, and that telling it changes nothing."""
 
 import logging
 import re
@@ -43,8 +43,8 @@ class Batches:
         return mx.io.DataBatch([mx.nd.array(rng.normal(size=(BATCH, 3, 64, 64)))], [mx.nd.array(label)], pad=0)
 
 
-def config(*words: str) -> DictConfig:
-    return compose(["data_shape=64", "schedule=constant", "schedule.warmup=0", "optimizer=sgd", *words])
+def config(*overrides: str) -> DictConfig:
+    return compose(["data_shape=64", "schedule=constant", "schedule.warmup=0", "optimizer=sgd", *overrides])
 
 
 class Curious(Writer):
@@ -86,11 +86,13 @@ def state(trainer: Trainer) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize(
-    "words", [[], ["device.ids=[0,1]"], ["compat=mxnet_ssd"], ["optimizer=adam"]], ids=lambda words: " ".join(words)
+    "overrides",
+    [[], ["device.ids=[0,1]"], ["compat=mxnet_ssd"], ["optimizer=adam"]],
+    ids=lambda overrides: " ".join(overrides),
 )
-def test_training_stays_the_same(words: list[str], trained: Trained) -> None:
+def test_training_stays_the_same(overrides: list[str], trained: Trained) -> None:
     """With BatchNorm, whose statistics a second forward pass would move."""
-    cfg = config(*words, "optimizer.learning_rate=0.001")
+    cfg = config(*overrides, "optimizer.learning_rate=0.001")
     _, alone, losses = trained(cfg, None)
     curious, watched, same_losses = trained(cfg, ".")
     assert same_losses == pytest.approx(losses, rel=1e-4)

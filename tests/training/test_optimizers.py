@@ -20,7 +20,7 @@ from ssd.utils.errors import UserError
 
 CLASSES = ["a", "b", "c"]
 STEPS = 6
-WORDS = ["optimizer.wd=0.05", "optimizer.clip_gradient=0.02", "init.lr_mult.backbone=0.5", "init.lr_mult.extras=2",
+OVERRIDES = ["optimizer.wd=0.05", "optimizer.clip_gradient=0.02", "init.lr_mult.backbone=0.5", "init.lr_mult.extras=2",
          "schedule=step", "schedule.milestones=[0.6]", "schedule.warmup=0.4", "schedule.factor=0.2"]  # fmt: skip
 # The rate anew, since the fixture has another.
 MXNET_SSD = ["optimizer=sgd_mxnet_ssd", "optimizer.learning_rate=${ssd.mxnet_ssd_rate:0.004}",
@@ -91,8 +91,13 @@ def test_each_has_its_rule() -> None:
 @pytest.mark.parametrize("which", ["weights", "all"])
 @pytest.mark.parametrize("name", RULES)
 def test_every_key_applies_in_every_step(settings, noise, name: str, which: str, devices: str) -> None:
-    words = [f"optimizer={name}", *WORDS, f"optimizer.learning_rate={RATES[name]}", f"training.weight_decay={which}"]
-    cfg = settings(*words, f"device.ids={devices}")
+    overrides = [
+        f"optimizer={name}",
+        *OVERRIDES,
+        f"optimizer.learning_rate={RATES[name]}",
+        f"training.weight_decay={which}",
+    ]
+    cfg = settings(*overrides, f"device.ids={devices}")
     mx.random.seed(3)
     trainer = Trainer(trainer_config(cfg), CLASSES, noise(64), STEPS)
     rates = learning_rates(trainer.symbol, cfg.init.lr_mult)
@@ -131,7 +136,7 @@ def test_every_key_applies_in_every_step(settings, noise, name: str, which: str,
 @pytest.mark.parametrize("name", RULES)
 def test_going_on_is_bit_for_bit_the_same(settings, noise, name: str) -> None:
     """Also where warm-up, schedule and the optimizer's own count of steps depend on how far the run is."""
-    cfg = settings(f"optimizer={name}", *WORDS)
+    cfg = settings(f"optimizer={name}", *OVERRIDES)
     mx.random.seed(3)
     whole = Trainer(trainer_config(cfg), CLASSES, noise(64), STEPS)
     for step in range(3):
@@ -150,7 +155,7 @@ def test_going_on_is_bit_for_bit_the_same(settings, noise, name: str) -> None:
 
 def test_what_applies_is_logged(settings, noise, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    config = trainer_config(settings("optimizer=adadelta", "optimizer.learning_rate=0.5", *WORDS))
+    config = trainer_config(settings("optimizer=adadelta", "optimizer.learning_rate=0.5", *OVERRIDES))
     Trainer(config, CLASSES, noise(64), STEPS)
     assert (
         "optimizer: adadelta, learning rate 0.5 by schedule=step, times 0.5 for backbone, times 2 for extras, "

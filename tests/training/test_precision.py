@@ -1,4 +1,4 @@
-"""Training in bfloat16 where the processor can, and what is told where it cannot."""
+"""Training in bfloat16 where the processor can, and what is reported where it cannot."""
 
 import os
 import re
@@ -40,10 +40,10 @@ def trained(cfg: DictConfig, batches: Any, steps: int) -> tuple[list[float], Tra
 
 
 @pytest.mark.usefixtures("able")
-@pytest.mark.parametrize("words", [[], ["device.ids=[0,1]", "head=ssd_bn"], ["compat=mxnet_ssd"]], ids=str)
-def test_the_first_losses_are_those_of_float32(settings, noise, words: list[str]) -> None:
-    losses, full = trained(settings("optimizer.learning_rate=0.002", *words), noise(64), 10)
-    low, trainer = trained(settings("optimizer.learning_rate=0.002", BFLOAT16, *words), noise(64), 10)
+@pytest.mark.parametrize("overrides", [[], ["device.ids=[0,1]", "head=ssd_bn"], ["compat=mxnet_ssd"]], ids=str)
+def test_the_first_losses_are_those_of_float32(settings, noise, overrides: list[str]) -> None:
+    losses, full = trained(settings("optimizer.learning_rate=0.002", *overrides), noise(64), 10)
+    low, trainer = trained(settings("optimizer.learning_rate=0.002", BFLOAT16, *overrides), noise(64), 10)
     assert low == pytest.approx(losses, rel=0.05)
     assert low != losses
     assert losses[-1] < 0.8 * losses[0]
@@ -80,8 +80,8 @@ class Curious(Writer):
 @pytest.mark.usefixtures("able")
 def test_histograms_are_named_and_typed_as_in_float32(settings, noise, loop_steps) -> None:
     heard = []
-    for words in ([], [BFLOAT16]):
-        trainer, curious = trained(settings(*words), noise(64), 0)[1], Curious()
+    for overrides in ([], [BFLOAT16]):
+        trainer, curious = trained(settings(*overrides), noise(64), 0)[1], Curious()
         events = Events({"curious": curious})
         assert loop_steps(trainer, [Monitor(trainer, events)], events, [noise(64).batch(0)])[0].finite
         heard.append(curious.heard)
@@ -108,7 +108,7 @@ def test_nothing_of_it_reaches_child_processes(settings, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(
-    ("words", "flags", "part"),
+    ("overrides", "flags", "part"),
     [
         ([BFLOAT16], "fpu avx2", "this processor has no avx512_bf16 or amx_bf16 (it has avx2); use float32"),
         ([BFLOAT16], "avx2 avx512f", "(it has avx512f)"),
@@ -122,10 +122,12 @@ def test_nothing_of_it_reaches_child_processes(settings, monkeypatch: pytest.Mon
         (["training.precision=float16", "device=gpu", "compat=mxnet_ssd"], "", "gradients are too small for 16 bits"),
     ],
 )
-def test_what_is_missing_is_told_in_one_line(settings, monkeypatch, words: list[str], flags: str, part: str) -> None:
+def test_what_is_missing_is_told_in_one_line(
+    settings, monkeypatch, overrides: list[str], flags: str, part: str
+) -> None:
     monkeypatch.setattr(precision, "cpu_flags", lambda: set(flags.split()))
     with pytest.raises(UserError) as caught:
-        precision.prepare(trainer_config(settings(*words)))
+        precision.prepare(trainer_config(settings(*overrides)))
     assert part in str(caught.value)
     assert "\n" not in str(caught.value)
 

@@ -12,8 +12,8 @@ from ssd.training.schedules import POLICIES, Schedule
 from ssd.utils.errors import UserError
 
 
-def rates(words: list[str], base: float, total: int) -> list[float]:
-    schedule = Schedule(trainer_config(compose(words)).schedule, base, total)
+def rates(overrides: list[str], base: float, total: int) -> list[float]:
+    schedule = Schedule(trainer_config(compose(overrides)).schedule, base, total)
     return [schedule(update) for update in range(1, total + 1)]
 
 

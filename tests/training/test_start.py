@@ -35,9 +35,9 @@ def saved(tmp_path: Path, settings, noise) -> Path:
     return tmp_path / "x-0001.params"
 
 
-def started(saved: Path, settings, noise, classes: list[str], *words: str) -> tuple[dict, dict]:
+def started(saved: Path, settings, noise, classes: list[str], *overrides: str) -> tuple[dict, dict]:
     """(parameters of the new network, those of the file), as arrays."""
-    trainer = Trainer(trainer_config(settings(f"init.weights={saved}", *words)), classes, noise(64), 100)
+    trainer = Trainer(trainer_config(settings(f"init.weights={saved}", *overrides)), classes, noise(64), 100)
     have = {name[4:]: array.asnumpy() for name, array in mx.nd.load(str(saved)).items()}
     return {name: array.asnumpy() for part in trainer.params() for name, array in part.items()}, have
 
@@ -83,8 +83,8 @@ def test_classes_in_another_order_are_not_mixed_up(saved: Path, settings, noise)
 
 def test_everything_is_told(saved: Path, settings, noise, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    words = ["init.mode=finetune", "init.freeze=stage:2", "init.lr_mult.backbone=0.1", "head=ssd_bn"]
-    started(saved, settings, noise, ["dog", "horse"], *words)
+    overrides = ["init.mode=finetune", "init.freeze=stage:2", "init.lr_mult.backbone=0.1", "head=ssd_bn"]
+    started(saved, settings, noise, ["dog", "horse"], *overrides)
     said = [line.split() for line in caplog.messages]
     table = {line[0]: line[1:] for line in said if line and line[0] in ("backbone", "extras", "heads")}
     assert table["backbone"][-1] == "x0.1"
@@ -123,8 +123,8 @@ def test_weights_must_be_named(settings, noise) -> None:
 
 
 def test_what_the_backbone_freezes_is_frozen_unless_from_scratch(saved: Path, settings, noise) -> None:
-    for words, frozen in (["init.mode=scratch"], False), (["init.mode=pretrained", f"init.weights={saved}"], True):
-        cfg = settings(*words)
+    for overrides, frozen in (["init.mode=scratch"], False), (["init.mode=pretrained", f"init.weights={saved}"], True):
+        cfg = settings(*overrides)
         cfg.backbone.freeze = "^stage1_"
         module = Trainer(trainer_config(cfg), CLASSES, noise(64), 100).module.module
         assert bool(module._fixed_param_names) == frozen

@@ -46,8 +46,8 @@ class Batches:
         return mx.io.DataBatch([mx.nd.array(data)], [mx.nd.array(label)], pad=0)
 
 
-def config(*words: str, plain_network: bool = True) -> DictConfig:
-    cfg = compose(["data_shape=64", "schedule=constant", "schedule.warmup=0", "optimizer=sgd", *words])
+def config(*overrides: str, plain_network: bool = True) -> DictConfig:
+    cfg = compose(["data_shape=64", "schedule=constant", "schedule.warmup=0", "optimizer=sgd", *overrides])
     if plain_network:
         OmegaConf.set_struct(cfg, False)
         cfg.backbone.network = {"_target_": f"{__name__}.plain", "filters": [8, 8, 16, 16]}
@@ -63,9 +63,9 @@ def trained(cfg: DictConfig, steps: int) -> tuple[list[float], dict[str, np.ndar
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "rmsprop", "adadelta"])
 def test_two_devices_train_as_one(optimizer: str) -> None:
-    words = [f"optimizer={optimizer}", "optimizer.learning_rate=0.002"]
-    one, params_one = trained(config(*words), 5)
-    two, params_two = trained(config(*words, "device.ids=[0,1]"), 5)
+    overrides = [f"optimizer={optimizer}", "optimizer.learning_rate=0.002"]
+    one, params_one = trained(config(*overrides), 5)
+    two, params_two = trained(config(*overrides, "device.ids=[0,1]"), 5)
     assert one[-1] != pytest.approx(one[0], abs=1e-3)  # it did learn something
     assert two == pytest.approx(one, abs=1e-3)
     for name, values in params_one.items():

@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--data-shape", default="300")
     options = parser.parse_args()
-    words = [
+    overrides = [
         "dataset=voc07" if (options.root / "VOC2007").is_dir() else "dataset=voc",
         f"dataset.root={options.root}",
         f"data_shape={options.data_shape}",
@@ -54,8 +54,8 @@ def main() -> None:
         "augment=ssd",
         f"batch_size={options.batch_size}",
     ]
-    cfg = compose([*words, f"loader.workers={options.threads}"])
-    record = compose([*words, "loader=record", f"loader.workers={options.threads}"])
+    cfg = compose([*overrides, f"loader.workers={options.threads}"])
+    record = compose([*overrides, "loader=record", f"loader.workers={options.threads}"])
     samples = make_dataset(cfg.dataset).split("train")
     with tempfile.TemporaryDirectory() as folder:
         records = ensure_records(samples, Path(folder), "train", seed=0)

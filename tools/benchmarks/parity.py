@@ -37,9 +37,9 @@ CLASSES = [f"class {number}" for number in range(20)]
 LOGIT, OFFSET = 0.7, 0.3  # spread of what the predictors say
 
 
-def random_model(*words: str) -> Model:
+def random_model(*overrides: str) -> Model:
     """An untrained network whose activations keep their size from layer to layer, and whose answers spread."""
-    cfg = compose([*words])
+    cfg = compose([*overrides])
     spec = ModelSpec.from_config(cfg, CLASSES)
     graph = build_test(cfg, len(CLASSES))
     shapes, _, aux_shapes = graph.infer_shape(data=(1, 3, spec.height, spec.width))

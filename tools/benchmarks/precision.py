@@ -1,6 +1,6 @@
 """Loss curves of the same training in float32 and in training.precision=bfloat16, side by side, with their speed.
 
-    python tools/benchmarks/precision.py OUT [words of ssd.run] [--precision bfloat16]
+    python tools/benchmarks/precision.py OUT [overrides of ssd.run] [--precision bfloat16]
 
 Same seed, same batches. OUT holds a run directory per precision; one that is there is read, not run again.
 """
@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-WORDS = [
+OVERRIDES = [
     "logger=[csv]",
     "training.log_every=1",
     "training.samples=0",
@@ -27,11 +27,11 @@ WARM = 5  # steps that do not count for the speed
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
-    parser.add_argument("words", nargs="*", help="e.g. backbone=mobilenet_025 epochs=4")
+    parser.add_argument("overrides", nargs="*", help="e.g. backbone=mobilenet_025 epochs=4")
     parser.add_argument("--precision", default="bfloat16")
     options = parser.parse_args()
     names = ["float32", options.precision]
-    curves = [losses(options.out.resolve() / name, name, options.words) for name in names]
+    curves = [losses(options.out.resolve() / name, name, options.overrides) for name in names]
     print(f"{'step':>6}" + "".join(f"{name:>12}" for name in names) + f"{'difference':>12}   mean loss up to this step")
     steps = min(map(len, curves))
     every = max(1, steps // ROWS)
@@ -43,9 +43,9 @@ def main() -> None:
         print(f"{name:>12}: mAP {final['map_area']:.4f}, median {speed(options.out / name):.1f} images/s")
 
 
-def losses(folder: Path, precision: str, words: list[str]) -> list[float]:
+def losses(folder: Path, precision: str, overrides: list[str]) -> list[float]:
     if not (folder / "metrics.json").is_file():
-        said = [*WORDS, *words, f"training.precision={precision}", f"hydra.run.dir='{folder}'"]
+        said = [*OVERRIDES, *overrides, f"training.precision={precision}", f"hydra.run.dir='{folder}'"]
         subprocess.run([sys.executable, "-m", "ssd.run", *said], check=True, stdout=subprocess.DEVNULL)
     return [float(row["train/loss"]) for row in rows(folder)]
 

@@ -40,7 +40,7 @@ TUNED = {
     "original, rate x 10": ["optimizer.learning_rate=0.04"],
     "original, adam, batch 16": ["optimizer=adam", "optimizer.learning_rate=0.002", "batch_size=16"],
 }
-# Each step of the ladder changes the words of the one before; the last word of a key counts.
+# Each step of the ladder changes the overrides of the one before; the last word of a key counts.
 LADDER = {
     "original": ORIGINAL,
     "ours, same optimizer": ["compat=null", "optimizer.learning_rate=0.001"],  # see conf/optimizer/sgd_mxnet_ssd.yaml
@@ -74,22 +74,24 @@ class Run:
 
 
 def recipes() -> dict[str, list[str]]:
-    """Name -> words, in the order of the table."""
+    """Name -> overrides, in the order of the table."""
     found: dict[str, list[str]] = {}
-    words: list[str] = []
+    overrides: list[str] = []
     for name, change in LADDER.items():
-        words = merged(words, change)
-        found[name] = words
+        overrides = merged(overrides, change)
+        found[name] = overrides
     tuned = {name: merged(ORIGINAL, change) for name, change in TUNED.items()}
-    return {"original": ORIGINAL} | tuned | found | {name: merged(words, change) for name, change in ASIDE.items()}
+    return {"original": ORIGINAL} | tuned | found | {name: merged(overrides, change) for name, change in ASIDE.items()}
 
 
-def merged(words: Sequence[str], change: Sequence[str]) -> list[str]:
-    """Words of the same key are replaced; of a group that is chosen anew, keys below it are dropped."""
-    keys = {word.split("=")[0] for word in change}
+def merged(overrides: Sequence[str], change: Sequence[str]) -> list[str]:
+    """Overrides of the same key are replaced; of a group that is chosen anew, keys below it are dropped."""
+    keys = {override.split("=")[0] for override in change}
     groups = {f"{key}." for key in keys if "." not in key}
     kept = [
-        word for word in words if word.split("=")[0] not in keys and not any(word.startswith(group) for group in groups)
+        override
+        for override in overrides
+        if override.split("=")[0] not in keys and not any(override.startswith(group) for group in groups)
     ]
     return kept + list(change)
 
@@ -131,11 +133,11 @@ def part(label: str, run: Run, options: argparse.Namespace, deadline: float) -> 
     """Trains, or measures; returns whether it is done. What others interrupt is gone on with."""
     code = INTERRUPTED
     while code == INTERRUPTED and time.monotonic() < deadline:
-        words, folder = command(label, run, options)
+        overrides, folder = command(label, run, options)
         if finished(folder):
             return True
         started = time.monotonic()
-        code = call(words, folder, deadline - started, options)
+        code = call(overrides, folder, deadline - started, options)
         took = f"{time.monotonic() - started:6.0f} s  exit code {code}"
         print(f"{run.data_set:14}{run.recipe:24}seed {run.seed}  {label:6}{took}", flush=True)
     return code == 0
@@ -150,26 +152,32 @@ def finished(folder: Path) -> bool:
 
 
 def command(label: str, run: Run, options: argparse.Namespace) -> tuple[list[str], Path]:
-    """Words and folder of a training ("train"), of measuring it on the test split ("test"), and of the original's
+    """Overrides and folder of a training ("train"), of measuring it on the test split ("test"), and of the original's
     weights decoded as ours are, several classes per anchor ("decode")."""
     folder = run.folder(options.out)
     data = [f"dataset.root={options.data / ROOTS[run.data_set]}", *DATA_SETS[run.dataset]]
     if label == "train":
         if (folder / "train/checkpoints/checkpoints.json").is_file():
             return [f"resume={folder / 'train'}"], folder / "train"
-        words = [*START, *data, *recipes()[run.recipe], f"init.weights={options.data / WEIGHTS}", f"seed={run.seed}"]
-        return words, folder / "train"
-    words = ["job=eval", f"model={folder / 'train'}", "job.split=test", "metric.worst_images=0", "logger=[]"]
-    words += ["dataset=voc", *(word for word in data if word.startswith("dataset"))]
-    return (words, folder / "test") if label == "test" else ([*words, "compat=null"], folder / "decode")
+        overrides = [
+            *START,
+            *data,
+            *recipes()[run.recipe],
+            f"init.weights={options.data / WEIGHTS}",
+            f"seed={run.seed}",
+        ]
+        return overrides, folder / "train"
+    overrides = ["job=eval", f"model={folder / 'train'}", "job.split=test", "metric.worst_images=0", "logger=[]"]
+    overrides += ["dataset=voc", *(override for override in data if override.startswith("dataset"))]
+    return (overrides, folder / "test") if label == "test" else ([*overrides, "compat=null"], folder / "decode")
 
 
-def call(words: Sequence[str], folder: Path, seconds: float, options: argparse.Namespace) -> int:
+def call(overrides: Sequence[str], folder: Path, seconds: float, options: argparse.Namespace) -> int:
     """Exit code; a run that takes longer than `seconds` is asked to save and stop."""
     folder.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, "OMP_NUM_THREADS": str(options.threads)}
-    command = [sys.executable, "-m", "ssd.run", *words]
-    if not words[0].startswith("resume="):
+    command = [sys.executable, "-m", "ssd.run", *overrides]
+    if not overrides[0].startswith("resume="):
         command.append(f"hydra.run.dir={folder}")
     with open(folder.parent / f"{folder.name}.out", "ab") as output:
         process = subprocess.Popen(command, cwd=options.out, env=environment, stdout=output, stderr=output)

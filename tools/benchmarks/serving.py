@@ -196,12 +196,12 @@ def by_mlflow(model: str, files: Sequence[bytes]) -> Iterator[Way]:
 def served(place: Path) -> Iterator[int]:
     """`mlflow models serve` of place/model; the port that it answers on."""
     port = free_port()
-    words = ["models", "serve", "-m", str(place / "model"), "--env-manager", "local", "--port", str(port)]
+    overrides = ["models", "serve", "-m", str(place / "model"), "--env-manager", "local", "--port", str(port)]
     # The package that travels inside the model answers, not this one.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
     with (place / "log").open("w") as log:
-        server = subprocess.Popen([sys.executable, "-m", "mlflow", *words], cwd=place, env=environment, stdout=log,
+        server = subprocess.Popen([sys.executable, "-m", "mlflow", *overrides], cwd=place, env=environment, stdout=log,
                                   stderr=subprocess.STDOUT, start_new_session=True)  # fmt: skip
     try:
         deadline = time.monotonic() + START

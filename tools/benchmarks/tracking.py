@@ -1,6 +1,6 @@
 """What it costs to record a training: epochs with no logger beside epochs with all of them, in one run.
 
-    python tools/benchmarks/tracking.py [--rounds 3] [--epochs 5] [--interval 10] [words of `python -m ssd.run` …]
+    python tools/benchmarks/tracking.py [--rounds 3] [--epochs 5] [--interval 10] [overrides of `python -m ssd.run` …]
 
 A round trains once in each way, always one process at a time; the first epoch, in which memory is planned and kernels
 are chosen, is left out. "wall" is the time from the end of one epoch to the end of the next, validation and checkpoint
@@ -41,10 +41,10 @@ class Stamps(Writer):
         self.file.write_text(json.dumps({"ends": self.ends, "steps": self.steps}))
 
 
-def epochs_of(words: list[str], folder: Path) -> tuple[list[tuple[float, float]], int]:
+def epochs_of(overrides: list[str], folder: Path) -> tuple[list[tuple[float, float]], int]:
     """Trains in `folder`; returns the (wall, CPU) seconds of each epoch but the first, and the steps of one."""
     stamps = folder / "stamps.json"
-    command = [sys.executable, "-m", "ssd.run", *words, "+logger.stamps._target_=tracking.Stamps",
+    command = [sys.executable, "-m", "ssd.run", *overrides, "+logger.stamps._target_=tracking.Stamps",
                f"+logger.stamps.file={stamps}"]  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
@@ -59,9 +59,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, value in (("rounds", 3), ("epochs", 5), ("interval", 10)):
         parser.add_argument(f"--{name}", type=int, default=value)
-    parser.add_argument("words", nargs="*")
+    parser.add_argument("overrides", nargs="*")
     options = parser.parse_args()
-    common = [f"epochs={options.epochs}", *options.words]
+    common = [f"epochs={options.epochs}", *options.overrides]
     ways = {
         "no logger": ["logger=[]"],
         "all loggers": [],

@@ -5,7 +5,7 @@ little memory.
     python tools/stress/fuzz.py --count 2000 --seed 7 params symbol
     python tools/stress/fuzz.py --keep bad symbol        # what went wrong is left in the folder `bad`
 
-Sound files are made first, a folder for each kind. Then, case by case, one of them is damaged (bytes, words or values
+Sound files are made first, a folder for each kind. Then, case by case, one of them is damaged (bytes, texts or values
 of it; or replaced by something made to be hard) and read again, in a process of limited memory and time, so that a
 crash is counted and the next case goes on. A case depends on the kind, the seed and its number alone.
 """
@@ -106,7 +106,7 @@ SETTINGS = [
     "nan", "inf", "1e30", "1e-30", "True", "False", "None", "int32", "uint8", "float16", "float64", "valid", "full",
     "same", "avg", "sum", "center", "corner", "both", "mask",
 ]  # fmt: skip
-WORDS = [
+TEXTS = [
     *NUMBERS, "", "true", "null", "None", "~", "???", "${oc.env:HOME}", "*a", "&a", "!!python/name:os.system", "{", "}",
     "[", "]", ":", ",", "'", '"', "\\", "\n", "\t", "\0", "\x85", "\u2028", "é", "\ud83d", "../../../etc/passwd",
     "/dev/zero", "/", "<!DOCTYPE a [<!ENTITY b 'c'>]>", "&lt;", "-", "%", "#", "|", ">", "@", "`",
@@ -176,28 +176,28 @@ def bytes_changed(data: bytes, rng: random.Random) -> bytes:
     return bytes(changed)
 
 
-def words_changed(data: bytes, rng: random.Random) -> bytes:
+def texts_changed(data: bytes, rng: random.Random) -> bytes:
     if rng.random() < 0.03:
         return rng.choice(HARD_TEXTS)
-    words = TOKENS.findall(data)
+    texts = TOKENS.findall(data)
     for _ in range(rng.choice([1, 1, 2, 4])):
-        place = rng.randrange(len(words) + 1)
+        place = rng.randrange(len(texts) + 1)
         how = rng.randrange(6)
         if how == 0:
-            del words[place : place + rng.choice([1, 1, 9])]
-        elif how == 1 and words:
-            words.insert(place, rng.choice(words))
+            del texts[place : place + rng.choice([1, 1, 9])]
+        elif how == 1 and texts:
+            texts.insert(place, rng.choice(texts))
         elif how == 2:
-            words.insert(place, strange(rng) * rng.choice([1, 1, 1, 1000]))
+            texts.insert(place, strange(rng) * rng.choice([1, 1, 1, 1000]))
         else:
-            numbers = [number for number, word in enumerate(words) if re.fullmatch(rb"[\d.e+-]+", word)]
-            chosen = rng.choice(numbers) if numbers and how > 3 else min(place, len(words) - 1)
-            words[chosen : chosen + 1] = [rng.choice(NUMBERS).encode() if how > 3 else strange(rng)]
-    return b"".join(words)
+            numbers = [number for number, text in enumerate(texts) if re.fullmatch(rb"[\d.e+-]+", text)]
+            chosen = rng.choice(numbers) if numbers and how > 3 else min(place, len(texts) - 1)
+            texts[chosen : chosen + 1] = [rng.choice(NUMBERS).encode() if how > 3 else strange(rng)]
+    return b"".join(texts)
 
 
 def strange(rng: random.Random) -> bytes:
-    return rng.choice(WORDS).encode("utf-8", "surrogatepass")
+    return rng.choice(TEXTS).encode("utf-8", "surrogatepass")
 
 
 def values_changed(data: bytes, rng: random.Random) -> bytes:
@@ -224,7 +224,7 @@ def value_changed(content: Any, rng: random.Random) -> Any:
             content[key] = value_changed(content[key], rng)
         return content
     if isinstance(content, str) and rng.random() < 0.5:
-        return words_changed(content.encode(), rng).decode("utf-8", "replace")
+        return texts_changed(content.encode(), rng).decode("utf-8", "replace")
     return copy.deepcopy(rng.choice(VALUES))  # which later damage may change
 
 
@@ -245,7 +245,7 @@ def attributes_changed(data: bytes, rng: random.Random) -> bytes:
         how = rng.random()
         if attributes and how < 0.7:
             key = rng.choice(list(attributes))
-            attributes[key] = words_changed(attributes[key].encode(), rng).decode("utf-8", "replace")
+            attributes[key] = texts_changed(attributes[key].encode(), rng).decode("utf-8", "replace")
         elif how < 0.8:
             node["op"] = rng.choice(content["nodes"])["op"]
         elif node["inputs"] and how < 0.9:
@@ -265,7 +265,7 @@ def setting_changed(data: bytes, rng: random.Random) -> bytes:
     key = rng.choice(sorted(node["attrs"]))
     parts = re.split(r"([\w.+-]+)", node["attrs"][key])
     place = rng.randrange(1, len(parts), 2) if len(parts) > 1 else 0
-    parts[place] = rng.choice([*SETTINGS, *SETTINGS, f"{parts[place]},{parts[place]}", rng.choice(WORDS)])
+    parts[place] = rng.choice([*SETTINGS, *SETTINGS, f"{parts[place]},{parts[place]}", rng.choice(TEXTS)])
     node["attrs"][key] = "".join(parts)
     return json.dumps(content).encode()
 
@@ -280,8 +280,8 @@ def facts_changed(data: bytes, rng: random.Random) -> bytes:
 
 
 BINARY = (bytes_changed,)
-TEXT = (words_changed, words_changed, bytes_changed)
-JSON = (values_changed, values_changed, words_changed, bytes_changed)
+TEXT = (texts_changed, texts_changed, bytes_changed)
+JSON = (values_changed, values_changed, texts_changed, bytes_changed)
 GRAPH = (setting_changed, setting_changed, setting_changed, attributes_changed, attributes_changed, *JSON)
 
 
@@ -321,7 +321,7 @@ def make_index(folder: Path) -> None:
     (folder / NAME).write_text(json.dumps(index))
 
 
-def keeper(folder: Path, *, resumed: bool) -> TrainState:
+def train_state(folder: Path, *, resumed: bool) -> TrainState:
     """A training of two steps an epoch, at its beginning or where its checkpoint is."""
     cfg, batch = (
         compose([f"data_shape={SIDE}", "backbone=small", "batch_size=2", "training.ema=0.9"]),
@@ -350,7 +350,7 @@ def step(training: TrainState) -> None:
 
 def make_states(folder: Path) -> None:
     """A checkpoint without checksums, as of the first version: with them, no damaged byte is looked at."""
-    training = keeper(folder, resumed=False)
+    training = train_state(folder, resumed=False)
     step(training)
     training.save(2)
     index = json.loads((folder / NAME).read_text())
@@ -362,7 +362,7 @@ def make_states(folder: Path) -> None:
 def read_states(folder: Path) -> None:
     index = (folder / NAME).read_bytes()
     try:
-        step(keeper(folder, resumed=True))
+        step(train_state(folder, resumed=True))
     finally:
         (folder / NAME).write_bytes(index)  # which resuming writes anew
 
@@ -790,7 +790,7 @@ KINDS = {
     "voc-lists": Kind(make_voc, read_voc, {"ImageSets/Main/train.txt": TEXT, "Annotations/1.xml": TEXT}),
     "yolo-lists": Kind(make_lists, read_lists, {"train.txt": TEXT, "obj.names": TEXT}),
     "states": Kind(make_states, read_states, {"*.states": (bytes_changed, facts_changed, facts_changed)}),
-    "study": Kind(make_study, read_study, {"study.db": (bytes_changed, words_changed)}),
+    "study": Kind(make_study, read_study, {"study.db": (bytes_changed, texts_changed)}),
     "videos": Kind(make_videos, read_videos, {"a.*": BINARY}),
     "archives": Kind(make_archive, read_archive, {"a.*": BINARY}),
 }

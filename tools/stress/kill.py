@@ -69,12 +69,12 @@ class Place:
     def left(self) -> bool:
         return self.tally.kills < self.kills
 
-    def start(self, words: Sequence[str], name: str) -> "subprocess.Popen[bytes]":
+    def start(self, overrides: Sequence[str], name: str) -> "subprocess.Popen[bytes]":
         """A command in a session of its own, whose output goes to <name>.log."""
         (self.folder / "tmp").mkdir(exist_ok=True)
         with open(self.folder / f"{name}.log", "wb") as file:
             return subprocess.Popen(
-                [sys.executable, "-m", "ssd.run", *words],
+                [sys.executable, "-m", "ssd.run", *overrides],
                 cwd=self.folder,
                 stdout=file,
                 stderr=file,
@@ -115,9 +115,9 @@ def trainings(place: Place) -> None:
         same(place, outcome_of_training(reference), outcome_of_training(run), run.name)
 
 
-def whole_training(place: Place, *words: str) -> Path:
+def whole_training(place: Place, *overrides: str) -> Path:
     reference, begun = place.folder / "reference", time.monotonic()
-    done(place, [*TINY, *words, f"hydra.run.dir={reference}"], "reference")
+    done(place, [*TINY, *overrides, f"hydra.run.dir={reference}"], "reference")
     say(f"reference: {len(rows(reference / 'metrics.csv'))} epochs, {time.monotonic() - begun:.1f} s")
     return reference
 
@@ -142,13 +142,13 @@ def one_run(run: Path, place: Place) -> None:
 def loaders(place: Place) -> None:
     """A training whose loader processes are killed and stopped. One that is at the same batch as the one before it may
     be hit, too: the training then saves and is resumed."""
-    words = [*LOADERS, f"epochs={EPOCHS}"]
-    reference = whole_training(place, "loader.workers=0", *words)
+    overrides = [*LOADERS, f"epochs={EPOCHS}"]
+    reference = whole_training(place, "loader.workers=0", *overrides)
     while place.left:
         run = place.folder / f"run{place.tally.runs}"
         resumes = 0
         while not finished(run):
-            again = [f"resume={run}"] if resumes else [*TINY, *words, "loader.workers=2", f"hydra.run.dir={run}"]
+            again = [f"resume={run}"] if resumes else [*TINY, *overrides, "loader.workers=2", f"hydra.run.dir={run}"]
             process = place.start(again, run.name)
             while process.poll() is None:
                 time.sleep(place.rng.uniform(0, 1.5))
@@ -166,17 +166,17 @@ def loaders(place: Place) -> None:
         )
 
 
-def again_and_again(place: Place, words: Callable[[str], Sequence[str]], outcome: Callable[[str], object]) -> None:
-    """Kills a command, starts it again until it ends well, and compares. words, outcome: of a run's name."""
+def again_and_again(place: Place, overrides: Callable[[str], Sequence[str]], outcome: Callable[[str], object]) -> None:
+    """Kills a command, starts it again until it ends well, and compares. overrides, outcome: of a run's name."""
     begun = time.monotonic()
-    done(place, words("reference"), "reference")
+    done(place, overrides("reference"), "reference")
     seconds = time.monotonic() - begun
     say(f"reference: {seconds:.1f} s")
     wanted = outcome("reference")
     while place.left:
         name = f"run{place.tally.runs}"
         for attempt in range(MOST_RESUMES + 1):
-            process = place.start(words(name), name)
+            process = place.start(overrides(name), name)
             moment = place.rng.uniform(0.2, 0.9) * seconds if attempt < MOST_RESUMES and place.left else None
             if moment is not None:
                 with suppress(subprocess.TimeoutExpired):
@@ -184,7 +184,7 @@ def again_and_again(place: Place, words: Callable[[str], Sequence[str]], outcome
             if moment is None or process.poll() is not None:
                 break
             victims = [process.pid]
-            if "-m" in words(name):  # the sweep, or one of its jobs
+            if "-m" in overrides(name):  # the sweep, or one of its jobs
                 victims += [number for number in session(process.pid) if "ssd.sweeps.child" in command_of(number)]
             victim = place.rng.choice(victims)
             os.kill(victim, signal.SIGKILL)
@@ -262,8 +262,8 @@ KINDS: dict[str, Callable[[Place], None]] = {
 }
 
 
-def done(place: Place, words: Sequence[str], name: str) -> None:
-    if place.start(words, name).wait(TIMEOUT):
+def done(place: Place, overrides: Sequence[str], name: str) -> None:
+    if place.start(overrides, name).wait(TIMEOUT):
         raise SystemExit(f"FAILED: {name}: {place.log(name)[-2000:]}")
 
 

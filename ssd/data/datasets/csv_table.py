@@ -159,7 +159,7 @@ def _look_of(entry: "Entry") -> Sample | None:
 
 
 def _check_same(entry: "Entry", row: Row) -> None:
-    """Folders that are not there are left out of names; what they told apart must not become one."""
+    """Folders that are not there are left out of names; what they distinguish must not become one."""
     if not entry.rows or entry.path is None or entry.rows[0].image == row.image:
         return
     short, long = sorted((clean(entry.rows[0].image).lower(), clean(row.image).lower()), key=len)

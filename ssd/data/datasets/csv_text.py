@@ -84,9 +84,9 @@ def parse(text: str, form: Form, what: str) -> Iterator[Row]:
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=False)
     try:
         places = _places(next(reader, []), form, delimiter, what) if form.header else form.positions()
-        for words in reader:
-            if any(word.strip() for word in words):
-                yield _row(words, places, f"{what}: line {reader.line_num}", reader.line_num)
+        for cells in reader:
+            if any(cell.strip() for cell in cells):
+                yield _row(cells, places, f"{what}: line {reader.line_num}", reader.line_num)
     except csv.Error as error:
         raise UserError(f"{what}: line {reader.line_num}: not CSV ({error})") from error
 
@@ -137,11 +137,11 @@ def _missing(column: str, there: Sequence[str], delimiter: str, what: str) -> Us
     return UserError(f"{what}: the header has no column {column!r} but {shown}; {advice}")
 
 
-def _row(words: Sequence[str], places: Sequence[int | None], where: str, line: int) -> Row:
+def _row(cells: Sequence[str], places: Sequence[int | None], where: str, line: int) -> Row:
     needed = max(place for place in places[: len(COLUMNS)] if place is not None) + 1
-    if len(words) < needed:
-        raise UserError(f"{where}: has {len(words)} columns, {needed} are needed")
-    cells = ["" if place is None or place >= len(words) else original(words[place].strip()) for place in places]
+    if len(cells) < needed:
+        raise UserError(f"{where}: has {len(cells)} columns, {needed} are needed")
+    cells = ["" if place is None or place >= len(cells) else original(cells[place].strip()) for place in places]
     image, label, *corners = cells[: len(COLUMNS)]
     if not image or "\0" in image:
         raise UserError(f"{where}: names no image")

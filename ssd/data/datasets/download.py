@@ -25,7 +25,7 @@ from ssd.utils.errors import UserError
 from ssd.utils.progress import progress
 
 log = logging.getLogger(__name__)
-pooch.get_logger().setLevel("WARNING")  # progress is told here
+pooch.get_logger().setLevel("WARNING")  # progress is logged here
 
 TRIES = 6  # connections in a row that bring nothing new
 PAUSE = 0.5  # seconds before the second try, doubled before each next one
@@ -109,7 +109,7 @@ def fetch_all(archives: Sequence[Archive], root: Path) -> None:
 
 
 def fetch(archive: Archive, folder: Path) -> Path:
-    """The downloaded file in `folder`, its checksum right; what an earlier try left unfinished is gone on with."""
+    """The downloaded file in `folder`, its checksum right; what an earlier try left unfinished is continued."""
     known = archive.checksum
     if urlsplit(archive.url).scheme not in WEB:
         raise UserError(f"dataset.archives.{archive.name}.url={archive.url}: expected an address of http or https")
@@ -159,7 +159,7 @@ class _Download:
                     f"{url}: the download broke off {TRIES} times ({reason}); "
                     f"what came ({_size(self.part) / 1e6:.1f} MB) is kept, start again to go on"
                 )
-            log.info("%s: broke off after %.1f MB (%s), going on", self.part.name, _size(self.part) / 1e6, reason)
+            log.info("%s: broke off after %.1f MB (%s), continuing", self.part.name, _size(self.part) / 1e6, reason)
             time.sleep(PAUSE * 2 ** (failures - 1))
         os.replace(self.part, output_file)
 

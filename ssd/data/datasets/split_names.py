@@ -7,12 +7,12 @@ from pathlib import Path
 
 from ssd.utils.errors import UserError
 
-WORDS = {
+ALIASES = {
     "train": ("train", "training", "trn"),
     "val": ("val", "valid", "validation", "dev"),
     "test": ("test", "testing", "tst"),
 }
-_SPLITS = {word: split for split, words in WORDS.items() for word in words}
+_SPLITS = {alias: split for split, aliases in ALIASES.items() for alias in aliases}
 # The frame of CVAT (obj_train_data), "images_train", "train_set", "train2017", "val-2014".
 _NAME = re.compile(
     rf"(?:(?:obj|images?|imgs?)[_-])?({'|'.join(_SPLITS)})"

@@ -19,7 +19,7 @@ BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.
 DECLARED = re.compile(rb"""\A\s*<\?xml[^>]*?\sencoding\s*=\s*["']([^"'>]{1,40})["']""")
 # Tools write characters of the larger sets under these names, and browsers read them so (encoding.spec.whatwg.org).
 SUPERSETS = {"gb2312": "gb18030", "gbk": "gb18030", "shift_jis": "cp932", "euc_kr": "cp949"}
-# What tools write for a flag. Words that leave it open ("Unspecified") flag nothing.
+# What tools write for a flag. Values that leave it open ("Unspecified") flag nothing.
 YES = ("true", "yes", "y", "t", "on")
 NO = ("", "false", "no", "n", "f", "off", "unspecified", "unknown", "none", "null", "nil", "n/a", "-")
 

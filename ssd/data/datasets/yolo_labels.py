@@ -213,13 +213,13 @@ def _is_label(path: Path, look: bool) -> bool:
             lines = (file.read(LOOK) or b"").decode("latin-1").splitlines()
     except (OSError, UserError):
         return False
-    words = next((line.split() for line in lines if line.strip()), ["0"] * 5)
-    return len(words) >= 5 and all(_is_number(word) for word in words[:5])
+    fields = next((line.split() for line in lines if line.strip()), ["0"] * 5)
+    return len(fields) >= 5 and all(_is_number(field) for field in fields[:5])
 
 
-def _is_number(word: str) -> bool:
+def _is_number(field: str) -> bool:
     try:
-        float(word)
+        float(field)
     except ValueError:
         return False
     return True

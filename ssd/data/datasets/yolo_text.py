@@ -19,11 +19,11 @@ def parse(text: str, what: str) -> list[tuple[int, float, float, float, float]]:
     """(class, cx, cy, width, height) of each line; UserError naming `what` and the line."""
     rows = []
     for number, line in enumerate(text.splitlines(), start=1):
-        words = line.split()
-        if not words:
+        fields = line.split()
+        if not fields:
             continue
         try:
-            values = [float(word) for word in words]
+            values = [float(field) for field in fields]
             fits = len(values) == 5 and values[0] == int(values[0]) >= 0 and all(map(math.isfinite, values))
         except (ValueError, OverflowError):
             fits = False

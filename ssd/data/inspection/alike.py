@@ -67,7 +67,7 @@ def joined(labels: np.ndarray, thumbs: Sequence[np.ndarray | None]) -> np.ndarra
 
 
 def usable(thumbs: Sequence[np.ndarray | None]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Places of the images that can be told apart, their thumbnails [N, THUMB²] and difference hashes [N, 64]."""
+    """Places of the images that can be distinguished, their thumbnails [N, THUMB²] and difference hashes [N, 64]."""
     places = [place for place, thumb in enumerate(thumbs) if thumb is not None]
     gray = np.array([thumbs[place] for place in places], np.uint8).reshape(-1, THUMB * THUMB)
     contrast = gray.std(axis=1) >= LEAST_CONTRAST

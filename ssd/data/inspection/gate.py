@@ -5,7 +5,7 @@
     gate.admit(["train", "val"], folder)  # the samples; or the first problem as an error, all of them in a file
 
 job=check reports what inspect() finds; every other job takes admit(). So what one calls fatal the others refuse, in the
-same words, before they begin.
+same messages, before they begin.
 """
 
 import io
@@ -116,8 +116,8 @@ class Gate:
             faults = list(split_faults(split, sound if self.skips else samples, coverage))
             census = Census.of(samples, [image.digest for image in seen], coverage)
             found[split] = Found(samples, sound, seen, problems + more, faults, census)
-        told = {problem for part in found.values() for problem in part.problems}
-        return Inspection(found, unreadable, [problem for problem in early if problem not in told])
+        listed = {problem for part in found.values() for problem in part.problems}
+        return Inspection(found, unreadable, [problem for problem in early if problem not in listed])
 
     def admit(self, splits: Sequence[str], folder: Path | None, may_be_empty: Collection[str] = ()) -> Admitted:
         """The sound samples of the splits, after a line on each of them.

@@ -1,4 +1,4 @@
-"""What is wrong with a dataset: the first problem stops a training, all of them are what the data doctor wants.
+"""What is wrong with a dataset: the first problem stops a training, the dataset check collects all of them.
 
 The same readers serve both. They refuse() what cannot be used, which raises a UserError, unless somebody collects, as
 warnings.catch_warnings() does for warnings:

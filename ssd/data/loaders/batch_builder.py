@@ -108,7 +108,7 @@ class BatchBuilder:
         painted = self._painted(painter, numbers, rng, mixed=portion.batch < self._recipe.mixed)
         here = self.part
         for place, (paint, boxes) in zip(range(portion.first, portion.last), painted, strict=True):
-            if place not in here:  # somebody else paints it; chance has gone on as if it were painted
+            if place not in here:  # somebody else paints it; the random generator has advanced as if it were painted
                 continue
             slot = place - here.start
             red, green, blue = data[slot]

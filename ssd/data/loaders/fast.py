@@ -49,7 +49,7 @@ class FastLoader(TrainLoader):
         self._free = deque(range(slots))
         self._memory = SharedBatchBuffer(recipe, slots)
         patience = Patience(loader.patience_s, loader.on_hung == REPLACE)
-        self._crew: WorkerPool = (
+        self._pool: WorkerPool = (
             ProcessPool(recipe, self._memory, slots, workers, patience, self._maker.names)
             if workers
             else ThreadWorker(self._maker, self._memory)
@@ -110,7 +110,7 @@ class FastLoader(TrainLoader):
         if self._closed:
             return
         self._closed = True
-        self._crew.close()
+        self._pool.close()
         self._pending.clear()
         self._maker.close()
         self._memory.close()
@@ -139,7 +139,7 @@ class FastLoader(TrainLoader):
         begun = self._pending[-1].number + 1 if self._pending else self._next
         for number in range(begun, last + 1):
             slot = self._free.popleft()
-            work = [self._crew.submit(portion, slot) for portion in self._maker.portions(number)]
+            work = [self._pool.submit(portion, slot) for portion in self._maker.portions(number)]
             self._pending.append(Pending(number, slot, work))
 
 

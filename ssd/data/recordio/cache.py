@@ -70,7 +70,7 @@ def ensure_records(
 
     The digest covers ids, boxes, sizes and times of the image files, the seed, max_side and the format: when one
     changes, other records are packed beside the old ones, which a running job may still be reading. A packing appears
-    complete or not at all; of several processes one packs and the others wait. One that was killed is gone on with.
+    complete or not at all; of several processes one packs and the others wait. One that was killed is resumed.
     UserError naming the image when one is missing, damaged or not of its annotation's size.
     """
     if not samples:

@@ -1,6 +1,6 @@
 """MXNet's record files, byte by byte: reading without trust, and writing.
 
-A record is the magic word, a word with its length (29 bits) and the place of this piece in the record (3 bits: 0 whole,
+A record is the magic number, a header with its length (29 bits) and the part of the record it is (3 bits: 0 whole,
 1 first, 2 middle, 3 last), the bytes, and zeros up to a multiple of four. Where the magic word itself occurs in the
 bytes at such a multiple it is left out and the record is cut there (dmlc-core, recordio.h). The bytes of an image are
 a header (flag: floats of the label, 0 for the one in the header; a label; id; id2), the label, and the encoded image
@@ -21,7 +21,7 @@ from ssd.utils.errors import UserError
 
 MAGIC_NUMBER = 0xCED7230A
 MAGIC = struct.pack("<I", MAGIC_NUMBER)
-WORDS = struct.Struct("<II")
+HEADER = struct.Struct("<II")
 IMAGE = struct.Struct("<IfQQ")
 LENGTH_BITS = 29
 WHOLE, FIRST, MIDDLE, LAST = range(4)
@@ -69,13 +69,13 @@ def read_at(view: bytes | mmap.mmap, start: int, where: str) -> Record:
     pieces = []
     position, expected = start, (WHOLE, FIRST)
     while True:
-        if position + WORDS.size > len(view):
+        if position + HEADER.size > len(view):
             raise UserError(f"{where} is cut short")
-        magic, word = view[position : position + 4], WORDS.unpack_from(view, position)[1]
-        place, length = word >> LENGTH_BITS, word & ((1 << LENGTH_BITS) - 1)
+        magic, header = view[position : position + 4], HEADER.unpack_from(view, position)[1]
+        place, length = header >> LENGTH_BITS, header & ((1 << LENGTH_BITS) - 1)
         if magic != MAGIC or place not in expected:
             raise UserError(f"{where} is damaged, or the file is no MXNet record file")
-        position += WORDS.size
+        position += HEADER.size
         if position + length > len(view):
             raise UserError(f"{where} is cut short")
         pieces.append(view[position : position + length])
@@ -127,18 +127,18 @@ def encode_pieces(number: int, label: np.ndarray, data: bytes) -> list[bytes]:
     """The same bytes in pieces, of which `data` itself is one, uncopied, unless it happens to hold the magic word."""
     values = np.ascontiguousarray(label, "<f4").tobytes()
     head = IMAGE.pack(len(values) // 4, 0.0, number, 0) + values
-    if not _has_magic(head) and not _has_magic(data):  # the head is whole words, so those of data stay where they are
+    if not _has_magic(head) and not _has_magic(data):  # the head is whole header, so those of data stay where they are
         length = len(head) + len(data)
-        return [MAGIC, _word(number, WHOLE, length), head, data, b"\0" * (-length % 4)]
+        return [MAGIC, _header(number, WHOLE, length), head, data, b"\0" * (-length % 4)]
     parts = _cut(head + data)
     out = []
     for index, part in enumerate(parts):
         place = WHOLE if len(parts) == 1 else FIRST if index == 0 else LAST if index == len(parts) - 1 else MIDDLE
-        out += [MAGIC, _word(number, place, len(part)), part, b"\0" * (-len(part) % 4)]
+        out += [MAGIC, _header(number, place, len(part)), part, b"\0" * (-len(part) % 4)]
     return out
 
 
-def _word(number: int, place: int, length: int) -> bytes:
+def _header(number: int, place: int, length: int) -> bytes:
     if length >> LENGTH_BITS:
         raise UserError(f"record {number}: {length / 1e6:.0f} MB are too many, records hold 536 MB at most")
     return struct.pack("<I", place << LENGTH_BITS | length)
@@ -150,7 +150,7 @@ def _has_magic(data: bytes) -> bool:
 
 
 def _cut(payload: bytes) -> list[bytes]:
-    """What lies between the magic words at multiples of four."""
+    """What lies between the magic numbers at multiples of four."""
     places = np.flatnonzero(np.frombuffer(payload, "<u4", len(payload) // 4) == MAGIC_NUMBER) * 4
     starts = [0, *(places + 4).tolist()]
     return [payload[start:end] for start, end in zip(starts, [*places.tolist(), len(payload)], strict=True)]

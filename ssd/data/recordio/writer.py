@@ -39,12 +39,12 @@ class Packing:
 
 
 def write_records(packing: Packing, prefix: Path, done: Callable[[int], None] | None = None) -> None:
-    """Writes `prefix`.rec, .idx and .lst, going on behind whatever whole records are there.
+    """Writes `prefix`.rec, .idx and .lst, resuming after whatever whole records are there.
 
     The index of an image is its position in the samples. Images must have passed ssd.data.inspection.gate; what costs
     nothing is checked again. Bytes go in untouched unless the image is too long, or MXNet would not read them as
-    OpenCV does (as_mxnet_reads). Paths in the .lst are relative to the folder that all images share. done: told the
-    number of packed images.
+    OpenCV does (as_mxnet_reads). Paths in the .lst are relative to the folder that all images share. done: called with
+    the number of packed images.
     """
     order = packing.order()
     folders = {sample.path.absolute().parent for sample in packing.samples}

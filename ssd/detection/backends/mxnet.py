@@ -68,5 +68,5 @@ def _check_classes(graph: Any, model: Model, source: str) -> None:
         raise UserError(f"model {source}: tells {shapes[0][1] - 1} classes apart, {len(spec.classes)} are named")
     expected = [(1, len(spec.classes) + 1, shapes[0][-1]), (1, shapes[0][-1], 4)]
     if shapes != (expected if len(shapes) == 2 else [(1, *shapes[0][1:2], 6)]):
-        told = " and ".join(map(str, shapes))
-        raise UserError(f"model {source}: its network gives {told}, expected scores and boxes of one image")
+        given = " and ".join(map(str, shapes))
+        raise UserError(f"model {source}: its network gives {given}, expected scores and boxes of one image")

@@ -103,7 +103,8 @@ def _input(graph: Graph, options: Options) -> Value:
     if options.mean_image is not None:
         if options.mean_image.shape != graph.input_shape[1:]:
             raise UserError(
-                f"mean image {format_shape(options.mean_image.shape)} for an input {format_shape(graph.input_shape[1:])}"
+                f"mean image {format_shape(options.mean_image.shape)} for an input "
+                f"{format_shape(graph.input_shape[1:])}"
             )
         symbol = mx.sym.broadcast_sub(symbol, graph.parameter("mean_image", options.mean_image[None]))
     if options.channels == "BGR" and not graph.swap:

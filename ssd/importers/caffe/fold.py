@@ -17,7 +17,7 @@ def folded(network: Network) -> tuple[Network, dict[str, str]]:
     """The network without those layers, and where each of them went, by name.
 
     A BatchNorm or Scale layer is folded into a convolution or dense layer that nothing else reads; a Scale layer
-    behind a BatchNorm that stays becomes its factor and offset. Layers whose arrays do not fit are left to be told of.
+    behind a BatchNorm that stays becomes its factor and offset. Layers whose arrays do not fit are left to be reported.
     """
     readers = Counter(name for layer in network.layers for name in layer.bottoms)
     layers: list[Layer] = []

@@ -94,9 +94,9 @@ def _check_types(layers: Sequence[Layer], supported: Sequence[str], path: Path) 
         if layer.type not in (*supported, "Input"):
             wrong.setdefault(layer.type or "no type", []).append(layer.name)
     if wrong:
-        told = "; ".join(f"{kind} ({_some(names)})" for kind, names in wrong.items())
+        listed = "; ".join(f"{kind} ({_some(names)})" for kind, names in wrong.items())
         hint = " This is the file for training: use the deploy one." if set(wrong) & set(TRAINING_ONLY) else ""
-        raise UserError(f"{path}: layers that are not supported: {told}.{hint}")
+        raise UserError(f"{path}: layers that are not supported: {listed}.{hint}")
 
 
 def _some(names: list[str]) -> str:

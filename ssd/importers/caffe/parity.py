@@ -151,7 +151,7 @@ def _reason(error: cv2.error) -> str:
     return " ".join(str(error).split())[:200]
 
 
-# OpenCV demands some of these, and clips anchors unless told not to; Caffe does not.
+# OpenCV demands some of these, and clips anchors unless configured not to; Caffe does not.
 DEFAULTS = {
     "prior_box_param": ("flip", "clip", "offset"),
     "detection_output_param": (

@@ -13,12 +13,12 @@ from ssd.utils.errors import UserError
 
 MAX_BYTES = 2 << 20
 MAX_DEPTH = 32
-MAX_WORDS = 100_000  # protobuf's parser takes some 20 us for each; ResNet-152 has 12,000
+MAX_TOKENS = 100_000  # protobuf's parser takes some 20 us for each; ResNet-152 has 12,000
 MAX_LINE = 50_000  # characters; it copies the line for every option that it does not know
 # Comments and texts. A text that does not end matches to its line's end: trying again at each quote in it would take
 # time by the square of its length.
 NO_STRUCTURE = re.compile(r"""#[^\n]*|"[^"\\\n]*(?:\\.[^"\\\n]*)*"?|'[^'\\\n]*(?:\\.[^'\\\n]*)*'?""")
-WORDS = re.compile(r"[^\s{}<>\[\]:;,]+")
+TOKENS = re.compile(r"[^\s{}<>\[\]:;,]+")
 
 
 def read_prototxt(path: Path) -> str:
@@ -30,8 +30,8 @@ def read_prototxt(path: Path) -> str:
         depth += 1 if bracket in "{<[" else -1
         if depth > MAX_DEPTH:
             raise UserError(f"{path}: nested more than {MAX_DEPTH} deep, this is no network description")
-    if (words := sum(1 for _ in WORDS.finditer(structure))) > MAX_WORDS:
-        raise UserError(f"{path}: {words} words, more than {MAX_WORDS} are too many for a network description")
+    if (tokens := sum(1 for _ in TOKENS.finditer(structure))) > MAX_TOKENS:
+        raise UserError(f"{path}: {tokens} tokens, more than {MAX_TOKENS} are too many for a network description")
     if (longest := max(map(len, text.split("\n")))) > MAX_LINE:
         raise UserError(f"{path}: a line of {longest} characters, more than {MAX_LINE} are no network description")
     return text
@@ -46,8 +46,8 @@ def parse(text: str, kind: str, path: Path, unknown: bool) -> Any:
     try:
         text_format.Parse(text, message, allow_unknown_field=unknown)
     except (text_format.ParseError, ValueError, RecursionError) as error:
-        told = " ".join(str(error).replace("ssd.caffe.", "").split())[:300]
-        raise UserError(f"{path}: not a Caffe {kind}: {told}") from error
+        reason = " ".join(str(error).replace("ssd.caffe.", "").split())[:300]
+        raise UserError(f"{path}: not a Caffe {kind}: {reason}") from error
     return message
 
 

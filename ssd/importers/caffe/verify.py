@@ -57,13 +57,13 @@ class Report:
     boxes: dict[str, Boxes] = field(default_factory=dict)
 
     def wrong(self, tolerance: float) -> list[str]:
-        """What differs by more than it may, in words."""
-        told = [
+        """What differs by more than it may, as text."""
+        lines = [
             f"output {name} by {difference.largest:.1e}"
             for name, difference in self.outputs.items()
             if not difference.fits(tolerance)
         ]
-        return told + [f"{boxes.unmatched} boxes of {name}" for name, boxes in self.boxes.items() if boxes.unmatched]
+        return lines + [f"{boxes.unmatched} boxes of {name}" for name, boxes in self.boxes.items() if boxes.unmatched]
 
 
 def verify(made: Conversion, images: Iterable[tuple[str, np.ndarray]], tolerance: float) -> Report:

@@ -12,7 +12,7 @@ ENVIRONMENT = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
-# Libraries that would talk between our lines; what goes wrong is told by the outbox.
+# Libraries that would talk between our lines; what goes wrong is logged by the outbox.
 NOISY = ("mlflow", "alembic", "urllib3.connectionpool")
 
 

@@ -60,6 +60,6 @@ def clean(name: str) -> str:
     return "/".join(part for part in parts if part not in ("", ".", ".."))
 
 
-def short_overrides(words: list[str]) -> str:
+def short_overrides(overrides: list[str]) -> str:
     """Overrides as a name: ["backbone=small", "optimizer.learning_rate=0.1"] -> "backbone=small learning_rate=0.1"."""
-    return " ".join(re.sub(r"^[+~]*[\w.@/-]*[.](?=\w+=)", "", word).lstrip("+~") for word in words)
+    return " ".join(re.sub(r"^[+~]*[\w.@/-]*[.](?=\w+=)", "", override).lstrip("+~") for override in overrides)

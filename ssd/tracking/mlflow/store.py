@@ -195,7 +195,7 @@ class Store:
         params = [Param(name, text) for name, text in now.items() if name not in self._known_params]
         for first in range(0, len(params), PARAMS_AT_ONCE):
             self.client.log_batch(self.run_id, params=params[first : first + PARAMS_AT_ONCE], synchronous=True)
-        # MLflow never changes a parameter: what a resumed run does differently is told in a tag.
+        # MLflow never changes a parameter: what a resumed run does differently is written in a tag.
         changed = [f"{name}: {self._known_params[name]} -> {text}" for name, text in now.items()
                    if self._known_params.get(name, text) != text]  # fmt: skip
         if self.run.resumed_at is not None:

@@ -52,8 +52,8 @@ class SweepRun:
     def _make(self, tag: str) -> str:
         from mlflow.entities import Param
 
-        words = [word.lstrip("+").partition("=") for word in self._sweep.swept]
-        over = ", ".join(f"`{name}`: {value}" for name, _, value in words)
+        overrides = [override.lstrip("+").partition("=") for override in self._sweep.swept]
+        over = ", ".join(f"`{name}`: {value}" for name, _, value in overrides)
         facts = {name: text for name, text in self._run.facts.items() if name.startswith("git.") or name == "command"}
         note = f"Sweep over {over or 'what its jobs differ in'}; files in `{self._sweep.folder}`"
         tags = {TAG: tag, "job": "sweep", "folder": str(self._sweep.folder), NOTE: note, **facts}
@@ -61,7 +61,7 @@ class SweepRun:
         tags = {name: shortened(text, TAG_LENGTH) for name, text in tags.items()}
         name = f"sweep {self._sweep.folder.name}"
         run_id = self._client.create_run(self._experiment, tags=tags, run_name=name).info.run_id
-        params = {clean(name): Param(clean(name), shortened(value, PARAM_LENGTH)) for name, _, value in words}
+        params = {clean(name): Param(clean(name), shortened(value, PARAM_LENGTH)) for name, _, value in overrides}
         if params:
             self._client.log_batch(run_id, params=list(params.values()), synchronous=True)
         return run_id

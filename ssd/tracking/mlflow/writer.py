@@ -127,9 +127,9 @@ class MLflow(Writer):
         else:
             unsent.forget(self.run.folder)
         if self.store.served:
-            words = ("models", "serve", "-m", self.store.served, "--env-manager", "local")
+            arguments = ("models", "serve", "-m", self.store.served, "--env-manager", "local")
             where = f"MLFLOW_TRACKING_URI={self.settings.tracking_uri}"
-            log.info("%-12s %s", "serve", shell_command("mlflow", *words, environment=[where]))
+            log.info("%-12s %s", "serve", shell_command("mlflow", *arguments, environment=[where]))
 
     def where(self) -> str | None:
         if not self.store.run_id:

@@ -14,14 +14,14 @@ def sample(*rows, size=(200, 100), name="a"):
     return Sample(name, Path(f"{name}.jpg"), *size, np.array([(*row, 0) for row in rows], np.float32).reshape(-1, 6))
 
 
-def told(*rows, size=(200, 100)):
+def message(*rows, size=(200, 100)):
     return [(problem.kind, problem.object) for problem in box_faults(sample(*rows, size=size), 2)]
 
 
 def test_shares_instead_of_pixels():
-    assert told((0, 0.1, 0.1, 0.5, 0.9), (1, 0, 0, 1, 1)) == [("units", None)]
-    assert told((0, 0.1, 0.1, 0.5, 0.9), (1, 0, 0, 1, 50)) == []
-    assert told((0, 0, 0, 1, 1), size=(8, 8)) == []
+    assert message((0, 0.1, 0.1, 0.5, 0.9), (1, 0, 0, 1, 1)) == [("units", None)]
+    assert message((0, 0.1, 0.1, 0.5, 0.9), (1, 0, 0, 1, 50)) == []
+    assert message((0, 0, 0, 1, 1), size=(8, 8)) == []
 
 
 @pytest.mark.parametrize(
@@ -37,11 +37,11 @@ def test_shares_instead_of_pixels():
     ],
 )
 def test_what_a_reader_should_not_let_through(row, kind):
-    assert told((0, 10, 10, 20, 20), row) == [(kind, 2)]
+    assert message((0, 10, 10, 20, 20), row) == [(kind, 2)]
 
 
 def test_a_size_that_is_missing():
-    assert told((0, 10, 10, 20, 20), size=(0, 100)) == [("image_size", None)]
+    assert message((0, 10, 10, 20, 20), size=(0, 100)) == [("image_size", None)]
 
 
 def test_the_image_against_its_annotation():

@@ -54,8 +54,8 @@ def test_voc_tells_everything_at_once_and_training_still_stops_at_the_first(voc)
     with collecting() as problems:
         samples = dataset.split("train")
     assert [(sample.id, len(sample.boxes)) for sample in samples] == [("a", 1), ("c", 0)]
-    told = [(p.kind, p.file.rpartition("/")[2], p.object, p.severity) for p in problems]
-    assert told == [
+    message = [(p.kind, p.file.rpartition("/")[2], p.object, p.severity) for p in problems]
+    assert message == [
         ("class", "a.xml", 2, "error"),
         ("out_of_range", "a.xml", 1, "error"),
         ("swapped", "a.xml", 3, "error"),

@@ -73,12 +73,12 @@ def test_wherever_a_file_ends(many, tmp_path, monkeypatch, suffix, cut):
     for file, data in zip(files, expected, strict=True):
         if file.suffix == suffix:
             file.write_bytes(data[: max(0, len(data) - cut)])
-    told: list[int] = []
+    message: list[int] = []
     monkeypatch.setattr("ssd.data.recordio.writer.BATCH", 1)
-    write_records(Packing(samples, 0), tmp_path / "train", told.append)
+    write_records(Packing(samples, 0), tmp_path / "train", message.append)
     assert [file.read_bytes() for file in files] == expected
-    assert told == list(range(41 - len(told), 41))
-    assert len(told) < 40 or suffix != ".rec"
+    assert message == list(range(41 - len(message), 41))
+    assert len(message) < 40 or suffix != ".rec"
 
 
 def test_zeros_behind_a_power_cut_are_not_taken_for_records(many, tmp_path):

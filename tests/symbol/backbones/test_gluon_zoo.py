@@ -153,8 +153,8 @@ class Batches:
     "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in TAPS]
 )
 def test_two_steps_of_training(name: str) -> None:
-    words = [f"backbone={name}", f"data_shape={SIDE}", "optimizer=sgd", "optimizer.learning_rate=0.0001"]
-    trainer = Trainer(compose([*words, "schedule=constant"]), ["a", "b"], Batches, 2)
+    overrides = [f"backbone={name}", f"data_shape={SIDE}", "optimizer=sgd", "optimizer.learning_rate=0.0001"]
+    trainer = Trainer(compose([*overrides, "schedule=constant"]), ["a", "b"], Batches, 2)
     before = {key: value.asnumpy() for key, value in trainer.params()[0].items()}
     losses = [trainer.step(Batches.batch(seed)).loss for seed in range(2)]
     assert np.isfinite(losses).all()

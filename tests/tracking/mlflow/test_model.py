@@ -58,8 +58,8 @@ def test_the_best_model_is_logged_in_its_run(trained, server, caplog, capsys):
     (answer,) = model.predict([np.zeros((40, 50, 3), np.uint8)])
     assert (answer["width"], answer["height"]) == (50, 40)
     assert client.search_model_versions(f"run_id='{writer.store.run_id}'") == []
-    words = ("models", "serve", "-m", f"models:/{output.model_id}", "--env-manager", "local")
-    command = shell_command("mlflow", *words, environment=[f"MLFLOW_TRACKING_URI={server.uri}"])
+    overrides = ("models", "serve", "-m", f"models:/{output.model_id}", "--env-manager", "local")
+    command = shell_command("mlflow", *overrides, environment=[f"MLFLOW_TRACKING_URI={server.uri}"])
     assert caplog.messages == [f"serve        {command}"]
     assert capsys.readouterr() == ("", "")
 

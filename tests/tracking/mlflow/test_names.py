@@ -25,9 +25,9 @@ def test_long_values_say_that_they_are_cut():
     assert shortened("short", 5) == "short"
 
 
-def test_words_are_named_by_their_last_part():
-    words = ["backbone=small", "optimizer.learning_rate=0.1", "+dataset.a.b=/x/y.z", "data_shape='300'"]
-    assert short_overrides(words) == "backbone=small learning_rate=0.1 b=/x/y.z data_shape='300'"
+def test_overrides_are_named_by_their_last_part():
+    overrides = ["backbone=small", "optimizer.learning_rate=0.1", "+dataset.a.b=/x/y.z", "data_shape='300'"]
+    assert short_overrides(overrides) == "backbone=small learning_rate=0.1 b=/x/y.z data_shape='300'"
 
 
 @given(st.text(min_size=1, max_size=300) | st.text("./ab", max_size=8))

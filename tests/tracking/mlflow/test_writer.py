@@ -84,8 +84,8 @@ def test_metrics_with_step_and_epoch(recorded):
     assert series("final/map_11pt") == [(10, 0.25)]  # of the best epoch, not of the last
     tags = {name: text for name, text in run.data.tags.items() if name.startswith("final.")}
     assert tags == {"final.split": "val", "final.checkpoint": "best", "final.epoch": "1", "final.step": "10"}
-    program, *words = shlex.split(writer.where())
-    assert (Path(program).name, words) == ("mlflow", ["ui", "--backend-store-uri", uri])
+    program, *overrides = shlex.split(writer.where())
+    assert (Path(program).name, overrides) == ("mlflow", ["ui", "--backend-store-uri", uri])
 
 
 def test_where_it_comes_from_are_its_tags(recorded):

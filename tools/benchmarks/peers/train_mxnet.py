@@ -32,9 +32,9 @@ OBJECTS = 3
 
 
 def main(who: str, network: str, shape: str, batch_size: str) -> None:
-    words = [f"backbone={network}", f"data_shape={shape}", "dataset=voc0712", "dataset.root=.", "optimizer=sgd",
+    overrides = [f"backbone={network}", f"data_shape={shape}", "dataset=voc0712", "dataset.root=.", "optimizer=sgd",
              "optimizer.learning_rate=0.0001", f"batch_size={batch_size}"]  # fmt: skip
-    cfg = compose([*words, "compat=mxnet_ssd"] if who == "original" else words)
+    cfg = compose([*overrides, "compat=mxnet_ssd"] if who == "original" else overrides)
     pixels, label = images(int(batch_size), cfg.data_shape.height, ORIGINAL_ROWS if who == "original" else ROWS)
     serve((original if who == "original" else ours)(cfg, pixels, label))
 

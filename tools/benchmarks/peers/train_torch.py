@@ -20,9 +20,9 @@ MATCH, NEGATIVES, NEGATIVE_OVERLAP, IGNORED = 0.5, 3, 0.5, -1
 
 def main(layout: str, threads: str, network: str, shape: str, batch_size: str) -> None:
     torch.set_num_threads(int(threads))
-    told = subprocess.run([sys.executable, __file__, "describe", network, shape, batch_size], check=True,
+    message = subprocess.run([sys.executable, __file__, "describe", network, shape, batch_size], check=True,
                           stdout=subprocess.PIPE).stdout  # fmt: skip
-    arrays = dict(np.load(io.BytesIO(told)))
+    arrays = dict(np.load(io.BytesIO(message)))
     symbol, anchors, pixels, label = (arrays.pop(f"_{name}") for name in ("symbol", "anchors", "pixels", "label"))
     model = Graph(str(symbol), arrays).train()
     memory_format = torch.channels_last if layout == "channels-last" else torch.contiguous_format

@@ -80,16 +80,16 @@ class PerJobSubmitit(Launcher):
             thread.join()
         return returns
 
-    def _one(self, words: list[str], number: int) -> JobReturn:
+    def _one(self, overrides: list[str], number: int) -> JobReturn:
         from ssd.sweeps.outcome import close_lost
 
         try:
-            done: JobReturn = self.launcher.launch([words], number)[0]
+            done: JobReturn = self.launcher.launch([overrides], number)[0]
             return done
         except Exception as error:
-            close_lost(self.sweep, number, words, f"lost by submitit: {error}")
+            close_lost(self.sweep, number, overrides, f"lost by submitit: {error}")
             lost = JobReturn()
-            lost.overrides, lost.status = words, JobStatus.COMPLETED  # what went wrong is in its job.json
+            lost.overrides, lost.status = overrides, JobStatus.COMPLETED  # what went wrong is in its job.json
             return lost
 
 
