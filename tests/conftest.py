@@ -205,8 +205,8 @@ def jpeg() -> Callable[[int, int], bytes]:
 
 @pytest.fixture(scope="module")
 def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., str]]:
-    """start_server(arguments…) runs `python -m arguments… --port PORT` on loopback until the module's tests are done; returns
-    its address once the page `answers` is there. The server does not find this checkout by PYTHONPATH."""
+    """start_server(arguments…) runs `python -m arguments… --port PORT` on loopback until the module's tests are done;
+    returns its address once the page `answers` is there. The server does not find this checkout by PYTHONPATH."""
     servers: list[subprocess.Popen[bytes]] = []
 
     def start(*overrides: str, answers: str = "/health") -> str:

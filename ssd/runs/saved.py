@@ -85,8 +85,8 @@ def literal_names(names: Sequence[str]) -> list[str]:
 
 
 def allowed_overrides(overrides: Sequence[Any], where: str) -> list[str]:
-    """The saved overrides of a run that are used again, as Hydra reads them: without its own keys and without downloads.
-    where: the run, as the command line names it.
+    """The saved overrides of a run that are used again, as Hydra reads them: without its own keys and
+    without downloads. where: the run, as the command line names it.
 
     Errors: UserError naming the first that is damaged, or does what only the user may ask for and does not.
     """

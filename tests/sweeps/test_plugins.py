@@ -28,7 +28,8 @@ def test_choices() -> None:
 def test_the_configuration_is_ours(choice: str, part: str, tmp_path: Path) -> None:
     """Not the one that the packages bring under the same name; and printing it imports none of them."""
     overrides = ["--cfg", "all", "--resolve", "-p", f"hydra.{choice.split('=')[0]}", f"hydra/{choice}"]
-    code = f"import sys; sys.argv[1:] = {overrides!r}\nfrom ssd.run import main; main()\nassert 'optuna' not in sys.modules"
+    code = f"import sys; sys.argv[1:] = {overrides!r}\nfrom ssd.run import main; main()\n"
+    code += "assert 'optuna' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert part in done.stdout
