@@ -94,6 +94,8 @@ def loose_heads(priors: dict[str, Any] | None) -> LooseHeads | None:
     if priors is None:
         return None
     try:
+        if priors.get("clip") == "centres":  # as configurations before 0.2 spell it
+            priors = {**priors, "clip": "centers"}
         return LooseHeads(**priors)
     except TypeError as error:
         raise UserError(f"job.priors: expected min_sizes, steps, variances and clip ({error})") from error

@@ -59,10 +59,11 @@ def test_decimal_commas_are_no_numbers(folder):
         dataset(folder).split("train")
 
 
-def test_other_names_no_header_and_shares(folder):
+@pytest.mark.parametrize("units", ["normalized", "normalised"])  # the second as before 0.2
+def test_other_names_no_header_and_normalized_corners(folder, units):
     (folder / "train.csv").write_text("dog;a.jpg;0.5;0.25;1;0.75\n")
     columns = {"image": 1, "label": 0, "xmin": 2, "ymin": 3, "xmax": 4, "ymax": 5}
-    csv = dataset(folder, columns=columns, header=False, delimiter=";", units="normalised")
+    csv = dataset(folder, columns=columns, header=False, delimiter=";", units=units)
     np.testing.assert_array_equal(csv.split("train")[0].boxes, [[0, 30, 10, 60, 30, 0]])
     (folder / "train.csv").write_text("filename,class,x1,y1,x2,y2\na.jpg,dog,1,2,3,4\n")
     names = dict(zip(csv_text.COLUMNS, ["filename", "class", "x1", "y1", "x2", "y2"], strict=True))

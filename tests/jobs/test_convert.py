@@ -12,7 +12,7 @@ import pytest
 from ssd.config.compose import compose
 from ssd.detection import Detector
 from ssd.jobs import convert
-from ssd.jobs.convert import check
+from ssd.jobs.convert import check, loose_heads
 from ssd.utils.errors import UserError
 
 FACES = "data/ultralight_face_ssd/RFB-320"
@@ -161,3 +161,8 @@ def test_squeezenet(ssd, shared: Path, tmp_path: Path) -> None:
     assert "n01608432 kite" in done.stderr
     parity = json.loads((run_folder(tmp_path) / "parity.json").read_text())
     assert parity["outputs"]["pool_final"]["largest"] < 1e-4
+
+
+def test_clip_as_earlier_versions_spell_it() -> None:
+    priors = {"min_sizes": [[8]], "steps": [8], "variances": [0.1, 0.1, 0.2, 0.2]}
+    assert loose_heads({**priors, "clip": "centres"}) == loose_heads({**priors, "clip": "centers"})

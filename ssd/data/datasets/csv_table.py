@@ -17,7 +17,8 @@ from ssd.data.inspection.problems import skip_invalid
 from ssd.utils.atomic_files import read_text
 from ssd.utils.errors import UserError
 
-UNITS = ("pixels", "normalised")
+UNITS = ("pixels", "normalized")
+EARLIER_UNITS = {"normalised": "normalized"}  # as configurations before 0.2 spell it
 
 
 class CSV(Dataset):
@@ -52,6 +53,7 @@ class CSV(Dataset):
         self.folder = folder
         self.form = Form(columns or {}, header, delimiter)
         self.form.check()
+        units = EARLIER_UNITS.get(units, units)
         if units not in UNITS:
             raise UserError(f"dataset.units={units}: expected {' or '.join(UNITS)}")
         self.units = units
@@ -143,7 +145,7 @@ class CSV(Dataset):
 
     def _sample(self, identifier: str, entry: "Entry", size: tuple[int, int], checker: BoxChecker) -> Sample:
         assert entry.path
-        scale = size if self.units == "normalised" else (1, 1)
+        scale = size if self.units == "normalized" else (1, 1)
         boxes = []
         for row in entry.rows:
             if row.box is not None:

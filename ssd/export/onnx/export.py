@@ -81,7 +81,7 @@ def _normalized(onnx: Builder, shift: np.ndarray, scale: np.ndarray) -> str:
     """(images - shift) / scale, without the steps that change nothing."""
     data = "images"
     if shift.any():
-        data = onnx.add("Sub", [data, onnx.constant(_per_channel(shift), "mean")], "centerd")
+        data = onnx.add("Sub", [data, onnx.constant(_per_channel(shift), "mean")], "centered")
     if (scale != 1).any():
         data = onnx.add("Div", [data, onnx.constant(_per_channel(scale), "std")], "normalised")
     return data

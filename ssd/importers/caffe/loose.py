@@ -43,7 +43,7 @@ class LooseHeads:
             raise UserError(
                 "job.priors: expected min_sizes (a list per feature map) and as many steps, all positive, in pixels"
             )
-        if self.clip not in (None, "corners", "centres"):
+        if self.clip not in (None, "corners", "centers"):
             raise UserError(f"job.priors.clip={self.clip}: choose null, corners or centers")
 
     def priors(self, image: tuple[int, int]) -> np.ndarray:

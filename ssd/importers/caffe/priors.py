@@ -50,7 +50,7 @@ class PriorShape:
         x = (np.arange(columns) + self.offset) * step_x / width
         centers = np.stack(np.meshgrid(x, y), axis=-1)[:, :, None]  # [rows, columns, 1, (x, y)]
         sizes = (shapes / (width, height))[None, None]
-        if self.clip == "centres":
+        if self.clip == "centers":
             centers, sizes = centers.clip(0, 1), sizes.clip(0, 1)
         corners = np.concatenate([centers - sizes / 2, centers + sizes / 2], axis=-1).reshape(-1, 4)
         return (corners.clip(0, 1) if self.clip == "corners" else corners).astype(np.float32)

@@ -90,7 +90,7 @@ def test_what_cannot_be_meant(options: str, part: str, both) -> None:
 def test_loose_anchors_are_those_of_the_face_detector() -> None:
     """Ultra-Light-Fast: cells are ceil(side / stride); centers and sizes, not corners, are moved into the image."""
     loose = LooseHeads(
-        [[10, 16, 24], [32, 48], [64, 96], [128, 192, 256]], [8, 16, 32, 64], [0.1, 0.1, 0.2, 0.2], "centres"
+        [[10, 16, 24], [32, 48], [64, 96], [128, 192, 256]], [8, 16, 32, 64], [0.1, 0.1, 0.2, 0.2], "centers"
     )
     corners = loose.priors((240, 320))[0, 0].reshape(-1, 4)
     assert len(corners) == 4420
