@@ -106,7 +106,7 @@ def test_bad_lines(folder, old, new, message):
     ("options", "message"),
     [
         ({"columns": {"images": "image"}}, "dataset.columns.images: there is no such column, only image, label"),
-        ({"columns": {"image": "image"}}, "the header has no column 'image' but image, label"),
+        ({"columns": {"image": "photo"}}, "the header has no column 'photo' but image, label"),
         ({"header": False}, "needs positions from 0"),
         ({"units": "percent"}, "dataset.units=percent"),
         ({"delimiter": "||"}, "dataset.delimiter="),

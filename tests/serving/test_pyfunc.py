@@ -334,7 +334,7 @@ def test_it_serves(served: Ask, detector: Detector) -> None:
     ]:
         status, error = served(json.dumps({"inputs": inputs, **field}).encode())
         assert (status, error["message"]) == (400, message)
-    for nonsense in (b"", b"{", b'{"images": []}', b'{"inputs": ["x"], "params": {"threshold": "high"}}'):
+    for nonsense in (b"", b"{", b'{"photos": []}', b'{"inputs": ["x"], "params": {"threshold": "high"}}'):
         assert served(nonsense)[0] == 400
 
     image = inputs[0]

@@ -69,8 +69,8 @@ def test_a_image_alone_is_a_list_of_one(given):
 @pytest.mark.parametrize(("given", "message"), [
     ([], "no image in the request"),
     ({}, "no key 'image' among none"),
-    ({"image": TEXT}, "no key 'image' among 'image'"),
-    ([{"image": TEXT}], "no key 'image'"),
+    ({"photo": TEXT}, "no key 'image' among 'photo'"),
+    ([{"photo": TEXT}], "no key 'image'"),
     (pd.DataFrame({"a": [1], "b": [2]}), "no column 'image' among 'a', 'b'"),
     (3, "int is no form"),
     (None, "NoneType is no form"),

@@ -42,7 +42,7 @@ WHOLE = {
 @pytest.fixture
 def folder(tmp_path, jpeg):
     for number, name in enumerate(("a.jpg", "sub/b.jpg", "val.jpg")):
-        path = tmp_path / "images" / name
+        path = tmp_path / "photos" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(jpeg(60, 40, seed=number))
     (tmp_path / "train.json").write_text(json.dumps(WHOLE))
@@ -53,7 +53,7 @@ def dataset(folder, **options) -> COCO:
     defaults = {
         "root": str(folder),
         "classes": None,
-        "splits": {"train": {"annotations": "train.json", "images": "images"}, "val": None, "test": None},
+        "splits": {"train": {"annotations": "train.json", "images": "photos"}, "val": None, "test": None},
         "out_of_range": "error",
         "holdout": {"val": 0.5, "test": 0.0, "seed": 0},
     }
@@ -61,15 +61,15 @@ def dataset(folder, **options) -> COCO:
 
 
 def test_ids_become_classes_in_their_order(folder, caplog):
-    coco = dataset(folder, splits={"train": {"annotations": "train.json", "images": "images"},
-                                   "val": [{"annotations": "train.json", "images": "images"}]})  # fmt: skip
+    coco = dataset(folder, splits={"train": {"annotations": "train.json", "images": "photos"},
+                                   "val": [{"annotations": "train.json", "images": "photos"}]})  # fmt: skip
     assert coco.classes == ("person", "motorcycle", "tv")
     assert coco.category_ids == (1, 4, 90)
     first, second = coco.split("train")
-    assert (first.id, first.path, first.width, first.height) == ("a", folder / "images/a.jpg", 60, 40)
+    assert (first.id, first.path, first.width, first.height) == ("a", folder / "photos/a.jpg", 60, 40)
     np.testing.assert_array_equal(first.boxes, [[2, 1.5, 2, 11.5, 22.25, 0]])
     np.testing.assert_array_equal(first.crowds, [[1, 0, 0, 60, 40, 0]])
-    assert second.path == folder / "images/sub/b.jpg"
+    assert second.path == folder / "photos/sub/b.jpg"
     assert (len(second.boxes), len(second.crowds)) == (0, 0)
     assert "image 9 (a.jpg): object 3, box (5, 5, 5, 12), has no area" in caplog.text
 
@@ -80,7 +80,7 @@ def test_given_classes_by_either_spelling(folder):
     assert coco.category_ids == (90, 4, 1)
     rows = np.concatenate([sample.ground_truth() for split in ("train", "val") for sample in coco.split(split)])
     assert rows[:, [0, 6]].tolist() == [[0, 0], [1, 1]]
-    splits = {name: {"annotations": "train.json", "images": "images"} for name in ("train", "val")}
+    splits = {name: {"annotations": "train.json", "images": "photos"} for name in ("train", "val")}
     with pytest.raises(UserError, match=r"image 9 \(a.jpg\): class 'tv' is not in dataset.classes"):
         dataset(folder, classes=["motorbike", "person"], splits=splits).split("train")
     # A class that the file does not have gets a number that nothing in it has.
@@ -96,7 +96,7 @@ def test_a_split_is_held_out_where_there_is_none(folder):
 def test_several_files_make_a_split(folder):
     other = {**WHOLE, "images": [{"id": 1, "file_name": "val.jpg", "width": 60, "height": 40}], "annotations": []}
     (folder / "more.json").write_text(json.dumps(other))
-    sources = [{"annotations": name, "images": "images"} for name in ("train.json", "more.json")]
+    sources = [{"annotations": name, "images": "photos"} for name in ("train.json", "more.json")]
     samples = dataset(folder, splits={"train": sources, "val": sources[1]}).split("train")
     assert [sample.id for sample in samples] == ["a", "b", "val"]
 
@@ -171,10 +171,10 @@ SPELLINGS = {
     "as it is": "sub/b.jpg",
     "from the folder itself": "./sub/b.jpg",
     "backslashes": "sub\\b.jpg",
-    "of another machine": "/home/anna/images/sub/b.jpg",
+    "of another machine": "/home/anna/photos/sub/b.jpg",
     "of Windows": "C:\\photos\\sub\\b.jpg",
     "a URL": "https://host.example/my%20data/sub/b.jpg?size=1",
-    "with the folder of images": "images/sub/b.jpg",
+    "with the folder of images": "photos/sub/b.jpg",
     "there and back": "sub/../sub/b.jpg",
     "capitals": "sub/B.JPG",
     "no suffix": "sub/b",
@@ -186,7 +186,7 @@ def test_names_of_files_in_any_spelling(folder, spelling):
     node = {**WHOLE, "images": [WHOLE["images"][0], {**WHOLE["images"][1], "file_name": SPELLINGS[spelling]}]}
     (folder / "train.json").write_text(json.dumps(node))
     samples = dataset(folder, holdout={"val": 0, "test": 0, "seed": 0}).split("train")
-    assert samples[1].path == folder / "images/sub/b.jpg"
+    assert samples[1].path == folder / "photos/sub/b.jpg"
     assert samples[1].image_id == 5
 
 
@@ -196,12 +196,12 @@ def test_images_that_are_not_there_and_one_file_twice(folder):
         (folder / "train.json").write_text(json.dumps({**WHOLE, "images": images}))
         return dataset(folder, holdout={"val": 0, "test": 0, "seed": 0}).split("train")
 
-    with pytest.raises(UserError, match=r"train.json: image 9 \(a.png\): .*/images/a.png: no such image, but a.jpg$"):
+    with pytest.raises(UserError, match=r"train.json: image 9 \(a.png\): .*/photos/a.png: no such image, but a.jpg$"):
         read("a.png", "val.jpg")
     with pytest.raises(UserError, match=r"images 9 \(a.jpg\) and 5 \(x/a.jpg\) are one file; give all"):
         read("a.jpg", "x/a.jpg")
     # Two files of one name in two folders are two images, each with an id of its own.
-    (folder / "images/sub/a.jpg").write_bytes((folder / "images/a.jpg").read_bytes())
+    (folder / "photos/sub/a.jpg").write_bytes((folder / "photos/a.jpg").read_bytes())
     assert [sample.id for sample in read("a.jpg", "sub/a.jpg")] == ["a", "sub/a"]
     with pytest.raises(UserError, match="no such image; .*/nowhere is no folder"):
         dataset(folder, splits={"train": {"annotations": "train.json", "images": "nowhere"}}).split("train")
@@ -215,7 +215,7 @@ def test_images_that_are_not_there_and_one_file_twice(folder):
 
 def test_an_image_in_two_files_of_a_split_is_refused(folder):
     (folder / "more.json").write_text(json.dumps(WHOLE))
-    sources = [{"annotations": name, "images": "images"} for name in ("train.json", "more.json")]
+    sources = [{"annotations": name, "images": "photos"} for name in ("train.json", "more.json")]
     with pytest.raises(UserError, match=r"more.json: image 9 \(a.jpg\) is image 9 of train.json, too; join"):
         dataset(folder, splits={"train": sources, "val": sources[0]}).split("train")
 
@@ -242,10 +242,10 @@ def test_annotations_of_images_that_are_not_listed_are_named(folder):
 
 
 def test_images_that_no_file_lists_are_named(folder, jpeg):
-    (folder / "images/.hidden.jpg").write_bytes(b"")
-    (folder / "images/sub/new.PNG").write_bytes(b"")
+    (folder / "photos/.hidden.jpg").write_bytes(b"")
+    (folder / "photos/sub/new.PNG").write_bytes(b"")
     coco = dataset(folder)
-    assert coco.coverage("train").skipped == {UNLISTED: ("images/sub/new.PNG", "images/val.jpg")}
+    assert coco.coverage("train").skipped == {UNLISTED: ("photos/sub/new.PNG", "photos/val.jpg")}
     assert coco.coverage("val").skipped == {}
 
 
@@ -323,7 +323,7 @@ def test_a_category_is_a_class_when_another_file_has_objects_of_it(folder):
     (folder / "train.json").write_text(json.dumps({**WHOLE, "categories": categories, "annotations": rows}))
     rows[0]["category_id"] = 5
     (folder / "val.json").write_text(json.dumps({**WHOLE, "categories": categories, "annotations": rows}))
-    splits = {name: {"annotations": f"{name}.json", "images": "images"} for name in ("train", "val")}
+    splits = {name: {"annotations": f"{name}.json", "images": "photos"} for name in ("train", "val")}
     coco = dataset(folder, splits=splits)
     assert coco.classes == ("vehicle", "car")
     assert coco.split("val")[0].boxes[0, 0] == 0
@@ -336,7 +336,7 @@ def test_each_split_has_the_numbers_of_its_own_file(folder):
         .replace('{"id": 1, "name"', '{"id": 12, "name"')
     )
     (folder / "val.json").write_text(json.dumps(other))
-    train, val = ({"annotations": f"{name}.json", "images": "images"} for name in ("train", "val"))
+    train, val = ({"annotations": f"{name}.json", "images": "photos"} for name in ("train", "val"))
     coco = dataset(folder, splits={"train": train, "val": val, "test": [train, val]})
     assert coco.classes == ("person", "motorcycle", "tv")
     assert coco.category_ids == coco.split_category_ids("train") == (1, 4, 90)

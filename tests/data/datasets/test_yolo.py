@@ -153,8 +153,8 @@ def test_what_is_not_there(put, tmp_path):
     root = put("images/train/a.jpg")
     with pytest.raises(UserError, match="no such folder; it must hold images"):
         dataset(tmp_path / "nowhere").split("train")
-    with pytest.raises(UserError, match="images/train: no such folder or file, the train split"):
-        dataset(root, splits={"train": "images/train"}).split("train")
+    with pytest.raises(UserError, match="photos/train: no such folder or file, the train split"):
+        dataset(root, splits={"train": "photos/train"}).split("train")
     (root / "empty").mkdir()
     with pytest.raises(UserError, match="empty: no images for the train split"):
         dataset(root, splits={"train": "empty", "val": "empty"}).split("train")
