@@ -17,7 +17,7 @@ from ssd.config.compose import compose
 from ssd.data.datasets.shapes import Shapes
 from ssd.evaluation.measure import evaluate
 from ssd.jobs import eval as evaluation
-from ssd.jobs import train
+from ssd.jobs import train, training_evaluation
 from ssd.runs.results import measured_of
 from ssd.tracking.events import Pruned, Writer
 from ssd.training.losses import read_losses
@@ -72,7 +72,7 @@ def measures(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             value = next(message, None)
             return found if value is None else replace(found, voc={**found.voc, "map_11pt": value})
 
-        monkeypatch.setattr(train, "measure", measured)
+        monkeypatch.setattr(training_evaluation, "evaluate", measured)
 
     return so
 

@@ -22,7 +22,7 @@ from ssd.config.compose import compose
 from ssd.config.parts import trainer_config
 from ssd.data.loaders.fast import FastLoader
 from ssd.evaluation.measure import evaluate
-from ssd.jobs import train
+from ssd.jobs import train, training_evaluation
 from ssd.mxnet_compat import mx
 from ssd.tracking.events import Events
 from ssd.training.guards import Guards
@@ -147,10 +147,10 @@ def test_interrupted_in_validation(run: Train, monkeypatch: pytest.MonkeyPatch) 
             signal.raise_signal(signal.SIGINT)
         return evaluate(*arguments)
 
-    monkeypatch.setattr(train, "measure", interrupted)
+    monkeypatch.setattr(training_evaluation, "evaluate", interrupted)
     with pytest.raises(InterruptedRun, match="SIGINT"):
         run("parts")
-    monkeypatch.setattr(train, "measure", evaluate)
+    monkeypatch.setattr(training_evaluation, "evaluate", evaluate)
     assert (whole.parent / "parts" / "checkpoints" / f"ssd-0001+{STEPS}.params").is_file()
     assert len(rows(whole.parent / "parts" / "metrics.csv")) == 1
     assert_same(whole, run("parts", resume=True))
@@ -414,7 +414,7 @@ def test_what_fails_in_a_validation_costs_the_validation_only(run: Train, monkey
             raise UserError("an image of val is gone")
         return evaluate(*arguments)
 
-    monkeypatch.setattr(train, "measure", fails)
+    monkeypatch.setattr(training_evaluation, "evaluate", fails)
     with pytest.raises(UserError, match=r"an image of val is gone; saved after step 8; go on with: .* resume=parts"):
         run("parts")
     assert_same(whole, run("parts", resume=True))
@@ -466,7 +466,7 @@ def test_the_last_whole_checkpoint_stays_when_no_other_can_be_written(
 def test_what_fails_behind_the_last_step_is_made_up_for(run: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     """The report, or what a user's logger is asked for."""
     whole = run("whole")
-    monkeypatch.setattr(train, "report", lambda *_: 1 / 0)
+    monkeypatch.setattr(training_evaluation, "report", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run("parts")
     monkeypatch.undo()
