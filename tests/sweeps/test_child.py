@@ -29,7 +29,7 @@ def test_whatever_happens_becomes_the_outcome(
         return 0.25
 
     monkeypatch.setattr(jobs, "run", run)
-    monkeypatch.setattr(child, "places", lambda cfg: 1)
+    monkeypatch.setattr(child, "slots", lambda cfg: 1)
     Outcome(4, ["a=1"]).write(tmp_path)
     outcome = child.attempt(compose(), tmp_path, tmp_path)
     assert (outcome.number, outcome.state, outcome.reason) == (4, state, reason)

@@ -167,8 +167,8 @@ def test_large_files_are_refused_before_they_are_read(tmp_path):
 DRAFT_THEN_WAIT = """
 import sys
 from pathlib import Path
-from ssd.utils.atomic_files import whole_file, whole_folder
-with whole_folder(Path("x")) as folder, whole_file(Path("y")) as file:
+from ssd.utils.atomic_files import atomic_write, atomic_dir
+with atomic_dir(Path("x")) as folder, atomic_write(Path("y")) as file:
     (folder / "a").write_text("1")
     file.write_text("1")
     print("inside", flush=True)

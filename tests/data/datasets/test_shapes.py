@@ -132,8 +132,8 @@ def test_default_size_is_fast(tmp_path):
         ({"classes": None}, "dataset.classes is null"),
         ({"image_size": 8}, "dataset.image_size=8: expected 32 or more"),
         ({"train": 0}, "dataset.train=0: expected 1 or more"),
-        ({"max_objects": 0}, "dataset.max_objects is 0"),
-        ({"seed": -1}, "dataset.seed is -1"),
+        ({"max_objects": 0}, "dataset.max_objects=0"),
+        ({"seed": -1}, "dataset.seed=-1"),
     ],
 )
 def test_wrong_options(tmp_path, options, message):

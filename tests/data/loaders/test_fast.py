@@ -270,16 +270,16 @@ def test_workers_end_with_their_parent(packed, stopped):
     code = f"""
 import os, signal, sys, time
 from pathlib import Path
-from ssd.data.loaders.workers import Memory, Patience, Processes
-from ssd.data.loaders.batch_builder import Recipe
+from ssd.data.loaders.workers import Patience, ProcessPool, SharedBatchBuffer
+from ssd.data.loaders.batch_builder import BatchConfig
 from ssd.config.parts import InputSpec
 from ssd.config.augment import Augment, MultiScale
 from ssd.data.recordio.cache import Records
 records = Records(*(Path(path) for path in {[str(packed.rec), str(packed.idx), str(packed.lst)]}), {COUNT}, 20)
 augment = Augment(multi_scale=MultiScale([], 1))
-recipe = Recipe(records, augment, InputSpec(8, 8, (0, 0, 0), (1, 1, 1), "force", True), 0, 2, 3, 0)
-crew = Processes(recipe, Memory(recipe, 2), 2, 1, Patience(None, True), lambda portion: [])
-number = crew._workers[0].number
+recipe = BatchConfig(records, augment, InputSpec(8, 8, (0, 0, 0), (1, 1, 1), "force", True), 0, 2, 3, 0)
+pool = ProcessPool(recipe, SharedBatchBuffer(recipe, 2), 2, 1, Patience(None, True), lambda portion: [])
+number = pool._workers[0].number
 if {stopped}:
     while str(records.rec) not in [os.path.realpath(link) for link in Path(f"/proc/{{number}}/fd").iterdir()]:
         time.sleep(0.05)  # it is not there yet

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ssd.importers.caffe.text import MAX_LINE, MAX_WORDS, class_names, parse, read_prototxt
+from ssd.importers.caffe.text import MAX_LINE, MAX_TOKENS, class_names, parse, read_prototxt
 from ssd.utils.errors import UserError
 
 LINE = 'unknown: "a"\n'
@@ -16,7 +16,7 @@ LINE = 'unknown: "a"\n'
         ('name: "' + '\\"' * 900_000, "a line of 1800007 characters"),
         (('name: "' + '\\"' * 9_000 + "\n") * 50, "1:7"),  # texts that do not end, line by line
         ("unknown: [" + "1, " * MAX_LINE + "1]", "a line of"),
-        (LINE * MAX_WORDS, f"{2 * MAX_WORDS} words, more than {MAX_WORDS}"),
+        (LINE * MAX_TOKENS, f"{2 * MAX_TOKENS} tokens, more than {MAX_TOKENS}"),
         ("a {\n" * 40, "nested more than 32 deep"),
         ("\n".join("'\"#{" for _ in range(40)), "1:1"),  # brackets in texts and comments do not count
     ],
