@@ -8,6 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from ssd.config.compose import compose
+from ssd.config.parts import trainer_config
 from ssd.config.paths import CONF
 from ssd.mxnet_compat import mx
 from ssd.symbol import build_test, build_train, feature_maps
@@ -154,7 +155,8 @@ class Batches:
 )
 def test_two_steps_of_training(name: str) -> None:
     overrides = [f"backbone={name}", f"data_shape={SIDE}", "optimizer=sgd", "optimizer.learning_rate=0.0001"]
-    trainer = Trainer(compose([*overrides, "schedule=constant"]), ["a", "b"], Batches, 2)
+    cfg = compose([*overrides, "schedule=constant"])
+    trainer = Trainer(trainer_config(cfg), ["a", "b"], Batches, 2)
     before = {key: value.asnumpy() for key, value in trainer.params()[0].items()}
     losses = [trainer.step(Batches.batch(seed)).loss for seed in range(2)]
     assert np.isfinite(losses).all()
