@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ssd.utils.cpu import physical_cores
 from ssd.utils.errors import UserError
+from ssd.utils.process import physical_cores
 
 # MXNet 1.9.1 was written for NumPy < 1.24, which still had these aliases of the built-in types.
 for _name, _type in {

@@ -19,7 +19,7 @@ from ssd.checkpoint.graph_file import SPEC_ATTRIBUTE, graph_errors, load_graph
 from ssd.checkpoint.index import FOLDER, NAME, check_file, read_index
 from ssd.checkpoint.param_file import read_arrays
 from ssd.config.parts import InputSpec, network_config
-from ssd.ops.nms import DecodeParams
+from ssd.ops.boxes import DecodeParams
 from ssd.utils.errors import UserError
 
 EARLIER = {"soft_nms": None, "sigma": 0.5, "flip": False}  # what checkpoints meant that do not say these

@@ -44,6 +44,7 @@ VALUES = {"init.statistics": {"learn": False, "frozen": True}}
 GROUPS = {"names": "weight_map"}
 # Classes and functions that a configuration may name.
 TARGETS = {
+    "ssd.symbol.backbones.legacy_vgg.build": "ssd.symbol.backbones.vgg.build_legacy",
     "ssd.data.coco.COCO": "ssd.data.datasets.coco.COCO",
     "ssd.data.csv_table.CSV": "ssd.data.datasets.csv_table.CSV",
     "ssd.data.parts.Concat": "ssd.data.datasets.concat.Concat",

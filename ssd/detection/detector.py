@@ -20,7 +20,7 @@ from ssd.detection.backends.mxnet import MxnetBackend
 from ssd.detection.onnx_file import OnnxModel
 from ssd.detection.open_model import open_model
 from ssd.mxnet_compat import mx
-from ssd.ops.nms import DecodeParams, decode, rows_to_detections
+from ssd.ops.boxes import DecodeParams, decode, rows_to_detections
 from ssd.utils.errors import UserError
 from ssd.utils.sequences import read_ahead
 

@@ -11,8 +11,8 @@ from typing import Any
 from ssd.checkpoint.model import ModelSpec
 from ssd.detection.description import read_description
 from ssd.detection.onnx_prune import between
-from ssd.utils.cpu import physical_cores
 from ssd.utils.errors import UserError
+from ssd.utils.process import physical_cores
 
 IMAGE = "image"  # uint8 [B, height, width, 3] RGB of any size
 LEVELS = "images"  # float32 [B, 3, H, W] RGB 0..255, the network's input

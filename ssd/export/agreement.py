@@ -15,8 +15,7 @@ from ssd.data.transforms.resize import FACTORS
 from ssd.detection.detector import Detector
 from ssd.detection.onnx_file import FOUND, IMAGE, OnnxModel, open_whole
 from ssd.detection.open_model import open_model
-from ssd.ops.boxes import iou_matrix
-from ssd.ops.nms import DecodeParams
+from ssd.ops.boxes import DecodeParams, iou_matrix
 
 LIMIT = 1e-4  # largest difference before suppression, of probabilities and of corners in shares of the input
 NEAR = 2 * LIMIT  # of two rows that are the same detection: scores, and corners in shares of the image

@@ -20,7 +20,7 @@ from ssd.export.suppression import check_hard, suppressed
 from ssd.graph_passes.fold_constants import with_constants
 from ssd.graph_passes.graph import Graph
 from ssd.mxnet_compat import mx
-from ssd.ops.nms import DecodeParams
+from ssd.ops.boxes import DecodeParams
 from ssd.utils.atomic_files import atomic_dir
 from ssd.utils.errors import UserError
 

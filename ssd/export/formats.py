@@ -14,7 +14,7 @@ from ssd.export.biases import bias_correct
 from ssd.export.bundle import write_bundle
 from ssd.export.equalization import cross_layer_equalize
 from ssd.graph_passes.fold_batch_norm import fold_batch_norm, fold_input
-from ssd.ops.nms import DecodeParams
+from ssd.ops.boxes import DecodeParams
 from ssd.symbol.graphs import inference_graph
 from ssd.utils.errors import UserError
 

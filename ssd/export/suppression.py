@@ -1,9 +1,9 @@
-"""Detection inside an MXNet graph, with operators that plain MXNet has: what ssd.ops.nms does on arrays."""
+"""Detection inside an MXNet graph, with operators that plain MXNet has: what ssd.ops.boxes does on arrays."""
 
 from typing import Any
 
 from ssd.mxnet_compat import mx
-from ssd.ops.nms import DecodeParams
+from ssd.ops.boxes import DecodeParams
 from ssd.utils.errors import UserError
 
 

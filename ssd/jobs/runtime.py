@@ -13,7 +13,7 @@ from ssd.config.parts import DETECTION_KEYS
 from ssd.config.paths import CONF
 from ssd.config.targets import literal
 from ssd.runs.saved import literal_names
-from ssd.utils.cpu import physical_cores, usable_cores
+from ssd.utils.process import physical_cores, usable_cores
 
 
 def resolved(cfg: DictConfig, values: Mapping[str, Any]) -> DictConfig:

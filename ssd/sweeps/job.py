@@ -24,8 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from ssd.config.commands import task_overrides
 from ssd.sweeps.outcome import FAILED, FINISHED, INTERRUPTED, RUNNING, Outcome, read, read_all
 from ssd.utils.atomic_files import write_atomically
-from ssd.utils.cpu import end_with_parent
-from ssd.utils.process import describe_exit
+from ssd.utils.process import describe_exit, end_with_parent
 from ssd.utils.signals import Request, heeded
 
 

@@ -11,8 +11,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from ssd.utils.atomic_files import try_lock
-from ssd.utils.cpu import cores_by_thread, physical_cores
 from ssd.utils.errors import UserError
+from ssd.utils.process import cores_by_thread, physical_cores
 
 FOLDER = ".places"
 PAUSE = 0.2  # seconds

@@ -9,7 +9,7 @@ from ssd.checkpoint.model import Model, ModelSpec
 from ssd.config.compose import compose
 from ssd.detection.detector import Detector, with_mirrored
 from ssd.mxnet_compat import mx
-from ssd.ops.nms import DecodeParams, decode
+from ssd.ops.boxes import DecodeParams, decode
 from ssd.symbol import build_train
 from ssd.utils.errors import UserError
 

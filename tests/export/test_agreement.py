@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ssd.export.agreement import NEAR, compare_rows
-from ssd.ops.nms import DecodeParams
+from ssd.ops.boxes import DecodeParams
 
 PARAMS = DecodeParams(score=0.1, nms=0.45, topk=400, keep=4, soft_nms=None, sigma=0.5, flip=False)
 ROWS = np.array([[0, 0.9, 10, 10, 50, 50], [1, 0.8, 10, 10, 50, 50], [0, 0.7, 60, 60, 90, 90]], np.float32)

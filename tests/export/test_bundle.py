@@ -15,7 +15,7 @@ from ssd.detection.bundle import read_bundle
 from ssd.detection.open_model import open_model
 from ssd.export.bundle import with_detection, write_bundle
 from ssd.mxnet_compat import mx
-from ssd.ops.nms import DecodeParams
+from ssd.ops.boxes import DecodeParams
 from ssd.symbol.graphs import inference_graph
 from ssd.utils.errors import UserError
 

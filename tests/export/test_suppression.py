@@ -1,11 +1,11 @@
-"""Suppression inside of MXNet graphs decides as ssd.ops.nms."""
+"""Suppression inside of MXNet graphs decides as ssd.ops.boxes."""
 
 import numpy as np
 import pytest
 
 from ssd.export.suppression import check_hard, suppressed
 from ssd.mxnet_compat import mx
-from ssd.ops.nms import DecodeParams, decode
+from ssd.ops.boxes import DecodeParams, decode
 from ssd.utils.errors import UserError
 
 

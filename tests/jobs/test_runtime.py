@@ -9,7 +9,7 @@ from omegaconf.errors import ReadonlyConfigError
 from ssd.config.compose import compose
 from ssd.config.parts import DETECTION_KEYS, detection_config
 from ssd.jobs.runtime import on_machine, overfitting, resolved, with_classes, with_decoding
-from ssd.utils.cpu import cores_by_thread, physical_cores, usable_cores
+from ssd.utils.process import cores_by_thread, physical_cores, usable_cores
 
 
 def test_what_changes_results_gets_a_number(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssd.ops.nms import DecodeParams, decode, rows_to_detections
+from ssd.ops.boxes import DecodeParams, decode, rows_to_detections
 from ssd.utils.errors import UserError
 
 
@@ -252,6 +252,6 @@ def test_rows_of_multibox_detection():
 
 
 def test_no_engine_needed():
-    modules = "ssd.ops.nms, ssd.detection.draw, ssd.detection.results, ssd.detection.sources"
+    modules = "ssd.ops.boxes, ssd.detection.draw, ssd.detection.results, ssd.detection.sources"
     code = f"import sys, {modules}; sys.exit('mxnet' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

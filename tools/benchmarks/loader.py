@@ -32,7 +32,7 @@ from ssd.data.recordio.cache import Records, ensure_records
 from ssd.data.transforms.augmenter import INTERPOLATIONS
 from ssd.data.transforms.color import apply_jitter, sample_shifts
 from ssd.data.transforms.crop import centers_inside, clipped, relative_to, sample_crops
-from ssd.utils.cpu import usable_cores
+from ssd.utils.process import usable_cores
 
 Epoch = Callable[[], int]  # makes one epoch, returns its number of images
 Contender = Callable[[], AbstractContextManager[Epoch]]  # nothing of it works on in the background once it is left

@@ -29,7 +29,7 @@ from ssd.export.calibration import METHODS
 from ssd.export.formats import FORMATS, Calibration
 from ssd.graph_passes.fold_constants import with_constants
 from ssd.mxnet_compat import mx
-from ssd.ops.nms import DecodeParams
+from ssd.ops.boxes import DecodeParams
 from ssd.symbol import build_test
 from ssd.symbol.graphs import inference_graph
 

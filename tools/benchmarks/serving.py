@@ -40,9 +40,9 @@ from ssd.detection.detector import Detector
 from ssd.detection.sources import find
 from ssd.export.agreement import NEAR, compare_rows
 from ssd.launch.hosts import free_port
-from ssd.ops.nms import DecodeParams
-from ssd.utils.cpu import physical_cores
+from ssd.ops.boxes import DecodeParams
 from ssd.utils.errors import UserError
+from ssd.utils.process import physical_cores
 
 PATIENCE = 60.0  # seconds that a client waits for its answer
 START = 120.0  # seconds that a server has to load the model

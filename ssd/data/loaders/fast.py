@@ -19,7 +19,7 @@ from ssd.data.loaders.batch_builder import BatchBuilder, BatchConfig
 from ssd.data.loaders.workers import POLL_SECONDS, Patience, ProcessPool, SharedBatchBuffer, ThreadWorker, WorkerPool
 from ssd.data.recordio.cache import Records
 from ssd.mxnet_compat import mx
-from ssd.utils.cpu import usable_cores
+from ssd.utils.process import usable_cores
 
 MOSAIC_ROWS = 64  # boxes a label has room for with mosaic or mixup on, unless one image alone has more
 IN_USE_BATCHES = (

@@ -13,8 +13,8 @@ from ssd.data.loaders.base import Shard, TrainLoader, describe, label_rows
 from ssd.data.recordio.cache import HEADER, Records
 from ssd.data.recordio.reader import read_list
 from ssd.mxnet_compat import mx
-from ssd.utils.cpu import usable_cores
 from ssd.utils.errors import UserError
+from ssd.utils.process import usable_cores
 
 log = logging.getLogger(__name__)
 

@@ -28,9 +28,8 @@ import numpy as np
 from ssd.config import credentials
 from ssd.data.base import BOX_COLUMNS
 from ssd.data.loaders.batch_builder import BatchBuilder, BatchConfig, Chunk
-from ssd.utils.cpu import end_with_parent
 from ssd.utils.errors import UserError
-from ssd.utils.process import Stopwatch, describe_exit
+from ssd.utils.process import Stopwatch, describe_exit, end_with_parent
 from ssd.utils.signals import SIGNALS
 
 PAGE = 4096

@@ -8,7 +8,7 @@ import numpy as np
 from ssd.checkpoint.graph_file import graph_errors
 from ssd.checkpoint.model import Model, Params, check_params
 from ssd.mxnet_compat import mx
-from ssd.ops.nms import DecodeParams
+from ssd.ops.boxes import DecodeParams
 from ssd.symbol.graphs import inference_graph
 from ssd.utils.errors import UserError
 

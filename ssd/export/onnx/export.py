@@ -23,7 +23,7 @@ from ssd.export.suppression import check_hard
 from ssd.graph_passes.fold_batch_norm import fold_batch_norm, fold_input
 from ssd.graph_passes.fold_constants import with_constants
 from ssd.graph_passes.graph import VARIABLE, Edge, Graph, Node
-from ssd.ops.nms import DecodeParams
+from ssd.ops.boxes import DecodeParams
 from ssd.utils.atomic_files import atomic_write
 from ssd.utils.errors import UserError
 

@@ -1,4 +1,4 @@
-"""Detection inside an ONNX graph, with standard operators and any batch size: what ssd.ops.nms does on arrays.
+"""Detection inside an ONNX graph, with standard operators and any batch size: what ssd.ops.boxes does on arrays.
 
 Batch and classes become one axis, so that one NonMaxSuppression serves all; what it keeps is scattered back into a
 table of scores, in which everything else is -1.
@@ -7,7 +7,7 @@ table of scores, in which everything else is -1.
 import numpy as np
 
 from ssd.export.onnx.builder import Builder
-from ssd.ops.nms import DecodeParams
+from ssd.ops.boxes import DecodeParams
 
 
 def add_suppression(onnx: Builder, params: DecodeParams, classes: int, anchors: int) -> str:

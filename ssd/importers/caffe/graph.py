@@ -39,7 +39,7 @@ class Value:
 
 @dataclass(frozen=True)
 class Heads:
-    """What a DetectionOutput layer is given, as this package defines it, see ssd.ops.nms.
+    """What a DetectionOutput layer is given, as this package defines it, see ssd.ops.boxes.
 
     cls_prob: symbol [B, C + 1, N], background first. boxes: symbol [B, N, 4], corners, normalized, not clipped.
     labels: Caffe's number of each class. detection: its threshold, overlap and counts. priors: anchors [1, 2, N * 4].

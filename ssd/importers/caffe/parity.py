@@ -14,7 +14,7 @@ from ssd.importers.caffe.layers import Network
 from ssd.importers.caffe.priors import four_variances
 from ssd.importers.caffe.text import parse, read_prototxt
 from ssd.mxnet_compat import mx
-from ssd.ops.nms import DecodeParams, decode
+from ssd.ops.boxes import DecodeParams, decode
 from ssd.utils.errors import UserError
 
 COLUMNS = 7  # of OpenCV's detections: image, label, score, corners

@@ -1,9 +1,14 @@
 """VGG-16 with its fully connected layers turned into convolutions (Liu et al. 2016, "SSD", section 3)."""
 
 from ssd.mxnet_compat import mx
-from ssd.symbol.layers import relu
+from ssd.symbol.layers import biased_conv, relu
 
 STAGES = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))  # convolutions and filters of each
+# Filters, kernel, stride and pad of the second convolution of the extra layers 8, 9, ...
+LEGACY_EXTRA_LAYERS = {
+    "small": ((512, 3, 2, 1), (256, 3, 2, 1), (256, 3, 1, 0), (256, 3, 1, 0)),
+    "large": ((512, 3, 2, 1), (256, 3, 2, 1), (256, 3, 2, 1), (256, 3, 2, 1), (256, 4, 1, 1)),
+}
 
 
 def build(data: mx.sym.Symbol, dense_names: tuple[str, str]) -> mx.sym.Symbol:
@@ -34,3 +39,17 @@ def _pool(data: mx.sym.Symbol, stage: int) -> mx.sym.Symbol:
     return mx.sym.Pooling(
         data, pool_type="max", kernel=(2, 2), stride=(2, 2), pooling_convention=rounding, name=f"pool{stage}"
     )
+
+
+def build_legacy(data: mx.sym.Symbol, tier: str) -> mx.sym.Symbol:
+    """The graph of the first published MXNet models, vgg16_ssd_300 and vgg16_ssd_512, under its names.
+
+    Features `relu4_3`, `relu7`, `relu8_2`, `relu9_2`, ... : the extra layers belong to the network.
+
+    `tier` small is the published network for 300 pixels, large the one for 512.
+    """
+    body = build(data, dense_names=("conv6", "conv7"))
+    for number, (filters, kernel, stride, pad) in enumerate(LEGACY_EXTRA_LAYERS[tier], start=8):
+        body = relu(biased_conv(body, f"conv{number}_1", filters // 2, 1, (1, 0)), f"relu{number}_1")
+        body = relu(biased_conv(body, f"conv{number}_2", filters, kernel, (stride, pad)), f"relu{number}_2")
+    return body

@@ -1,4 +1,4 @@
-"""Suppression inside of ONNX graphs decides as ssd.ops.nms, and with compat as MXNet's MultiBoxDetection."""
+"""Suppression inside of ONNX graphs decides as ssd.ops.boxes, and with compat as MXNet's MultiBoxDetection."""
 
 import numpy as np
 import onnx
@@ -9,7 +9,7 @@ from ssd.export.onnx.builder import OPSET, Builder
 from ssd.export.onnx.suppression import add_original_suppression, add_suppression
 from ssd.export.suppression import suppressed
 from ssd.mxnet_compat import mx
-from ssd.ops.nms import DecodeParams, decode, rows_to_detections
+from ssd.ops.boxes import DecodeParams, decode, rows_to_detections
 
 
 def params(**changes):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from turns import serve
 
-from ssd.ops.nms import DecodeParams, decode
+from ssd.ops.boxes import DecodeParams, decode
 
 Work = Callable[[], object]
 PARAMS = DecodeParams(score=0.01, nms=0.45, topk=400, keep=200, soft_nms=None, sigma=0.5, flip=False)
