@@ -84,6 +84,15 @@ def read_arrays(path: Path, weights: bool = True) -> dict[str, Any]:
     return dict(arrays)
 
 
+def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Of the named arrays of a file; none where they have no names, or where it is not such a file. Reads no values."""
+    try:
+        with open_regular(path) as file:
+            return {entry.name: entry.shape for entry in read_header(file) if entry.name is not None}
+    except (_DamagedError, OSError):
+        return {}
+
+
 def read_header(file: BinaryIO) -> list[Entry]:
     """What a file says of its arrays, without their values. Errors: _DamagedError."""
     source = _Source(file)

@@ -68,6 +68,8 @@ class HeadConfig:
     steps: Mapping[str, Any] | None
     batch_norm: bool
     min_filter: int
+    norm_epsilon: float
+    clip: bool
     variances: tuple[float, ...]
 
 

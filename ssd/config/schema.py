@@ -38,6 +38,8 @@ class Head:
     steps: Any = MISSING  # null or {at, pixels}
     batch_norm: bool = MISSING
     min_filter: int = MISSING
+    norm_epsilon: float = MISSING
+    clip: bool = MISSING
     variances: list[float] = MISSING
 
 

@@ -112,6 +112,8 @@ def check_head(cfg: DictConfig) -> None:
             raise UserError(f"head.{field} has {len(head[field])} entries, head.from_layers {len(layers)}")
     if not layers or not layers[0].strip():
         raise UserError("head.from_layers: the first one must be a layer of the backbone, not ''")
+    if not head.norm_epsilon >= 0:
+        raise UserError(f"head.norm_epsilon={head.norm_epsilon}: expected a number of at least 0")
     check_steps(head.steps, len(layers), (cfg.data_shape.height, cfg.data_shape.width))
 
 

@@ -8,7 +8,7 @@ from ssd.mxnet_compat import mx
 from ssd.symbol.features import build_features
 from ssd.symbol.head import head_layers, square_in_pixels
 from ssd.symbol.losses import box_loss, class_losses
-from ssd.symbol.multibox import ANCHORS, CLS, LOC, MultiBox, build_multibox, decode_boxes
+from ssd.symbol.multibox import ANCHORS, CLS, LOC, MultiBox, build_multibox, decode_boxes, is_clipped
 from ssd.symbol.targets import build_targets
 from ssd.utils.errors import UserError
 
@@ -103,7 +103,7 @@ def _predictions(network: NetworkConfig, num_classes: int | None) -> MultiBox:
         image, pairs = network.input.shape, zip(features, layers, strict=True)
         layers = [square_in_pixels(layer, (feature.height, feature.width), image) for feature, layer in pairs]
     prior = network.loss.focal.prior if network.loss.classification == "focal" else None
-    return build_multibox([feature.symbol for feature in features], layers, num_classes, prior)
+    return build_multibox([feature.symbol for feature in features], layers, num_classes, prior, clip=network.head.clip)
 
 
 def _test_outputs(
@@ -121,5 +121,6 @@ def _multibox_detection(
 ) -> mx.sym.Symbol:
     return mx.sym.contrib.MultiBoxDetection(
         cls_prob, heads.loc, heads.anchors, threshold=detection.score, nms_threshold=detection.nms,
-        nms_topk=detection.topk, force_suppress=False, variances=tuple(variances), clip=True, name="detection",
+        nms_topk=detection.topk, force_suppress=False, variances=tuple(variances), clip=is_clipped(heads),
+        name="detection",
     )  # fmt: skip

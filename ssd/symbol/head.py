@@ -14,7 +14,7 @@ class HeadLayer:
     source: name of the backbone's layer, or '' for an extra layer on top of the map before.
     filters, stride, pad, kernel: of the extra layer (filters also of a source that is L2-normalized).
     sizes: anchor sides as shares of the image height; ratios: width / height of the anchors.
-    scale: initial value of the L2 normalization's factor; None for no normalization.
+    scale: initial value of the L2 normalization's factor; None for no normalization. epsilon: of the normalization.
     step: distance of anchor centers as a share of the image side, or AUTO_STEP.
     """
 
@@ -26,6 +26,7 @@ class HeadLayer:
     sizes: tuple[float, ...]
     ratios: tuple[float, ...]
     scale: float | None
+    epsilon: float
     step: float
 
     @property
@@ -40,7 +41,7 @@ def head_layers(network: NetworkConfig) -> list[HeadLayer]:
     rows = zip(head.from_layers, head.num_filters, head.strides, head.pads, head.kernels, head.sizes, head.ratios,
                head.normalization, _steps(network), strict=True)  # fmt: skip
     return [
-        HeadLayer(source.strip(), filters, stride, pad, kernel, sizes, ratios, _scale(number), step)
+        HeadLayer(source.strip(), filters, stride, pad, kernel, sizes, ratios, _scale(number), head.norm_epsilon, step)
         for source, filters, stride, pad, kernel, sizes, ratios, number, step in rows
     ]
 

@@ -26,21 +26,27 @@ class MultiBox(NamedTuple):
 
 # Names of the three nodes; attach_detection finds them again in a stored graph.
 CLS, LOC, ANCHORS = "multibox_cls_pred", "multibox_loc_pred", "multibox_anchors"
+UNCLIPPED = "__unclipped__"  # attribute of the second one
 
 
 def build_multibox(
-    features: list[mx.sym.Symbol], layers: list[HeadLayer], num_classes: int, prior: float | None = None
+    features: list[mx.sym.Symbol],
+    layers: list[HeadLayer],
+    num_classes: int,
+    prior: float | None = None,
+    *,
+    clip: bool,
 ) -> MultiBox:
     """Joins the predictors of all features; anchors run over features, rows, columns, then sizes and ratios.
 
     prior: probability, of all classes together, that the predictors begin with; None = evenly divided over background
-    and classes.
+    and classes. clip: whether decode_boxes ends the boxes at the image; a stored graph remembers it.
     """
     bias = [0.0] * (num_classes + 1)
     if prior is not None:
         bias[0] = math.log(num_classes * (1 - prior) / prior)
     parts = [_predict(*pair, bias) for pair in zip(features, layers, strict=True)]
-    loc = mx.sym.Concat(*(part.loc for part in parts), dim=1, name=LOC)
+    loc = mx.sym.Concat(*(part.loc for part in parts), dim=1, name=LOC, attr=None if clip else {UNCLIPPED: "true"})
     cls = mx.sym.Concat(*(part.cls for part in parts), dim=1, name=f"{CLS}_concat")
     cls = mx.sym.Reshape(cls, shape=(0, -1, num_classes + 1), name=f"{CLS}_reshape")
     cls = mx.sym.transpose(cls, axes=(0, 2, 1), name=CLS)
@@ -76,7 +82,7 @@ def _normalize(feature: mx.sym.Symbol, layer: HeadLayer) -> mx.sym.Symbol:
     """Unit length at each cell times a learned factor per channel (Liu et al. 2015, "ParseNet"): conv4_3's values are
     much larger than those of later layers."""
     name = feature.name
-    unit = mx.sym.L2Normalization(feature, mode="channel", name=f"{name}_norm")
+    unit = mx.sym.L2Normalization(feature, mode="channel", eps=layer.epsilon, name=f"{name}_norm")
     factor = mx.sym.Variable(
         f"{name}_scale", shape=(1, layer.filters, 1, 1), init=mx.init.Constant(layer.scale), attr={"__wd_mult__": "0.1"}
     )
@@ -89,7 +95,8 @@ def _flatten(data: mx.sym.Symbol, name: str) -> mx.sym.Symbol:
 
 
 def decode_boxes(heads: MultiBox, variances: Sequence[float]) -> mx.sym.Symbol:
-    """Boxes [B, N, 4], corners (xmin, ymin, xmax, ymax) normalized to the image and clipped to 0..1.
+    """Boxes [B, N, 4], corners (xmin, ymin, xmax, ymax) normalized to the image, and clipped to 0..1 if the graph was
+    built so.
 
     The inverse of Liu et al. 2016, equation 2, with the offsets multiplied by the four variances: center = anchor's
     center + offset x anchor's size, size = anchor's size x exp(offset).
@@ -98,7 +105,14 @@ def decode_boxes(heads: MultiBox, variances: Sequence[float]) -> mx.sym.Symbol:
         offsets = mx.sym.Reshape(heads.loc, shape=(0, -1, 4))
         (left, right), (top, bottom) = (_edges(heads.anchors, offsets, axis, variances) for axis in (0, 1))
         corners = mx.sym.Concat(left, top, right, bottom, dim=2)
+    if not is_clipped(heads):
+        return mx.sym.Concat(left, top, right, bottom, dim=2, name="boxes")
     return mx.sym.clip(corners, a_min=0.0, a_max=1.0, name="boxes")
+
+
+def is_clipped(heads: MultiBox) -> bool:
+    """Whether boxes end at the image before suppression."""
+    return heads.loc.attr(UNCLIPPED) is None
 
 
 def _edges(

@@ -66,10 +66,13 @@ def test_a_bundle_becomes_onnx(random_model, images, tmp_path: Path) -> None:
     assert open_graph(open_model(tmp_path / "bundle")).list_outputs() == ["cls_prob_output", "boxes_output"]
 
 
-@pytest.mark.parametrize("method", ["minmax", "entropy", "percentile"])
+@pytest.mark.parametrize(
+    ("backbone", "method"),
+    [*(("small", method) for method in ("minmax", "entropy", "percentile")), ("mobilenetv2_0.25", "minmax")],
+)
 @pytest.mark.parametrize("name", ["int8", "onnx_int8"])
-def test_eight_bits_are_near(random_model, images, name: str, method: str, tmp_path: Path) -> None:
-    model = random_model("backbone=small", "data_shape=128")
+def test_eight_bits_are_near(random_model, images, name: str, backbone: str, method: str, tmp_path: Path) -> None:
+    model = random_model(f"backbone={backbone}", "data_shape=128")
     trained = ModelUnderTest.of_model(model, mx.cpu())
     path = tmp_path / FORMATS[name].name
     calibration = Calibration(lambda: [trained.opened.preprocess(images)], method)

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from ssd.config.parts import network_config
 from ssd.mxnet_compat import mx
-from ssd.symbol import build_test, feature_maps
+from ssd.symbol import build_test, build_train, feature_maps
+from ssd.symbol.graphs import attach_detection
 from ssd.symbol.head import head_layers
 from ssd.symbol.multibox import MultiBox, decode_boxes
 
@@ -148,3 +149,26 @@ def test_boxes_are_clipped_to_the_image_and_never_nan():
     decoded = decode(np.array([[[0, 0, 0, 0], [-1e30, 1e30, 1e30, -1e30]]]), anchors)
     np.testing.assert_allclose(decoded[0, 0], [0, 0.4, 0.2, 1])
     assert np.isfinite(decoded).all()
+
+
+def test_boxes_may_reach_beyond_the_image(configure) -> None:
+    """head.clip=false holds for a stored train graph, too, and for the original's way of decoding."""
+    cfg = configure("small", 128)
+    cfg.head.clip = False
+    network = network_config(cfg)
+    trained = mx.sym.load_json(build_train(network, 3).tojson())
+    attached = attach_detection(trained, network.detection, network.head.variances, None)
+    for graph in (build_test(network, 3), attached):
+        assert graph.list_outputs() == ["cls_prob_output", "boxes_output"]
+        assert "a_max" not in graph.attr_dict().get("boxes", {})
+    original = attach_detection(trained, network.detection, network.head.variances, "mxnet_ssd")
+    assert original.attr_dict()["detection"]["clip"] == "False"
+    clipped = build_test(configure("small", 128), 3)
+    assert clipped.attr_dict()["boxes"]["a_max"] == "1.0"
+
+
+def test_epsilon_of_the_normalization(configure) -> None:
+    cfg = configure("vgg16_reduced", 300)
+    cfg.head.norm_epsilon = 1e-5
+    assert float(build_test(cfg, 3).attr_dict()["relu4_3_norm"]["eps"]) == 1e-5
+    assert float(build_test(configure("vgg16_reduced", 300), 3).attr_dict()["relu4_3_norm"]["eps"]) == 1e-10
