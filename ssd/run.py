@@ -26,6 +26,7 @@ from ssd.config.overrides import (
     composable,
     current_overrides,
     flags_first,
+    groups,
     normalize,
     still_effective,
     sweep_points,
@@ -79,7 +80,7 @@ def main() -> None:
         return
     credentials.guard()
     try:
-        sys.argv[1:] = current_overrides(take_overrides(sys.argv[1:]))
+        sys.argv[1:] = current_overrides(take_overrides(with_job(sys.argv[1:])))
     except UserError as error:
         print(f"error: {one_line(str(error))}", file=sys.stderr)
         sys.exit(error.exit_code)
@@ -129,6 +130,12 @@ def _main() -> None:
             raise
         print(f"error: {MISSING_PLUGIN}", file=sys.stderr)
         sys.exit(UserError.exit_code)
+
+
+def with_job(arguments: list[str]) -> list[str]:
+    """The command line with job=models where its first word is models, and so on for every job."""
+    first = arguments[0] if arguments else ""
+    return [f"job={first}", *arguments[1:]] if first in groups()["job"] else arguments
 
 
 def working_directory() -> str:

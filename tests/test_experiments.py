@@ -10,11 +10,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from omegaconf import DictConfig
+import yaml
+from omegaconf import DictConfig, OmegaConf
 
+from ssd.config import weights
 from ssd.config.compose import compose
 from ssd.config.overrides import groups
+from ssd.config.targets import make
 from ssd.jobs import train
+from ssd.mxnet_compat import mx
+from ssd.weights.cache import place_of
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = groups()["experiments"]
@@ -162,6 +167,32 @@ def test_the_split_that_the_best_epoch_is_chosen_on(name: str) -> None:
             }  # fmt: skip
 
 
+def publish(cfg: DictConfig, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Puts random numbers into the cache in place of the weights that a recipe starts from."""
+    name = weights.chosen(cfg.init.weights, cfg.backbone.weights)
+    if name is None:
+        return
+    entry = weights.read_entry(name)
+    own = folder / "own" / f"{name}.yaml"
+    own.parent.mkdir(parents=True)
+    keys = {"format": "mxnet", "file": "x-0000.params", "backbones": list(entry.backbones), "options": entry.options}
+    own.write_text(yaml.safe_dump(keys))
+    monkeypatch.setattr(weights, "folders", lambda: [own.parents[1]])
+    monkeypatch.setenv("SSD_CACHE", str(folder / "cache"))
+    network = OmegaConf.to_container(cfg.backbone.network, resolve=True)
+    with mx.name.NameManager():
+        symbol = make(network, "backbone", "backbone.network", _partial_=True)(mx.sym.Variable("data"))
+    shapes, _, aux_shapes = symbol.infer_shape(data=(1, 3, 256, 256))
+    rng = np.random.default_rng(0)
+    args = {one: rng.normal(0, 0.02, shape) for one, shape in zip(symbol.list_arguments(), shapes, strict=True)}
+    states = zip(symbol.list_auxiliary_states(), aux_shapes, strict=True)
+    arrays = {f"arg:{one}": mx.nd.array(array) for one, array in args.items() if one != "data"}
+    arrays |= {f"aux:{one}": (mx.nd.ones if one.endswith("var") else mx.nd.zeros)(shape) for one, shape in states}
+    place = place_of(weights.read_entry(name))
+    place.mkdir(parents=True)
+    mx.nd.save(str(place / "x-0000.params"), arrays)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in NAMES if compose([f"experiments={name}"]).job.name == "train"])
 def test_every_recipe_trains(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,7 +200,9 @@ def test_every_recipe_trains(name: str, tmp_path: Path, monkeypatch: pytest.Monk
     recipe = f"experiments={name}"
     overrides = tiny_overrides(compose([recipe]), tmp_path)
     overrides += ["batch_size=1", "epochs=1", "device=cpu", "logger=[]", "loader.workers=0", "training.samples=0"]
-    overrides.append("init.mode=scratch")  # others need a file
+    if compose([recipe]).init.mode == "finetune":
+        overrides.append("init.mode=scratch")  # instead of a model
+    publish(compose([recipe]), tmp_path, monkeypatch)
     run = tmp_path / "run"
     run.mkdir()
     train.run(compose([recipe, *overrides]), run)

@@ -19,6 +19,7 @@ diagnostics benchmark
 training
 evaluation
 tracking
+weights
 serving importers
 export
 detection
@@ -49,6 +50,7 @@ LATE = {
     "export": "each format needs its own extra",
     "tracking": "the writer is made without what it writes models with",
     "data.datasets": "only a download needs pooch",
+    "weights": "only a download needs pooch",
     "runs": "run.py imports it for every --help; PyYAML is read by those that have a saved run",
 }
 

@@ -22,7 +22,7 @@ from ssd.config.overrides import OVERRIDE, composable, groups, hydra_choices, no
 from ssd.data.images import read_image
 from ssd.detection import Detector
 from ssd.export.formats import FORMATS, Calibration
-from ssd.run import INFORMATION, MULTIRUN
+from ssd.run import INFORMATION, MULTIRUN, with_job
 from ssd.symbol import build_train
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -82,7 +82,7 @@ def check_ssd(overrides: list[str]) -> None:
     for override in overrides:
         if choice := re.match(r"(hydra/\w+)=(\w+)$", override):
             assert choice[2] in hydra_choices(choice[1]), override
-    chosen = composable(normalize(overrides))
+    chosen = composable(normalize(with_job(overrides)))
     for point in sweep_points(chosen) if MULTIRUN & set(overrides) else [chosen]:
         compose(point)
 

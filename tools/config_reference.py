@@ -25,6 +25,8 @@ PACKAGE = re.compile(r"# @package ([\w.]+)")  # of the keys of a file, where it 
 GLOBAL = "_global_"
 INTERNAL = ("_target_", "defaults", "name", "heads")  # keys that nobody sets by hand
 OWN_PACKAGE = "hydra"  # configuration of Hydra itself, not a group of ours
+WEIGHTS = "weights"  # the registry of published weights, not a group either
+WEIGHTS_KEYS = ("backbones", "format", "license", "accuracy")
 
 
 @dataclass(frozen=True)
@@ -120,14 +122,15 @@ def reference() -> str:
     """The generated part."""
     root = File((CONF / "config.yaml").read_text(), "")
     parts = ["## Keys of every run\n", keys_table(root)]
-    groups = sorted(folder for folder in CONF.iterdir() if folder.is_dir() and folder.name != OWN_PACKAGE)
+    others = (OWN_PACKAGE, WEIGHTS)
+    groups = sorted(folder for folder in CONF.iterdir() if folder.is_dir() and folder.name not in others)
     for group in groups:
         files = {path.stem: File(path.read_text(), group.name) for path in sorted(group.glob("*.yaml"))}
         parts.append(f"## {group.name}=\n")
         parts.append(table(("choice", "what it is"), [(code(name), cell(file.head())) for name, file in files.items()]))
         if group.name != "experiments":
             parts += [f"`{group.name}={name}`\n\n{keys}" for name, file in files.items() if (keys := keys_table(file))]
-    return "\n".join([*parts, f"## Renamed in {VERSION}\n", renamed()])
+    return "\n".join([*parts, "## Weights by name\n", weights_table(), f"## Renamed in {VERSION}\n", renamed()])
 
 
 def renamed() -> str:
@@ -138,6 +141,18 @@ def renamed() -> str:
         at = rows.index((f"{key}=", f"{KEYS[key]}="))
         rows[at : at + 1] = values
     return table((f"before {VERSION}", "today"), [(code(old), code(new)) for old, new in rows])
+
+
+def weights_table() -> str:
+    """The registry: init.weights=NAME, or model=NAME for a detector."""
+    rows = []
+    for file in sorted((CONF / WEIGHTS).glob("*/*.yaml")):
+        text = file.read_text()
+        values = yaml.safe_load(text)
+        known = [values[key] or "" for key in WEIGHTS_KEYS]
+        cells = [cell(", ".join(value) if isinstance(value, list) else value) for value in known]
+        rows.append((code(f"{file.parent.name}/{file.stem}"), *cells, cell(File(text, "").head())))
+    return table(("name", *WEIGHTS_KEYS, "what it is"), rows)
 
 
 def main() -> None:

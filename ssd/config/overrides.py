@@ -33,6 +33,7 @@ COMMAND = "SSD_COMMAND"  # environment variable: the overrides as JSON, for the 
 OVERRIDE = re.compile(r"(?P<sign>\+{0,2})(?P<key>[A-Za-z_][\w.@/-]*)=(?P<value>.*)", re.DOTALL)
 REMOVAL = re.compile(r"~\w+(\.\w+)+")
 ANY = re.compile(r"(?P<sign>~|\+{0,2})(?P<key>[A-Za-z_][\w./-]*)(?P<package>@[\w.:-]*)?(?P<value>=.*)?", re.DOTALL)
+NO_GROUPS = ("hydra", "weights")  # folders of conf/: Hydra's own groups, and the registry of weights
 NUMBER = re.compile(r"\d+")
 CONFIG_DIR = {"-cd", "--config-dir"}  # flags for a folder of one's own beside conf/
 SEARCH_PATH = "hydra.searchpath"
@@ -45,7 +46,7 @@ SHAPE = re.compile(r"(?P<side>\d+)|\[\s*(?P<height>\d+)\s*,\s*(?P<width>\d+)\s*\
 
 def groups() -> dict[str, list[str]]:
     """Config groups of conf/ and their choices."""
-    folders = sorted(folder for folder in CONF.iterdir() if folder.is_dir() and folder.name != "hydra")
+    folders = sorted(folder for folder in CONF.iterdir() if folder.is_dir() and folder.name not in NO_GROUPS)
     return {folder.name: sorted(file.stem for file in folder.glob("*.yaml")) for folder in folders}
 
 

@@ -8,6 +8,7 @@ from omegaconf import OmegaConf
 
 from ssd.config.augment import Augment, input_shapes, read_augment
 from ssd.config.validate import SCHEDULES, check_head, check_steps
+from ssd.config.weights import Fetching, Weights, check_choice, chosen, read_entry
 
 Part = TypeVar("Part")
 
@@ -193,13 +194,26 @@ class ClusterConfig:
 
 
 @dataclass(frozen=True)
+class WeightsRequest:
+    """Weights of the registry to start a network from. network: `_target_` and options of its backbone; mean, std: of
+    its input, RGB of 0..255."""
+
+    entry: Weights
+    fetching: Fetching
+    network: Mapping[str, Any]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class InitConfig:
-    """What a network starts from, see conf/config.yaml. weight_map: what an .npz calls its parameters. freeze: as
-    configured, else that of the backbone, which a network from scratch does not have. freeze_bn: of the backbone.
-    lr_mult: by group of parameters."""
+    """What a network starts from, see conf/config.yaml. published: where weights is a name of the registry.
+    weight_map: what an .npz calls its parameters. freeze: as configured, else that of the backbone, which a network
+    from scratch does not have. freeze_bn: of the backbone. lr_mult: by group of parameters."""
 
     mode: str
     weights: str | None
+    published: WeightsRequest | None
     weight_map: Mapping[str, Any] | None
     freeze: str | None
     freeze_bn: bool
@@ -292,6 +306,19 @@ def input_spec(cfg: Any) -> InputSpec:
     return InputSpec(shape.height, shape.width, tuple(normal.mean), tuple(normal.std), cfg.resize_mode, antialias)
 
 
+def weights_request(cfg: Any) -> WeightsRequest | None:
+    """What init.weights names in the registry; None where it is a path or null. Errors: UserError where it does not fit
+    the backbone."""
+    init, backbone = cfg.init, cfg.backbone
+    name = chosen(init.weights, backbone.weights)
+    if name is None:
+        return None
+    network, normal = plain(backbone.network), backbone.input
+    check_choice(init.weights, backbone.name, backbone.weights, network)
+    fetching = Fetching(init.mirror, init.offline)
+    return WeightsRequest(read_entry(name), fetching, network, tuple(normal.mean), tuple(normal.std))
+
+
 def loader_config(cfg: Any) -> LoaderConfig:
     """Errors: UserError naming a wrong, unknown or missing key of the augmentation."""
     return LoaderConfig(
@@ -343,6 +370,7 @@ def _init_config(cfg: Any) -> InitConfig:
     return InitConfig(
         mode=init["mode"],
         weights=init["weights"],
+        published=weights_request(cfg),
         weight_map=init["weight_map"],
         freeze=init["freeze"] or (cfg.backbone.freeze if init["mode"] != "scratch" else None),
         freeze_bn=init["freeze_bn"],

@@ -8,7 +8,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
-from ssd.config import text
+from ssd.config import text, weights
 from ssd.config.schema import Config
 from ssd.utils.errors import UserError
 from ssd.utils.names import file_name
@@ -34,6 +34,16 @@ def _head_field(field: str, whose: str = "compat", *, _root_: DictConfig) -> Any
 def _unless_compat(ours: Any, original: Any, *, _root_: DictConfig) -> Any:
     """A default that differs from the original's, which compat asks for."""
     return original if _root_.compat else ours
+
+
+def _of_weights(key: str, default: Any, *, _root_: DictConfig) -> Any:
+    """mean, std or an option of backbone.network as the published weights of init.weights need it, else the default."""
+    return weights.expected(_root_.init.weights, list(_root_.backbone.weights), key, default)
+
+
+def _start_mode(given: str | None) -> str:
+    """init.mode where nothing is said. given: init.weights."""
+    return "scratch" if given is None else "pretrained"
 
 
 def _tier(height: int, width: int) -> str:
@@ -83,6 +93,8 @@ def _run_name(*, _root_: DictConfig) -> str:
 def _subject(cfg: DictConfig) -> str:
     if cfg.job.name == "compare":
         return "runs"
+    if cfg.job.name == "models":
+        return "registry"
     if cfg.job.name == "convert":
         return Path(str(cfg.job.prototxt)).stem or "network"
     model = cfg.get("model")
@@ -109,6 +121,8 @@ def register() -> None:
         "tier": _tier,
         "shape": _shape_name,
         "unless_compat": _unless_compat,
+        "weights": _of_weights,
+        "start_mode": _start_mode,
         "scales": anchor_scales,
         "sizes": anchor_sizes,
         "mxnet_ssd_rate": _mxnet_ssd_rate,

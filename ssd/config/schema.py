@@ -4,7 +4,7 @@ With them a misspelled key, or a text where a number belongs, is an error when t
 hour later.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from omegaconf import MISSING
@@ -21,6 +21,7 @@ class Backbone:
     name: str = MISSING
     network: Any = MISSING  # _target_ and options of a function in ssd/symbol/backbones
     input: Input = MISSING
+    weights: list[str] = field(default_factory=list)  # published ones, by name; a backbone of one's own may have none
     freeze: str | None = MISSING
     heads: Any = MISSING  # per tier the fields of Head that depend on the backbone
 
@@ -116,6 +117,8 @@ class LearningRates:
 class Init:
     mode: str = MISSING
     weights: str | None = MISSING
+    mirror: str | None = MISSING
+    offline: bool = MISSING
     network: str = MISSING
     weight_map: Any = MISSING  # null, or what conf/weight_map/ contains
     freeze: str | None = MISSING

@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from ssd.config import text
+from ssd.config import text, weights
 from ssd.config.schema import Config
 from ssd.utils.errors import UserError
 from ssd.utils.flatten import leaves
@@ -143,6 +143,10 @@ def check_recipe(cfg: DictConfig) -> None:
     _check_matching(cfg.matching)
     _check_accumulate(cfg)
     _check_init(cfg.init)
+    if cfg.init.weights is not None and cfg.init.mode == "finetune":
+        weights.check_classes(cfg.init.weights, cfg.backbone.weights)
+    if cfg.init.weights is not None and cfg.init.network == "config":
+        weights.check_choice(cfg.init.weights, cfg.backbone.name, cfg.backbone.weights, cfg.backbone.network)
 
 
 def _check_optimizer(optimizer: DictConfig) -> None:
@@ -212,7 +216,7 @@ def check_passes(passes: int, batch_size: int, devices: int, where: str) -> None
 def _check_init(init: DictConfig) -> None:
     if init.mode == "scratch" and init.weights is not None:
         raise UserError(f"init.weights={init.weights}: say what for, init.mode=pretrained or init.mode=finetune")
-    foreign = init.weights is not None and init.weights.endswith(NUMPY)
+    foreign = init.weights is not None and init.weights.endswith(NUMPY) and not weights.is_registered(init.weights)
     if foreign and init.mode == "finetune":
         raise UserError(f"init.weights={init.weights}: says nothing of its classes; use init.mode=pretrained")
     if foreign and init.weight_map is None:

@@ -11,7 +11,7 @@ from ssd.config.stores import check_named, check_places
 from ssd.config.validate import validate
 from ssd.utils.errors import UserError
 
-WITHOUT_ENGINE = ("compare", "clean")  # which need not wait for MXNet
+WITHOUT_ENGINE = ("compare", "clean", "models")  # which need not wait for MXNet
 
 
 def run(cfg: DictConfig, folder: Path) -> float | None:

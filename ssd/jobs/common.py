@@ -13,9 +13,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from ssd.checkpoint.model import Model, ModelSpec
 from ssd.config.commands import task_overrides
+from ssd.config.compose import compose
 from ssd.config.overrides import key_of
 from ssd.config.parts import DETECTION_KEYS, network_config
 from ssd.config.paths import CONF
+from ssd.config.weights import Fetching, entry_of
 from ssd.data.base import Sample
 from ssd.data.datasets.build import make_dataset
 from ssd.data.datasets.fingerprint import fingerprint
@@ -44,6 +46,7 @@ from ssd.utils.atomic_files import write_atomically
 from ssd.utils.errors import UserError
 from ssd.utils.names import file_name
 from ssd.utils.text_table import text_table
+from ssd.weights.load import load_detector
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +77,9 @@ def open_detector(cfg: DictConfig) -> Detector:
 def requested_model(cfg: DictConfig) -> Model | OnnxModel:
     """cfg.model. It decodes as it says itself, but for what is asked otherwise (`asked_for`).
     Errors: UserError, see open_model and check_fixed."""
-    model = released_model(cfg.model, network_config(cfg), cfg.dataset.get("classes")) or open_model(cfg.model)
+    model: Model | OnnxModel | None = _published_model(cfg)
+    model = model or released_model(cfg.model, network_config(cfg), cfg.dataset.get("classes"))
+    model = model or open_model(cfg.model)
     asked = asked_for(cfg)
     if isinstance(model, OnnxModel) or not has_heads(model.symbol):
         check_fixed(model.spec, asked, cfg.model)
@@ -82,6 +87,15 @@ def requested_model(cfg: DictConfig) -> Model | OnnxModel:
     detection |= {key: value for key, value in asked.items() if key != "compat"}
     spec = replace(model.spec, detection=detection, compat=asked.get("compat", model.spec.compat))
     return replace(model, spec=spec)
+
+
+def _published_model(cfg: DictConfig) -> Model | None:
+    """The detector that cfg.model names in the registry of weights; None where it is a path. Errors: UserError."""
+    entry = entry_of(cfg.model)
+    if entry is None:
+        return None
+    network = network_config(compose(entry.overrides))
+    return load_detector(entry, network, Fetching(cfg.init.mirror, cfg.init.offline))
 
 
 def check_fixed(spec: ModelSpec, asked: dict[str, Any], source: str) -> None:

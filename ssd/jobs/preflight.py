@@ -57,7 +57,7 @@ def _check_training(cfg: DictConfig) -> None:
     graph, shapes = build_train(network, 1), {"data": (1, 3, *network.input.shape), "label": (1, 1, 6)}
     frozen_names(graph, init.freeze, shapes)
     if init.mode != "scratch" and cfg.resume in (None, "auto"):
-        with _in_silence("ssd.training.start", "ssd.export"):
+        with _in_silence("ssd.training.start", "ssd.weights.load", "ssd.export"):
             load_matching(graph, shapes, source := read_source(init, graph), [], by_class=False)
         if init.mode == "finetune" and source.classes is None:
             raise UserError(f"init.weights={source.path}: says nothing of its classes; use init.mode=pretrained")

@@ -1,6 +1,7 @@
 """job=train: resolve, read the data, train a network on it, evaluate the best epoch."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,6 +40,7 @@ from ssd.utils.signals import StopSignals
 
 CHECKPOINTS_AT_LEAST = 2  # that are on the disk at a time: the last one stays until the next is written
 
+FEW_IMAGES = 5000  # of a training; with fewer, weights to start from make most of the difference
 GUARDS = "guards"  # the name of their state
 
 log = logging.getLogger(__name__)
@@ -66,6 +68,8 @@ def _train(cfg: DictConfig, folder: Path, lead: Coordinator | None) -> float:
     if is_resumed(cfg):
         check_same(folder, cfg)
     data = read_training_data(cfg, gate, folder)
+    if cfg.init.mode == "scratch" and not is_resumed(cfg):
+        advise_weights(len(data.samples["train"]), cfg.backbone.name, cfg.backbone.weights)
     write_json(folder / RECORDS, {"train": str(data.records.folder.resolve())})
     spec = ModelSpec.from_config(cfg, gate.classes, gate.dataset.category_ids)
     share = lead.share if lead else Shard()
@@ -99,6 +103,13 @@ def _train(cfg: DictConfig, folder: Path, lead: Coordinator | None) -> float:
                 places = publish(events, train_state.checkpoints, results)
     log_results(folder, places, results, spec.classes)
     return results.values[METRIC]
+
+
+def advise_weights(images: int, backbone: str, published: Sequence[str]) -> None:
+    """Says of a training from scratch on few images that there are weights for its backbone. published: their names."""
+    if published and images < FEW_IMAGES:
+        log.info("training backbone=%s from scratch on %d images; published weights usually do far better on so few: "
+                 "init.weights=imagenet (%s)", backbone, images, ", ".join(published))  # fmt: skip
 
 
 def start(cfg: DictConfig, folder: Path, spec: ModelSpec, loader: TrainLoader, records: Records) -> TrainState:

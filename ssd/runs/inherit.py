@@ -18,9 +18,10 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from ssd.config.compose import compose
-from ssd.config.overrides import composable, in_grammar, key_of, sweep_points, value_of
+from ssd.config.overrides import composable, in_grammar, key_of, normalize, sweep_points, value_of
 from ssd.config.targets import literal
 from ssd.config.text import quoted
+from ssd.config.weights import is_registered, read_entry
 from ssd.runs.saved import CONFIG, OVERRIDES, allowed_overrides, is_evaluated, read_config, read_overrides
 from ssd.utils.atomic_files import read_limited
 from ssd.utils.errors import UserError
@@ -64,6 +65,8 @@ def _network(overrides: Sequence[str]) -> list[str]:
 
 
 def _network_of(weights: str, overrides: Sequence[str]) -> list[str]:
+    if is_registered(weights):
+        return _published_network(weights, overrides)
     path = Path(weights)
     saved = _saved_network(path) or network_of_spec(path)
     if saved is None:
@@ -97,6 +100,17 @@ def _network_of(weights: str, overrides: Sequence[str]) -> list[str]:
     for node in nodes:
         front += allowed_overrides(list(_overrides(node, parts[node], today[node])), f"init.weights={weights}")
     return [override for override in front if not any(one.startswith(f"{key_of(override)}=") for one in overrides)]
+
+
+def _published_network(weights: str, overrides: Sequence[str]) -> list[str]:
+    """The overrides for the network of a detector of the registry. Errors: UserError for a backbone= that differs."""
+    given = {key_of(override).partition(".")[0] for override in overrides}
+    requested = value_of(overrides, "backbone")
+    entry = read_entry(weights)
+    if entry.detector and requested is not None and requested not in entry.backbones:
+        raise UserError(f"backbone={requested}: init.weights={weights} is a model of backbone {entry.backbones[0]}; "
+                        "leave backbone= out")  # fmt: skip
+    return [override for override in normalize(entry.overrides) if key_of(override).partition(".")[0] not in given]
 
 
 def _saved_network(path: Path) -> dict[str, Any] | None:

@@ -30,7 +30,8 @@ FREE = (
     "loader.workers", "loader.prefetch", "loader.patience_s", "loader.on_hung",
     "training.log_every", "training.validate_every", "training.test", "training.samples",
     "training.records", "dataset.holdout.cache", "metric.coco", "metric.threshold", "metric.worst_images", "model",
-    "source", "dataset.root", "dataset.download", "dataset.mirror", "rerun", "sweep", "deploy", "hydra",
+    "source", "dataset.root", "dataset.download", "dataset.mirror", "init.mirror", "init.offline",
+    "rerun", "sweep", "deploy", "hydra",
 )  # fmt: skip
 
 

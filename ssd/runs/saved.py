@@ -36,7 +36,7 @@ SHOWN = 200  # characters of an override in a message
 # What reaches out of the run: programs, other machines, folders.
 PERSONAL = re.compile(r"cluster\.(ssh|hosts|address|folder)")
 # What is fetched and unpacked. A run that did so has it already.
-FETCHED = re.compile(r"dataset\.(parts\.\w+\.)?(download|mirror|archives)(\..*)?")
+FETCHED = re.compile(r"(dataset\.(parts\.\w+\.)?(download|mirror|archives)|init\.mirror)(\..*)?")
 
 
 def read_config(file: Path) -> dict[str, Any]:

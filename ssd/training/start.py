@@ -15,6 +15,7 @@ from ssd.importers.npz import load_npz
 from ssd.mxnet_compat import mx
 from ssd.training.groups import BACKBONE, GROUPS, HEADS, group_of, is_class_predictor
 from ssd.utils.errors import UserError
+from ssd.weights.load import load_weights
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +49,8 @@ class InitialWeights:
 def read_source(init: InitConfig, symbol: Any) -> WeightSource:
     """What init.weights names, under the names of the graph `symbol`. Errors: UserError when it cannot be read."""
     path = init.weights
+    if init.published is not None:
+        return WeightSource(init.published.entry.name, *load_weights(init.published, symbol))
     if path is None:
         raise UserError(f"init.mode={init.mode}: needs init.weights, a run directory or a .params file")
     if path.endswith(NUMPY):

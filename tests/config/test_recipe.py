@@ -10,7 +10,7 @@ from ssd.utils.errors import UserError
     ("overrides", "part"),
     [
         (["init.mode=resume"], "init.mode=resume: expected scratch or pretrained or finetune"),
-        (["init.weights=x.params"], "init.weights=x.params: say what for"),
+        (["init.mode=scratch", "init.weights=x.params"], "init.weights=x.params: say what for"),
         (["init.mode=finetune", "init.weights=x.npz"], "use init.mode=pretrained"),
         (["init.mode=pretrained", "init.weights=x.npz"], "with the group weight_map="),
         (["init.mode=pretrained", "init.weights=x.params", "weight_map=mobilenet_torch"], "weight_map=: is of an .npz"),

@@ -116,7 +116,7 @@ def fetch(archive: Archive, folder: Path) -> Path:
     try:
         # pooch looks whether the file is there, checks it, and gives it its name only when it is right.
         path = Path(
-            pooch.retrieve(archive.url, known, archive.file, folder, downloader=_Download(archive.file, folder))
+            pooch.retrieve(archive.url, known, archive.file, folder, downloader=Download(archive.file, folder))
         )
     except ValueError as error:
         raise UserError(
@@ -129,11 +129,13 @@ def fetch(archive: Archive, folder: Path) -> Path:
     return path
 
 
-class _Download:
+class Download:
     """A downloader for pooch that keeps what came before a connection broke, and asks for the rest."""
 
-    def __init__(self, name: str, folder: Path) -> None:
+    def __init__(self, name: str, folder: Path, mirror: str = "dataset.mirror", most: int | None = None) -> None:
+        """mirror: the key that names another source. most: bytes; None = MAX_DOWNLOAD."""
         self.part = folder / f".{name}.part"
+        self._mirror, self._most = mirror, MAX_DOWNLOAD if most is None else most
 
     def __call__(self, url: str, output_file: str, _: Any) -> None:
         failures = 0
@@ -150,7 +152,7 @@ class _Download:
             except requests.HTTPError as error:
                 reason = " ".join(scrubbed(str(error)).split())[:200]
                 if error.response is not None and error.response.status_code < 500:
-                    raise UserError(f"{reason}; dataset.mirror names another source") from error
+                    raise UserError(f"{reason}; {self._mirror} names another source") from error
             except requests.RequestException as error:
                 reason = " ".join(scrubbed(str(error)).split())[:200] or type(error).__name__
             failures = 1 if _size(self.part) > before else failures + 1
@@ -190,9 +192,9 @@ class _Download:
             ):
                 for chunk in answer.iter_content(CHUNK):
                     file.write(chunk)
-                    if file.tell() > (most := total_bytes or MAX_DOWNLOAD):
+                    if file.tell() > (most := min(total_bytes or self._most, self._most)):
                         self.part.unlink()
-                        raise UserError(f"{url}: sends more than {most} bytes, which no archive has")
+                        raise UserError(f"{url}: sends more than {most} bytes, expected no more")
                     done(file.tell())
             if total_bytes is not None and _size(self.part) < total_bytes:
                 raise requests.ConnectionError(f"{total_bytes - _size(self.part)} bytes are missing")
