@@ -91,7 +91,8 @@ from ssd.utils.errors import UserError
 
 SIDE = 64
 CLASSES = ["circle", "rectangle", "traffic light"]
-SECONDS = 20.0  # for one case, on a machine that does other things as well
+SECONDS = 20.0  # of processor time for one case
+WAITING = 10 * SECONDS  # for one case that uses no processor, on a machine that does other things as well
 MEMORY = 4 << 30  # bytes beyond what the process has when it begins
 LABELS = (2, 3, 6)  # of a batch of two images
 BATCH = 100  # cases of one process
@@ -891,18 +892,24 @@ def _cases(kind: Kind, folder: Path, span: tuple[int, int], damage: Case, tally:
         _be_reader(kind, folder, span, damage, writing)
     os.close(writing)
     case, ended, lines = span[0], "", b""
+    used, begun = 0.0, time.monotonic()  # when the case began
     while case < span[1]:
-        if not select.select([reading], [], [], SECONDS)[0]:
-            os.kill(child, signal.SIGKILL)
-            ended = f"more than {SECONDS:g} s"
-            break
+        if not select.select([reading], [], [], 1.0)[0]:
+            if cpu_seconds(child) - used > SECONDS or time.monotonic() - begun > WAITING:
+                os.kill(child, signal.SIGKILL)
+                ended = f"more than {SECONDS:g} s"
+                break
+            continue
         part = os.read(reading, 1 << 16)
+        used, begun = cpu_seconds(child), time.monotonic()
         if not part:
             break
         *whole, lines = (lines + part).split(b"\n")
         for line in whole:
             _count(json.loads(line), tally)
             case += 1
+            if case % 100 == 0:
+                print(f"{case} cases so far", file=sys.stderr, flush=True)
     os.close(reading)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if case < span[1]:
@@ -946,7 +953,7 @@ def _be_reader(kind: Kind, folder: Path, span: tuple[int, int], damage: Case, pi
 def _one(kind: Kind, folder: Path) -> dict[str, Any]:
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")  # the peak is that of this case
-    before, begun, text = memory("VmRSS"), time.monotonic(), ""
+    before, begun, text = memory("VmRSS"), time.process_time(), ""
     try:
         kind.read(folder)
         result = "read"
@@ -958,8 +965,17 @@ def _one(kind: Kind, folder: Path) -> dict[str, Any]:
         place = traceback.extract_tb(error.__traceback__)
         own = next((frame for frame in reversed(place) if f"{os.sep}ssd{os.sep}" in frame.filename), place[-1])
         text = f"{type(error).__name__}: {' '.join(str(error).split())[:200]} ({own.filename}:{own.lineno})"
-    seconds = time.monotonic() - begun
+    seconds = time.process_time() - begun
     return {"result": result, "seconds": seconds, "memory": max(0, memory("VmHWM") - before), "text": text}
+
+
+def cpu_seconds(process: int) -> float:
+    """Processor time that a process has used; 0 when it is gone."""
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # utime and stime, fields 14 and 15
 
 
 def memory(key: str) -> int:
