@@ -122,7 +122,7 @@ def _obtain(entry: Weights, how: Fetching, folder: Path) -> Path:
 
 def _by_hand(entry: Weights, folder: Path) -> str:
     if entry.made_by is not None:
-        return f"put {folder / entry.download} there, made by {entry.made_by}"
+        return f"put {entry.download}, made by {entry.made_by}, into {folder}"
     what = entry.download
     if entry.member is not None:
         what = f"{entry.download}, or the file {entry.member} out of it,"

@@ -113,7 +113,7 @@ def test_what_a_user_puts_there_counts(entry: Any, server: SimpleNamespace) -> N
 
 def test_a_file_for_other_programs_names_how_it_is_made(entry: Any) -> None:
     one = entry(url=[], member=None, file="x.safetensors", made_by="save_file(…)")
-    assert failure(one).endswith(f"put {place_of(one) / 'x.safetensors'} there, made by save_file(…)")
+    assert failure(one).endswith(f"put x.safetensors, made by save_file(…), into {place_of(one)}")
 
 
 @pytest.mark.parametrize("digits", [SHA1[:8], SHA1])

@@ -66,6 +66,7 @@ from ssd.export.formats import FORMATS, Calibration, open_graph
 from ssd.importers.caffe import text as prototxt
 from ssd.importers.caffe.wire import read_weights
 from ssd.importers.npz import load_npz
+from ssd.importers.safetensors import read_safetensors
 from ssd.jobs import clean
 from ssd.jobs.compare import lines_of, table_of
 from ssd.jobs.train import guard_config
@@ -557,6 +558,22 @@ def read_npz(folder: Path) -> None:
     load_npz(folder / "a.npz", OmegaConf.load(CONF / "weight_map" / "mobilenet_torch.yaml"), symbol)
 
 
+def make_safetensors(folder: Path) -> None:
+    arrays = {f"features.{number}.weight": np.ones((4, 3, 3, 3), np.float32) for number in range(4)}
+    ends = np.cumsum([array.nbytes for array in arrays.values()]).tolist()
+    places = zip([0, *ends], ends, strict=False)
+    header = {name: {"dtype": "F32", "shape": list(array.shape), "data_offsets": list(place)}
+              for (name, array), place in zip(arrays.items(), places, strict=True)}  # fmt: skip
+    text = json.dumps(header).encode()
+    (folder / "a.safetensors").write_bytes(
+        len(text).to_bytes(8, "little") + text + b"".join(array.tobytes() for array in arrays.values())
+    )
+
+
+def read_tensors(folder: Path) -> None:
+    read_safetensors(folder / "a.safetensors")
+
+
 def make_prototxt(folder: Path) -> None:
     layer = ('layer { name: "c%d" type: "Convolution" bottom: "data" top: "c%d" param { lr_mult: 1 } convolution_param '
              '{ num_output: 8 kernel_size: 3 pad: 1 stride: 2 weight_filler { type: "xavier" } } }\n')  # fmt: skip
@@ -774,6 +791,7 @@ KINDS = {
     "images": Kind(make_images, read_images, {"*": BINARY}),
     "records": Kind(make_records, read_records, {"a.rec": BINARY, "a.idx": TEXT, "a.lst": TEXT}),
     "npz": Kind(make_npz, read_npz, {"a.npz": BINARY}),
+    "safetensors": Kind(make_safetensors, read_tensors, {"a.safetensors": BINARY}),
     "prototxt": Kind(make_prototxt, read_prototxt, {"a.prototxt": TEXT}),
     "caffemodel": Kind(make_caffemodel, read_caffemodel, {"a.caffemodel": BINARY}),
     "config.yaml": Kind(make_run, read_run, {"run/config.yaml": TEXT}),
