@@ -45,6 +45,7 @@ from ssd.checkpoint.index import NAME
 from ssd.checkpoint.model import SPEC_ATTRIBUTE, Model, ModelSpec, attach_spec, load_model, load_params
 from ssd.checkpoint.store import Checkpoints, RetentionPolicy
 from ssd.config.compose import compose
+from ssd.config.parts import trainer_config
 from ssd.config.paths import CONF
 from ssd.data.datasets import download, voc_xml, yolo_text
 from ssd.data.datasets.coco import COCO
@@ -334,7 +335,7 @@ def train_state(folder: Path, *, resumed: bool) -> TrainState:
     )
     checkpoints = Checkpoints(folder, "val/map_11pt", RetentionPolicy(1, None))
     saved = checkpoints.resume([]) if resumed else checkpoints.begin([])
-    trainer = Trainer(cfg, CLASSES, data, 4, saved.start if saved else None)
+    trainer = Trainer(trainer_config(cfg), CLASSES, data, 4, saved.start if saved else None)
     hooks = {"guards": Guards(guard_config(cfg), "val/map_11pt", checkpoints.advice), "ema": trainer.ema}
     made = TrainState(trainer, hooks, checkpoints, SaveInterval(None, None), "images")
     if saved:
