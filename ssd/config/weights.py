@@ -24,7 +24,7 @@ from ssd.utils.plain_yaml import read_yaml
 FOLDER = "weights"
 IMAGENET = "imagenet"  # init.weights=: those of the backbone
 NAME = re.compile(r"[A-Za-z0-9_-]+/[A-Za-z0-9][A-Za-z0-9_.+-]*")
-FORMATS = ("gluon", "mxnet", "safetensors", "npz")
+FORMATS = ("gluon", "gluoncv_ssd", "mxnet", "safetensors", "npz")
 DIGITS = re.compile(r"[0-9a-f]{8,64}")
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_*][A-Za-z0-9_.+*-]*")  # of a file or a pattern of one
 

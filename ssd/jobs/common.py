@@ -13,7 +13,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from ssd.checkpoint.model import Model, ModelSpec
 from ssd.config.commands import task_overrides
-from ssd.config.compose import compose
 from ssd.config.overrides import key_of
 from ssd.config.parts import DETECTION_KEYS, network_config
 from ssd.config.paths import CONF
@@ -34,6 +33,7 @@ from ssd.evaluation.measure import EvalResult
 from ssd.evaluation.report_files import write_report
 from ssd.evaluation.report_page import ReportMeta
 from ssd.evaluation.thresholds import Thresholds, choose_thresholds
+from ssd.importers.gluoncv_ssd import is_gluoncv
 from ssd.importers.mxnet_ssd import released_model
 from ssd.jobs.provenance import gather_provenance, sweep
 from ssd.mxnet_compat import contexts, mx
@@ -46,6 +46,7 @@ from ssd.utils.atomic_files import write_atomically
 from ssd.utils.errors import UserError
 from ssd.utils.names import file_name
 from ssd.utils.text_table import text_table
+from ssd.weights.gluoncv import open_gluoncv, published_network
 from ssd.weights.load import load_detector
 
 log = logging.getLogger(__name__)
@@ -90,12 +91,11 @@ def requested_model(cfg: DictConfig) -> Model | OnnxModel:
 
 
 def _published_model(cfg: DictConfig) -> Model | None:
-    """The detector that cfg.model names in the registry of weights; None where it is a path. Errors: UserError."""
-    entry = entry_of(cfg.model)
-    if entry is None:
-        return None
-    network = network_config(compose(entry.overrides))
-    return load_detector(entry, network, Fetching(cfg.init.mirror, cfg.init.offline))
+    """The detector that cfg.model names in the registry of weights, or a file of one by GluonCV; None where it is
+    another path. Errors: UserError."""
+    if (entry := entry_of(cfg.model)) is not None:
+        return load_detector(entry, published_network(entry), Fetching(cfg.init.mirror, cfg.init.offline))
+    return open_gluoncv(Path(cfg.model), cfg.dataset.get("classes")) if is_gluoncv(cfg.model) else None
 
 
 def check_fixed(spec: ModelSpec, asked: dict[str, Any], source: str) -> None:

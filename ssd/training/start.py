@@ -10,11 +10,13 @@ from ssd.checkpoint.graph_file import load_graph
 from ssd.checkpoint.model import PARAMS_NAME, Params, find_params, load_params, spec_of, stamped
 from ssd.config.parts import InitConfig
 from ssd.config.validate import NUMPY
+from ssd.importers.gluoncv_ssd import is_gluoncv, read_gluoncv
 from ssd.importers.mxnet_ssd import renamed
 from ssd.importers.npz import load_npz
 from ssd.mxnet_compat import mx
 from ssd.training.groups import BACKBONE, GROUPS, HEADS, group_of, is_class_predictor
 from ssd.utils.errors import UserError
+from ssd.weights.gluoncv import gluoncv_classes
 from ssd.weights.load import load_weights
 
 log = logging.getLogger(__name__)
@@ -57,6 +59,8 @@ def read_source(init: InitConfig, symbol: Any) -> WeightSource:
         if not Path(path).is_file():
             raise UserError(f"init.weights={path}: there is no such file")
         return WeightSource(path, *load_npz(path, init.weight_map, symbol), None)
+    if is_gluoncv(path):
+        return WeightSource(path, read_gluoncv(Path(path)), {}, gluoncv_classes(Path(path)))
     try:
         return WeightSource(path, *renamed(load_params(path), symbol), _classes(find_params(path)))
     except UserError as error:

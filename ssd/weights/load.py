@@ -10,6 +10,8 @@ from ssd.checkpoint.model import Model, Params
 from ssd.config.parts import NetworkConfig, WeightsRequest
 from ssd.config.paths import CONF
 from ssd.config.weights import Fetching, Weights
+from ssd.importers.gluoncv_ssd import FORMAT as GLUONCV
+from ssd.importers.gluoncv_ssd import load_gluoncv, read_gluoncv
 from ssd.importers.mxnet_ssd import released_model, renamed
 from ssd.utils.errors import UserError
 from ssd.weights.cache import fetch
@@ -24,6 +26,8 @@ def load_weights(request: WeightsRequest, symbol: Any) -> tuple[Params, Params, 
     entry = request.entry
     path = fetch(entry, request.fetching)
     log.info("weights %s: %s", entry.name, path)
+    if entry.format == GLUONCV:
+        return read_gluoncv(path), {}, class_names(entry)
     if entry.detector:
         return *renamed(read_params(path), symbol), class_names(entry)
     normalization = Normalization(request.mean, request.std)
@@ -50,8 +54,8 @@ def class_names(entry: Weights) -> list[str] | None:
     file = CONF / "dataset" / f"{entry.classes}.yaml"
     if not file.is_file():
         raise UserError(f"{entry.path}: classes={entry.classes}: expected the name of a file of conf/dataset")
-    classes: Any = OmegaConf.load(file).classes
-    return list(classes)
+    dataset: Any = OmegaConf.load(file)
+    return list(dataset.get("classes") or dataset.names)
 
 
 def load_detector(entry: Weights, network: NetworkConfig, fetching: Fetching) -> Model:
@@ -59,6 +63,8 @@ def load_detector(entry: Weights, network: NetworkConfig, fetching: Fetching) ->
     if not entry.detector:
         raise UserError(f"model={entry.name}: not a detector but a backbone; init.weights={entry.name} starts from it")
     path: Path = fetch(entry, fetching)
+    if entry.format == GLUONCV:
+        return load_gluoncv(path, network, class_names(entry) or [])
     model = released_model(str(path), network, class_names(entry))
     if model is None:
         raise UserError(f"model={entry.name}: {path} is not a file of mxnet-ssd")
