@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from omegaconf import DictConfig, OmegaConf
 
+from ssd.config.overrides import key_of
 from ssd.config.weights import Weights, read_entry, registered
 from ssd.utils.atomic_files import write_json
 from ssd.utils.text_table import text_table
@@ -46,10 +47,11 @@ def run(cfg: DictConfig, folder: Path) -> None:
 
 def _row(entry: Weights) -> Row:
     cached = find(entry)
+    groups = [override for override in entry.overrides if "." not in key_of(override)]
     return Row(
         name=entry.name,
         kind=entry.kind,
-        suits=" ".join(entry.overrides or (f"backbone={one}" for one in entry.backbones)),
+        suits=" ".join(groups or (f"backbone={one}" for one in entry.backbones)),
         size=entry.size if cached is None else cached.stat().st_size,
         source=urlsplit(entry.url[0]).netloc or "this machine" if entry.url else "made by hand",
         accuracy=entry.accuracy,
