@@ -13,8 +13,10 @@ from ssd.weights.load import class_names
 
 
 def published_network(entry: Weights) -> NetworkConfig:
-    """The network of a detector of the registry, with the input that its weights expect."""
-    return network_config(compose([*entry.overrides, f"init.weights={entry.name}"]))
+    """The network of a detector of the registry, with the input that its weights expect; for the weights of a backbone
+    the default network."""
+    expected_input = [f"init.weights={entry.name}"] if entry.detector else []
+    return network_config(compose([*entry.overrides, *expected_input]))
 
 
 def open_gluoncv(path: Path, configured: Sequence[str] | None) -> Model:

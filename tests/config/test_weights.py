@@ -133,7 +133,7 @@ def test_a_directory_of_the_user_goes_first(tmp_path: Path) -> None:
     ("changed", "part"),
     [
         ({"fromat": "x"}, "fromat: unknown key (did you mean 'format'?)"),
-        ({"format": "pickle"}, "format=pickle: expected one of gluon, mxnet, safetensors, npz"),
+        ({"format": "pickle"}, "format=pickle: expected one of gluon, gluoncv_ssd, mxnet, safetensors, npz"),
         ({"backbones": []}, "of backbones at least one"),
         ({"backbones": "vgg16"}, "backbones: expected a list"),
         ({"url": []}, "url: expected an address"),
