@@ -1,4 +1,4 @@
-"""Files of GluonCV's detectors that are given by their path: which of its models each one is."""
+"""Find which of GluonCV's models a parameter file is of, when its path is given instead of a name."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -190,7 +190,7 @@ def test_constants_in_the_file_are_not_needed(file: Path) -> None:
     assert model.spec.mean == [123.675, 116.28, 103.53]
 
 
-def test_files_are_told_apart_by_their_names(tmp_path: Path, checkpoint: Path) -> None:
+def test_files_are_recognized_by_their_names(tmp_path: Path, checkpoint: Path) -> None:
     write(tmp_path / "net.params", {"class_predictors.0.predictor.weight": np.zeros((84, 1))})
     write(tmp_path / "other.params", {"features.stages.0.0.weight": np.zeros(1)})
     (tmp_path / "text.params").write_text("no arrays")
@@ -229,7 +229,7 @@ def test_the_same_model_by_name_and_by_path(by_name: str, saved, tmp_path: Path)
 
 @pytest.mark.parametrize("by_path", [False, True])
 def test_a_training_starts_from_one(by_name: str, by_path: bool, saved, tmp_path: Path) -> None:
-    """Rows of classes with equal names stay; the others begin anew."""
+    """Rows of classes with equal names are loaded; the others are initialized."""
     path, arrays = saved(VOC)
     given = [*entry(VOC)["overrides"], "init.mode=finetune", f"init.weights={path if by_path else by_name}"]
     cfg = compose([*given, "dataset.classes=[car, tractor]", "dataset._target_=x", "dataset=custom"])
@@ -248,7 +248,7 @@ def test_a_training_starts_from_one(by_name: str, by_path: bool, saved, tmp_path
 
 @pytest.mark.parametrize("of", ["ssd_300_vgg16_atrous_coco", VOC])
 def test_classes_of_their_own_need_names(of: str, file: Path) -> None:
-    """A network that was trained on two classes; its anchors in the file tell whose sizes it has."""
+    """A network that was trained on two classes; the anchors in its file decide between sizes of VOC and COCO."""
     own = replace(PUBLISHED[of], classes=2)
     constants = {"anchor_generators.0.anchors": anchors(own, 0, 64)[None, None]}
     write(file, {**{name: np.zeros(shape) for name, shape in shapes(own).items()}, **constants})
@@ -333,10 +333,10 @@ def random_arrays(definition: Definition) -> Arrays:
     for number, feature in enumerate(features(definition, arrays, blocks(definition.side))):
         for kind, spread in (("class", 1.5), ("box", 1.0)):
             name = f"{kind}_predictors.{number}.predictor"
-            answers = convolution(feature, arrays, name, pad=1).asnumpy()
-            middle = answers.mean(axis=(0, 2, 3))  # features are positive: without it a class would win everywhere
-            varying = answers.shape[2] > 1  # one cell differs from no other
-            factor = spread / (answers - middle[:, None, None] if varying else answers).std()
+            outputs = convolution(feature, arrays, name, pad=1).asnumpy()
+            middle = outputs.mean(axis=(0, 2, 3))  # features are positive: without it a class would win everywhere
+            varying = outputs.shape[2] > 1  # one cell differs from no other
+            factor = spread / (outputs - middle[:, None, None] if varying else outputs).std()
             arrays[f"{name}.weight"] *= factor
             arrays[f"{name}.bias"] = (arrays[f"{name}.bias"] - middle) * factor
     return arrays

@@ -21,8 +21,8 @@ NETWORKS = (
     *(f"squeezenet{version}" for version in ("1.0", "1.1")),
     *(f"vgg{depth}{norm}" for depth in (11, 13, 16, 19) for norm in ("", "_bn")),
 )
-# gluon's attributes of a variable that would override learning rates and weight decays of the configuration, or say of
-# its shape what the input decides.
+# Attributes that gluon gives a variable: factors that would override the configured learning rate and weight decay, and
+# shapes that depend on the input.
 OWN_ATTRIBUTES = ("__lr_mult__", "__wd_mult__", "__shape__", "__dtype__", "__storage_type__")
 INITIALIZERS = {"zeros": '["zero", {}]', "ones": '["one", {}]'}  # as Module reads them
 PROBES = 1024, 2048  # sides of an input, in pixels

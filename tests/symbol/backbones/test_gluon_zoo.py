@@ -118,7 +118,7 @@ def test_maps_are_those_of_the_network(name: str) -> None:
     values = {parameter: value.data() for parameter, value in network.collect_params().items()}
     ours = gluon_zoo.build(mx.sym.Variable("data"), name).get_internals()
     for stride, layer in gluon_zoo.taps(name).items():
-        answers = []
+        outputs = []
         for symbol, renamed in ((_output(inside, layer), False), (ours[f"stride{stride}_output"], True)):
             named = {
                 parameter.removeprefix("some_").replace("_running_", "_moving_") if renamed else parameter: value
@@ -127,9 +127,9 @@ def test_maps_are_those_of_the_network(name: str) -> None:
             args = {key: named[key] for key in symbol.list_arguments() if key != "data"}
             aux = {key: named[key] for key in symbol.list_auxiliary_states()}
             executor = symbol.bind(mx.cpu(), args={**args, "data": data}, aux_states=aux, grad_req="null")
-            answers.append(executor.forward()[0].asnumpy())
-        assert np.abs(answers[0]).max() > 0
-        np.testing.assert_allclose(*answers, rtol=1e-5, atol=1e-6)
+            outputs.append(executor.forward()[0].asnumpy())
+        assert np.abs(outputs[0]).max() > 0
+        np.testing.assert_allclose(*outputs, rtol=1e-5, atol=1e-6)
 
 
 def _output(inside: mx.sym.Symbol, layer: str) -> mx.sym.Symbol:
