@@ -354,6 +354,6 @@ def test_completion_of_the_console_script(tmp_path: Path) -> None:
     assert "complete" in script.stdout
     query = subprocess.run(
         [sys.executable, "-m", "ssd.run", "-sc", "query=bash"], capture_output=True, text=True, check=True,
-        env={**os.environ, "COMP_LINE": "ssd backbone=resnet", "COMP_POINT": "19"},
+        env={**os.environ, "COMP_LINE": "ssd backbone=mobilenet_", "COMP_POINT": "23"},
     )  # fmt: skip
-    assert set(query.stdout.split()) == {"backbone=resnet50", "backbone=resnet101"}
+    assert set(query.stdout.split()) == {"backbone=mobilenet_025", "backbone=mobilenet_050"}
