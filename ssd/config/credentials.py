@@ -46,7 +46,7 @@ HOST = re.compile(r"(\[[^\]]*\]|[^:\[\]]*)(:\d+)?")
 USER = re.compile(r"[^:/]*(?::[^?]*|:.*)?@", re.DOTALL)  # as SQLAlchemy reads it: a password may contain / and ?
 INTERPOLATED = re.compile(r"\$\{[^}]*\}")
 SECRET = re.compile(
-    r"(pass(override|wd|phrase|code)?|pwd|token|secret|api_?key|access_?key(_?id)?|credentials?|signature|authorization|jwt|session_?id)$"
+    r"(pass(word|wd|phrase|code)?|pwd|token|secret|api_?key|access_?key(_?id)?|credentials?|signature|authorization|jwt|session_?id)$"
     r"|(^|[^a-z])(key|auth|sig|pat|sid)$|^(code|session)$"
 )
 SECRET_INSIDE = re.compile(r"(?i)(pwd|password|token|secret)\s*=")  # of a parameter that holds others (odbc_connect)

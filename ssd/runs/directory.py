@@ -23,7 +23,7 @@ from ssd.utils.logs import one_line
 
 # What jobs write, where the directory is not known to be a run's: anything else in it is no concern of theirs.
 WRITTEN = re.compile(
-    r"\.hydra|\.lock|\.mlflow.*|\.places|\.submitit|checkpoints|images|images|videos|tensorboard|voc|unchecked|model|"
+    r"\.hydra|\.lock|\.mlflow.*|\.places|\.submitit|checkpoints|images|pictures|videos|tensorboard|voc|unchecked|model|"
     r"experiments|.*\.(log|csv|jsonl?|html|png|svg|yaml|md|txt|db|onnx|params)",
     re.DOTALL,
 )

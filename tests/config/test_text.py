@@ -81,7 +81,7 @@ def test_parts_of_a_concatenation() -> None:
     assert (part.root, part.classes) == ("2007", ["3"])
 
 
-@pytest.mark.parametrize("override", ["dataset.root=2023,1e3", "dataset.root=choice(2023,1e3)"])
+@pytest.mark.parametrize("item", ["dataset.root=2023,1e3", "dataset.root=choice(2023,1e3)"])
 def test_in_sweeps(item: str) -> None:
     points = list(sweep_points(normalize(["dataset=voc", item])))
     assert [compose(point).dataset.root for point in points] == ["2023", "1e3"]

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from ssd.config.parts import detection_config
 from ssd.mxnet_compat import mx
 from ssd.symbol import attach_detection, build_test, build_train
 from ssd.utils.errors import UserError
@@ -115,7 +116,7 @@ def test_background_of_images_without_objects_can_be_left_out(configure):
 def test_attached_detection_equals_the_test_graph(configure, fill, pixels, compat):
     cfg = configure("small", 128, compat)
     train = mx.sym.load_json(build_train(cfg, 3).tojson())
-    attached = attach_detection(train, cfg.detection, cfg.head.variances, cfg.compat)
+    attached = attach_detection(train, detection_config(cfg), cfg.head.variances, cfg.compat)
     test = build_test(cfg, 3)
     assert attached.list_arguments() == test.list_arguments()
     assert attached.list_outputs() == test.list_outputs()
@@ -149,7 +150,7 @@ def test_boxes_equal_numpy_and_probabilities_sum_to_one(configure, fill, pixels)
 def test_matching_and_detection_follow_the_configuration(configure):
     cfg = configure("small", 128, "mxnet_ssd")
     cfg.matching.update({"overlap": 0.4, "negative_ratio": 2.0, "negative_overlap": 0.6, "min_negatives": 5})
-    cfg.detection.update({"score": 0.2, "nms": 0.3, "topk": 50, "keep": 10})
+    cfg.detection.update({"score_threshold": 0.2, "nms_threshold": 0.3, "pre_nms_topk": 50, "max_detections": 10})
     attributes = build_train(cfg, 3).attr_dict()
     target, detection = attributes["multibox_target"], attributes["detection"]
     assert float(target["overlap_threshold"]) == 0.4
