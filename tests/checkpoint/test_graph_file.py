@@ -229,7 +229,7 @@ def test_operators_of_other_networks_compute_an_image_first(tmp_path, monkeypatc
     assert load_graph(path).list_outputs() == ["mine_output"]
     monkeypatch.setattr(graph_file, "_accepted", set())
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], -11, ""))
-    with pytest.raises(UserError, match="ends the process that uses it .SIGSEGV"):
+    with pytest.raises(UserError, match="ends the process that uses it .killed by SIGSEGV"):
         load_graph(path)
 
 

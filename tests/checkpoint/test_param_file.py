@@ -70,7 +70,7 @@ def test_forms_of_earlier_versions(magic, tmp_path) -> None:
     [
         (b"", "ends too early"),
         (file(array(), begins=0x113), "does not begin as one does"),
-        (file(array(), reserved=1), "second override"),
+        (file(array(), reserved=1), "second integer"),
         (file(array(), count=16_700_000), "claims 16700000 arrays"),
         (file(array(), count=2), "ends too early|unknown|dimensions"),
         (file(array()[:8] + pack("<i", -1) + array()[12:]), "-1 dimensions"),

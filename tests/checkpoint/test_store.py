@@ -139,7 +139,7 @@ def test_of_a_damaged_checkpoint_the_one_before_is_taken(
     assert saved is not None
     assert saved.step == 30
     assert f"ssd-0004.{kind}" in caplog.text
-    assert "going on from the one before, step 30" in caplog.text
+    assert "resuming from the one before, step 30" in caplog.text
     assert again.standing[1]["epoch"] == 1
     assert load_params(again.best)[0]["fc_weight"].asnumpy()[0, 0] == 1
     assert not any(name.startswith("ssd-0004") for name in files(tmp_path))

@@ -74,8 +74,8 @@ def test_what_a_killed_packing_left_goes_and_one_that_runs_stays(tmp_path):
     for name in (".train-0123456789ab.part", ".val-0123456789ab.part", ".val-0123456789ab.0123456789ab.tmp", "mine"):
         (voc / name).mkdir(parents=True)
     os.utime(voc / ".val-0123456789ab.0123456789ab.tmp", (0, 0))
-    script = "import sys; from pathlib import Path; from ssd.utils.atomic_files import alone\n"
-    script += "with alone(Path(sys.argv[1])):\n    print('inside', flush=True); sys.stdin.read()"
+    script = "import sys; from pathlib import Path; from ssd.utils.atomic_files import exclusive_dir\n"
+    script += "with exclusive_dir(Path(sys.argv[1])):\n    print('inside', flush=True); sys.stdin.read()"
     command = [sys.executable, "-c", script, str(voc / ".train-0123456789ab.part")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as packing:
         assert packing.stdout.readline() == b"inside\n"

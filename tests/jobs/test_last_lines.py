@@ -140,7 +140,7 @@ def test_the_command_of_anchors(folder: Path) -> None:
 
 def test_the_command_of_an_interrupted_training_and_of_a_store_that_is_gone(folder: Path) -> None:
     overrides = ["logger=[console,mlflow]", "logger.mlflow.tracking_uri=http://127.0.0.1:9", "epochs=200",
-             "logger.mlflow.flush_seconds=0", "hydra.run.dir=gone on"]  # fmt: skip
+             "logger.mlflow.flush_seconds=0", "hydra.run.dir=a run"]  # fmt: skip
     process = subprocess.Popen([sys.executable, "-m", "ssd.run", *COMMON, *overrides], cwd=folder, env=BARE, text=True,
                                stderr=subprocess.PIPE)  # fmt: skip
     assert process.stderr
@@ -158,7 +158,7 @@ def test_the_command_of_an_interrupted_training_and_of_a_store_that_is_gone(fold
     without = re.sub(r" \S*logger\.mlflow\.tracking_uri=\S+", "", resume)  # a key of the logger that is left out
     done = paste(f"{without} epochs=8 logger=[]", folder)
     assert done.returncode == 0, done.stderr
-    assert "going on after step" in done.stderr
+    assert "resuming at step" in done.stderr
 
 
 def test_a_training_can_be_repeated(trained: str, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""A training that is interrupted and gone on with ends as one that was not, to the last bit."""
+"""A training that is interrupted and resumed ends as one that was not, to the last bit."""
 
 import csv
 import json
@@ -206,7 +206,7 @@ def test_a_damaged_checkpoint_costs_some_steps_only(run: Train, caplog: pytest.L
     last.write_bytes(last.read_bytes()[:1000])
     assert_same(whole, run("parts", resume=True))
     assert "checksum differs" in caplog.text
-    assert "going on from the one before, step 8" in caplog.text
+    assert "resuming from the one before, step 8" in caplog.text
 
 
 def test_a_run_can_be_made_longer(run: Train, caplog: pytest.LogCaptureFixture) -> None:
@@ -216,7 +216,7 @@ def test_a_run_can_be_made_longer(run: Train, caplog: pytest.LogCaptureFixture) 
         run("run", "epochs=1", resume=True)
     run("run", "epochs=2", "training.log_every=1", "logger=[]", resume=True)
     assert [row["epoch"] for row in rows(folder / "metrics.csv")] == ["1", "2"]
-    assert "going on after step 4 of 8" in caplog.text
+    assert "resuming at step 4 of 8" in caplog.text
     # The rate is what a run of two epochs has at that step: not zero, as at the end of one.
     assert float(rows(folder / "metrics.csv")[1]["train/learning_rate"]) > 0
 

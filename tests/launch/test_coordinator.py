@@ -209,7 +209,7 @@ def answer(line: Channel) -> None:
 @pytest.fixture
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody is waited for long."""
-    for name, seconds in (("GLANCE", 0.01), ("BEAT", 0.01), ("SILENT", 0.1), ("LAST_STEP", 0.01)):
+    for name, seconds in (("POLL_SECONDS", 0.01), ("BEAT", 0.01), ("SILENT", 0.1), ("LAST_STEP", 0.01)):
         monkeypatch.setattr(f"ssd.launch.coordinator.{name}", seconds)
 
 

@@ -117,7 +117,7 @@ def test_without_srun(change: dict[str, str | None], part: str) -> None:
         (["cluster=local", "cluster.on_hung=kill"], "cluster.on_hung=kill: expected save or wait"),
         (["cluster=local", "cluster.address=10.0.0.1"], "cluster=local needs none"),
         (["cluster=slurm", "cluster.address=0.0.0.0"], "is no address that others can reach"),
-        (["cluster=slurm", "cluster.folder=null"], "cluster.folder=null: name a folder"),
+        (["cluster=slurm", "cluster.folder=null"], "cluster.folder=null: expected a folder"),
     ],
 )
 def test_what_makes_no_cluster(overrides: list[str], part: str) -> None:

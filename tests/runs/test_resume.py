@@ -184,7 +184,7 @@ def test_signals_and_going_on_by_the_command_line(tmp_path: Path) -> None:
     process = start(tmp_path, message, f"epochs={epochs}", "loader.workers=0")
     said = process.communicate(timeout=900)[1]
     assert process.returncode == 0, said
-    assert f"going on after step {index['last']['step']} of {4 * epochs}" in said
+    assert f"resuming at step {index['last']['step']} of {4 * epochs}" in said
     assert [folder.name for folder in tmp_path.glob("outputs/train/*/*")] == [run.name]
     assert "batch_size=4" in (run / ".hydra" / "overrides.yaml").read_text()
     # auto finds nothing unfinished any more; a new run, which a full disk ends in one line.

@@ -272,7 +272,7 @@ def test_what_the_user_takes_out_may_name_anything(run: Path, saved: str, again:
 
 
 def written(run: Path, again: Callable[..., Any], *typed: str) -> Any:
-    """The loggers of a run that is gone on with or made again."""
+    """The loggers of a run that is resumed or made again."""
     if again is resumed:
         overrides = [override for override in resumed(run, *typed) if not override.startswith("hydra.")]
         return compose(overrides).logger

@@ -6,7 +6,7 @@
 DATA holds bccd/BCCD, voc2007_mini/VOCdevkit/VOC2007 (layout of PASCAL VOC) and mobilenet025_imagenet/*.npz. Every run:
 the same network (MobileNet x0.25), started from ImageNet, the same images seen the same number of times, the same
 seeds; the epoch that is best on val is measured on test, by the same metric. OUT keeps what is done: a run that is cut
-short by --budget is gone on with the next time, finished ones are only read. --table only prints.
+short by --budget is resumed the next time, finished ones are only read. --table only prints.
 """
 
 import argparse
@@ -130,7 +130,7 @@ def train(runs: Sequence[Run], options: argparse.Namespace) -> None:
 
 
 def part(label: str, run: Run, options: argparse.Namespace, deadline: float) -> bool:
-    """Trains, or measures; returns whether it is done. What others interrupt is gone on with."""
+    """Trains, or measures; returns whether it is done. What others interrupt is resumed."""
     code = INTERRUPTED
     while code == INTERRUPTED and time.monotonic() < deadline:
         overrides, folder = command(label, run, options)

@@ -142,7 +142,7 @@ def test_batches_that_are_kept_stay_as_they_are(make):
 def test_a_worker_that_is_killed_is_replaced_and_its_batches_are_made_again(make, augment, caplog):
     whole = epochs(make(augment, batch_size=2), 10)
     loader = make(augment, batch_size=2, workers=3)
-    alive = [worker.number for worker in loader._crew._workers]  # not those that replace one: a batch may end one only
+    alive = [worker.number for worker in loader._pool._workers]  # not those that replace one: a batch may end one only
     rng, found = random.Random(3), []
     for _ in range(10):
         loader.reset()
@@ -216,7 +216,7 @@ def stopped(make, monkeypatch):
         monkeypatch.setattr(ProcessPool, "_replace", replaced)
         loader = make(batch_size=2, workers=1, hung=hung)
         loader.next()
-        os.kill(loader._crew._workers[0].number, signal.SIGSTOP)
+        os.kill(loader._pool._workers[0].number, signal.SIGSTOP)
         return loader
 
     return start
@@ -225,7 +225,7 @@ def stopped(make, monkeypatch):
 def test_a_worker_that_hangs_is_killed_and_its_batches_are_made_again(make, stopped, caplog):
     whole = epochs(make(batch_size=2), 2)[1:]
     loader = stopped("replace")
-    loader._crew._patience.timeout = 0.3
+    loader._pool._patience.timeout = 0.3
     left = [(batch.data[0].asnumpy(), batch.label[0].asnumpy(), batch.index) for batch in loader]
     assert_same(whole, [*left, *epochs(loader, 1)])
     expected = (
@@ -238,8 +238,8 @@ def test_a_worker_that_hangs_is_killed_and_its_batches_are_made_again(make, stop
 def test_a_worker_that_hangs_is_named_and_waited_for_if_told(make, stopped, caplog):
     whole = epochs(make(batch_size=2), 2)[1:]
     loader = stopped("wait")
-    loader._crew._patience.timeout = 0.3
-    loader.heed = lambda: [os.kill(worker.number, signal.SIGCONT) for worker in loader._crew._workers if caplog.records]
+    loader._pool._patience.timeout = 0.3
+    loader.heed = lambda: [os.kill(worker.number, signal.SIGCONT) for worker in loader._pool._workers if caplog.records]
     left = [(batch.data[0].asnumpy(), batch.label[0].asnumpy(), batch.index) for batch in loader]
     assert_same(whole, [*left, *epochs(loader, 1)])
     expected = r"loader process \d+ has been at a batch for 0.3 s .loader.patience_s.; waiting on .loader.on_hung=wait."

@@ -100,7 +100,7 @@ def test_boxes_go_back_as_the_detector_puts_them(mode, size) -> None:
     (placed,) = SESSIONS[mode].run(["detection"], {"image": noise(*size)[None], "found": given_})
     detector = object.__new__(Detector)  # without a network
     detector.spec = type("Spec", (), {"input": spec_of(*mode)})
-    (expected,) = detector.place([rows], [noise(*size)])
+    (expected,) = detector.to_image_coords([rows], [noise(*size)])
     np.testing.assert_array_equal(placed[0][: len(expected)], expected)
     assert (placed[0][len(expected) :] == -1).all()
     assert mode[0] == "force" or size[0] * 32 == size[1] * 24 or len(expected) < len(rows)
