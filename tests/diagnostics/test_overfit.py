@@ -36,9 +36,7 @@ def test_the_small_network_learns_eight_images_by_heart(tested: Callable[..., di
 
 def test_a_network_that_cannot(tested: Callable[..., dict[str, float]], tmp_path: Path) -> None:
     """Anchors that meet no object; the exit code is that of data that are not safe to train on."""
-    with pytest.raises(
-        UnsafeDataError, match=r"small at 64x64 cannot overfit 4 images: mAP 0\..* of 4 "
-    ) as message:
+    with pytest.raises(UnsafeDataError, match=r"small at 64x64 cannot overfit 4 images: mAP 0\..* of 4 ") as message:
         tested("check.overfit=4", "check.steps=4", "check.measure_every=2", "data_shape=64")
     assert message.value.exit_code == 1
     assert "\n" not in str(message.value)

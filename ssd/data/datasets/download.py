@@ -115,9 +115,7 @@ def fetch(archive: Archive, folder: Path) -> Path:
         raise UserError(f"dataset.archives.{archive.name}.url={archive.url}: expected an address of http or https")
     try:
         # pooch looks whether the file is there, checks it, and gives it its name only when it is right.
-        path = Path(
-            pooch.retrieve(archive.url, known, archive.file, folder, downloader=Download(archive.file, folder))
-        )
+        path = Path(pooch.retrieve(archive.url, known, archive.file, folder, downloader=Download(archive.file, folder)))
     except ValueError as error:
         raise UserError(
             f"{archive.url}: its checksum is not {(known or '').replace(':', ' ')}, it came damaged or was replaced; "
