@@ -187,12 +187,12 @@ def _check(entry: Weights) -> None:
 
 def _about(file: Path) -> str:
     """The comment at the head of an entry."""
-    words = []
+    lines = []
     for line in file.read_text(encoding="utf-8").splitlines():
         if not line.startswith("#"):
             break
-        words.append(line.lstrip("# "))
-    return " ".join(words)
+        lines.append(line.lstrip("# "))
+    return " ".join(lines)
 
 
 def chosen(weights: str | None, of_backbone: Sequence[str]) -> str | None:

@@ -256,17 +256,17 @@ def _verify(entry: Weights, file: Path, name: str, graph: bool = False) -> None:
                 f"{name}: its {kind} is {found[kind]}, {what} is {digits}: it came damaged or was replaced{there}"
             )
     if name not in recorded:
-        _record(entry, recorded | {name: found["sha256"]}, name, told=not published)
+        _record(entry, recorded | {name: found["sha256"]}, name, unpublished=not published)
 
 
-def _record(entry: Weights, checksums: dict[str, str], name: str, told: bool) -> None:
+def _record(entry: Weights, checksums: dict[str, str], name: str, unpublished: bool) -> None:
     folder = place_of(entry)
     try:
         write_json(folder / CHECKSUMS, checksums)
     except OSError as error:
         log.warning("weights %s: its checksum cannot be recorded in %s (%s)", entry.name, folder, error.strerror)
         return
-    if told:
+    if unpublished:
         log.warning("weights %s: no checksum of %s is published; sha256 %s of this first one is recorded in %s and "
                     "checked from now on", entry.name, name, checksums[name], folder / CHECKSUMS)  # fmt: skip
 
