@@ -21,7 +21,7 @@ from ssd.utils.errors import UserError
 MAX_PIXELS = 200_000_000  # 600 MB once decoded; a small file can claim far more
 MAX_FILE = 4 * MAX_PIXELS + (1 << 20)  # bytes: a bitmap of so many pixels, uncompressed, and its header
 RIGHT_TO_LEFT, BOTTOM_UP = {2, 3, 6, 7}, {3, 4, 7, 8}  # EXIF orientations by which the file's end comes first
-LARGE = 128  # pixels of the shorter side from which glance() saves time
+LARGE = 128  # pixels of the shorter side from which decode_thumbnail() saves time
 REDUCED = {
     1: cv2.IMREAD_COLOR,
     2: cv2.IMREAD_REDUCED_COLOR_2,

@@ -95,7 +95,7 @@ class Detector:
         return list(with_mirrored(*outputs, *self.forward(mirrored)))
 
     def suppress(self, outputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Detections out of what `ask` gave."""
+        """Detections out of what `forward_with_tta` returned."""
         if len(outputs) == 1:  # decoded inside the graph
             return rows_to_detections(outputs[0])
         cls_prob, boxes = outputs

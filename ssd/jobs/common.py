@@ -71,7 +71,7 @@ def open_gate(cfg: DictConfig) -> Gate:
 
 
 def open_detector(cfg: DictConfig) -> Detector:
-    """The detector of cfg.model, see asked_model."""
+    """The detector of cfg.model, see requested_model."""
     return Detector(requested_model(cfg), contexts(cfg.device)[0], cfg.batch_size, cfg.model)
 
 

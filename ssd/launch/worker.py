@@ -37,7 +37,7 @@ class WorkerProcess:
         return self._messages.get()
 
     def wait(self, function: Callable[[], Any], what: str | None = None) -> Any:
-        """As Lead.wait; this process does not live to see worker 0 give up."""
+        """As Coordinator.wait; this process does not live to see worker 0 give up."""
         with contextlib.suppress(OSError):  # worker 0 is gone, and soon this process
             self._line.send({"waits": True})
         return function()

@@ -18,7 +18,7 @@ LOSSES = "losses"  # its key in the store; gradients have numbers
 NUMBERS = ("cross_entropy_sum", "anchors", "smooth_l1_sum", "positives")
 ARRAYS = "arrays"  # a file
 
-Wait = Callable[..., Any]  # see Lead.wait
+Wait = Callable[..., Any]  # see Coordinator.wait
 
 _kept: list[Any] = []  # stores: one that is freed waits for all other workers, who may be gone
 
@@ -39,7 +39,7 @@ class InitialState:
 
 
 def broadcast_initial_state(lead: Coordinator, train_state: TrainState) -> None:
-    """Worker 0: tells the others where its training stands, and shares its steps with them from here on."""
+    """Worker 0: sends the others where its training stands, and shares its steps with them from here on."""
     trainer = train_state.trainer
     arg_params, aux_params = trainer.raw_params()
     groups = {"arg": arg_params, "aux": aux_params, "optimizer": trainer.state()["optimizer"]}

@@ -120,7 +120,8 @@ def summed(devices: Sequence[Any]) -> Any:
 
 
 def sample(array: Any) -> np.ndarray:
-    """Values of an array, float32 [N]: all of them, or ENOUGH from places drawn once for all arrays of the size."""
+    """Values of an array, float32 [N]: all of them, or HISTOGRAM_SAMPLES from places drawn once for all
+    arrays of the size."""
     flat = array.reshape((-1,))
     if array.size > HISTOGRAM_SAMPLES:
         # At random, not every n-th: that could be the same column of every image.

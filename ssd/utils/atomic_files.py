@@ -116,7 +116,7 @@ def atomic_write(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def durable_write(target: Path) -> Iterator[Path]:
-    """whole_file that has reached the disk, and so has its name, when the block is left: a power cut spares it."""
+    """atomic_write that has reached the disk, and so has its name, when the block is left: a power cut spares it."""
     with atomic_write(target) as draft:
         yield draft
         _sync(draft)
@@ -234,7 +234,7 @@ def _held_draft(target: Path, make: Callable[[Path], None]) -> Iterator[Path]:
 
 
 def sweep(folder: Path) -> None:
-    """Removes what whole_file and whole_folder left in a folder when their process was killed; missing is empty.
+    """Removes what atomic_write and atomic_dir left in a folder when their process was killed; missing is empty.
 
     A draft bears the name of the boot that it was begun in and is locked by its process. Only those of this boot are
     looked at: the locks of another machine that shares the folder may not be seen here.

@@ -74,7 +74,7 @@ def make_dataset(cfg: Mapping[Any, Any]) -> Dataset:
         node["classes"] = list(class_names(node["classes"], "dataset.classes"))
     classes = node.get("classes")
     if common.unknown_classes == "drop" and classes:
-        node["classes"] = None  # all there are, of which take_part leaves the chosen
+        node["classes"] = None  # all there are, of which apply_options leaves the chosen
     return apply_options(_instantiate(node), classes, common)
 
 

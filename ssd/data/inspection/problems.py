@@ -1,12 +1,12 @@
 """What is wrong with a dataset: the first problem stops a training, the dataset check collects all of them.
 
-The same readers serve both. They refuse() what cannot be used, which raises a UserError, unless somebody collects, as
+The same readers serve both. They reject() what cannot be used, which raises a UserError, unless somebody collects, as
 warnings.catch_warnings() does for warnings:
 
     with collecting() as problems:
         samples = dataset.split("train")     # without the images and objects that problems names
 
-A format takes part by reading each image inside `with skipping(...)`. One that does not still works: collecting, it
+A format takes part by reading each image inside `with skip_invalid(...)`. One that does not still works: collecting, it
 ends at its first mistake. With collecting(whole=True) an image is left out as a whole when one of its objects is.
 """
 

@@ -18,7 +18,7 @@ def preprocess(images: Sequence[np.ndarray], spec: InputSpec) -> np.ndarray:
     """float32 [B, 3, H, W]: images resized (bilinear) into the input as it says, then (x - mean) / std.
 
     images: HxWx3 uint8 RGB each, any sizes. Equals what the training loader makes of the same image without
-    augmentation; place_whole() tells where each lies.
+    augmentation; eval_resize() returns where each lies.
     """
     # A channel has 256 possible values: looking them up is one pass, four times faster than array arithmetic.
     return _batch(

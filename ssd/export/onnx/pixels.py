@@ -1,5 +1,5 @@
 """The way of an image onto the network's input, and of boxes back to the image, inside an ONNX graph with standard
-operators: what ssd.data.transforms.preprocess.preprocess and Detector.place do on arrays, to the last bit.
+operators: what ssd.data.transforms.preprocess.preprocess and Detector.to_image_coords do on arrays, to the last bit.
 
 Averages are OpenCV's INTER_AREA for whole factors. Interpolation is its INTER_LINEAR on bytes (modules/imgproc/src/
 resize.cpp): weights in 2048ths; sums of two columns without their last 4 bits, of these times a weight without their
@@ -214,7 +214,8 @@ def _bordered(onnx: Builder, levels: str, target: str, spec: InputSpec) -> str:
 
 
 def _in_pixels(onnx: Builder, sizes: _Sizes, spec: InputSpec) -> None:
-    """`detection` out of what the network found, see Placement.to_image and Detector.place."""
+    """`detection` out of what the network found, see ResizeTransform.to_image and
+    Detector.to_image_coords."""
     split = onnx.numbers([1, 1, 4], "placed_columns")
     label, score, corners = onnx.add_many("Split", [PLACED, split], "placed_part", 3, axis=2)
     sides = onnx.constant(np.array([spec.height, spec.width], np.float64), "placed_input")

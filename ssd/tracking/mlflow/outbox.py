@@ -26,7 +26,7 @@ class TryAgainError(Exception):
 
 
 class Outbox:
-    """Sends entries in their order, up to TOGETHER neighbors of one kind at once.
+    """Sends entries in their order, up to BATCH neighbors of one kind at once.
 
     `send(entries)` runs on the outbox's own thread. TryAgainError makes it wait `retry_seconds` and try again; any
     other exception loses these entries, and the next are sent. An entry that finds `limit` others waiting is lost,
