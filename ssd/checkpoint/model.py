@@ -20,7 +20,7 @@ from ssd.checkpoint.index import FOLDER, NAME, check_file, read_index
 from ssd.checkpoint.param_file import read_arrays
 from ssd.config.parts import InputSpec, network_config
 from ssd.ops.boxes import DecodeParams
-from ssd.utils.errors import UserError
+from ssd.utils.errors import UserError, first_few
 
 EARLIER = {"soft_nms": None, "sigma": 0.5, "flip": False}  # what checkpoints meant that do not say these
 MAX_TOLD = 4  # parameters in one message
@@ -265,13 +265,7 @@ def check_params(symbol: Any, model: Model, source: str) -> None:
         for name, shape in wanted.items()
         if name in have and tuple(have[name].shape) != tuple(shape)
     ]
-    reasons = [f"missing: {_some(missing, ', ')}"] if missing else []
-    reasons += [_some(differing, "; ")] if differing else []
+    reasons = [f"missing: {first_few(missing, MAX_TOLD)}"] if missing else []
+    reasons += [first_few(differing, MAX_TOLD, "; ")] if differing else []
     if reasons:
         raise UserError(f"model {source}: parameters that do not fit its graph: {'; '.join(reasons)}")
-
-
-def _some(items: Sequence[str], separator: str) -> str:
-    """The first few, and how many more there are."""
-    more = f" and {len(items) - MAX_TOLD} more" if len(items) > MAX_TOLD else ""
-    return separator.join(items[:MAX_TOLD]) + more

@@ -25,7 +25,7 @@ from ssd.mxnet_compat import mx
 from ssd.symbol.anchors import AnchorGrid, anchor_grids
 from ssd.symbol.graphs import build_test
 from ssd.symbol.head import head_layers
-from ssd.utils.errors import UserError
+from ssd.utils.errors import UserError, first_few
 
 FORMAT = "gluoncv_ssd"
 SUFFIX = ".params"
@@ -103,8 +103,7 @@ def _under_our_names(arrays: Mapping[str, np.ndarray], path: Path) -> Params:
     kernels = {name: array.shape[-1] for name, array in weights.items() if array.ndim == 4}
     names = {name: our_name(name, kernels) for name in weights}
     if stray := sorted(name for name, ours in names.items() if ours is None):
-        more = f" and {len(stray) - MAX_SHOWN} more" if len(stray) > MAX_SHOWN else ""
-        raise UserError(f"{path}: has {', '.join(stray[:MAX_SHOWN])}{more}; expected GluonCV's SSD on VGG-16")
+        raise UserError(f"{path}: has {first_few(stray, MAX_SHOWN)}; expected GluonCV's SSD on VGG-16")
     return {str(names[name]): mx.nd.array(array) for name, array in weights.items()}
 
 

@@ -28,7 +28,7 @@ from ssd.tracking.mlflow import configure_mlflow
 from ssd.tracking.mlflow.outbox import BATCH, Entry, TryAgainError, first_line
 from ssd.tracking.mlflow.store import Settings, Store, address, database_file, database_uri
 from ssd.utils.atomic_files import read_json, unwritable, write_atomically
-from ssd.utils.errors import UserError
+from ssd.utils.errors import UserError, first_few
 
 log = logging.getLogger(__name__)
 
@@ -70,12 +70,8 @@ def load(folder: Path) -> tuple[RunInfo, Settings, list[Entry]]:
     except (OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
         raise UserError(f"{path}: cannot be read ({first_line(error)})") from error
     if outside := [str(entry.content[0]) for entry in entries if entry not in kept]:
-        log.warning("%s: left out, because outside of the run directory: %s", path, _listed(outside))
+        log.warning("%s: left out, because outside of the run directory: %s", path, first_few(outside, 1))
     return run, settings, kept
-
-
-def _listed(files: Sequence[str]) -> str:
-    return files[0] if len(files) == 1 else f"{files[0]} and {len(files) - 1} more"
 
 
 def _run(values: dict[str, Any], before: Path, now: Path) -> RunInfo:

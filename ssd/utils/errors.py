@@ -1,7 +1,7 @@
-"""The one exception a user is meant to see, and the hint that its message may have."""
+"""The one exception a user is meant to see, and the hints and lists that its message may have."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from ssd.utils.logs import CONTROLS
 
@@ -57,3 +57,9 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
     """ "did you mean 'x'?" with the nearest of the known names; empty where none is near."""
     near = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
     return f"did you mean {near[0]!r}?" if near else ""
+
+
+def first_few(items: Sequence[str], most: int, separator: str = ", ") -> str:
+    """At most so many of the items for a message, and how many more there are."""
+    more = f" and {len(items) - most} more" if len(items) > most else ""
+    return separator.join(items[:most]) + more

@@ -15,7 +15,7 @@ import numpy as np
 from ssd.importers.caffe.schema import MESSAGES
 from ssd.importers.caffe.text import parse, read_prototxt
 from ssd.importers.caffe.wire import Weights
-from ssd.utils.errors import UserError
+from ssd.utils.errors import UserError, first_few
 
 MAX_LAYERS = 5000
 TEST = 1
@@ -94,13 +94,9 @@ def _check_types(layers: Sequence[Layer], supported: Sequence[str], path: Path) 
         if layer.type not in (*supported, "Input"):
             wrong.setdefault(layer.type or "no type", []).append(layer.name)
     if wrong:
-        listed = "; ".join(f"{kind} ({_some(names)})" for kind, names in wrong.items())
+        listed = "; ".join(f"{kind} ({first_few(names, 3)})" for kind, names in wrong.items())
         hint = " This is the file for training: use the deploy one." if set(wrong) & set(TRAINING_ONLY) else ""
         raise UserError(f"{path}: layers that are not supported: {listed}.{hint}")
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _test_layers(message: Any) -> list[Layer]:
