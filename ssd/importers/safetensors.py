@@ -5,7 +5,6 @@ The format (huggingface.co/docs/safetensors): the length of the header, 8 bytes,
 these; the values of the arrays, one behind the other, which fill the file without gaps.
 """
 
-import json
 import math
 import os
 from collections.abc import Mapping
@@ -15,7 +14,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from ssd.utils.atomic_files import open_regular
+from ssd.utils.atomic_files import open_regular, parse_json
 from ssd.utils.errors import UserError
 
 MAX_HEADER = 16_000_000  # bytes; networks of a thousand arrays have a tenth of a megabyte
@@ -65,7 +64,7 @@ def _header(file: BinaryIO) -> tuple[int, list[_Entry]]:
     if length > min(MAX_HEADER, size - 8):
         raise _DamagedError(f"its header claims {length} bytes")
     try:
-        content = json.loads(_take(file, length, 8).decode())
+        content = parse_json(_take(file, length, 8))
     except (ValueError, RecursionError) as error:
         raise _DamagedError("its header is not JSON") from error
     if not isinstance(content, dict) or len(content) > MAX_ARRAYS:

@@ -79,17 +79,22 @@ def read_json(path: str | os.PathLike[str], most: int, what: str) -> Any:
     or deeper than any that a run writes.
     """
     try:
-        data = read_limited(path, most, what)
-        if data.count(b"[") + data.count(b"{") > MAX_CONTAINERS:
-            raise ValueError(f"more than {MAX_CONTAINERS} lists and objects")
-        content = json.loads(data.decode())
-        _check_depth(content)
+        return parse_json(read_limited(path, most, what))
     except FileNotFoundError:
         raise
     except OSError as error:
         raise UserError(f"{os.fspath(path)}: cannot be read ({error.strerror})") from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"{os.fspath(path)}: damaged, not {what} ({str(error)[:200]})") from error
+
+
+def parse_json(data: bytes) -> Any:
+    """JSON of somebody else. Errors: ValueError, RecursionError for what is none, or deeper or of more parts than any
+    that a run writes."""
+    if data.count(b"[") + data.count(b"{") > MAX_CONTAINERS:
+        raise ValueError(f"more than {MAX_CONTAINERS} lists and objects")
+    content = json.loads(data.decode())
+    _check_depth(content)
     return content
 
 

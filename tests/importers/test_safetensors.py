@@ -64,6 +64,10 @@ def refusal(path: Path, data: bytes) -> str:
         (b"\xff" * 8, "its header claims 18446744073709551615 bytes"),
         ((10**9).to_bytes(8, "little") + b"{}", "its header claims 1000000000 bytes"),
         (content(text=b"{"), "its header is not JSON"),
+        pytest.param(
+            content(text=b'{"x": [' + b"[]," * 2_000_000 + b"[]]}"), "its header is not JSON", id="many lists"
+        ),
+        pytest.param(content(text=b'{"x": ' + b"[" * 80 + b"]" * 80 + b"}"), "its header is not JSON", id="deep"),
         (content(text=b"[]"), "its header has no arrays"),
         (content(text=b"[" * 100_000), "its header is not JSON"),
         (content({"b": 3}), "'b' is not described"),
